@@ -1,0 +1,311 @@
+// Package store keeps the controller's records: bytes under a name, each with a
+// revision that rises by one with every accepted change. A change names the revision
+// it was made from, and is refused when another one came first. What a change says
+// for the audit log is written with it or not at all.
+//
+// [Bolt] keeps everything in one file of one process. Stores for several controllers
+// stand beside it and pass the same conformance test.
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+var (
+	// ErrConflict: the record has another revision than the change was made from.
+	ErrConflict = errors.New("the record was changed in between")
+	// ErrNotFound: nothing is stored under that name.
+	ErrNotFound = errors.New("not in the store")
+	// ErrLocked: another process has the file open.
+	ErrLocked = errors.New("in use by another process")
+)
+
+// Record is the content of a name. The zero Record is that of a name never written.
+type Record struct {
+	Revision uint64
+	Data     []byte
+}
+
+// AuditEntry is a line of the audit log. Seq rises by one with every entry.
+type AuditEntry struct {
+	Seq  uint64
+	Data []byte
+}
+
+// Bolt is a store in one file. Its methods may be called from several goroutines.
+// What a method acknowledged is on disk.
+type Bolt struct {
+	db    *bbolt.DB
+	epoch uint64
+
+	mu      sync.Mutex
+	watches map[string]chan struct{}
+}
+
+// The layout of the file: one bucket each for the header, the records (8 bytes of
+// revision, big-endian, then the data), the audit log by sequence number, and blobs by
+// SHA-256.
+var (
+	bucketMeta    = []byte("meta")
+	bucketRecords = []byte("records")
+	bucketAudit   = []byte("audit")
+	bucketBlobs   = []byte("blobs")
+
+	keyFormat = []byte("format")
+	keyEpoch  = []byte("epoch")
+	keyProbe  = []byte("probe")
+)
+
+// format is the version of the file's layout.
+const format = 1
+
+// lockWait is how long OpenBolt waits for another process to let go of the file: long
+// enough for one that is just stopping.
+const lockWait = time.Second
+
+// OpenBolt opens the file, or makes it with now as its epoch. The folder must exist.
+func OpenBolt(path string, now time.Time) (*Bolt, error) {
+	_, statErr := os.Stat(path)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("opening the store %s: %w: is another drydock serve running on this data directory?", path, ErrLocked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the store %s: %w", path, err)
+	}
+	b := &Bolt{db: db, watches: map[string]chan struct{}{}}
+	if err := b.prepare(now); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("opening the store %s: %w", path, err)
+	}
+	if errors.Is(statErr, os.ErrNotExist) {
+		// The file's own syncs do not make its name durable.
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			db.Close()
+			return nil, fmt.Errorf("creating the store %s: %w", path, err)
+		}
+	}
+	return b, nil
+}
+
+func (b *Bolt) prepare(now time.Time) error {
+	return b.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit, bucketBlobs} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if v := meta.Get(keyEpoch); len(v) == 8 {
+			b.epoch = binary.BigEndian.Uint64(v)
+			if f := meta.Get(keyFormat); len(f) != 8 || binary.BigEndian.Uint64(f) != format {
+				return fmt.Errorf("its format is %x, this drydock reads %d: use the drydock that wrote it, or a newer one", f, format)
+			}
+			return nil
+		}
+		b.epoch = uint64(now.UnixMilli())
+		if err := meta.Put(keyFormat, bigEndian(format)); err != nil {
+			return err
+		}
+		return meta.Put(keyEpoch, bigEndian(b.epoch))
+	})
+}
+
+// Epoch orders this store among those that its proxies have followed: the time of its
+// creation in Unix milliseconds.
+func (b *Bolt) Epoch() uint64 { return b.epoch }
+
+// Get reads a record.
+func (b *Bolt) Get(ctx context.Context, name string) (rec Record, err error) {
+	if err := ctx.Err(); err != nil {
+		return rec, err
+	}
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		rec = decode(tx.Bucket(bucketRecords).Get([]byte(name)))
+		return nil
+	})
+	if err != nil {
+		return rec, fmt.Errorf("reading record %s: %w", name, err)
+	}
+	return rec, nil
+}
+
+// Swap replaces a record that still has the revision from; it then has from+1. The
+// audit entries are appended in the same transaction. The error is [ErrConflict] when
+// the record has another revision.
+func (b *Bolt) Swap(ctx context.Context, name string, from uint64, data []byte, audit ...[]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := b.db.Update(func(tx *bbolt.Tx) error {
+		records := tx.Bucket(bucketRecords)
+		if decode(records.Get([]byte(name))).Revision != from {
+			return ErrConflict
+		}
+		if err := records.Put([]byte(name), append(bigEndian(from+1), data...)); err != nil {
+			return err
+		}
+		trail := tx.Bucket(bucketAudit)
+		for _, entry := range audit {
+			seq, err := trail.NextSequence()
+			if err != nil {
+				return err
+			}
+			if err := trail.Put(bigEndian(seq), entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("writing record %s: %w", name, err)
+	}
+	b.notify(name)
+	return nil
+}
+
+// Watch returns a channel that is closed at the record's next change. To miss none,
+// watch first and read then.
+func (b *Bolt) Watch(name string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.watches[name]
+	if !ok {
+		c = make(chan struct{})
+		b.watches[name] = c
+	}
+	return c
+}
+
+func (b *Bolt) notify(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c, ok := b.watches[name]; ok {
+		close(c)
+		delete(b.watches, name)
+	}
+}
+
+// Audit calls each with the entries before the sequence number before (0: from the
+// newest), newest first, until it returns false. The data is valid during the call.
+func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) bool) error {
+	err := b.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketAudit).Cursor()
+		k, v := c.Last()
+		if before > 0 {
+			if k, v = c.Seek(bigEndian(before)); k == nil {
+				k, v = c.Last()
+			} else {
+				k, v = c.Prev()
+			}
+		}
+		for ; k != nil; k, v = c.Prev() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !each(AuditEntry{Seq: binary.BigEndian.Uint64(k), Data: v}) {
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading the audit log: %w", err)
+	}
+	return nil
+}
+
+// PutBlob stores data under its SHA-256 in hex, which it returns.
+func (b *Bolt) PutBlob(ctx context.Context, data []byte) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	name := hex.EncodeToString(sum[:])
+	err := b.db.Update(func(tx *bbolt.Tx) error {
+		blobs := tx.Bucket(bucketBlobs)
+		if blobs.Get(sum[:]) != nil {
+			return nil
+		}
+		return blobs.Put(sum[:], data)
+	})
+	if err != nil {
+		return "", fmt.Errorf("storing %s: %w", name, err)
+	}
+	return name, nil
+}
+
+// Blob reads what PutBlob stored, or returns [ErrNotFound].
+func (b *Bolt) Blob(ctx context.Context, sha string) (data []byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	key, err := hex.DecodeString(sha)
+	if err != nil {
+		return nil, ErrNotFound
+	}
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		v := tx.Bucket(bucketBlobs).Get(key)
+		if v == nil {
+			return ErrNotFound
+		}
+		data = append([]byte{}, v...)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", sha, err)
+	}
+	return data, nil
+}
+
+// Probe writes, to learn whether the store still can.
+func (b *Bolt) Probe(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := b.db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		n := uint64(0)
+		if v := meta.Get(keyProbe); len(v) == 8 {
+			n = binary.BigEndian.Uint64(v)
+		}
+		return meta.Put(keyProbe, bigEndian(n+1))
+	})
+	if err != nil {
+		return fmt.Errorf("writing to the store: %w", err)
+	}
+	return nil
+}
+
+// Close waits for what is under way and lets go of the file.
+func (b *Bolt) Close() error { return b.db.Close() }
+
+func decode(v []byte) Record {
+	if len(v) < 8 {
+		return Record{}
+	}
+	return Record{Revision: binary.BigEndian.Uint64(v), Data: append([]byte{}, v[8:]...)}
+}
+
+func bigEndian(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
