@@ -161,8 +161,8 @@ type GraphQL struct {
 type Policy string
 
 const (
-	Refuse Policy = "refuse"
-	Allow  Policy = "allow"
+	PolicyRefuse Policy = "refuse"
+	PolicyAllow  Policy = "allow"
 )
 
 // ReadOnlyRules are an operator's knowledge of which requests write. Without them

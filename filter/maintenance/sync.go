@@ -1,5 +1,12 @@
 package maintenance
 
+import (
+	"encoding/binary"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
 // The paths and messages between a proxy and the controller's proxy listener. Every
 // request carries "Authorization: Bearer <sync token>".
 const (
@@ -38,4 +45,70 @@ type Ack struct {
 	Time  int64  `json:"time"`           // the proxy's clock, Unix milliseconds
 	// Requests were let through and are not answered yet, of any revision.
 	Requests int `json:"requests"`
+}
+
+// AppendJSON appends the message as JSON. The filter has no need of a marshaller
+// that would grow the module.
+func (r SyncRequest) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = r.Version.appendFields(b)
+	b = append(b, `,"proxy":`...)
+	b = gjson.AppendJSONString(b, r.Proxy)
+	b = append(b, `,"wait":`...)
+	b = strconv.AppendInt(b, int64(r.Wait), 10)
+	return append(b, '}')
+}
+
+// AppendJSON appends the message as JSON.
+func (a Ack) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = a.Version.appendFields(b)
+	b = append(b, `,"proxy":`...)
+	b = gjson.AppendJSONString(b, a.Proxy)
+	b = append(b, `,"vm":`...)
+	b = gjson.AppendJSONString(b, a.VM)
+	b = append(b, `,"node":`...)
+	b = gjson.AppendJSONString(b, a.Node)
+	b = append(b, `,"time":`...)
+	b = strconv.AppendInt(b, a.Time, 10)
+	b = append(b, `,"requests":`...)
+	b = strconv.AppendInt(b, int64(a.Requests), 10)
+	return append(b, '}')
+}
+
+func (v Version) appendFields(b []byte) []byte {
+	b = append(b, `"epoch":`...)
+	b = strconv.AppendUint(b, v.Epoch, 10)
+	b = append(b, `,"revision":`...)
+	return strconv.AppendUint(b, v.Revision, 10)
+}
+
+// Head is the small record in the proxy's shared data by which every VM notices
+// within a tick that there is something new: the version, and when the controller
+// last answered, in Unix milliseconds.
+type Head struct {
+	Version
+	Contact int64
+}
+
+// HeadSize is the length of an encoded Head, in bytes. The shared document begins
+// with one, so that neither can be mistaken for another version's.
+const HeadSize = 24
+
+// Append appends the encoded head.
+func (h Head) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, h.Epoch)
+	b = binary.BigEndian.AppendUint64(b, h.Revision)
+	return binary.BigEndian.AppendUint64(b, uint64(h.Contact))
+}
+
+// ParseHead decodes a head; false where b is too short to begin with one.
+func ParseHead(b []byte) (h Head, ok bool) {
+	if len(b) < HeadSize {
+		return h, false
+	}
+	h.Epoch = binary.BigEndian.Uint64(b)
+	h.Revision = binary.BigEndian.Uint64(b[8:])
+	h.Contact = int64(binary.BigEndian.Uint64(b[16:]))
+	return h, true
 }

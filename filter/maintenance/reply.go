@@ -1,0 +1,305 @@
+package maintenance
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
+	"github.com/tidwall/gjson"
+)
+
+// Reply is the answer to a refused request.
+type Reply struct {
+	Status  int
+	Headers [][2]string // names in lower case
+	Body    []byte
+	// GRPCStatus is -1 but for gRPC, where the proxy makes the trailers-only answer
+	// and takes the body for its message.
+	GRPCStatus int
+}
+
+// Pages are HTML pages by their SHA-256 in hex. One that is missing is replaced by
+// the built-in page.
+type Pages map[string][]byte
+
+const grpcUnavailable = 14 // google.rpc.Code.UNAVAILABLE
+
+// Reply makes the answer to a request that the decision refused.
+func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
+	spec := &d.app.spec
+	origin := r.Header("origin")
+	listed := origin != "" && slices.Contains(spec.CORS.Origins, origin)
+	headers := append(make([][2]string, 0, 10), [2]string{"cache-control", "no-store"})
+	if listed {
+		headers = append(headers,
+			[2]string{"access-control-allow-origin", origin},
+			[2]string{"access-control-allow-credentials", "true"})
+	}
+	if method := r.Header("access-control-request-method"); listed && r.Method == "OPTIONS" && method != "" {
+		// The preflight is answered so that the script gets to read the 503 itself;
+		// max-age 0 so that nothing of it outlives the maintenance.
+		headers = append(headers,
+			[2]string{"access-control-allow-methods", method},
+			[2]string{"access-control-max-age", "0"},
+			[2]string{"vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"})
+		if asked := strings.Join(r.headers("access-control-request-headers"), ","); asked != "" {
+			headers = append(headers, [2]string{"access-control-allow-headers", asked})
+		}
+		return Reply{Status: 204, Headers: headers, GRPCStatus: -1}
+	}
+	if listed {
+		headers = append(headers, [2]string{"access-control-expose-headers", "Retry-After, Grpc-Status, Grpc-Message"})
+	}
+	headers = append(headers,
+		[2]string{"retry-after", strconv.Itoa(d.retryAfter(now))},
+		[2]string{"vary", "Accept, Accept-Language, Origin"})
+
+	reply := Reply{Status: 503, GRPCStatus: -1}
+	if d.Rule == Rule(graphql.RuleLimitBody) {
+		reply.Status = 413
+	}
+	contentType := strings.ToLower(r.Header("content-type"))
+	switch {
+	case strings.HasPrefix(contentType, "application/grpc-web"):
+		// Trailers-only: without a body, clients take the status from the headers.
+		reply.Status = 200
+		kind, _, _ := strings.Cut(contentType, ";")
+		headers = append(headers,
+			[2]string{"content-type", kind},
+			[2]string{"grpc-status", strconv.Itoa(grpcUnavailable)},
+			[2]string{"grpc-message", grpcMessage(d.text())})
+	case strings.HasPrefix(contentType, "application/grpc"):
+		reply.GRPCStatus = grpcUnavailable
+		reply.Body = []byte(d.text())
+	default:
+		var kind, lang string
+		kind, lang, reply.Body = d.body(r, pages, reply.Status, contentType, now)
+		headers = append(headers, [2]string{"content-type", kind})
+		if lang != "" {
+			headers = append(headers, [2]string{"content-language", lang})
+		}
+		if r.Method == "HEAD" {
+			reply.Body = nil
+		}
+	}
+	reply.Headers = headers
+	return reply
+}
+
+// retryAfter is in seconds, at least 1: 0 would ask for a retry at once.
+func (d *Decision) retryAfter(now time.Time) int {
+	if !d.Until.IsZero() {
+		return max(1, int((d.Until.Sub(now)+time.Second-1)/time.Second))
+	}
+	if d.app.spec.RetryAfter > 0 {
+		return d.app.spec.RetryAfter
+	}
+	return DefaultRetryAfter
+}
+
+// text is what a person is told where there is no page.
+func (d *Decision) text() string {
+	if d.Held != nil && d.Held.Message != "" {
+		return d.Held.Message
+	}
+	if d.Mode == ReadOnly {
+		return phrases["en"].readOnly
+	}
+	return phrases["en"].noAccess
+}
+
+func (d *Decision) body(r *Request, pages Pages, status int, requestType string, now time.Time) (kind, lang string, body []byte) {
+	accept := parseAccept(r.headers("accept"))
+	form := accept.prefer(strings.HasPrefix(requestType, "application/json"))
+	if d.graphql && form != formHTML {
+		kind = "application/json"
+		if accept.quality("application", "graphql-response+json") > 0 && accept.names("application/graphql-response+json") {
+			kind = "application/graphql-response+json"
+		}
+		return kind + "; charset=utf-8", "", d.graphQLErrors(now)
+	}
+	switch form {
+	case formHTML:
+		lang, body = d.page(r, pages)
+		return "text/html; charset=utf-8", lang, body
+	case formJSON:
+		return "application/problem+json", "", d.problem(status, now)
+	}
+	return "text/plain; charset=utf-8", "", append([]byte(d.text()), '\n')
+}
+
+// problem is RFC 9457.
+func (d *Decision) problem(status int, now time.Time) []byte {
+	b := []byte(`{"type":"about:blank","title":`)
+	if status == 413 {
+		b = append(b, `"Content Too Large"`...)
+	} else {
+		b = append(b, `"Service Unavailable"`...)
+	}
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, `,"detail":`...)
+	b = gjson.AppendJSONString(b, d.text())
+	b = append(b, ',')
+	return append(d.appendFields(b, now), '}')
+}
+
+// graphQLErrors is a GraphQL response (GraphQL specification section 7.1) whose
+// extensions tell a developer which rule refused the request.
+func (d *Decision) graphQLErrors(now time.Time) []byte {
+	code, explained := "MAINTENANCE_NO_ACCESS", d.text()
+	if d.Mode == ReadOnly {
+		code = "MAINTENANCE_READ_ONLY"
+	}
+	b := []byte(`{"errors":[{"message":`)
+	b = gjson.AppendJSONString(b, explained)
+	b = append(b, `,"extensions":{"code":"`...)
+	b = append(b, code...)
+	b = append(b, `","explanation":`...)
+	b = gjson.AppendJSONString(b, d.Rule.Explain())
+	b = append(b, ',')
+	return append(d.appendFields(b, now), "}}]}"...)
+}
+
+func (d *Decision) appendFields(b []byte, now time.Time) []byte {
+	b = append(b, `"app":`...)
+	b = gjson.AppendJSONString(b, d.App)
+	b = append(b, `,"mode":`...)
+	b = gjson.AppendJSONString(b, string(d.Mode))
+	b = append(b, `,"rule":`...)
+	b = gjson.AppendJSONString(b, string(d.Rule))
+	b = append(b, `,"retry_after":`...)
+	b = strconv.AppendInt(b, int64(d.retryAfter(now)), 10)
+	if !d.Until.IsZero() {
+		b = append(b, `,"until":"`...)
+		b = d.Until.UTC().AppendFormat(b, time.RFC3339)
+		b = append(b, '"')
+	}
+	return b
+}
+
+// grpcMessage percent-encodes as the gRPC protocol over HTTP/2 asks for.
+func grpcMessage(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// phrase is the built-in page in one language.
+type phrase struct{ title, noAccess, readOnlyTitle, readOnly, back string }
+
+var phrases = map[string]phrase{
+	"en": {"Down for maintenance", "We are down for maintenance and will be back soon.", "Read-only for maintenance", "We are read-only for maintenance: nothing can be changed for now.", "Expected back:"},
+	"de": {"Wartungsarbeiten", "Wegen Wartungsarbeiten sind wir gerade nicht erreichbar und bald wieder da.", "Wartung: nur Lesen", "Wegen Wartungsarbeiten kann zurzeit nur gelesen und nichts geändert werden.", "Voraussichtlich zurück:"},
+	"fr": {"Maintenance en cours", "Nous sommes en maintenance et serons bientôt de retour.", "Lecture seule pendant la maintenance", "Pendant la maintenance, la consultation reste possible mais rien ne peut être modifié.", "Retour prévu :"},
+	"es": {"En mantenimiento", "Estamos en mantenimiento y volveremos pronto.", "Solo lectura por mantenimiento", "Durante el mantenimiento se puede consultar, pero no se puede modificar nada.", "Vuelta prevista:"},
+	"it": {"In manutenzione", "Siamo in manutenzione e torneremo presto.", "Sola lettura per manutenzione", "Durante la manutenzione si può consultare, ma non modificare nulla.", "Ritorno previsto:"},
+	"zh": {"系统维护中", "系统正在维护，很快恢复。", "维护中：只读", "系统维护期间只能浏览，暂时无法修改。", "预计恢复时间："},
+}
+
+var builtinLanguages = []string{"de", "en", "es", "fr", "it", "zh"}
+
+//go:embed page.html
+var builtinPage []byte
+
+// page is the app's own page in the best language, else the built-in one.
+func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
+	ranges := r.headers("accept-language")
+	if own := d.app.spec.Pages; len(own) > 0 {
+		lang = bestLanguage(ranges, d.app.languages)
+		if html, ok := pages[own[lang]]; ok {
+			return lang, d.fill(html, lang, phrases["en"])
+		}
+	}
+	if lang = bestLanguage(ranges, builtinLanguages); lang == "" {
+		lang = "en"
+	}
+	return lang, d.fill(builtinPage, lang, phrases[lang])
+}
+
+// fill replaces a page's placeholders by HTML-escaped text.
+func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
+	title, text := p.title, p.noAccess
+	if d.Mode == ReadOnly {
+		title, text = p.readOnlyTitle, p.readOnly
+	}
+	if d.Held != nil && d.Held.Message != "" {
+		text = d.Held.Message
+	}
+	until, back := "", ""
+	if !d.Until.IsZero() {
+		until, back = d.Until.UTC().Format(time.RFC3339), p.back
+	}
+	var out bytes.Buffer
+	out.Grow(len(html) + len(text) + 64)
+	for {
+		before, rest, ok := bytes.Cut(html, []byte("{{"))
+		out.Write(before)
+		if !ok {
+			return out.Bytes()
+		}
+		name, after, ok := bytes.Cut(rest, []byte("}}"))
+		value := ""
+		switch strings.TrimSpace(string(name)) {
+		case "title":
+			value = title
+		case "message":
+			value = text
+		case "lang":
+			value = lang
+		case "app":
+			value = d.App
+		case "mode":
+			value = string(d.Mode)
+		case "until":
+			value = until
+		case "until_text":
+			value = back
+		default:
+			// Not ours: a page may hold such braces for its own scripts.
+			out.WriteString("{{")
+			html = rest
+			continue
+		}
+		if !ok {
+			out.WriteString("{{")
+			html = rest
+			continue
+		}
+		out.WriteString(escapeHTML.Replace(value))
+		html = after
+	}
+}
+
+var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
+
+// PageHashes are the pages that the state names, each once.
+func (s *State) PageHashes() (hashes []string) {
+	for _, a := range s.apps {
+		for _, sha := range a.spec.Pages {
+			if !slices.Contains(hashes, sha) {
+				hashes = append(hashes, sha)
+			}
+		}
+	}
+	slices.Sort(hashes)
+	return hashes
+}
+
+// PageHash is the name of a page: its SHA-256 in lower-case hex.
+func PageHash(html []byte) string {
+	sum := sha256.Sum256(html)
+	return hex.EncodeToString(sum[:])
+}

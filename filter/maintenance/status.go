@@ -1,0 +1,200 @@
+package maintenance
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// Status is what the public may know of an app: no actor, nothing before its
+// announcement.
+type Status struct {
+	App        string     `json:"app"`
+	Mode       Mode       `json:"mode"`
+	Message    string     `json:"message,omitempty"`
+	Since      *time.Time `json:"since,omitempty"`
+	Until      *time.Time `json:"until,omitempty" doc:"Absent when no end is known"`
+	RetryAfter int        `json:"retry_after,omitempty" doc:"Seconds"`
+	Next       *Upcoming  `json:"next,omitempty" doc:"The next announced window"`
+}
+
+// Status of an app by name; false where there is none.
+func (s *State) Status(name string, now time.Time) (Status, bool) {
+	for _, a := range s.apps {
+		if a.spec.Name == name {
+			return s.status(a, now), true
+		}
+	}
+	return Status{}, false
+}
+
+// StatusOf is the status of the app that a request belongs to.
+func (s *State) StatusOf(r *Request, now time.Time) Status {
+	path := read(r.Path)
+	return s.status(s.match(r, &path)[0], now)
+}
+
+func (s *State) status(a *app, now time.Time) Status {
+	st := &s.at(now).apps[a.index]
+	out := Status{App: a.spec.Name, Mode: Off, Next: st.next}
+	if st.held != nil {
+		d := Decision{app: a, Until: st.until}
+		since := st.held.Since
+		out.Mode, out.Message, out.Since, out.RetryAfter = st.held.Mode, st.held.Message, &since, d.retryAfter(now)
+		if !st.until.IsZero() {
+			out.Until = &st.until
+		}
+	}
+	return out
+}
+
+// Config is the filter's own configuration, from the proxy's. It holds before any
+// state does.
+type Config struct {
+	// Cluster and Authority reach the controller's proxy listener.
+	Cluster, Authority string
+	// Name tells filters in one proxy apart that follow different controllers.
+	Name string
+	// BootWait is how long a request waits for the first state.
+	BootWait time.Duration
+	// Unknown is what holds when no state came in that time.
+	Unknown Unknown
+	// Exempt passes always: probes of the proxy itself, the controller.
+	Exempt []PathRule
+	// JWTMetadata is where the proxy puts the claims of a verified token: the
+	// namespace of the dynamic metadata and the keys below it.
+	JWTMetadata []string
+	// HoldsHeaders says that Envoy's allow_on_headers_stop_iteration is set, so that
+	// nothing of a held request goes upstream. Where it is not, headers go on and the
+	// body is withheld.
+	HoldsHeaders bool
+}
+
+// Unknown is a policy for the time without any state.
+type Unknown string
+
+const (
+	UnknownAllow    Unknown = "allow"
+	UnknownReadOnly Unknown = "read-only"
+	UnknownDeny     Unknown = "deny"
+)
+
+// maxBootWait keeps a request from waiting longer than clients do.
+const maxBootWait = time.Minute
+
+// ParseConfig reads the plugin configuration. Nothing given means the defaults;
+// errors are those of [Parse].
+func ParseConfig(data []byte) (*Config, error) {
+	c := &Config{
+		Cluster:     "drydock",
+		Authority:   "drydock",
+		Name:        "drydock",
+		BootWait:    2 * time.Second,
+		Unknown:     UnknownAllow,
+		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"},
+	}
+	if len(data) == 0 {
+		return c, nil
+	}
+	err := decode(data, func(v value) {
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "controller":
+				v.object(func(key string, v value) bool {
+					switch key {
+					case "cluster":
+						c.Cluster = v.str()
+					case "authority":
+						c.Authority = v.str()
+					default:
+						return false
+					}
+					if v.str() == "" {
+						v.fail("must not be empty")
+					}
+					return true
+				})
+			case "name":
+				if c.Name = v.str(); !validName(c.Name) {
+					v.fail("%q must be 1 to 63 of a-z, 0-9 and -", c.Name)
+				}
+			case "boot_wait":
+				seconds := v.json.Num
+				if v.json.Type != gjson.Number || !(seconds >= 0 && seconds <= maxBootWait.Seconds()) {
+					v.fail("must be seconds, 0 to %d", int(maxBootWait.Seconds()))
+				}
+				c.BootWait = time.Duration(seconds * float64(time.Second))
+			case "unknown":
+				switch c.Unknown = Unknown(v.str()); c.Unknown {
+				case UnknownAllow, UnknownReadOnly, UnknownDeny:
+				default:
+					v.fail("%q must be allow, read-only or deny", c.Unknown)
+				}
+			case "exempt":
+				c.Exempt = v.pathRules()
+				checkRules("exempt", c.Exempt, func(field, format string, args ...any) {
+					panic(&FieldError{field, fmt.Sprintf(format, args...)})
+				})
+			case "jwt_metadata":
+				if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 {
+					v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
+				}
+			case "allow_on_headers_stop_iteration":
+				c.HoldsHeaders = v.bool()
+			default:
+				return false
+			}
+			return true
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the plugin configuration: %w", err)
+	}
+	return c, nil
+}
+
+// Exempts tells whether a request passes before any state is asked.
+func (c *Config) Exempts(r *Request) bool {
+	if len(c.Exempt) == 0 {
+		return false
+	}
+	path := read(r.Path)
+	for i := range c.Exempt {
+		if c.Exempt[i].grants(r, &path) {
+			return true
+		}
+	}
+	return false
+}
+
+// UnknownState stands in while there is no state: the policy as a state whose
+// default app catches everything.
+func (c *Config) UnknownState() *State {
+	doc := Document{Apps: []App{{Spec: Spec{Name: DefaultApp, RetryAfter: 5}}}}
+	cause := Activation{ID: "unknown", Source: SourceManual, Mode: NoAccess, Message: "The maintenance state is not known yet. Please try again in a moment.", Since: time.Unix(0, 0)}
+	switch c.Unknown {
+	case UnknownReadOnly:
+		cause.Mode = ReadOnly
+		fallthrough
+	case UnknownDeny:
+		doc.Apps[0].Activations = []Activation{cause}
+	}
+	s, err := Compile(doc)
+	if err != nil {
+		panic("the unknown state must compile: " + err.Error())
+	}
+	return s
+}
+
+// EdgePath is the name of the edge endpoint that a path asks for, "" for none:
+// exactly the prefix and the name, in no disguise.
+func EdgePath(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	name, _ := strings.CutPrefix(path, EdgePrefix)
+	if name == path {
+		return ""
+	}
+	return name
+}
