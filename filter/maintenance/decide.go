@@ -353,19 +353,14 @@ func Property(v any) (string, error) {
 	case float64:
 		return string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v))), nil
 	case []any:
-		// The number of pairs, the sizes of each key and value, then each, NUL ended.
-		sizes := binary.LittleEndian.AppendUint32(nil, uint32(len(v)))
-		var data []byte
-		for _, item := range v {
-			p, err := Property(item)
-			if err != nil {
+		pairs := make([][2]string, len(v))
+		for i, item := range v {
+			var err error
+			if pairs[i][0], err = Property(item); err != nil {
 				return "", err
 			}
-			sizes = binary.LittleEndian.AppendUint32(sizes, uint32(len(p)))
-			sizes = binary.LittleEndian.AppendUint32(sizes, 0)
-			data = append(append(data, p...), 0, 0)
 		}
-		return string(append(sizes, data...)), nil
+		return string(appendPairs(nil, pairs)), nil
 	}
 	return "", fmt.Errorf("%v must be a string, a number or a boolean", v)
 }

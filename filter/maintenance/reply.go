@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 	"strconv"
@@ -302,4 +303,39 @@ func (s *State) PageHashes() (hashes []string) {
 func PageHash(html []byte) string {
 	sum := sha256.Sum256(html)
 	return hex.EncodeToString(sum[:])
+}
+
+// Pages are the hashes of the pages that the reply may be made of.
+func (d *Decision) Pages() (hashes []string) {
+	for _, lang := range d.app.languages {
+		hashes = append(hashes, d.app.spec.Pages[lang])
+	}
+	return hashes
+}
+
+// EdgeStatus answers the public status of the app that a request belongs to.
+func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
+	headers := [][2]string{{"cache-control", "no-store"}, {"content-type", "application/json"}}
+	if r.Method != "GET" && r.Method != "HEAD" {
+		return Reply{Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1, Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`)}
+	}
+	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
+}
+
+// Pairs are the headers as proxy-wasm serialises maps.
+func (r *Reply) Pairs() []byte { return appendPairs(nil, r.Headers) }
+
+// appendPairs appends the number of pairs, the sizes of each key and value, and then
+// each with a NUL behind it.
+func appendPairs(b []byte, pairs [][2]string) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
+	for _, p := range pairs {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
+	}
+	for _, p := range pairs {
+		b = append(append(b, p[0]...), 0)
+		b = append(append(b, p[1]...), 0)
+	}
+	return b
 }

@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,6 +49,37 @@ func (s *State) status(a *app, now time.Time) Status {
 		}
 	}
 	return out
+}
+
+// AppendJSON appends the status as JSON.
+func (st Status) AppendJSON(b []byte) []byte {
+	text := func(key, value string) {
+		if value != "" {
+			b = append(append(append(b, ','), '"'), key...)
+			b = gjson.AppendJSONString(append(b, '"', ':'), value)
+		}
+	}
+	moment := func(key string, t time.Time) { text(key, t.UTC().Format(time.RFC3339)) }
+	b = gjson.AppendJSONString(append(b, `{"app":`...), st.App)
+	text("mode", string(st.Mode))
+	text("message", st.Message)
+	if st.Since != nil {
+		moment("since", *st.Since)
+	}
+	if st.Until != nil {
+		moment("until", *st.Until)
+	}
+	if st.RetryAfter > 0 {
+		b = strconv.AppendInt(append(b, `,"retry_after":`...), int64(st.RetryAfter), 10)
+	}
+	if n := st.Next; n != nil {
+		b = gjson.AppendJSONString(append(b, `,"next":{"mode":`...), string(n.Mode))
+		moment("start", n.Start)
+		moment("end", n.End)
+		text("message", n.Message)
+		b = append(b, '}')
+	}
+	return append(b, '}')
 }
 
 // Config is the filter's own configuration, from the proxy's. It holds before any

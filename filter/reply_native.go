@@ -1,0 +1,14 @@
+//go:build !wasm
+
+package main
+
+import (
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// sendLocalReply is for tests on the SDK's emulator, which has no response code details.
+func sendLocalReply(r *maintenance.Reply, _ string) error {
+	return proxywasm.SendHttpResponse(uint32(r.Status), r.Headers, r.Body, int32(r.GRPCStatus))
+}

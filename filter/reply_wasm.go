@@ -1,0 +1,24 @@
+package main
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// The SDK's SendHttpResponse has no room for the response code details that
+// operators look for in access logs.
+//
+//go:wasmimport env proxy_send_local_response
+func proxySendLocalResponse(status uint32, details unsafe.Pointer, detailsSize uint32,
+	body unsafe.Pointer, bodySize uint32, headers unsafe.Pointer, headersSize uint32, grpcStatus int32) uint32
+
+func sendLocalReply(r *maintenance.Reply, details string) error {
+	headers := r.Pairs()
+	if status := proxySendLocalResponse(uint32(r.Status), unsafe.Pointer(unsafe.StringData(details)), uint32(len(details)),
+		unsafe.Pointer(unsafe.SliceData(r.Body)), uint32(len(r.Body)), unsafe.Pointer(unsafe.SliceData(headers)), uint32(len(headers)), int32(r.GRPCStatus)); status != 0 {
+		return fmt.Errorf("proxy_send_local_response returned %d", status)
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// bodyGrace is how long a held request may go without a body callback. Past it the
+// proxy's configuration is taken to disagree with ours (see Config.HoldsHeaders).
+const bodyGrace = 5 * time.Second
+
+// stage is where a stream stands with us.
+type stage uint8
+
+const (
+	decided     stage = iota
+	awaitsState       // held until the first state, or until it counts as unknown
+	awaitsBody        // held until its body can be judged
+	answered          // refused; nothing more is asked of it
+)
+
+// stream is one request.
+type stream struct {
+	types.DefaultHttpContext
+	plugin *plugin
+	id     uint32
+
+	stage   stage
+	counted bool
+	since   time.Time // of the stage
+	request *maintenance.Request
+	maxBody int
+	// buffered is how much of the body Envoy holds, complete when all of it.
+	buffered int
+	complete bool
+}
+
+func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
+	p := s.plugin
+	p.requests++
+	s.counted = true
+	// Off costs nothing: no host call, not even for the time.
+	if p.idle {
+		return types.ActionContinue
+	}
+	headers, err := proxywasm.GetHttpRequestHeaders()
+	if err != nil {
+		p.fail("reading a request's headers: %v", err)
+		return types.ActionContinue
+	}
+	s.request = &maintenance.Request{Headers: headers, EndStream: endOfStream, Attributes: &p.claims}
+	for _, h := range headers {
+		switch h[0] {
+		case ":method":
+			s.request.Method = h[1]
+		case ":authority":
+			s.request.Authority = h[1]
+		case ":path":
+			s.request.Path = h[1]
+		default:
+			// Where the proxy's configuration does not remove them early.
+			if strings.HasPrefix(h[0], "x-drydock-") {
+				_ = proxywasm.RemoveHttpRequestHeader(h[0])
+			}
+		}
+	}
+	if p.config.Exempts(s.request) {
+		return types.ActionContinue
+	}
+	now := time.Now()
+	state := p.current(now)
+	if state == nil {
+		s.wait(awaitsState, now)
+		return types.ActionPause
+	}
+	s.decide(state, now)
+	return s.action()
+}
+
+// action is what a callback returns: hold what is not decided, and stop what is
+// answered.
+func (s *stream) action() types.Action {
+	switch s.stage {
+	case decided:
+		return types.ActionContinue
+	case awaitsBody:
+		if !s.plugin.config.HoldsHeaders && s.buffered == 0 {
+			// The headers must go on for the body to come; the body is what is withheld.
+			return types.ActionContinue
+		}
+	}
+	return types.ActionPause
+}
+
+func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
+	if s.stage == decided {
+		return types.ActionContinue
+	}
+	s.buffered, s.complete = size, endOfStream
+	if s.stage == awaitsBody {
+		s.judgeBody()
+	}
+	if s.stage == decided {
+		return types.ActionContinue
+	}
+	return types.ActionPause
+}
+
+func (s *stream) OnHttpRequestTrailers(int) types.Action {
+	s.complete = true
+	if s.stage == awaitsBody {
+		s.judgeBody()
+	}
+	if s.stage == decided {
+		return types.ActionContinue
+	}
+	return types.ActionPause
+}
+
+func (s *stream) OnHttpStreamDone() {
+	if s.counted {
+		s.plugin.requests--
+	}
+	delete(s.plugin.waiting, s)
+}
+
+func (s *stream) wait(for_ stage, now time.Time) {
+	s.stage, s.since = for_, now
+	s.plugin.waiting[s] = struct{}{}
+}
+
+// settle ends the waiting. A decided request needs its headers no more.
+func (s *stream) settle(to stage) {
+	s.stage = to
+	s.request = nil
+	delete(s.plugin.waiting, s)
+}
+
+// decide asks the core and does what it says.
+func (s *stream) decide(state *maintenance.State, now time.Time) {
+	p := s.plugin
+	if name := maintenance.EdgePath(s.request.Path); name == "status" && p.state != nil {
+		s.status(state, now)
+		return
+	}
+	d := state.Decide(s.request, now)
+	if p.state == nil {
+		p.metrics.unknown.Increment(1)
+	}
+	switch d.Verdict {
+	case maintenance.NeedBody:
+		s.maxBody = d.MaxBody
+		s.wait(awaitsBody, now)
+		if s.complete || s.buffered > s.maxBody {
+			s.judgeBody()
+		}
+	case maintenance.Refuse:
+		s.refuse(&d, now)
+	default:
+		s.pass(&d)
+	}
+}
+
+// judgeBody decides once the whole body is there, or more of it than is looked at.
+func (s *stream) judgeBody() {
+	tooLong := s.buffered > s.maxBody
+	if !s.complete && !tooLong {
+		return
+	}
+	p, now := s.plugin, time.Now()
+	if s.buffered > 0 {
+		// One byte more than is looked at tells the core that it is too long.
+		body, err := proxywasm.GetHttpRequestBody(0, min(s.buffered, s.maxBody+1))
+		if err != nil {
+			p.fail("reading a request's body: %v", err)
+		}
+		s.request.Body = body
+	}
+	s.request.BodyRead = true
+	state := p.current(now)
+	d := state.Decide(s.request, now)
+	if d.Verdict == maintenance.Refuse {
+		s.refuse(&d, now)
+	} else {
+		s.pass(&d)
+	}
+}
+
+func (s *stream) pass(d *maintenance.Decision) {
+	p := s.plugin
+	if d.Mode != maintenance.Off {
+		// Best effort for the upstream's information; the decision does not depend on it.
+		_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-mode", string(d.Mode))
+		if bypass := d.Rule.Bypass(); bypass != "" {
+			_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-bypass", bypass)
+			p.metrics.bypassed.Increment(1)
+		}
+		s.note(d)
+	}
+	s.settle(decided)
+}
+
+func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
+	p := s.plugin
+	for _, sha := range d.Pages() {
+		p.page(sha)
+	}
+	reply := d.Reply(s.request, p.pages, now)
+	p.metrics.blocked.Increment(1)
+	s.note(d)
+	s.answer(&reply, "drydock:"+string(d.Rule))
+}
+
+// note is for access logs: %FILTER_STATE(wasm.drydock.decision:PLAIN)%.
+func (s *stream) note(d *maintenance.Decision) {
+	_ = proxywasm.SetProperty([]string{"drydock.decision"}, []byte("app="+d.App+" mode="+string(d.Mode)+" rule="+string(d.Rule)))
+}
+
+func (s *stream) status(state *maintenance.State, now time.Time) {
+	reply := state.EdgeStatus(s.request, now)
+	s.answer(&reply, "drydock:edge")
+}
+
+func (s *stream) answer(reply *maintenance.Reply, details string) {
+	if err := sendLocalReply(reply, details); err != nil {
+		s.plugin.fail("answering a request: %v", err)
+	}
+	s.settle(answered)
+}
+
+// attendWaiting looks after held requests from a tick.
+func (p *plugin) attendWaiting(now time.Time) {
+	state := p.current(now)
+	for s := range p.waiting {
+		switch {
+		case s.stage == awaitsState && state != nil:
+			p.within(s, func() {
+				s.decide(state, now)
+				if s.stage == decided || s.stage == awaitsBody && !p.config.HoldsHeaders {
+					s.resume()
+				}
+			})
+		case s.stage == awaitsBody && s.buffered == 0 && now.Sub(s.since) > bodyGrace:
+			p.metrics.misconfigured.Increment(1)
+			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
+			p.within(s, func() {
+				s.request.BodyRead = true
+				d := p.current(now).Decide(s.request, now)
+				s.refuse(&d, now)
+			})
+		}
+	}
+}
+
+// within runs do with the host's eyes on a stream instead of on the plugin.
+func (p *plugin) within(s *stream, do func()) {
+	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
+		p.fail("turning to a held request: %v", err)
+		return
+	}
+	do()
+	if err := proxywasm.SetEffectiveContext(p.id); err != nil {
+		p.fail("turning back to the plugin: %v", err)
+	}
+}
+
+func (s *stream) resume() {
+	if err := proxywasm.ResumeHttpRequest(); err != nil {
+		s.plugin.fail("resuming a held request: %v", err)
+	}
+}
+
+// claimPaths reads what the proxy knows of the request in the effective context. It
+// is the one maintenance.Attributes of its plugin: the host keeps them by context.
+type claimPaths struct{ prefix []string }
+
+func property(path ...string) string {
+	value, err := proxywasm.GetProperty(path)
+	if err != nil {
+		return ""
+	}
+	return string(value)
+}
+
+func (*claimPaths) SourceAddress() string { return property("source", "address") }
+func (*claimPaths) Principal() string {
+	return property("connection", "uri_san_peer_certificate")
+}
+func (*claimPaths) Route() string   { return property("xds", "route_name") }
+func (*claimPaths) Cluster() string { return property("xds", "cluster_name") }
+
+func (c *claimPaths) Claim(path []string) ([]byte, bool) {
+	value, err := proxywasm.GetProperty(append(c.prefix[:len(c.prefix):len(c.prefix)], path...))
+	return value, err == nil
+}
