@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// ControllerOptions say how to run a controller.
+type ControllerOptions struct {
+	Binary string // bin/drydock
+	Data   string // data directory; the log goes to log/ in it
+	Listen string // host:port of API and console
+	Proxy  string // host:port of the proxy listener
+	Token  string // operator token, taken as the first one by a new store
+	Sync   string // the proxies' token
+	Log    string // file for what it prints
+}
+
+// Controller is a running `drydock serve`.
+type Controller struct {
+	*Process
+	URL   string // http://host:port of the API
+	Proxy string // host:port of the proxy listener
+
+	opts ControllerOptions
+}
+
+// StartController starts a controller and returns when it is ready, or an error with the
+// end of its log.
+func StartController(opts ControllerOptions) (*Controller, error) {
+	cmd := exec.Command(opts.Binary, "serve", "--data", opts.Data, "--listen", opts.Listen, "--proxy-listen", opts.Proxy)
+	cmd.Env = append(os.Environ(), "DRYDOCK_BOOTSTRAP_TOKEN="+opts.Token, "DRYDOCK_SYNC_TOKEN="+opts.Sync)
+	p, err := Start("drydock serve", cmd, opts.Log)
+	if err != nil {
+		return nil, err
+	}
+	c := &Controller{Process: p, URL: "http://" + opts.Listen, Proxy: opts.Proxy, opts: opts}
+	err = c.waitFor(time.Minute, func() error {
+		status, body, err := c.Do(context.Background(), http.MethodGet, "/readyz", nil)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("GET /readyz: %d: %s", status, body)
+		}
+		return err
+	})
+	if err != nil {
+		c.Kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Restart starts the controller again after a Stop or Kill, on the same data and ports.
+func (c *Controller) Restart() error {
+	next, err := StartController(c.opts)
+	if err != nil {
+		return err
+	}
+	*c = *next
+	return nil
+}
+
+// apiClient opens a connection for each request: a kept one to a controller that was
+// killed would fail the next request for no fault of its own.
+var apiClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+
+// Do sends a request to the API as the operator, with body as JSON unless it is nil.
+// Headers come in pairs. An error means that there was no answer.
+func (c *Controller) Do(ctx context.Context, method, path string, body any, headers ...string) (status int, answer []byte, err error) {
+	var in io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		in = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, in)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.opts.Token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := apiClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
+
+// CLI runs a command of the CLI against this controller, as the operator.
+func (c *Controller) CLI(ctx context.Context, args ...string) (stdout, stderr string, exit int, err error) {
+	cmd := exec.CommandContext(ctx, c.opts.Binary, args...)
+	cmd.Env = append(os.Environ(), "DRYDOCK_URL="+c.URL, "DRYDOCK_TOKEN="+c.opts.Token)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	if cmd.ProcessState != nil {
+		exit, err = cmd.ProcessState.ExitCode(), ctx.Err()
+	}
+	return out.String(), errOut.String(), exit, err
+}
+
+// Binary is a program that `make build` makes.
+func Binary(name string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: run `make build` first", err)
+	}
+	return path, nil
+}
