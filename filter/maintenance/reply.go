@@ -319,7 +319,11 @@ func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 	if r.Method != "GET" && r.Method != "HEAD" {
 		return Reply{Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1, Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`)}
 	}
-	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
+	reply := Reply{Status: 200, Headers: headers, GRPCStatus: -1}
+	if r.Method == "GET" {
+		reply.Body = s.StatusOf(r, now).AppendJSON(nil)
+	}
+	return reply
 }
 
 // Pairs are the headers as proxy-wasm serialises maps.
