@@ -16,7 +16,7 @@ import (
 // ControllerOptions say how to run a controller.
 type ControllerOptions struct {
 	Binary string // bin/drydock
-	Data   string // data directory; the log goes to log/ in it
+	Data   string // data directory
 	Listen string // host:port of API and console
 	Proxy  string // host:port of the proxy listener
 	Token  string // operator token, taken as the first one by a new store
@@ -35,7 +35,7 @@ type Controller struct {
 
 // StartController starts a controller and returns when it is ready, or an error with the
 // end of its log.
-func StartController(opts ControllerOptions) (*Controller, error) {
+func StartController(ctx context.Context, opts ControllerOptions) (*Controller, error) {
 	cmd := exec.Command(opts.Binary, "serve", "--data", opts.Data, "--listen", opts.Listen, "--proxy-listen", opts.Proxy)
 	cmd.Env = append(os.Environ(), "DRYDOCK_BOOTSTRAP_TOKEN="+opts.Token, "DRYDOCK_SYNC_TOKEN="+opts.Sync)
 	p, err := Start("drydock serve", cmd, opts.Log)
@@ -43,8 +43,8 @@ func StartController(opts ControllerOptions) (*Controller, error) {
 		return nil, err
 	}
 	c := &Controller{Process: p, URL: "http://" + opts.Listen, Proxy: opts.Proxy, opts: opts}
-	err = c.waitFor(time.Minute, func() error {
-		status, body, err := c.Do(context.Background(), http.MethodGet, "/readyz", nil)
+	err = c.waitFor(ctx, time.Minute, func() error {
+		status, body, err := c.Do(ctx, http.MethodGet, "/readyz", nil)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("GET /readyz: %d: %s", status, body)
 		}
@@ -58,8 +58,8 @@ func StartController(opts ControllerOptions) (*Controller, error) {
 }
 
 // Restart starts the controller again after a Stop or Kill, on the same data and ports.
-func (c *Controller) Restart() error {
-	next, err := StartController(c.opts)
+func (c *Controller) Restart(ctx context.Context) error {
+	next, err := StartController(ctx, c.opts)
 	if err != nil {
 		return err
 	}

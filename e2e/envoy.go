@@ -139,11 +139,15 @@ type Substitution struct {
 	Files map[string]string
 }
 
-// Bootstrap reads a bootstrap file and applies the substitution to its parsed form. It
-// returns JSON, which Envoy reads as well. A substitution that finds nothing to replace is
-// an error: the file and its user have drifted apart.
+// Bootstrap reads a bootstrap file of envoy/ and applies the substitution to its parsed
+// form. It returns JSON, which Envoy reads as well. A substitution that finds nothing to
+// replace is an error: the file and its user have drifted apart.
 func Bootstrap(file string, sub Substitution) ([]byte, error) {
-	data, err := os.ReadFile(file)
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(root, "envoy", file))
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +235,7 @@ type Envoy struct {
 
 // StartEnvoy starts an Envoy and returns when it serves, or an error with the end of its
 // log. A module of a few megabytes takes seconds to compile.
-func StartEnvoy(opts EnvoyOptions) (*Envoy, error) {
+func StartEnvoy(ctx context.Context, opts EnvoyOptions) (*Envoy, error) {
 	root, err := Root()
 	if err != nil {
 		return nil, err
@@ -275,7 +279,7 @@ func StartEnvoy(opts EnvoyOptions) (*Envoy, error) {
 	}
 	// Two minutes: a busy machine compiles the module, and in a hot restart the old
 	// Envoy has to hand over first.
-	err = e.waitFor(2*time.Minute, func() error {
+	err = e.waitFor(ctx, 2*time.Minute, func() error {
 		addr, err := os.ReadFile(adminPath)
 		if err != nil {
 			return err

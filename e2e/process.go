@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -117,19 +118,21 @@ func (p *Process) RSS() (int64, error) {
 
 // waitFor calls ready every 20 ms until it returns nil, the process ends, or the
 // timeout has passed.
-func (p *Process) waitFor(timeout time.Duration, ready func() error) error {
-	deadline := time.Now().Add(timeout)
+func (p *Process) waitFor(ctx context.Context, timeout time.Duration, ready func() error) error {
+	late := time.After(timeout)
 	for {
 		err := ready()
 		if err == nil {
 			return nil
 		}
-		if exited := p.Exited(); exited != nil {
-			return exited
-		}
-		if time.Now().After(deadline) {
+		select {
+		case <-p.done:
+			return p.Exited()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
 			return fmt.Errorf("%s is not ready after %v: %w; the end of %s:\n%s", p.Name, timeout, err, p.Log, p.Tail(20))
+		case <-time.After(20 * time.Millisecond):
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
