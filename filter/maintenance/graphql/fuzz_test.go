@@ -1,0 +1,253 @@
+package graphql
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// unlimited leaves the limits to TestOptions, so that a document has the same verdict in every wrapping.
+var unlimited = &Options{Batching: true, MaxBody: 1 << 30, MaxBatch: 1 << 30, MaxTokens: 1 << 30, MaxDepth: MaxNesting}
+
+// A dialect is one way in which a server's lexer is known or feared to depart from the specification.
+type dialect uint
+
+const (
+	crKeepsComment   dialect = 1 << iota // only a line feed ends a comment
+	unicodeEndsLine                      // U+0085, U+2028 and U+2029 do too
+	controlEndsLine                      // and so does any control character but tab
+	noBlockStrings                       // """ is an empty string and the beginning of another
+	noEscapedQuotes                      // \""" ends a block string
+	looksBack                            // a quote is escaped if the byte before it is a backslash
+	multilineStrings                     // strings may go over lines
+	countsRunes                          // a name after a comment ends too early, by the bytes that are no runes (graphql-go)
+	nulEnds                              // as in C
+	dialects
+)
+
+// changes reports whether d has an operation that is not a query where it stands at the top level. It knows less grammar
+// than any server, and so finds more.
+func (d dialect) changes(doc string) bool {
+	depth, start := 0, true // start: a definition may begin here
+	extra := 0              // bytes that are no runes in the ignored text before the token
+	has := func(x dialect) bool { return d&x != 0 }
+	for i, steps := 0, 0; i < len(doc) && steps < 4*len(doc)+100; steps++ {
+		c, size := utf8.DecodeRuneInString(doc[i:])
+		switch {
+		case c == 0 && has(nulEnds):
+			return false
+		case strings.ContainsRune(" \t\n\r,\ufeff", c):
+			i += size
+			extra += size - 1
+			continue
+		case c == '#':
+			for i++; i < len(doc); i += size {
+				c, size = utf8.DecodeRuneInString(doc[i:])
+				if c == '\n' || c == '\r' && !has(crKeepsComment) || c == 0 && has(nulEnds) ||
+					has(unicodeEndsLine) && (c == 0x85 || c == 0x2028 || c == 0x2029) ||
+					has(controlEndsLine) && (c < 0x20 && c != '\t' && c != '\r' || 0x7F <= c && c < 0xA0) {
+					if c != '\n' && c != '\r' && c != 0 {
+						i += size
+					}
+					break
+				}
+				extra += size - 1
+			}
+			continue
+		case c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
+			n := i
+			for i < len(doc) && (doc[i] == '_' || doc[i]|0x20 >= 'a' && doc[i]|0x20 <= 'z' || doc[i] >= '0' && doc[i] <= '9') {
+				i++
+			}
+			if start {
+				switch doc[n:i] {
+				case "mutation", "subscription":
+					return true
+				case "query", "fragment":
+					start = false
+				default:
+					return false
+				}
+			}
+			if has(countsRunes) {
+				i -= min(extra, i)
+			}
+		case c == '"' && strings.HasPrefix(doc[i:], `"""`) && !has(noBlockStrings):
+			i += 3
+			for {
+				n := strings.Index(doc[i:], `"""`)
+				if n < 0 {
+					return false
+				}
+				i += n + 3
+				if n == 0 || doc[i-4] != '\\' || has(noEscapedQuotes) {
+					break
+				}
+			}
+		case c == '"':
+			for i++; ; i++ {
+				if i >= len(doc) || (doc[i] == '\n' || doc[i] == '\r') && !has(multilineStrings) {
+					return false
+				}
+				if doc[i] == '\\' && !has(looksBack) {
+					i++
+				} else if doc[i] == '"' && !(has(looksBack) && doc[i-1] == '\\') {
+					i++
+					break
+				}
+			}
+		case c == '{' || c == '(' || c == '[':
+			if depth == 0 && start && c != '{' {
+				return false
+			}
+			depth++
+			start = false
+			i++
+		case c == '}' || c == ')' || c == ']':
+			if depth--; depth < 0 {
+				return false
+			}
+			start = depth == 0 && c == '}'
+			i++
+		case c > ' ' && c < 0x7F && !start:
+			i++
+		default:
+			return false
+		}
+		extra = 0
+	}
+	return false
+}
+
+func checkDocument(t *testing.T, doc string) {
+	if !strings.Contains(doc, "mutation") && !strings.Contains(doc, "subscription") {
+		return
+	}
+	for d := range dialects {
+		if d.changes(doc) {
+			t.Fatalf("passes, but dialect %09b finds an operation that is not a query: %q", d, doc)
+		}
+	}
+}
+
+func FuzzDocument(f *testing.F) {
+	for _, c := range cases(f) {
+		for doc := range documents(c.body(f)) {
+			f.Add(doc, len(doc)/2)
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc string, cut int) {
+		rule := Document([]byte(doc), unlimited)
+		if !utf8.ValidString(doc) {
+			if rule != RuleSyntax {
+				t.Fatalf("not UTF-8, but %q", rule)
+			}
+			return
+		}
+		if got := JSON(jsonBody(doc), unlimited); got != rule {
+			t.Errorf("%q as a document, %q in JSON", rule, got)
+		}
+		if got := Query("query="+url.QueryEscape(doc), unlimited); got != rule && !(got == RuleURLEncoding && percentEscaped([]byte(doc))) {
+			t.Errorf("%q as a document, %q in a URL", rule, got)
+		}
+		if rule != "" {
+			return
+		}
+		checkDocument(t, doc)
+		for _, op := range []string{"mutation M{b}", "subscription{b}"} {
+			if Document([]byte(doc+"\n"+op), unlimited) == "" || Document([]byte(op+doc), unlimited) == "" {
+				t.Fatalf("passes with %q at an end", op)
+			}
+		}
+		if cut >= 0 && cut < len(doc) {
+			if doc = doc[:cut] + "}mutation M{b}" + doc[cut:]; Document([]byte(doc), unlimited) == "" {
+				checkDocument(t, doc)
+			}
+		}
+	})
+}
+
+func FuzzJSON(f *testing.F) {
+	for _, c := range cases(f) {
+		f.Add(c.body(f))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		rule := JSON(body, unlimited)
+		if again := JSON(body, unlimited); again != rule {
+			t.Fatalf("%q, then %q", rule, again)
+		}
+		if rule != "" {
+			return
+		}
+		if !json.Valid(body) {
+			t.Fatal("passes, but is not JSON")
+		}
+		n := 0
+		for doc := range documents(body) { // encoding/json folds keys and keeps the last
+			n++
+			if rule := Document([]byte(doc), unlimited); rule != "" {
+				t.Errorf("passes, but %q is refused by %s", doc, rule)
+			}
+		}
+		if n == 0 {
+			t.Error("passes without a document")
+		}
+		if unbatched := JSON(body, &Options{MaxBody: 1 << 30, MaxTokens: 1 << 30, MaxDepth: MaxNesting}); body[firstByte(body)] == '[' != (unbatched == RuleBatch) {
+			t.Errorf("without batching: %q", unbatched)
+		}
+		for _, more := range []string{"x", "{}", ",", "\x00", `{"query":"mutation M{b}"}`} {
+			if JSON([]byte(string(body)+more), unlimited) == "" {
+				t.Errorf("passes with %q after it", more)
+			}
+		}
+	})
+}
+
+func firstByte(body []byte) int {
+	return len(body) - len(strings.TrimLeft(string(body), " \t\r\n"))
+}
+
+func FuzzQuery(f *testing.F) {
+	for _, c := range cases(f) {
+		if _, rawQuery, ok := strings.Cut(c.Path, "?"); ok {
+			f.Add(rawQuery)
+		}
+	}
+	f.Fuzz(func(t *testing.T, rawQuery string) {
+		rule := Query(rawQuery, unlimited)
+		values, err := url.ParseQuery(rawQuery)
+		if err == nil && !HasParameter(rawQuery) {
+			for name := range values {
+				for _, p := range params {
+					if strings.EqualFold(name, p) {
+						t.Errorf("%q goes unseen", name)
+					}
+				}
+			}
+		}
+		if rule != "" {
+			return
+		}
+		if err != nil {
+			t.Fatalf("passes, but %v", err)
+		}
+		if !HasParameter(rawQuery) {
+			t.Error("passes, but has no GraphQL parameter")
+		}
+		if docs := values["query"]; len(docs) != 1 || Document([]byte(docs[0]), unlimited) != "" {
+			t.Errorf("passes with the documents %q", docs)
+		}
+		for name := range values {
+			for _, p := range params {
+				if name != p && strings.EqualFold(name, p) {
+					t.Errorf("passes with %q", name)
+				}
+			}
+		}
+		if Query(rawQuery+"&query=mutation+M%7Bb%7D", unlimited) == "" {
+			t.Error("passes with a mutation after it")
+		}
+	})
+}

@@ -1,0 +1,126 @@
+// Package graphql decides whether a GraphQL request can do nothing but query, on any server that may stand behind the
+// proxy.
+//
+// A parser that is right by the specification is not enough, because servers are not: they disagree about where a
+// comment or a block string ends, which of two equal JSON keys counts, and which charset a body is in. So this package
+// is an allow-list. It passes what every server must read as a query, and refuses the rest by a [Rule] that tells the
+// developer at the other end what to change. What a server does after parsing (validation, execution) is not its
+// business: a document that no server accepts may pass.
+//
+// For a request to a GraphQL path, ask in this order, and let the first rule decide:
+//
+//  1. any method: [RuleMethodOverride], [RuleUpgrade];
+//  2. GET and HEAD: [RuleGetBody], then [Query] of the URL's query string;
+//  3. POST: [HasParameter] ([RuleURLParameter]), [ContentEncoding], [ContentType], then [JSON] of the whole body;
+//  4. any other method: [RuleMethod].
+//
+// All functions are safe for concurrent use, keep nothing of their arguments, run in time linear in the input, and
+// allocate nothing once warm.
+package graphql
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"unicode/utf8"
+)
+
+// Limits that a zero field of [Options] stands for.
+const (
+	DefaultMaxBody   = 1 << 20 // bytes
+	DefaultMaxBatch  = 50      // operations in one batch
+	DefaultMaxTokens = 15_000  // lexical tokens in one document, as graphql-java's default
+	DefaultMaxDepth  = 200     // nested brackets, in a document as in JSON
+)
+
+// MaxNesting is the greatest depth that can be allowed; a larger [Options.MaxDepth] counts as this.
+const MaxNesting = 1024
+
+// Options are an app's GraphQL settings. The zero value, and nil, refuse batches and use the default limits.
+// A value in use must not be changed.
+type Options struct {
+	// Batching judges a JSON array of requests element by element; without it an array is refused.
+	Batching bool
+	// MaxBody bounds a JSON body or a URL's query string, in bytes.
+	MaxBody int
+	// MaxBatch bounds the requests in one array, MaxTokens the tokens of one document, MaxDepth its nested brackets.
+	MaxBatch, MaxTokens, MaxDepth int
+	// ExtraKeys are request parameters beside query, operationName, variables and extensions that the operator knows
+	// to be harmless: no server behind reads a document from them. They match exactly; those past the 60th are ignored.
+	ExtraKeys []string
+	// Persisted holds the SHA-256 of each document that the operator vouches for as a query. A request may name one
+	// of them by hash alone (extensions.persistedQuery.sha256Hash).
+	Persisted map[[sha256.Size]byte]struct{}
+}
+
+func limit(n, def int) int {
+	if n <= 0 {
+		return def
+	}
+	return n
+}
+
+func (o *Options) maxBody() int   { return limit(o.MaxBody, DefaultMaxBody) }
+func (o *Options) maxBatch() int  { return limit(o.MaxBatch, DefaultMaxBatch) }
+func (o *Options) maxTokens() int { return limit(o.MaxTokens, DefaultMaxTokens) }
+func (o *Options) maxDepth() int  { return min(limit(o.MaxDepth, DefaultMaxDepth), MaxNesting) }
+
+var defaults Options
+
+// Document judges one decoded GraphQL document: "" if all its operations are queries and there is at least one.
+func Document(doc []byte, opt *Options) Rule {
+	if opt == nil {
+		opt = &defaults
+	}
+	if !utf8.Valid(doc) {
+		return RuleSyntax
+	}
+	return document(doc, opt)
+}
+
+// document judges doc, which is valid UTF-8.
+//
+// Where doc holds neither keyword, no lexer of any server can find one, and ours only keeps the limits. Where it does,
+// ours must be the reading of every server, so whatever some server reads differently is refused.
+func document(doc []byte, opt *Options) Rule {
+	if bytes.IndexByte(doc, 0) >= 0 {
+		return RuleSyntax
+	}
+	l := lexer{src: doc, budget: opt.maxTokens(), maxDepth: opt.maxDepth()}
+	if bytes.Contains(doc, mutation) || bytes.Contains(doc, subscription) {
+		if ambiguous(doc) {
+			return RuleAmbiguous
+		}
+		l.strict = true
+	}
+	return l.document()
+}
+
+var (
+	mutation     = []byte("mutation")
+	subscription = []byte("subscription")
+)
+
+// ambiguous reports characters that end a line, a comment or a document for some servers and not for others: control
+// characters (a carriage return only within CRLF), U+2028, U+2029 and U+FEFF. Absinthe ends a comment at U+2028,
+// graphql-dotnet and old graphql-js at any control character, others at a line feed only.
+func ambiguous(doc []byte) bool {
+	for i := 0; i < len(doc); i++ {
+		switch c := doc[i]; {
+		case class[c]&suspect == 0:
+		case c == '\r':
+			if i+1 == len(doc) || doc[i+1] != '\n' {
+				return true
+			}
+		case c < utf8.RuneSelf:
+			return true
+		default:
+			switch r, n := utf8.DecodeRune(doc[i:]); {
+			case r < 0xA0, r == 0x2028, r == 0x2029, r == 0xFEFF:
+				return true
+			default:
+				i += n - 1
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,302 @@
+package graphql
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
+const (
+	paramQuery = iota
+	paramOperationName
+	paramVariables
+	paramExtensions
+	paramExtra
+)
+
+var params = [...]string{"query", "operationName", "variables", "extensions"}
+
+// A seen is the set of parameters that a request has given.
+type seen uint64
+
+// add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
+// fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
+func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
+	param = -1
+	var set seen
+	fold := func(i int, p string) {
+		if string(key) == p {
+			param = min(i, paramExtra)
+		}
+		// Folding makes a name at most three times as long: U+212A for a k.
+		if len(key) <= 3*len(p) && strings.EqualFold(string(key), p) {
+			set |= 1 << i
+		}
+	}
+	for i, p := range params {
+		fold(i, p)
+	}
+	if set == 0 {
+		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), 60)] {
+			fold(paramExtra+i, p)
+		}
+	}
+	switch {
+	case *s&set != 0:
+		return 0, RuleDuplicateKey
+	case param >= 0:
+		*s |= set
+		return param, ""
+	case storedName(key):
+		return 0, RuleDocumentID
+	}
+	return 0, RuleUnknownKey
+}
+
+// storedName reports whether key is a name by which some server takes the id or the hash of a document that it stores,
+// spelled with or without case, underscores and hyphens.
+func storedName(key []byte) bool {
+	var buf [64]byte
+	word := buf[:0]
+	for _, c := range key {
+		if c != '_' && c != '-' && len(word) < len(buf) {
+			word = append(word, lower(c))
+		}
+	}
+	return storedWord(word)
+}
+
+func storedWord(word []byte) bool {
+	switch string(word) {
+	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
+		return true
+	}
+	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
+}
+
+// suspicious reports whether a key within extensions may name a document, for a server that folds names.
+func suspicious(key []byte) bool {
+	for _, c := range key {
+		if c >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return storedName(key) || strings.EqualFold(string(key), "query")
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// Query judges the query string of a GET's URL, without its question mark: one document in the parameter "query", and
+// nothing beside it but what [JSON] allows.
+func Query(rawQuery string, opt *Options) Rule {
+	if opt == nil {
+		opt = &defaults
+	}
+	if len(rawQuery) > opt.maxBody() {
+		return RuleLimitBody
+	}
+	var q request
+	r := reader{opt: opt}
+	r.scratch()
+	defer r.release()
+	for rawQuery != "" {
+		var pair string
+		pair, rawQuery, _ = strings.Cut(rawQuery, "&")
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		key, ok := r.unescapeURL(name)
+		if !ok {
+			return RuleURLEncoding
+		}
+		p, rule := q.seen.add(key, opt)
+		if rule != "" {
+			return rule
+		}
+		v, ok := r.unescapeURL(value)
+		if !ok {
+			return RuleURLEncoding
+		}
+		switch p {
+		case paramQuery:
+			q.doc = v
+		case paramVariables, paramExtensions:
+			rule = jsonParameter(p, v, &q, opt)
+		}
+		// Behind some gateways a value is decoded twice.
+		if rule == "" && (p == paramQuery || p == paramExtensions) && percentEscaped(v) {
+			rule = RuleURLEncoding
+		}
+		if rule != "" {
+			return rule
+		}
+	}
+	return q.judge(opt)
+}
+
+// jsonParameter reads variables or extensions from a URL: empty, null or an object.
+func jsonParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
+	r := reader{src: src, opt: opt}
+	defer r.release()
+	switch c := r.space(); {
+	case len(src) == 0:
+		return ""
+	case c == '{' && p == paramExtensions:
+		rule = r.extensions(q)
+	case c == '{' || c == 'n':
+		rule = r.value()
+	default:
+		return RuleKeyType
+	}
+	if r.space(); rule == "" && r.pos < len(src) {
+		return RuleJSON
+	}
+	return rule
+}
+
+// unescapeURL decodes one name or value of a query string into decoded. Parsers differ on semicolons and on malformed
+// escapes, so both are refused, as are characters that a URL cannot hold.
+func (r *reader) unescapeURL(s string) ([]byte, bool) {
+	mark := len(r.decoded)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '%':
+			hi, lo := hexAt(s, i+1), hexAt(s, i+2)
+			if hi < 0 || lo < 0 {
+				return nil, false
+			}
+			c = byte(hi<<4 | lo)
+			i += 2
+		case c == '+':
+			c = ' '
+		case c <= ' ' || c >= 0x7F || c == ';' || c == '#':
+			return nil, false
+		}
+		r.decoded = append(r.decoded, c)
+	}
+	v := r.decoded[mark:]
+	return v, utf8.Valid(v)
+}
+
+// hexAt returns the value of the hexadecimal digit s[i], or -1.
+func hexAt(s string, i int) int {
+	if i >= len(s) || class[s[i]]&hexDigit == 0 {
+		return -1
+	}
+	return int(hexValue(s[i]))
+}
+
+func percentEscaped(b []byte) bool {
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' && class[b[i+1]]&class[b[i+2]]&hexDigit != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// HasParameter reports whether a URL's query string, without its question mark, may carry a GraphQL parameter for some
+// server: one of a request's four, or one that names a stored document, under any encoding, folding or nesting
+// (query[], [query]). A name that cannot be read with certainty counts.
+func HasParameter(rawQuery string) bool {
+	for rawQuery != "" {
+		pair := rawQuery
+		if i := strings.IndexAny(rawQuery, "&;"); i >= 0 {
+			pair, rawQuery = rawQuery[:i], rawQuery[i+1:]
+		} else {
+			rawQuery = ""
+		}
+		name, _, _ := strings.Cut(pair, "=")
+		if parameterName(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func parameterName(name string) bool {
+	var buf [64]byte
+	word := buf[:0]
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '%' {
+			hi, lo := hexAt(name, i+1), hexAt(name, i+2)
+			if hi < 0 || lo < 0 {
+				return true
+			}
+			if c = byte(hi<<4 | lo); c == '%' {
+				return true
+			}
+			i += 2
+		}
+		switch {
+		case c < ' ' || c >= 0x7F:
+			return true
+		case class[c]&(nameStart|digit) == 0 && c != '-': // a name within the name ends, as in query[0]
+			if parameterWord(word) {
+				return true
+			}
+			word = buf[:0]
+		case c != '_' && c != '-' && len(word) < len(buf):
+			word = append(word, lower(c))
+		}
+	}
+	return parameterWord(word)
+}
+
+func parameterWord(word []byte) bool {
+	switch string(word) {
+	case "query", "operationname", "variables", "extensions", "mutation", "subscription", "operations", "map":
+		return true
+	}
+	return storedWord(word)
+}
+
+// ContentType judges the values of a POST's Content-Type header: exactly one, application/json, with no parameter but a
+// charset of UTF-8.
+func ContentType(values []string) Rule {
+	if len(values) != 1 {
+		return RuleContentType
+	}
+	media, param, more := strings.Cut(values[0], ";")
+	if !equalASCII(strings.Trim(media, " \t"), "application/json") {
+		return RuleContentType
+	}
+	if !more {
+		return ""
+	}
+	switch param = strings.Trim(param, " \t"); {
+	case equalASCII(param, "charset=utf-8"), equalASCII(param, `charset="utf-8"`):
+		return ""
+	}
+	return RuleCharset
+}
+
+// ContentEncoding judges the values of a POST's Content-Encoding header: none.
+func ContentEncoding(values []string) Rule {
+	if len(values) > 0 {
+		return RuleContentEncoding
+	}
+	return ""
+}
+
+// equalASCII reports whether s is want, which is in lower case, but for the case of ASCII letters.
+func equalASCII(s, want string) bool {
+	if len(s) != len(want) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != want[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,552 @@
+package graphql
+
+import (
+	"crypto/sha256"
+	"sync"
+	"unicode/utf8"
+)
+
+// JSON judges the body of a POST: one request object, or a batch of them.
+func JSON(body []byte, opt *Options) Rule {
+	if opt == nil {
+		opt = &defaults
+	}
+	if len(body) > opt.maxBody() {
+		return RuleLimitBody
+	}
+	if !utf8.Valid(body) {
+		return RuleJSON
+	}
+	r := reader{src: body, opt: opt}
+	defer r.release()
+	if rule := r.body(); rule != "" {
+		return rule
+	}
+	if r.space(); r.pos < len(body) {
+		return RuleJSON
+	}
+	return ""
+}
+
+// A reader reads strict JSON (RFC 8259) from src, which is valid UTF-8. JSON parsers differ in what they tolerate beyond
+// that and in which of two equal keys they keep, so nothing is tolerated and no key may come twice where it matters.
+type reader struct {
+	src     []byte
+	pos     int
+	opt     *Options
+	decoded []byte  // strings that had escapes, one after the other
+	pooled  *[]byte // decoded's buffer, once there is one
+}
+
+// eof is what space returns at the end. A NUL byte looks the same, and is as wrong there.
+const eof = 0
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, 4096)
+	return &b
+}}
+
+// scratch makes sure that decoded has a pooled buffer.
+func (r *reader) scratch() {
+	if r.pooled == nil {
+		r.pooled = buffers.Get().(*[]byte)
+		r.decoded = (*r.pooled)[:0]
+	}
+}
+
+// release gives the buffer back, unless an operator's large MaxBody let it grow past what is worth keeping.
+func (r *reader) release() {
+	if r.pooled == nil {
+		return
+	}
+	if cap(r.decoded) <= 2*DefaultMaxBody {
+		*r.pooled = r.decoded
+		buffers.Put(r.pooled)
+	}
+	r.pooled, r.decoded = nil, nil
+}
+
+func (r *reader) body() Rule {
+	switch r.space() {
+	case '{':
+		return r.request()
+	case '[':
+	default:
+		return RuleJSON
+	}
+	if !r.opt.Batching {
+		return RuleBatch
+	}
+	r.pos++
+	for n := 1; ; n++ {
+		switch r.space() {
+		case '{':
+		case ']':
+			if n == 1 {
+				return RuleBatchEmpty
+			}
+			return RuleJSON
+		case '[':
+			return RuleBatchNested
+		default:
+			return RuleJSON
+		}
+		if n > r.opt.maxBatch() {
+			return RuleLimitBatch
+		}
+		if rule := r.request(); rule != "" {
+			return rule
+		}
+		switch r.space() {
+		case ',':
+			r.pos++
+		case ']':
+			r.pos++
+			return ""
+		default:
+			return RuleJSON
+		}
+	}
+}
+
+// A request is what matters of one set of parameters, be it from JSON or from a URL.
+type request struct {
+	seen  seen
+	doc   []byte // nil if absent
+	hash  [sha256.Size]byte
+	named bool // hash is set
+}
+
+func (q *request) judge(opt *Options) Rule {
+	if len(q.doc) == 0 && q.named { // servers in Go cannot tell "" from none
+		if _, ok := opt.Persisted[q.hash]; !ok {
+			return RulePersisted
+		}
+		return ""
+	}
+	if q.doc == nil {
+		return RuleNoQuery
+	}
+	if rule := document(q.doc, opt); rule != "" {
+		return rule
+	}
+	if q.named && sha256.Sum256(q.doc) != q.hash {
+		return RulePersistedMismatch
+	}
+	return ""
+}
+
+// request reads and judges the object at pos.
+func (r *reader) request() Rule {
+	var q request
+	r.decoded = r.decoded[:0]
+	rule := r.object(func(key []byte) Rule {
+		p, rule := q.seen.add(key, r.opt)
+		if rule != "" {
+			return rule
+		}
+		c := r.space()
+		if c == 'n' && p <= paramExtensions {
+			return r.value()
+		}
+		switch {
+		case p == paramQuery && c == '"':
+			var ok bool
+			if q.doc, ok = r.string(); !ok {
+				return RuleJSON
+			}
+			return ""
+		case p == paramExtensions && c == '{':
+			return r.extensions(&q)
+		}
+		rule = r.value()
+		if rule == "" && (p == paramQuery || p == paramExtensions || p == paramOperationName && c != '"') {
+			return RuleKeyType
+		}
+		return rule
+	})
+	if rule != "" {
+		return rule
+	}
+	return q.judge(r.opt)
+}
+
+// extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
+func (r *reader) extensions(q *request) Rule {
+	seen := false
+	return r.object(func(key []byte) Rule {
+		if string(key) != "persistedQuery" {
+			if suspicious(key) {
+				return RulePersistedForm
+			}
+			return r.value()
+		}
+		if seen {
+			return RuleDuplicateKey
+		}
+		seen = true
+		switch r.space() {
+		case 'n':
+			return r.value()
+		case '{':
+			return r.persistedQuery(q)
+		}
+		return RulePersistedForm
+	})
+}
+
+// persistedQuery reads the object at pos: {"version":1,"sha256Hash":"…"}, in any order. urql adds "miss" when it sends a
+// document that the server did not know.
+func (r *reader) persistedQuery(q *request) Rule {
+	var version, miss bool
+	rule := r.object(func(key []byte) Rule {
+		var twice bool
+		c, start := r.space(), r.pos
+		switch string(key) {
+		case "version":
+			twice, version = version, true
+		case "miss":
+			twice, miss = miss, true
+		case "sha256Hash":
+			twice, q.named = q.named, true
+		default:
+			return RulePersistedForm
+		}
+		if twice {
+			return RuleDuplicateKey
+		}
+		if c == '"' {
+			s, ok := r.string()
+			if !ok {
+				return RuleJSON
+			}
+			if string(key) != "sha256Hash" || !unhex(&q.hash, s) {
+				return RulePersistedForm
+			}
+			return ""
+		}
+		if rule := r.value(); rule != "" {
+			return rule
+		}
+		switch string(r.src[start:r.pos]) {
+		case "1":
+			if string(key) == "version" {
+				return ""
+			}
+		case "true", "false":
+			if string(key) == "miss" {
+				return ""
+			}
+		}
+		return RulePersistedForm
+	})
+	if rule == "" && !q.named {
+		return RulePersistedForm
+	}
+	return rule
+}
+
+// unhex decodes exactly one SHA-256 in lower case.
+func unhex(hash *[sha256.Size]byte, s []byte) bool {
+	if len(s) != 2*len(hash) {
+		return false
+	}
+	for i, c := range s {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return false
+		}
+		hash[i/2] = hash[i/2]<<4 | c
+	}
+	return true
+}
+
+// object reads the object at pos. For each member it calls value, with pos at the member's value, to read it.
+func (r *reader) object(value func(key []byte) Rule) Rule {
+	r.pos++
+	if r.space() == '}' {
+		r.pos++
+		return ""
+	}
+	for {
+		mark := len(r.decoded)
+		key, ok := r.key()
+		if !ok {
+			return RuleJSON
+		}
+		// The key is done with before its value is read, but value must not lose what it decodes itself.
+		r.decoded = r.decoded[:mark]
+		if rule := value(key); rule != "" {
+			return rule
+		}
+		switch r.space() {
+		case ',':
+			r.pos++
+		case '}':
+			r.pos++
+			return ""
+		default:
+			return RuleJSON
+		}
+	}
+}
+
+// key reads a member's name and the colon after it. A name that reaches into JavaScript's prototypes, or that ends early
+// for a parser in C, is refused wherever it is.
+func (r *reader) key() ([]byte, bool) {
+	if r.space() != '"' {
+		return nil, false
+	}
+	key, ok := r.string()
+	if !ok || string(key) == "__proto__" || r.space() != ':' {
+		return nil, false
+	}
+	for _, c := range key {
+		if c == 0 {
+			return nil, false
+		}
+	}
+	r.pos++
+	return key, true
+}
+
+// value reads any value and forgets it. It keeps its own stack, so that no input can exhaust the caller's.
+func (r *reader) value() Rule {
+	mark := len(r.decoded)
+	var objects [MaxNesting / 64]uint64 // one bit a level: object or array
+	depth := 0
+	for {
+		// A value begins.
+		c := r.space()
+		switch {
+		case c == '{' || c == '[':
+			if depth == r.opt.maxDepth() {
+				return RuleLimitDepth
+			}
+			word, bit := &objects[depth/64], uint64(1)<<(depth%64)
+			*word &^= bit
+			r.pos++
+			if r.space() == c+2 { // the closing bracket, in ASCII
+				r.pos++
+				break
+			}
+			depth++
+			if c == '{' {
+				*word |= bit
+				if _, ok := r.key(); !ok {
+					return RuleJSON
+				}
+				r.decoded = r.decoded[:mark]
+			}
+			continue
+		case c == '"':
+			if !r.skipString() {
+				return RuleJSON
+			}
+		case !r.scalar():
+			return RuleJSON
+		}
+		// A value has ended: so may have what holds it.
+		for {
+			if depth == 0 {
+				return ""
+			}
+			object := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
+			c := r.space()
+			if object && c == '}' || !object && c == ']' {
+				r.pos++
+				depth--
+				continue
+			}
+			if c != ',' {
+				return RuleJSON
+			}
+			r.pos++
+			if object {
+				if _, ok := r.key(); !ok {
+					return RuleJSON
+				}
+				r.decoded = r.decoded[:mark]
+			}
+			break
+		}
+	}
+}
+
+// space skips white space and returns the next byte without reading it.
+func (r *reader) space() byte {
+	for ; r.pos < len(r.src); r.pos++ {
+		switch c := r.src[r.pos]; c {
+		case ' ', '\t', '\n', '\r':
+		default:
+			return c
+		}
+	}
+	return eof
+}
+
+// scalar reads a number, true, false or null.
+func (r *reader) scalar() bool {
+	src := r.src[r.pos:]
+	for _, word := range [...]string{"true", "false", "null"} {
+		if len(src) >= len(word) && string(src[:len(word)]) == word {
+			r.pos += len(word)
+			return true
+		}
+	}
+	n := numeral(src)
+	r.pos += n
+	return n > 0
+}
+
+// numeral returns the length of the number that src begins with, or 0. JSON and GraphQL write numbers alike.
+func numeral(src []byte) int {
+	i := 0
+	if len(src) > 0 && src[0] == '-' {
+		i++
+	}
+	first := i
+	i = digits(src, i)
+	if i == first || src[first] == '0' && i > first+1 {
+		return 0
+	}
+	if i < len(src) && src[i] == '.' {
+		first = i + 1
+		if i = digits(src, first); i == first {
+			return 0
+		}
+	}
+	if i < len(src) && (src[i] == 'e' || src[i] == 'E') {
+		if i++; i < len(src) && (src[i] == '+' || src[i] == '-') {
+			i++
+		}
+		first = i
+		if i = digits(src, first); i == first {
+			return 0
+		}
+	}
+	return i
+}
+
+func digits(src []byte, i int) int {
+	for i < len(src) && class[src[i]]&digit != 0 {
+		i++
+	}
+	return i
+}
+
+// string reads the string at pos and returns its value, which lies in src or in decoded.
+func (r *reader) string() ([]byte, bool) {
+	start := r.pos + 1
+	i := plain(r.src, start)
+	if i < len(r.src) && r.src[i] == '"' {
+		r.pos = i + 1
+		return r.src[start:i:i], true
+	}
+	r.scratch()
+	mark := len(r.decoded)
+	for {
+		r.decoded = append(r.decoded, r.src[start:i]...)
+		if i == len(r.src) {
+			return nil, false
+		}
+		switch r.src[i] {
+		case '"':
+			r.pos = i + 1
+			return r.decoded[mark:], true
+		case '\\':
+			c, n := unescape(r.src[i:])
+			if n == 0 {
+				return nil, false
+			}
+			r.decoded = utf8.AppendRune(r.decoded, c)
+			start = i + n
+			i = plain(r.src, start)
+		default:
+			return nil, false
+		}
+	}
+}
+
+// skipString reads the string at pos without decoding it.
+func (r *reader) skipString() bool {
+	for i := plain(r.src, r.pos+1); i < len(r.src); {
+		switch r.src[i] {
+		case '"':
+			r.pos = i + 1
+			return true
+		case '\\':
+			_, n := unescape(r.src[i:])
+			if n == 0 {
+				return false
+			}
+			i = plain(r.src, i+n)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// plain returns the index of the first byte from i on that is not plain text in a string, or len(src).
+func plain(src []byte, i int) int {
+	for i < len(src) && class[src[i]]&special == 0 {
+		i++
+	}
+	return i
+}
+
+// unescape decodes the escape sequence that s begins with and returns its length, or 0. A surrogate must have its pair:
+// parsers differ in what they make of a lone one.
+func unescape(s []byte) (rune, int) {
+	if len(s) < 2 {
+		return 0, 0
+	}
+	switch s[1] {
+	case '"', '\\', '/':
+		return rune(s[1]), 2
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		hi := hex4(s)
+		switch {
+		case hi < 0 || 0xDC00 <= hi && hi <= 0xDFFF:
+			return 0, 0
+		case hi < 0xD800 || hi > 0xDFFF:
+			return hi, 6
+		}
+		if lo := hex4(s[6:]); 0xDC00 <= lo && lo <= 0xDFFF {
+			return (hi-0xD800)<<10 + (lo - 0xDC00) + 0x10000, 12
+		}
+	}
+	return 0, 0
+}
+
+// hex4 decodes \uXXXX at the beginning of s, or returns -1.
+func hex4(s []byte) (v rune) {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return -1
+	}
+	for _, c := range s[2:6] {
+		if class[c]&hexDigit == 0 {
+			return -1
+		}
+		v = v<<4 | rune(hexValue(c))
+	}
+	return v
+}
+
+// hexValue returns the value of a hexadecimal digit: '0'–'9' are 0x30–0x39, 'A'–'F' 0x41–0x46, 'a'–'f' 0x61–0x66.
+func hexValue(c byte) byte { return c&0xF + c>>6*9 }

@@ -1,0 +1,347 @@
+package graphql
+
+import "bytes"
+
+// Classes of bytes, as flags.
+const (
+	ignored   = 1 << iota // GraphQL's insignificant ASCII: white space, line ends, commas
+	nameStart             // [A-Za-z_]
+	digit                 // [0-9]
+	hexDigit              // [0-9A-Fa-f]
+	punct                 // a token of one byte
+	suspect               // ambiguous must look closer
+	special               // ends the plain run of a JSON string: quote, backslash, control characters
+)
+
+var class = func() (t [256]byte) {
+	set := func(flag byte, from, to int) {
+		for c := from; c <= to; c++ {
+			t[c] |= flag
+		}
+	}
+	for _, c := range " \t\n\r," {
+		set(ignored, int(c), int(c))
+	}
+	set(nameStart, 'A', 'Z')
+	set(nameStart, 'a', 'z')
+	set(nameStart, '_', '_')
+	set(digit|hexDigit, '0', '9')
+	set(hexDigit, 'A', 'F')
+	set(hexDigit, 'a', 'f')
+	for _, c := range "!$&():=@[]{|}" {
+		set(punct, int(c), int(c))
+	}
+	set(suspect|special, 0, 0x1F)
+	t['\t'] &^= suspect
+	t['\n'] &^= suspect
+	set(suspect, 0x7F, 0x7F)
+	for _, c := range []int{0xC2, 0xE2, 0xEF} { // first bytes of U+0080–U+00BF, U+2000–U+2FFF, U+F000–U+FFFF
+		set(suspect, c, c)
+	}
+	set(special, '"', '"')
+	set(special, '\\', '\\')
+	return t
+}()
+
+// A token is the kind of a lexical token; punctuators stand for themselves.
+type token byte
+
+const (
+	end     token = 0   // of the document
+	invalid token = '?' // lexer.rule says why
+	name    token = 'a'
+	number  token = '0'
+	text    token = '"' // string or block string
+	spread  token = '.' // ...
+)
+
+// A lexer reads the tokens of a document (GraphQL spec, September 2025, section 2.1) and, of the grammar, what tells an
+// operation's kind: the definitions at the top level. Within brackets it only sees that they are balanced.
+type lexer struct {
+	src      []byte
+	pos      int
+	name     []byte // of the last name token
+	rule     Rule   // why the last token is invalid
+	budget   int    // tokens left
+	maxDepth int
+	strict   bool             // refuse what another lexer may read differently
+	stack    [MaxNesting]byte // the closing brackets that group awaits
+}
+
+// fail makes the token invalid.
+func (l *lexer) fail(r Rule) token {
+	l.rule = r
+	return invalid
+}
+
+// unexpected is the rule for a token that the grammar has no place for.
+func (l *lexer) unexpected(t token) Rule {
+	if t == invalid {
+		return l.rule
+	}
+	return RuleSyntax
+}
+
+func (l *lexer) document() Rule {
+	operation := false
+	for {
+		t := l.next()
+		described := t == text
+		if described {
+			t = l.next()
+		}
+		switch {
+		case t == end && !described:
+			if !operation {
+				return RuleNoOperation
+			}
+			return ""
+		case t == '{':
+			if described { // the shorthand form takes none
+				return RuleSyntax
+			}
+			operation = true
+		case t == name:
+			switch string(l.name) {
+			case "query":
+				operation = true
+				if t = l.next(); t == name {
+					t = l.next()
+				}
+				if t == '(' {
+					if t = l.group('('); t == ')' {
+						t = l.next()
+					}
+				}
+			case "fragment":
+				if !l.fragment() {
+					return l.unexpected(invalid)
+				}
+				t = l.next()
+			case "mutation":
+				return RuleMutation
+			case "subscription":
+				return RuleSubscription
+			case "schema", "scalar", "type", "interface", "union", "enum", "input", "directive", "extend":
+				return RuleTypeSystem
+			default:
+				return RuleSyntax
+			}
+			for t == '@' {
+				if t = l.next(); t != name {
+					return l.unexpected(t)
+				}
+				if t = l.next(); t == '(' {
+					if t = l.group('('); t == ')' {
+						t = l.next()
+					}
+				}
+			}
+		}
+		if t != '{' {
+			return l.unexpected(t)
+		}
+		if t = l.group('{'); t != '}' {
+			return l.rule
+		}
+	}
+}
+
+// fragment reads `Name on Type`, where the name is not itself `on`.
+func (l *lexer) fragment() bool {
+	l.rule = RuleSyntax
+	return l.next() == name && string(l.name) != "on" &&
+		l.next() == name && string(l.name) == "on" &&
+		l.next() == name
+}
+
+// group reads on to the bracket that closes open, which was just read, and returns it.
+func (l *lexer) group(open byte) token {
+	depth := 0
+	c := open
+	for {
+		if depth == l.maxDepth {
+			return l.fail(RuleLimitDepth)
+		}
+		l.stack[depth] = closing(c)
+		depth++
+	within:
+		for {
+			switch t := l.next(); t {
+			case '{', '(', '[':
+				c = byte(t)
+				break within
+			case '}', ')', ']':
+				depth--
+				if l.stack[depth] != byte(t) {
+					return l.fail(RuleSyntax)
+				}
+				if depth == 0 {
+					return t
+				}
+			case end:
+				return l.fail(RuleSyntax)
+			case invalid:
+				return invalid
+			}
+		}
+	}
+}
+
+func closing(open byte) byte {
+	if open == '(' {
+		return ')'
+	}
+	return open + 2 // '[' ']' and '{' '}' in ASCII
+}
+
+// next reads one token.
+func (l *lexer) next() token {
+	src, i := l.src, l.pos
+	for i < len(src) {
+		c := src[i]
+		k := class[c]
+		switch {
+		case k&ignored != 0:
+			i++
+			continue
+		case c == '#':
+			for i++; i < len(src) && src[i] != '\n' && src[i] != '\r'; i++ {
+				// graphql-go counts a name's end in runes when a comment stands before it, and so reads the end of the
+				// comment again, as tokens.
+				if l.strict && src[i] >= 0x80 {
+					return l.fail(RuleAmbiguous)
+				}
+			}
+			continue
+		case c == 0xEF && i+2 < len(src) && src[i+1] == 0xBB && src[i+2] == 0xBF: // U+FEFF is white space
+			i += 3
+			continue
+		}
+		if l.budget--; l.budget < 0 {
+			return l.fail(RuleLimitTokens)
+		}
+		switch {
+		case k&nameStart != 0:
+			start := i
+			for i++; i < len(src) && class[src[i]]&(nameStart|digit) != 0; i++ {
+			}
+			l.name, l.pos = src[start:i], i
+			return name
+		case k&punct != 0:
+			l.pos = i + 1
+			return token(c)
+		case c == '"':
+			l.pos = i + 1
+			if i+2 < len(src) && src[i+1] == '"' && src[i+2] == '"' {
+				l.pos = i + 3
+				return l.block()
+			}
+			return l.string()
+		case c == '.' && i+2 < len(src) && src[i+1] == '.' && src[i+2] == '.':
+			l.pos = i + 3
+			return spread
+		case k&digit != 0 || c == '-':
+			l.pos = i
+			return l.number()
+		default:
+			return l.fail(RuleSyntax)
+		}
+	}
+	l.pos = i
+	return end
+}
+
+// number reads IntValue or FloatValue. Neither may be followed by a letter or a dot (spec section 2.9.1).
+func (l *lexer) number() token {
+	n := numeral(l.src[l.pos:])
+	l.pos += n
+	if n == 0 || l.pos < len(l.src) && (l.src[l.pos] == '.' || class[l.src[l.pos]]&nameStart != 0) {
+		return l.fail(RuleSyntax)
+	}
+	return number
+}
+
+// string reads the rest of a string after its opening quote.
+func (l *lexer) string() token {
+	src := l.src
+	for i := l.pos; i < len(src); i++ {
+		switch src[i] {
+		case '"':
+			// Lexers that look back one byte for an escaped quote, or forward for a block string, would go wrong here.
+			if l.strict && (src[i-1] == '\\' || i+1 < len(src) && src[i+1] == '"' && i > l.pos) {
+				return l.fail(RuleAmbiguous)
+			}
+			l.pos = i + 1
+			return text
+		case '\\':
+			n := escape(src[i:])
+			if n == 0 {
+				return l.fail(RuleSyntax)
+			}
+			if l.strict && n != 2 && src[i+2] == '{' { // older than September 2025, a lexer takes four bytes, whichever
+				return l.fail(RuleAmbiguous)
+			}
+			i += n - 1
+		case '\n', '\r':
+			return l.fail(RuleSyntax)
+		}
+	}
+	return l.fail(RuleSyntax)
+}
+
+// escape returns the length of the escape sequence that s begins with, or 0.
+func escape(s []byte) int {
+	if len(s) < 2 {
+		return 0
+	}
+	switch s[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		i := 2
+		if i < len(s) && s[i] == '{' {
+			for i++; i < len(s) && class[s[i]]&hexDigit != 0; i++ {
+			}
+			if i > 3 && i < len(s) && s[i] == '}' {
+				return i + 1
+			}
+			return 0
+		}
+		for ; i < 6; i++ {
+			if i == len(s) || class[s[i]]&hexDigit == 0 {
+				return 0
+			}
+		}
+		return 6
+	}
+	return 0
+}
+
+// block reads the rest of a block string after its opening quotes.
+func (l *lexer) block() token {
+	src, start := l.src, l.pos
+	for i := start; ; {
+		n := bytes.IndexByte(src[i:], '"')
+		if n < 0 {
+			return l.fail(RuleSyntax)
+		}
+		i += n
+		triple := i+2 < len(src) && src[i+1] == '"' && src[i+2] == '"'
+		escaped := i > start && src[i-1] == '\\'
+		// Servers without block strings read """…""" as three strings, which comes to the same while no other quote
+		// is near. graph-gophers knows no \""", and graphql-go corrupts the document at one.
+		if l.strict && (!triple || escaped || i+3 < len(src) && src[i+3] == '"') {
+			return l.fail(RuleAmbiguous)
+		}
+		switch {
+		case triple && escaped:
+			i += 3
+		case triple:
+			l.pos = i + 3
+			return text
+		default:
+			i++
+		}
+	}
+}

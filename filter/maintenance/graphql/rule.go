@@ -1,0 +1,106 @@
+package graphql
+
+// A Rule names what refused a request; "" means that it only queries. The names are stable: replies, logs, metrics and
+// `drydock explain` show them.
+type Rule string
+
+// Rules about the document.
+const (
+	RuleMutation     Rule = "graphql.mutation"
+	RuleSubscription Rule = "graphql.subscription"
+	RuleNoOperation  Rule = "graphql.no-operation"
+	RuleTypeSystem   Rule = "graphql.type-system"
+	RuleSyntax       Rule = "graphql.syntax"
+	RuleAmbiguous    Rule = "graphql.ambiguous"
+	RuleLimitTokens  Rule = "graphql.limit-tokens"
+	RuleLimitDepth   Rule = "graphql.limit-depth"
+)
+
+// Rules about the JSON body or the URL parameters around it.
+const (
+	RuleJSON              Rule = "graphql.json"
+	RuleNoQuery           Rule = "graphql.no-query"
+	RuleKeyType           Rule = "graphql.key-type"
+	RuleDuplicateKey      Rule = "graphql.duplicate-key"
+	RuleUnknownKey        Rule = "graphql.unknown-key"
+	RuleDocumentID        Rule = "graphql.document-id"
+	RulePersisted         Rule = "graphql.persisted"
+	RulePersistedMismatch Rule = "graphql.persisted-mismatch"
+	RulePersistedForm     Rule = "graphql.persisted-form"
+	RuleBatch             Rule = "graphql.batch"
+	RuleBatchEmpty        Rule = "graphql.batch-empty"
+	RuleBatchNested       Rule = "graphql.batch-nested"
+	RuleLimitBatch        Rule = "graphql.limit-batch"
+	RuleLimitBody         Rule = "graphql.limit-body"
+	RuleURLEncoding       Rule = "graphql.url-encoding"
+)
+
+// Rules about the transport. Those that no function of this package returns are for its caller, who sees the method,
+// the headers and whether there is a body.
+const (
+	RuleContentType     Rule = "graphql.content-type"
+	RuleCharset         Rule = "graphql.charset"
+	RuleContentEncoding Rule = "graphql.content-encoding"
+	RuleURLParameter    Rule = "graphql.url-parameter"
+	RuleGetBody         Rule = "graphql.get-body"
+	RuleMethod          Rule = "graphql.method"
+	RuleMethodOverride  Rule = "graphql.method-override"
+	RuleUpgrade         Rule = "graphql.upgrade"
+)
+
+var explanations = [...]struct {
+	rule Rule
+	text string
+}{
+	{RuleMutation, "The document holds a mutation, and only queries pass while the service is read-only; send the queries in a request of their own."},
+	{RuleSubscription, "The document holds a subscription, and only queries pass while the service is read-only; send the queries in a request of their own."},
+	{RuleNoOperation, "The document holds no operation; send at least one query."},
+	{RuleTypeSystem, "The document holds a type definition, which has no place in a request; send only queries and fragments."},
+	{RuleSyntax, "The document is not well-formed GraphQL up to its last byte; check its brackets, strings and top-level definitions."},
+	{RuleAmbiguous, "The document holds the word mutation or subscription together with text that GraphQL servers read differently (a control or unusual line-end character, a comment outside ASCII, \\u{…}, or a quote or backslash at the edge of a string); move the text into variables or leave it out."},
+	{RuleLimitTokens, "The document has more tokens than the limit; send a smaller document."},
+	{RuleLimitDepth, "The document or the JSON around it is nested deeper than the limit; send a flatter one."},
+	{RuleJSON, "The body (or a URL parameter that must be JSON) is not strict JSON by RFC 8259 holding one request object or an array of them: UTF-8, no byte order mark, no lone surrogate, nothing after it; check it with a strict parser."},
+	{RuleNoQuery, "The request has no document; send it as the string \"query\"."},
+	{RuleKeyType, "A part of the request has the wrong type: \"query\" must be a string, \"operationName\" a string or null, \"extensions\" an object or null."},
+	{RuleDuplicateKey, "A part of the request is given twice, or twice but for letter case; give each once, spelled as in the GraphQL-over-HTTP specification."},
+	{RuleUnknownKey, "The request has a part other than \"query\", \"operationName\", \"variables\" and \"extensions\", spelled exactly so; leave it out, or have the operator list it as known."},
+	{RuleDocumentID, "The request names a stored document by id, which cannot be seen to be a query; send the document itself as \"query\"."},
+	{RulePersisted, "The request names a persisted document by a hash that the operator has not listed as a query; send the document itself as \"query\"."},
+	{RulePersistedMismatch, "The persisted-query hash is not the SHA-256 of the document beside it; send the document's own hash or none."},
+	{RulePersistedForm, "The request's \"extensions\" may name a stored document in an unknown way; only persistedQuery with version 1 and a sha256Hash in lower-case hexadecimal is understood."},
+	{RuleBatch, "The body is an array of requests, and batching is not enabled for this path; send one request at a time."},
+	{RuleBatchEmpty, "The batch holds no request; send at least one."},
+	{RuleBatchNested, "The batch holds another array; send a flat array of requests."},
+	{RuleLimitBatch, "The batch holds more requests than the limit; send it in parts."},
+	{RuleLimitBody, "The request is larger than the limit; send a smaller one."},
+	{RuleURLEncoding, "The URL's query string is encoded in a way that servers read differently (a bare semicolon, a malformed or double percent escape, or bytes that are not UTF-8); percent-encode each parameter once, as UTF-8."},
+	{RuleContentType, "The body's type is not application/json, alone and given once; send the request as application/json."},
+	{RuleCharset, "The body's charset is not UTF-8; send it as UTF-8 and leave other Content-Type parameters out."},
+	{RuleContentEncoding, "The body is compressed, so it cannot be seen to be a query; send it without Content-Encoding."},
+	{RuleURLParameter, "The URL carries a GraphQL parameter beside a POST body, and servers differ in which of them counts; send everything in the body."},
+	{RuleGetBody, "The GET request has a body, and servers differ in whether it counts; send the query in the URL alone, or by POST."},
+	{RuleMethod, "The method is neither GET nor POST; send the query by one of these."},
+	{RuleMethodOverride, "The request names another method than its own, in a header or parameter; leave the override out."},
+	{RuleUpgrade, "The request asks for another protocol, such as WebSocket, over which mutations cannot be seen; send queries by POST."},
+}
+
+// Explain returns one English sentence for the developer who sent the request: what was refused, and what to do. It is
+// empty for a rule that is not one of this package's.
+func (r Rule) Explain() string {
+	for _, e := range explanations {
+		if e.rule == r {
+			return e.text
+		}
+	}
+	return ""
+}
+
+// Rules lists every rule.
+func Rules() []Rule {
+	rules := make([]Rule, len(explanations))
+	for i, e := range explanations {
+		rules[i] = e.rule
+	}
+	return rules
+}
