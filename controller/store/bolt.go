@@ -157,22 +157,26 @@ func (b *Bolt) Swap(ctx context.Context, name string, from uint64, data []byte, 
 		if err := records.Put([]byte(name), append(bigEndian(from+1), data...)); err != nil {
 			return err
 		}
-		trail := tx.Bucket(bucketAudit)
-		for _, entry := range audit {
-			seq, err := trail.NextSequence()
-			if err != nil {
-				return err
-			}
-			if err := trail.Put(bigEndian(seq), entry); err != nil {
-				return err
-			}
-		}
-		return nil
+		return appendAudit(tx, audit)
 	})
 	if err != nil {
 		return fmt.Errorf("writing record %s: %w", name, err)
 	}
 	b.notify(name)
+	return nil
+}
+
+func appendAudit(tx *bbolt.Tx, entries [][]byte) error {
+	trail := tx.Bucket(bucketAudit)
+	for _, entry := range entries {
+		seq, err := trail.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := trail.Put(bigEndian(seq), entry); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -227,8 +231,9 @@ func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) b
 	return nil
 }
 
-// PutBlob stores data under its SHA-256 in hex, which it returns.
-func (b *Bolt) PutBlob(ctx context.Context, data []byte) (string, error) {
+// PutBlob stores data under its SHA-256 in hex, which it returns. The audit entries are
+// for a blob that was not there.
+func (b *Bolt) PutBlob(ctx context.Context, data []byte, audit ...[]byte) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -239,7 +244,10 @@ func (b *Bolt) PutBlob(ctx context.Context, data []byte) (string, error) {
 		if blobs.Get(sum[:]) != nil {
 			return nil
 		}
-		return blobs.Put(sum[:], data)
+		if err := blobs.Put(sum[:], data); err != nil {
+			return err
+		}
+		return appendAudit(tx, audit)
 	})
 	if err != nil {
 		return "", fmt.Errorf("storing %s: %w", name, err)

@@ -20,7 +20,7 @@ type backend interface {
 	Swap(ctx context.Context, name string, from uint64, data []byte, audit ...[]byte) error
 	Watch(name string) <-chan struct{}
 	Audit(ctx context.Context, before uint64, each func(AuditEntry) bool) error
-	PutBlob(ctx context.Context, data []byte) (string, error)
+	PutBlob(ctx context.Context, data []byte, audit ...[]byte) (string, error)
 	Blob(ctx context.Context, sha string) ([]byte, error)
 	Probe(ctx context.Context) error
 	Close() error
@@ -161,9 +161,12 @@ func conform(t *testing.T, open func(t *testing.T, dir string) backend) {
 		b := fresh(t)
 		const hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 		for range 2 {
-			if sha, err := b.PutBlob(ctx, []byte("hello")); err != nil || sha != hello {
+			if sha, err := b.PutBlob(ctx, []byte("hello"), []byte("put")); err != nil || sha != hello {
 				t.Fatal(sha, err)
 			}
+		}
+		if got := trail(t, b, 0, 10); got != "1=put" {
+			t.Errorf("audit %s: only the first put changed something", got)
 		}
 		if data, err := b.Blob(ctx, hello); err != nil || string(data) != "hello" {
 			t.Fatalf("%q, %v", data, err)
