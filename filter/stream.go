@@ -249,8 +249,8 @@ func (p *plugin) attendWaiting(now time.Time) {
 			p.metrics.misconfigured.Increment(1)
 			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
 			p.within(s, func() {
-				s.request.BodyRead = true
 				d := p.current(now).Decide(s.request, now)
+				d.Verdict, d.Rule = maintenance.Refuse, maintenance.RuleBodyTimeout
 				s.refuse(&d, now)
 			})
 		}

@@ -46,6 +46,8 @@ const (
 	RuleUpgrade        Rule = "read-only.upgrade"
 	RuleEventStream    Rule = "read-only.event-stream"
 
+	RuleBodyTimeout Rule = "read-only.body-timeout"
+
 	RuleGraphQLQuery Rule = "graphql.query"
 )
 
@@ -64,6 +66,7 @@ var explanations = map[Rule]string{
 	RuleGetWrites:       "The operator lists this path as one whose GET writes.",
 	RuleUpgrade:         "The connection could carry writes after its upgrade.",
 	RuleEventStream:     "Event streams are closed while the app is read-only.",
+	RuleBodyTimeout:     "The body, without which the request cannot be judged, did not come in time.",
 	RuleGraphQLQuery:    "Every operation is a query.",
 }
 
