@@ -2,6 +2,7 @@ package graphql
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"testing"
@@ -129,6 +130,40 @@ func checkDocument(t *testing.T, doc string) {
 		if d.changes(doc) {
 			t.Fatalf("passes, but dialect %09b finds an operation that is not a query: %q", d, doc)
 		}
+	}
+}
+
+// TestDialects mixes what lexers differ in into documents that pass, and holds all that still pass to every dialect.
+func TestDialects(t *testing.T) {
+	seeds := []string{
+		"{a}", "query A{a}", "query A($x:I={a:1}){a(x:$x)}", `{a(x:"s")}`, `{a(x:"""s""")}`, "#c\n{a}", "{a #c\n}", `"d" query A{a}`, `"""d""" query A{a}`,
+		"fragment F on T{a} {...F}", "query A{a}#c\nquery B{b}", "{a}#c",
+		"# mutation M{b}\n{a}", "# {a} mutation M{b} #\nquery A{a}", "{a}# query Q{\nmutation M{b}#\n}", `{a(x:"} mutation M{b} #")}`, `{a(x:"""} mutation M{b} #""")}`,
+		`"mutation M{b} #" query A{a}`, `"""mutation M{b} #""" query A{a}`, `{a(x:"",y:") } mutation M{b} #")}`, `{a(x:"c",y:") } mutation M{b} #")}`,
+	}
+	parts := []string{
+		"{", "}", "(", ")", "{b}", "{b", "mutation M{b}", "mutation", "subscription{b}", "query", "query Q{", "} mutation M{b}", "a(x:", "x:", ")}", "#", "\n", "\r", "\r\n",
+		"\t", " ", ",", "\v", "\x00", "\x1e", "\x7f", "\u0085", "\u2028", "\u2029", "\ufeff", "\u00a0", "é", "éééééééé", "変", "\"", "\"\"", "\"\"\"", "\\", "\\\"", "\\\\",
+		"\\\"\"\"", "\\u0022", "\\u{22}", "\"s\"", "\"\"\"s\"\"\"", "@d", "$", "&", "...", "1", "a", "#é",
+	}
+	rnd := rand.New(rand.NewPCG(4, 4))
+	passed := 0
+	for range 300_000 {
+		doc := seeds[rnd.IntN(len(seeds))]
+		for range 1 + rnd.IntN(6) {
+			i := rnd.IntN(len(doc) + 1)
+			doc = doc[:i] + parts[rnd.IntN(len(parts))] + doc[i:]
+		}
+		if Document([]byte(doc), nil) != "" {
+			continue
+		}
+		if strings.Contains(doc, "mutation") || strings.Contains(doc, "subscription") {
+			passed++
+		}
+		checkDocument(t, doc)
+	}
+	if passed < 2000 {
+		t.Errorf("only %d documents passed: the mixture shows little", passed)
 	}
 }
 
