@@ -171,7 +171,9 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 	}
 	f.backoff, f.complaint = minBackoff, ""
 	f.touch(p, now)
-	f.poll(p, now)
+	if f.leads {
+		f.poll(p, now)
+	}
 }
 
 // refuse remembers that whatever comes after the asked version is of no use. Its own
