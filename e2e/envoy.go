@@ -250,7 +250,9 @@ func StartEnvoy(ctx context.Context, opts EnvoyOptions) (*Envoy, error) {
 		return nil, err
 	}
 	os.Remove(adminPath)
-	args := []string{"-c", config, "--admin-address-path", adminPath, "--service-node", "e2e", "--service-cluster", "e2e"}
+	args := []string{"-c", config, "--admin-address-path", adminPath, "--service-node", "e2e", "--service-cluster", "e2e",
+		// Envoy's own info lists every extension that it has.
+		"--log-level", "warning", "--component-log-level", "wasm:info"}
 	if opts.Workers > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(opts.Workers))
 	}

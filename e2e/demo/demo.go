@@ -107,13 +107,27 @@ func (a *App) place(item, via string) Order {
 	if a.orders = append(a.orders, o); len(a.orders) > 100 {
 		a.orders = slices.Delete(a.orders, 0, 1)
 	}
+	a.announce(o)
+	return o
+}
+
+// Announce sends the latest order to all feeds once more, so that a reader can tell that
+// its stream is open. It writes nothing.
+func (a *App) Announce() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := len(a.orders); n > 0 {
+		a.announce(a.orders[n-1])
+	}
+}
+
+func (a *App) announce(o Order) {
 	for feed := range a.feeds {
 		select {
 		case feed <- o:
 		default: // a reader that does not keep up misses orders
 		}
 	}
-	return o
 }
 
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,51 @@
+# Drydock. `make run` shows it at work; `make check` is for every commit; `make test` is all of it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: run build check test test-long bench clean wasm
+
+# What stands for itself, and what starts processes. e2e/graphql is a module of its own: it needs real servers.
+UNIT = $$(go list ./... | grep -v '/drydock/e2e$$')
+WASM = GOOS=wasip1 GOARCH=wasm
+WASM_SOURCES := $(shell find filter -type f -not -name '*_test.go' -not -path '*/testdata/*' -not -path 'filter/wasmhost/*') go.mod go.sum
+
+run: build
+	@go build -o bin/run ./e2e/run
+	@exec bin/run
+
+build: bin/drydock.wasm
+	@go build -trimpath -ldflags='-s -w' -o bin/drydock ./controller/cmd/drydock
+
+# The Go linker exports every callback of the SDK, and the host calls every callback that is exported, on each request:
+# trim drops those that do nothing.
+bin/drydock.wasm: $(WASM_SOURCES)
+	@mkdir -p bin
+	@$(WASM) go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o $@.new ./filter
+	@go run ./filter/trim $@.new
+	@mv $@.new $@
+
+check: bin/drydock.wasm
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	  test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(WASM) go vet ./filter ./filter/maintenance/...
+	go tool staticcheck ./...
+	cd e2e/graphql && go vet ./...
+	go test -short $(UNIT)
+	go test -short -run '^TestHouse' ./e2e
+
+# The scenarios come last and alone: they measure.
+test: build
+	go test -race -timeout 10m $(UNIT)
+	cd e2e/graphql && go test -count=1 -timeout 15m ./...
+	go test -count=1 -timeout 15m ./e2e
+
+test-long: build
+	go test -count=1 -timeout 4h -long ./e2e
+
+bench: build
+	go test -run '^$$' -bench . -benchmem ./filter/...
+	go test -count=1 -timeout 30m -run '^TestMustShow2' -v ./e2e
+
+clean:
+	rm -rf bin .tools

@@ -1,0 +1,189 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/drydock-proxy/drydock/e2e/demo"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// Everybody is told in the form that they understand.
+func TestMustShow5_EachClientGetsItsForm(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.put(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
+	const message = `Back at <10:00> & "soon".`
+	r.on("default", maintenance.NoAccess, message)
+	v := r.visitor("127.0.0.1")
+
+	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+	for _, tt := range []struct {
+		name, method, path string
+		headers            []string
+		kind               string // of the content
+		body               []string
+	}{
+		{"browser", "GET", "/", []string{"Accept", browser, "Accept-Language", "de-CH,de;q=0.9"},
+			"text/html; charset=utf-8", []string{"<html lang=\"de\"", "Back at &lt;10:00&gt; &amp; &#34;soon&#34;."}},
+		{"browser that posts a form", "POST", "/api/orders", []string{"Accept", browser, "Content-Type", "application/x-www-form-urlencoded"},
+			"text/html; charset=utf-8", []string{"Back at &lt;10:00&gt;"}},
+		{"JSON client", "GET", "/api/orders", []string{"Accept", "application/json"}, "application/problem+json", []string{`"status":503`}},
+		{"problem client", "GET", "/api/orders", []string{"Accept", "application/problem+json"}, "application/problem+json", []string{`"status":503`}},
+		{"JSON client that posts", "POST", "/api/orders", []string{"Content-Type", "application/json"}, "application/problem+json", []string{`"status":503`}},
+		{"curl", "GET", "/", []string{"Accept", "*/*"}, "text/plain; charset=utf-8", []string{message}},
+		{"no Accept", "GET", "/", nil, "text/plain; charset=utf-8", []string{message}},
+		{"HEAD", "HEAD", "/", []string{"Accept", browser}, "text/html; charset=utf-8", nil},
+		{"nonsense", "GET", "/", []string{"Accept", ";;;q=x,/"}, "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := v.do(tt.method, tt.path, "", tt.headers...)
+			if a.Status != 503 || a.Header.Get("Retry-After") != "3600" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Vary") == "" {
+				t.Errorf("%d %v, want 503 with Retry-After, Cache-Control: no-store and Vary", a.Status, a.Header)
+			}
+			if kind := a.Header.Get("Content-Type"); tt.kind != "" && kind != tt.kind {
+				t.Errorf("Content-Type: %s, want %s", kind, tt.kind)
+			}
+			for _, part := range tt.body {
+				if !strings.Contains(a.Body, part) {
+					t.Errorf("the body has no %s: %s", part, a.Body)
+				}
+			}
+			if tt.method == "HEAD" && a.Body != "" {
+				t.Errorf("a body after HEAD: %q", a.Body)
+			}
+			if tt.kind == "application/problem+json" {
+				var p struct {
+					Title, Detail string
+					Status        int
+				}
+				if err := json.Unmarshal([]byte(a.Body), &p); err != nil || p.Title == "" || p.Detail != message || p.Status != 503 {
+					t.Errorf("not a problem with our message: %s (%v)", a.Body, err)
+				}
+			}
+		})
+	}
+
+	t.Run("gRPC-Web", func(t *testing.T) {
+		for _, kind := range []string{"application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"} {
+			a := v.do("POST", demo.RPCList, "\x00\x00\x00\x00\x00", "Content-Type", kind, "X-Grpc-Web", "1")
+			// Some clients (connect-es) refuse an answer without the content type, whatever
+			// its status says.
+			if a.Status != 200 || a.Header.Get("Grpc-Status") != "14" || a.Header.Get("Content-Type") != kind {
+				t.Errorf("%s: %d %v %q, want UNAVAILABLE in the headers", kind, a.Status, a.Header, a.Body)
+			}
+		}
+	})
+
+	// What a browser does for a script of another origin: it asks first, and shows the
+	// script the answer only if both name its origin (Fetch standard, CORS protocol).
+	const listed, unlisted = "https://app.example.com", "https://evil.example.com"
+	readable := func(a answer, origin string) bool {
+		return a.Header.Get("Access-Control-Allow-Origin") == origin && a.Header.Get("Access-Control-Allow-Credentials") == "true"
+	}
+	t.Run("fetch from a listed origin", func(t *testing.T) {
+		a := v.do("OPTIONS", "/api/orders", "", "Origin", listed, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
+		if a.Status/100 != 2 || !readable(a, listed) || a.Header.Get("Access-Control-Max-Age") != "0" ||
+			!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
+			t.Errorf("preflight: %d %v", a.Status, a.Header)
+		}
+		a = v.do("DELETE", "/api/orders/1", "", "Origin", listed, "Accept", "application/json")
+		if a.Status != 503 || !readable(a, listed) || !strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
+			t.Errorf("request: %d %v", a.Status, a.Header)
+		}
+	})
+	t.Run("fetch from an unlisted origin", func(t *testing.T) {
+		for _, origin := range []string{unlisted, "null", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"} {
+			a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE")
+			if a.Status/100 == 2 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
+				t.Errorf("preflight from %s: %d %v", origin, a.Status, a.Header)
+			}
+			a = v.get("/api/orders", "Origin", origin)
+			if a.Status != 503 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
+				t.Errorf("request from %s: %d %v", origin, a.Status, a.Header)
+			}
+		}
+	})
+
+	if n := r.app.Requests(); n != 0 {
+		t.Errorf("%d requests reached the app", n)
+	}
+}
+
+// gRPC's own client, over HTTP/2 from end to end.
+func TestMustShow5_GRPC(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.put(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
+	conn, err := grpc.NewClient(r.edge.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	calls := map[string]func() error{
+		"List": func() error { return conn.Invoke(ctx, demo.RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue)) },
+		"Place": func() error {
+			return conn.Invoke(ctx, demo.RPCPlace, wrapperspb.String("anchor"), new(wrapperspb.StringValue))
+		},
+		"Watch": func() error {
+			watch, cancel := context.WithCancel(ctx)
+			defer cancel()
+			s, err := conn.NewStream(watch, &grpc.StreamDesc{ServerStreams: true}, demo.RPCWatch)
+			if err != nil {
+				return err
+			}
+			if err := s.SendMsg(&emptypb.Empty{}); err != nil {
+				return err
+			}
+			if err := s.CloseSend(); err != nil {
+				return err
+			}
+			// An event of the own order shows that the stream is open.
+			stop := make(chan struct{})
+			defer close(stop)
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(50 * time.Millisecond):
+						r.app.Announce()
+					}
+				}
+			}()
+			return s.RecvMsg(new(wrapperspb.StringValue))
+		},
+	}
+	expect := func(when string, want map[string]codes.Code) {
+		t.Helper()
+		for name, code := range want {
+			err := calls[name]()
+			if status.Code(err) != code {
+				t.Errorf("%s, %s: %v, want %v", when, name, err, code)
+			}
+			if code == codes.Unavailable && status.Convert(err).Message() != "closed, sørry" {
+				t.Errorf("%s, %s: the message is %q", when, name, status.Convert(err).Message())
+			}
+		}
+	}
+	expect("off", map[string]codes.Code{"List": codes.OK, "Place": codes.OK, "Watch": codes.OK})
+	r.on("default", maintenance.NoAccess, "closed, sørry")
+	writes := r.app.Writes()
+	expect("no-access", map[string]codes.Code{"List": codes.Unavailable, "Place": codes.Unavailable, "Watch": codes.Unavailable})
+	r.off("default")
+	r.on("default", maintenance.ReadOnly, "closed, sørry")
+	expect("read-only", map[string]codes.Code{"List": codes.OK, "Place": codes.Unavailable, "Watch": codes.Unavailable})
+	if n := r.app.Writes() - writes; n != 0 {
+		t.Errorf("%d writes got through", n)
+	}
+	r.off("default")
+	expect("off again", map[string]codes.Code{"List": codes.OK, "Place": codes.OK})
+}
