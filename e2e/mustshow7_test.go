@@ -98,16 +98,16 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 	}
 	for _, path := range []string{
 		"/app", "/app/", "/app?x=1", "/app/order?/app/public", "/app/public/../order", "/app/public/./../order", "/app/publicity",
-		"//app/order", "///app//order", "/./app/order", "/x/../app/order", "/x//..//app/order", "/x/y/../../app/order",
+		"//app/order", "///app//order", "/./app/order", "/x/../app/order", "/x/y/../../app/order",
 		"/%61pp/order", "/a%70p/order", "/APP/order", "/App/Order",
 		"/x/..%2fapp/order", "/x/..%2Fapp%2Forder", "/x/%2e%2e/app/order", "/x/%2E%2E%2Fapp/order", "/%2fapp/order", "/%2Fapp", "/app%2forder", "/app%2Forder",
 		"/app;v=1/order", "/app;/order", "/;/app/order", "/x/..;/app/order", "/x/..;a=b/app/order",
 		`/app\order`, `\app\order`, `/x\..\app\order`, "/%5capp%5corder", "/x%5c..%5capp", "/x/..%5capp/order",
 		"/app/public/..%2forder", "/app/public%2f..%2forder", "/app/public/%2e%2e/order", "/app/public/..;/order", "/app/public;/../order",
 		`/app/public\..\order`, "/app/public/..%5corder", "/app/public/%252e%252e/order", "/app/public/..%252forder", "/app/public/.%2e/order",
-		"/app/public/%2e%2e%2forder", "/app/PUBLIC/../order", "/app/public//../order",
+		"/app/public/%2e%2e%2forder", "/app/PUBLIC/../order",
 		"/app/health/", "/app/health/x", "/app/health;x", "/app/health/../order", "/app/health%2f..%2forder", "/app/healthz",
-		"/%2561pp/order", "/app%00/order", "/app/public%00/../order", "/app/%c0%ae%c0%ae/order", "/app.", "/app/.", "/app/..;/app/order",
+		"/%2561pp/order", "/app%00/order", "/app/public%00/../order", "/app/%c0%ae%c0%ae/order", "/app/.", "/app/..;/app/order",
 	} {
 		tricks = append(tricks, trick{"path " + path, line(path, shop)})
 	}
@@ -153,6 +153,15 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 			t.Errorf("%s got through: the app saw %q", tt.name, got)
 		case a.Status != http.StatusServiceUnavailable && a.Status/100 != 4:
 			t.Errorf("%s: %d %s, want our 503 or Envoy's 4xx", tt.name, a.Status, a.Body)
+		}
+	}
+
+	// Envoy resolves dots before it merges slashes, and hands the result on: the app sees a
+	// path that is not in its shut part, whatever was asked for.
+	for path, want := range map[string]string{"/x//..//app/order": "/x/app/order", "/app/public//../order": "/app/public/order"} {
+		raw(t, r.edge.Addr(), line(path, shop))
+		if got := app.take(); len(got) != 1 || got[0] != shop+" "+want {
+			t.Errorf("%s: the app saw %q, want %s", path, got, want)
 		}
 	}
 

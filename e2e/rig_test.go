@@ -61,7 +61,8 @@ type rigOptions struct {
 	version   string // of Envoy, instead of the one that FindEnvoy finds
 	workers   int    // 2 if 0
 	files     map[string]string
-	upstream  string // host:port instead of the demo app
+	ports     map[int]string // beyond those that every bootstrap has
+	upstream  string         // host:port instead of the demo app
 	// without leaves the controller or Envoy to the scenario to start.
 	withoutController, withoutEnvoy bool
 	hotRestart                      bool
@@ -133,10 +134,9 @@ func (r *rig) startController() {
 
 // substitution puts the rig's ports and files into a bootstrap.
 func (r *rig) substitution() Substitution {
-	return Substitution{
-		Ports: map[int]string{8080: r.edge.Addr(), 8081: r.upstream, 7071: r.sync.Addr(), 9901: ":0"},
-		Files: r.options.files,
-	}
+	ports := map[int]string{8080: r.edge.Addr(), 8081: r.upstream, 7071: r.sync.Addr(), 9901: ":0"}
+	maps.Copy(ports, r.options.ports)
+	return Substitution{Ports: ports, Files: r.options.files}
 }
 
 func (r *rig) envoyOptions() EnvoyOptions {
