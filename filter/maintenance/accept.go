@@ -56,12 +56,6 @@ func parseAccept(values []string) (a accept) {
 	return a
 }
 
-// quality is the weight of the most specific range that covers a type.
-func (a accept) quality(kind, subtype string) float64 {
-	q, _ := a.best(func(m mediaRange) bool { return m.kind == kind && m.subtype == subtype }, kind)
-	return q
-}
-
 func (a accept) names(mediaType string) bool {
 	return slices.ContainsFunc(a, func(m mediaRange) bool { return m.kind+"/"+m.subtype == mediaType && m.q > 0 })
 }

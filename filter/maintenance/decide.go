@@ -1,6 +1,8 @@
 package maintenance
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -112,9 +114,10 @@ type Decision struct {
 // apps: the strictest verdict counts, and no exemption holds.
 func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.at(now)
-	path := read(r.Path)
+	path := read(r)
+	var buf [4]*app
 	var strictest Decision
-	for i, a := range s.match(r, &path) {
+	for i, a := range s.match(r, &path, buf[:0]) {
 		st := &v.apps[a.index]
 		d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
 		if st.held != nil {
@@ -129,21 +132,27 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 }
 
 func (a *app) decide(r *Request, path *reading, d *Decision) {
-	d.graphql = slices.ContainsFunc(a.graphql, path.reaches)
-	if slices.ContainsFunc(a.spec.Exempt, func(e PathRule) bool { return e.grants(r, path) }) {
-		d.Rule = RuleExempt
-		return
+	d.graphql = slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return path.reaches(p.folded) })
+	for i := range a.spec.Exempt {
+		if a.spec.Exempt[i].grants(r, path) {
+			d.Rule = RuleExempt
+			return
+		}
 	}
 	if rule := a.bypass(r.Attributes); rule != "" {
 		d.Rule = rule
 		return
 	}
 	if d.Mode == NoAccess {
-		d.Verdict, d.Rule = Refuse, RuleNoAccess
+		d.refuse(RuleNoAccess)
 		return
 	}
 	a.readOnly(r, path, d)
 }
+
+func (d *Decision) refuse(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
+
+func (d *Decision) needBody(rule Rule) { d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, d.app.maxBody }
 
 func (a *app) bypass(attrs Attributes) Rule {
 	if len(a.networks) > 0 && a.networks.contain(attrs.SourceAddress()) {
@@ -157,8 +166,10 @@ func (a *app) bypass(attrs Attributes) Rule {
 			return RuleBypassPrincipal
 		}
 	}
-	if slices.ContainsFunc(a.claims, func(c claimRule) bool { return c.holds(attrs) }) {
-		return RuleBypassClaim
+	for i := range a.claims {
+		if a.claims[i].holds(attrs) {
+			return RuleBypassClaim
+		}
 	}
 	return ""
 }
@@ -167,36 +178,63 @@ func (a *app) bypass(attrs Attributes) Rule {
 // read is refused.
 func (a *app) readOnly(r *Request, path *reading, d *Decision) {
 	rules := &a.spec.ReadOnly
-	refuse := func(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
-	upgrade := r.Header("upgrade") != "" || r.Header(":protocol") != "" || r.Method == "CONNECT"
-
-	if slices.ContainsFunc(rules.WriteThrough, func(w PathRule) bool { return w.grants(r, path) }) && (!upgrade || rules.Upgrades == PolicyAllow) {
-		d.Rule = RuleWriteThrough
+	upgrade := r.has("upgrade") || r.has(":protocol") || r.Method == "CONNECT"
+	hidden := false
+	for i := range rules.WriteThrough {
+		if upgrade && rules.Upgrades != PolicyAllow || !rules.WriteThrough[i].grants(r, path) {
+			continue
+		}
+		switch a.bodyOverride(r, &rules.WriteThrough[i]) {
+		case no:
+			d.Rule = RuleWriteThrough
+			return
+		case unknown:
+			d.needBody(RuleWriteThrough)
+			return
+		}
+		hidden = true
+	}
+	if hidden {
+		d.refuse(RuleMethodOverride)
 		return
 	}
-	if slices.ContainsFunc(a.getWrites, func(w PathRule) bool { return w.catches(r, path) }) {
-		refuse(RuleGetWrites)
-		return
+	for i := range a.getWrites {
+		if a.getWrites[i].catches(r, path) {
+			d.refuse(RuleGetWrites)
+			return
+		}
+	}
+	// Where one server may read a GraphQL path and another may not, the request must
+	// pass by both rules.
+	if !d.graphql || !a.onlyGraphQL(path) {
+		if a.http(r, path, upgrade, d); d.Verdict == Refuse {
+			return
+		}
 	}
 	if d.graphql {
-		if rule := a.graphQL(r, path, upgrade, d); rule != "" {
-			refuse(Rule(rule))
-		}
-		return
+		a.graphQL(r, path, upgrade, d)
 	}
+}
+
+func (a *app) onlyGraphQL(path *reading) bool {
+	return path.certain && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return under(path.sent, p.exact) })
+}
+
+func (a *app) http(r *Request, path *reading, upgrade bool, d *Decision) {
+	rules := &a.spec.ReadOnly
 	switch {
 	case upgrade && rules.Upgrades != PolicyAllow:
-		refuse(RuleUpgrade)
+		d.refuse(RuleUpgrade)
 	case overridden(r, path):
-		refuse(RuleMethodOverride)
+		d.refuse(RuleMethodOverride)
 	case rules.EventStreams == PolicyRefuse && slices.ContainsFunc(r.headers("accept"), func(v string) bool { return strings.Contains(strings.ToLower(v), "text/event-stream") }):
-		refuse(RuleEventStream)
+		d.refuse(RuleEventStream)
 	case safe(r.Method) || r.Method == "CONNECT": // over HTTP/2 an upgrade (RFC 8441), allowed above
 		d.Rule = RuleSafeMethod
-	case r.Method == "POST" && path.certain && slices.Contains(rules.SafeRPCs, path.paths[0]) && strings.HasPrefix(r.Header("content-type"), "application/grpc"):
+	case r.Method == "POST" && path.certain && slices.Contains(rules.SafeRPCs, path.sent) && grpcType(r) != "":
 		d.Rule = RuleSafeRPC
 	default:
-		refuse(RuleMethod)
+		d.refuse(RuleMethod)
 	}
 }
 
@@ -205,91 +243,61 @@ func safe(method string) bool {
 	return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE"
 }
 
+// grpcType is the media type of a gRPC or gRPC-Web request, "" of any other.
+func grpcType(r *Request) string {
+	types := r.headers("content-type")
+	if len(types) != 1 {
+		return ""
+	}
+	name, _, _ := strings.Cut(types[0], ";")
+	name = strings.ToLower(strings.TrimSpace(name))
+	rest, ok := strings.CutPrefix(name, "application/grpc")
+	rest = strings.TrimPrefix(strings.TrimPrefix(rest, "-web"), "-text")
+	if ok && (rest == "" || rest[0] == '+' && token(rest)) {
+		return name
+	}
+	return ""
+}
+
 // graphQL judges a request to a GraphQL path. It looks at the URL and the body
 // whatever the method: servers read both whatever the method.
-func (a *app) graphQL(r *Request, path *reading, upgrade bool, d *Decision) graphql.Rule {
+func (a *app) graphQL(r *Request, path *reading, upgrade bool, d *Decision) {
 	d.Rule = RuleGraphQLQuery
+	var rule graphql.Rule
 	switch {
 	case upgrade:
 		if a.spec.GraphQL == nil || a.spec.GraphQL.Upgrades != PolicyAllow {
-			return graphql.RuleUpgrade
+			rule = graphql.RuleUpgrade
 		}
 		d.Rule = RuleSafeMethod
-		return ""
 	case overridden(r, path):
-		return graphql.RuleMethodOverride
+		rule = graphql.RuleMethodOverride
 	case safe(r.Method):
-		if !r.EndStream && r.Header("content-length") != "0" {
-			return graphql.RuleGetBody
+		switch {
+		case !r.EndStream && r.Header("content-length") != "0":
+			rule = graphql.RuleGetBody
+		case graphql.HasParameter(path.query):
+			rule = graphql.Query(path.query, &a.options)
+		default:
+			d.Rule = RuleSafeMethod
 		}
-		if graphql.HasParameter(path.query) {
-			return graphql.Query(path.query, &a.options)
-		}
-		d.Rule = RuleSafeMethod
-		return ""
 	case r.Method != "POST":
-		return graphql.RuleMethod
+		rule = graphql.RuleMethod
 	case graphql.HasParameter(path.query):
-		return graphql.RuleURLParameter
-	case r.Header("content-encoding") != "":
-		return graphql.RuleContentEncoding
-	}
-	if rule := graphql.ContentType(r.headers("content-type")); rule != "" {
-		return rule
-	}
-	if !r.BodyRead && !r.EndStream {
-		d.Verdict, d.MaxBody = NeedBody, a.maxBody
-		return ""
-	}
-	return graphql.JSON(r.Body, &a.options)
-}
-
-// catches is the opposite of grants: any reading, in any letter case.
-func (rule *PathRule) catches(r *Request, path *reading) bool {
-	if !rule.allows(r.Method) {
-		return false
-	}
-	if rule.Prefix != "" || path.anything() {
-		return path.reaches(rule.Prefix)
-	}
-	return slices.ContainsFunc(path.paths, func(p string) bool {
-		return strings.TrimSuffix(strings.ToLower(p), "/") == strings.TrimSuffix(rule.Path, "/")
-	})
-}
-
-// The headers and parameters by which frameworks let a request name another method
-// than its own: Rails, Laravel, Symfony, Express method-override, ASP.NET, Google APIs.
-var overrideHeaders = [...]string{"x-http-method-override", "x-http-method", "x-method-override", "x-method"}
-
-// overrideOf is the method that a request names beside its own, "" without one and
-// "?" where there are several.
-func overrideOf(r *Request, path *reading) (method string) {
-	for i := range r.Headers {
-		if slices.Contains(overrideHeaders[:], r.Headers[i][0]) {
-			if method != "" {
-				return "?"
-			}
-			if method = strings.ToUpper(strings.TrimSpace(r.Headers[i][1])); method == "" {
-				method = "?"
-			}
+		rule = graphql.RuleURLParameter
+	default:
+		rule = cmp.Or(graphql.ContentEncoding(r.headers("content-encoding")), graphql.ContentType(r.headers("content-type")))
+		switch {
+		case rule != "":
+		case r.BodyRead || r.EndStream:
+			rule = graphql.JSON(r.Body, &a.options)
+		default:
+			d.needBody(RuleGraphQLQuery)
 		}
 	}
-	if path.query == "" {
-		return method
+	if rule != "" {
+		d.refuse(Rule(rule))
 	}
-	for part := range strings.FieldsFuncSeq(path.query, func(c rune) bool { return c == '&' || c == ';' }) {
-		name, val, _ := strings.Cut(part, "=")
-		name = strings.ToLower(decoded(decoded(name)))
-		if name == "_method" || name == "x-http-method-override" || name == "$method" || strings.HasPrefix(name, "_method[") {
-			if method != "" {
-				return "?"
-			}
-			if method = strings.ToUpper(decoded(val)); method == "" {
-				method = "?"
-			}
-		}
-	}
-	return method
 }
 
 // overridden tells whether an override names anything but the request's own method:
@@ -299,22 +307,60 @@ func overridden(r *Request, path *reading) bool {
 	return named != "" && named != r.Method
 }
 
+type answer uint8
+
+const (
+	no answer = iota
+	yes
+	unknown
+)
+
+// bodyOverride tells whether the body of a POST may name another method, to frameworks
+// that look for one there, than the rule lets pass.
+func (a *app) bodyOverride(r *Request, rule *PathRule) answer {
+	if r.Method != "POST" || len(rule.Methods) == 0 || r.EndStream {
+		return no
+	}
+	// Rack takes a body without a type for a form.
+	if types := r.headers("content-type"); len(types) == 1 {
+		if t := strings.ToLower(types[0]); !strings.Contains(t, "form") && !strings.Contains(t, "json") {
+			return no
+		}
+	}
+	switch {
+	case !r.BodyRead:
+		return unknown
+	case len(r.Body) > a.maxBody || overrideIn(string(r.Body), "") != "" || quotesMethod(r.Body):
+		return yes
+	}
+	return no
+}
+
+// quotesMethod finds "_method" as multipart forms and JSON name it: behind a quote or
+// an equals sign, in JSON also with escapes that no honest writer makes.
+func quotesMethod(body []byte) bool {
+	body = bytes.ToLower(body)
+	for _, escaped := range [...]string{`\u005f`, `\u006`, `\u007`} {
+		if bytes.Contains(body, []byte(escaped)) {
+			return true
+		}
+	}
+	for {
+		before, after, ok := bytes.Cut(body, []byte("method"))
+		if !ok {
+			return false
+		}
+		if n := len(before); n >= 2 && strings.IndexByte("_.-[ +$", before[n-1]) >= 0 && strings.IndexByte(`"'=`, before[n-2]) >= 0 {
+			return true
+		}
+		body = after
+	}
+}
+
 // claimRule is a ClaimRule with its values as properties.
 type claimRule struct {
 	ClaimRule
 	properties []string
-}
-
-func compileClaim(r ClaimRule) (claimRule, error) {
-	c := claimRule{ClaimRule: r}
-	for _, v := range r.Values {
-		p, err := Property(v)
-		if err != nil {
-			return c, err
-		}
-		c.properties = append(c.properties, p)
-	}
-	return c, nil
 }
 
 var (
@@ -343,6 +389,21 @@ func (c *claimRule) holds(attrs Attributes) bool {
 
 // Property is a JSON value as proxy-wasm serialises it. Lists hold scalars only.
 func Property(v any) (string, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return scalarProperty(v)
+	}
+	pairs := make([][2]string, len(list))
+	for i, item := range list {
+		var err error
+		if pairs[i][0], err = scalarProperty(item); err != nil {
+			return "", err
+		}
+	}
+	return string(appendPairs(nil, pairs)), nil
+}
+
+func scalarProperty(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
 		return v, nil
@@ -352,18 +413,9 @@ func Property(v any) (string, error) {
 		}
 		return "\x00", nil
 	case int:
-		return Property(float64(v))
+		return scalarProperty(float64(v))
 	case float64:
 		return string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v))), nil
-	case []any:
-		pairs := make([][2]string, len(v))
-		for i, item := range v {
-			var err error
-			if pairs[i][0], err = Property(item); err != nil {
-				return "", err
-			}
-		}
-		return string(appendPairs(nil, pairs)), nil
 	}
 	return "", fmt.Errorf("%v must be a string, a number or a boolean", v)
 }

@@ -1,12 +1,16 @@
 package maintenance
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
-	"github.com/tidwall/gjson"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // FieldError is bad input. Field is the JSON path of what is wrong, such as
@@ -25,10 +29,6 @@ func (e *FieldError) Error() string {
 
 // ErrJSON is input that is no JSON at all.
 var ErrJSON = errors.New("not valid JSON")
-
-// maxDepth bounds nesting before gjson.Valid, which recurses: a megabyte of "[" must
-// not exhaust the stack of a 32-bit VM.
-const maxDepth = 32
 
 // Parse reads and compiles a document. Unknown and duplicate fields are errors: a
 // rule that nobody reads must not look as if it protected something. An error is a
@@ -72,181 +72,236 @@ func ParseSpec(data []byte) (Spec, error) {
 	return app.Spec, nil
 }
 
-// decode runs read over data and returns the first error that it met.
-func decode(data []byte, read func(value)) (err error) {
+// decode runs read over the one value in data and returns the first error.
+func decode(data []byte, read func(value)) error {
 	if len(data) > MaxDocumentBytes {
 		return &FieldError{Problem: fmt.Sprintf("%d bytes are more than the %d that a document may have", len(data), MaxDocumentBytes)}
 	}
-	if !shallow(data) {
-		return &FieldError{Problem: fmt.Sprintf("nested deeper than %d", maxDepth)}
-	}
-	if !gjson.ValidBytes(data) {
-		return ErrJSON
-	}
-	// The one use of panic: a reader of this shape would else test an error after
-	// every field, and forget one.
-	defer func() {
-		if r := recover(); r != nil {
-			fe, ok := r.(*FieldError)
-			if !ok {
-				panic(r)
-			}
-			err = fe
-		}
-	}()
-	read(value{json: gjson.ParseBytes(data)})
-	return nil
-}
-
-func shallow(data []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString:
-			if c == '\\' {
-				i++
-			} else if c == '"' {
-				inString = false
-			}
-		case c == '"':
-			inString = true
-		case c == '[' || c == '{':
-			if depth++; depth > maxDepth {
-				return false
-			}
-		case c == ']' || c == '}':
-			depth--
+	in := &input{json: jsontext.NewDecoder(bytes.NewBuffer(data))}
+	read(value{in: in})
+	if in.err == nil {
+		if _, err := in.json.ReadToken(); err == nil {
+			return fmt.Errorf("%w: there is more after its end", ErrJSON)
+		} else if err != io.EOF {
+			return syntaxError(err)
 		}
 	}
-	return true
+	return in.err
 }
 
-// value is a piece of JSON that knows where it stands.
+// input is a document as it is read. The first error stays, and from then on nothing
+// more is read: a reader of this shape would else test an error after every field, and
+// forget one.
+type input struct {
+	json *jsontext.Decoder // strict: RFC 8259, UTF-8, no name twice
+	err  error
+}
+
+// more tells whether another entry comes before the end of the list or object.
+func (in *input) more(end jsontext.Kind) bool {
+	return in.err == nil && in.json.PeekKind() != end
+}
+
+// value is the value that comes next in the input, and where it stands there.
 type value struct {
-	json   gjson.Result
-	parent *value
-	key    string // "" for the root
-	index  int    // in an array, where key is "[]"
+	in     *input
+	parent *value // nil for the document
+	key    string
+	index  int // in a list; -1 in an object
 }
 
 func (v *value) field() string {
-	if v == nil || v.key == "" {
+	switch {
+	case v.parent == nil:
 		return ""
+	case v.index >= 0:
+		return v.parent.field() + "[" + strconv.Itoa(v.index) + "]"
 	}
-	parent := v.parent.field()
-	if v.key == "[]" {
-		return parent + "[" + strconv.Itoa(v.index) + "]"
-	}
-	return join(parent, v.key)
+	return join(v.parent.field(), v.key)
 }
 
 func join(field, key string) string {
-	if field == "" {
+	switch {
+	case key == "":
+		return field + `[""]`
+	case field == "":
 		return key
 	}
 	return field + "." + key
 }
 
 func (v *value) fail(format string, args ...any) {
-	panic(&FieldError{Field: v.field(), Problem: fmt.Sprintf(format, args...)})
+	if v.in.err == nil {
+		v.in.err = &FieldError{Field: v.field(), Problem: fmt.Sprintf(format, args...)}
+	}
+}
+
+// next reads a token, of the kind 0 once there was an error.
+func (v *value) next() jsontext.Token {
+	if v.in.err != nil {
+		return jsontext.Token{}
+	}
+	token, err := v.in.json.ReadToken()
+	if err == nil {
+		return token
+	}
+	if at := (*jsontext.SyntacticError)(nil); errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &at) {
+		twice := value{in: v.in, parent: v, key: at.JSONPointer.LastToken(), index: -1}
+		twice.fail("given twice")
+	} else {
+		v.in.err = syntaxError(err)
+	}
+	return jsontext.Token{}
+}
+
+func syntaxError(err error) error {
+	var at *jsontext.SyntacticError
+	switch {
+	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: it ends too early", ErrJSON)
+	case errors.As(err, &at):
+		return fmt.Errorf("%w: %w, at byte %d", ErrJSON, at.Err, at.ByteOffset)
+	}
+	return fmt.Errorf("%w: %w", ErrJSON, err)
+}
+
+// must complains unless the token is of one of the kinds.
+func (v *value) must(be string, token jsontext.Token, kinds ...jsontext.Kind) bool {
+	if slices.Contains(kinds, token.Kind()) {
+		return true
+	}
+	is := token.Kind().String()
+	switch token.Kind() {
+	case '{':
+		is = "an object"
+	case '[':
+		is = "a list"
+	case '"':
+		is = "a string"
+	case '0':
+		is = "a number"
+	}
+	v.fail("must be %s, not %s", be, is)
+	return false
 }
 
 // object calls each with every field; each returns false for one it does not know.
 func (v value) object(each func(key string, v value) bool) {
-	if !v.json.IsObject() {
-		v.fail("must be an object, not %s", kind(v.json))
+	if !v.must("an object", v.next(), '{') {
+		return
 	}
-	seen := make(map[string]bool, 8)
-	v.json.ForEach(func(k, j gjson.Result) bool {
-		key := k.String()
-		sub := value{json: j, parent: &v, key: key}
-		if seen[key] {
-			sub.fail("given twice")
+	for v.in.more('}') {
+		sub := value{in: v.in, parent: &v, key: v.next().String(), index: -1}
+		if len(sub.key) > MaxMessageBytes {
+			v.fail("has a field whose name is %d bytes long", len(sub.key))
 		}
-		seen[key] = true
-		if !each(key, sub) {
+		if v.in.err == nil && !each(sub.key, sub) {
 			sub.fail("unknown field")
 		}
-		return true
-	})
+	}
+	v.next()
 }
 
-func (v value) array(limit int, each func(value)) {
-	if v.json.Type == gjson.Null {
-		return // how Go writes a list that has nothing in it
+// array calls each with every entry, and tells whether there was a list: null, which
+// is how Go writes a nil slice, is no error.
+func (v value) array(limit int, each func(value)) bool {
+	token := v.next()
+	if token.Kind() == 'n' || !v.must("a list", token, '[') {
+		return false
 	}
-	if !v.json.IsArray() {
-		v.fail("must be a list, not %s", kind(v.json))
-	}
-	i := 0
-	v.json.ForEach(func(_, j gjson.Result) bool {
+	for i := 0; v.in.more(']'); i++ {
 		if i == limit {
 			v.fail("more than %d entries", limit)
+			return false
 		}
-		each(value{json: j, parent: &v, key: "[]", index: i})
-		i++
-		return true
-	})
+		each(value{in: v.in, parent: &v, index: i})
+	}
+	v.next()
+	return true
 }
 
 func (v value) str() string {
-	if v.json.Type != gjson.String {
-		v.fail("must be a string, not %s", kind(v.json))
+	token := v.next()
+	if !v.must("a string", token, '"') {
+		return ""
 	}
-	return v.json.Str
+	s := token.String()
+	if len(s) > MaxMessageBytes {
+		v.fail("%d bytes are more than %d", len(s), MaxMessageBytes)
+	}
+	return s
 }
 
-func (v value) strs(limit int) []string {
-	list := []string{}
+// name is a string that says something.
+func (v value) name() string {
+	s := v.str()
+	if s == "" {
+		v.fail("must not be empty")
+	}
+	return s
+}
+
+func (v value) strs(limit int) (list []string) {
 	v.array(limit, func(v value) { list = append(list, v.str()) })
 	return list
 }
 
 func (v value) uint() uint64 {
-	n, err := strconv.ParseUint(v.json.Raw, 10, 64)
-	if v.json.Type != gjson.Number || err != nil {
-		v.fail("must be a whole number of 0 or more, not %s", kind(v.json))
+	token := v.next()
+	if !v.must("a whole number of 0 or more", token, '0') {
+		return 0
+	}
+	n, err := strconv.ParseUint(token.String(), 10, 64)
+	if err != nil {
+		v.fail("must be a whole number of 0 or more")
 	}
 	return n
 }
 
 func (v value) int() int {
 	n := v.uint()
-	if n > 1<<31-1 {
-		v.fail("must be at most %d", 1<<31-1)
+	if n > math.MaxInt32 {
+		v.fail("must be at most %d", math.MaxInt32)
 	}
 	return int(n)
 }
 
 func (v value) bool() bool {
-	if !v.json.IsBool() {
-		v.fail("must be true or false, not %s", kind(v.json))
+	token := v.next()
+	return v.must("true or false", token, 't', 'f') && token.Bool()
+}
+
+func (v value) float() float64 {
+	token := v.next()
+	if !v.must("a number", token, '0') {
+		return 0
 	}
-	return v.json.Bool()
+	f, err := strconv.ParseFloat(token.String(), 64)
+	if err != nil {
+		v.fail("is too large a number")
+	}
+	return f
+}
+
+// scalar is a string, a float64 or a bool.
+func (v value) scalar() any {
+	switch v.in.json.PeekKind() {
+	case '"':
+		return v.str()
+	case '0':
+		return v.float()
+	}
+	token := v.next()
+	return v.must("a string, a number or a boolean", token, 't', 'f') && token.Bool()
 }
 
 func (v value) time() time.Time {
-	t, err := time.Parse(time.RFC3339, v.str())
+	s := v.str()
+	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		v.fail("%q is no RFC 3339 time; write like 2026-11-21T22:00:00Z", v.json.Str)
+		v.fail("%q is no RFC 3339 time; write like 2026-11-21T22:00:00Z", s)
 	}
 	return t
-}
-
-func kind(j gjson.Result) string {
-	switch {
-	case j.IsObject():
-		return "an object"
-	case j.IsArray():
-		return "a list"
-	case j.Type == gjson.String:
-		return "a string"
-	case j.Type == gjson.Number:
-		return "the number " + j.Raw
-	case j.Type == gjson.Null:
-		return "null"
-	}
-	return j.Raw
 }
 
 func (v value) app() (app App) {
@@ -371,14 +426,7 @@ func (v value) claimRule() (r ClaimRule) {
 		case "claim":
 			r.Claim = v.strs(16)
 		case "values":
-			v.array(1000, func(v value) {
-				switch v.json.Type {
-				case gjson.String, gjson.Number, gjson.True, gjson.False:
-					r.Values = append(r.Values, v.json.Value())
-				default:
-					v.fail("must be a string, a number or a boolean, not %s", kind(v.json))
-				}
-			})
+			v.array(1000, func(v value) { r.Values = append(r.Values, v.scalar()) })
 		default:
 			return false
 		}
@@ -392,7 +440,9 @@ func (v value) graphQL() *GraphQL {
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "paths":
-			g.Paths = v.strs(1000)
+			if v.array(1000, func(v value) { g.Paths = append(g.Paths, v.str()) }) && g.Paths == nil {
+				g.Paths = []string{} // which is not the same as none given
+			}
 		case "batching":
 			b := v.bool()
 			g.Batching = &b

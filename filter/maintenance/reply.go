@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
-	"github.com/tidwall/gjson"
 )
 
 // Reply is the answer to a refused request.
@@ -65,22 +64,20 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 	if d.Rule == Rule(graphql.RuleLimitBody) {
 		reply.Status = 413
 	}
-	contentType := strings.ToLower(r.Header("content-type"))
-	switch {
-	case strings.HasPrefix(contentType, "application/grpc-web"):
+	switch rpc := grpcType(r); {
+	case strings.HasPrefix(rpc, "application/grpc-web"):
 		// Trailers-only: without a body, clients take the status from the headers.
 		reply.Status = 200
-		kind, _, _ := strings.Cut(contentType, ";")
 		headers = append(headers,
-			[2]string{"content-type", kind},
+			[2]string{"content-type", rpc},
 			[2]string{"grpc-status", strconv.Itoa(grpcUnavailable)},
 			[2]string{"grpc-message", grpcMessage(d.text())})
-	case strings.HasPrefix(contentType, "application/grpc"):
+	case rpc != "":
 		reply.GRPCStatus = grpcUnavailable
 		reply.Body = []byte(d.text())
 	default:
 		var kind, lang string
-		kind, lang, reply.Body = d.body(r, pages, reply.Status, contentType, now)
+		kind, lang, reply.Body = d.body(r, pages, reply.Status, now)
 		headers = append(headers, [2]string{"content-type", kind})
 		if lang != "" {
 			headers = append(headers, [2]string{"content-language", lang})
@@ -115,12 +112,12 @@ func (d *Decision) text() string {
 	return phrases["en"].noAccess
 }
 
-func (d *Decision) body(r *Request, pages Pages, status int, requestType string, now time.Time) (kind, lang string, body []byte) {
+func (d *Decision) body(r *Request, pages Pages, status int, now time.Time) (kind, lang string, body []byte) {
 	accept := parseAccept(r.headers("accept"))
-	form := accept.prefer(strings.HasPrefix(requestType, "application/json"))
+	form := accept.prefer(strings.HasPrefix(strings.ToLower(r.Header("content-type")), "application/json"))
 	if d.graphql && form != formHTML {
 		kind = "application/json"
-		if accept.quality("application", "graphql-response+json") > 0 && accept.names("application/graphql-response+json") {
+		if accept.names("application/graphql-response+json") {
 			kind = "application/graphql-response+json"
 		}
 		return kind + "; charset=utf-8", "", d.graphQLErrors(now)
@@ -137,52 +134,44 @@ func (d *Decision) body(r *Request, pages Pages, status int, requestType string,
 
 // problem is RFC 9457.
 func (d *Decision) problem(status int, now time.Time) []byte {
-	b := []byte(`{"type":"about:blank","title":`)
+	title := "Service Unavailable"
 	if status == 413 {
-		b = append(b, `"Content Too Large"`...)
-	} else {
-		b = append(b, `"Service Unavailable"`...)
+		title = "Content Too Large"
 	}
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(status), 10)
-	b = append(b, `,"detail":`...)
-	b = gjson.AppendJSONString(b, d.text())
-	b = append(b, ',')
-	return append(d.appendFields(b, now), '}')
+	o := jsonObject("{")
+	o.text("type", "about:blank")
+	o.text("title", title)
+	o.number("status", int64(status))
+	o.text("detail", d.text())
+	d.explain(&o, now)
+	return append(o, '}')
 }
 
 // graphQLErrors is a GraphQL response (GraphQL specification section 7.1) whose
 // extensions tell a developer which rule refused the request.
 func (d *Decision) graphQLErrors(now time.Time) []byte {
-	code, explained := "MAINTENANCE_NO_ACCESS", d.text()
+	code := "MAINTENANCE_NO_ACCESS"
 	if d.Mode == ReadOnly {
 		code = "MAINTENANCE_READ_ONLY"
 	}
-	b := []byte(`{"errors":[{"message":`)
-	b = gjson.AppendJSONString(b, explained)
-	b = append(b, `,"extensions":{"code":"`...)
-	b = append(b, code...)
-	b = append(b, `","explanation":`...)
-	b = gjson.AppendJSONString(b, d.Rule.Explain())
-	b = append(b, ',')
-	return append(d.appendFields(b, now), "}}]}"...)
+	o := jsonObject(`{"errors":[{`)
+	o.text("message", d.text())
+	o.key("extensions")
+	o = append(o, '{')
+	o.text("code", code)
+	d.explain(&o, now)
+	return append(o, "}}]}"...)
 }
 
-func (d *Decision) appendFields(b []byte, now time.Time) []byte {
-	b = append(b, `"app":`...)
-	b = gjson.AppendJSONString(b, d.App)
-	b = append(b, `,"mode":`...)
-	b = gjson.AppendJSONString(b, string(d.Mode))
-	b = append(b, `,"rule":`...)
-	b = gjson.AppendJSONString(b, string(d.Rule))
-	b = append(b, `,"retry_after":`...)
-	b = strconv.AppendInt(b, int64(d.retryAfter(now)), 10)
+func (d *Decision) explain(o *jsonObject, now time.Time) {
+	o.text("app", d.App)
+	o.text("mode", string(d.Mode))
+	o.text("rule", string(d.Rule))
+	o.text("explanation", d.Rule.Explain())
+	o.number("retry_after", int64(d.retryAfter(now)))
 	if !d.Until.IsZero() {
-		b = append(b, `,"until":"`...)
-		b = d.Until.UTC().AppendFormat(b, time.RFC3339)
-		b = append(b, '"')
+		o.time("until", d.Until)
 	}
-	return b
 }
 
 // grpcMessage percent-encodes as the gRPC protocol over HTTP/2 asks for.
@@ -251,9 +240,13 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 		if !ok {
 			return out.Bytes()
 		}
-		name, after, ok := bytes.Cut(rest, []byte("}}"))
-		value := ""
-		switch strings.TrimSpace(string(name)) {
+		// No name is longer; a page may hold such braces for its own scripts.
+		name, _, closed := bytes.Cut(rest[:min(len(rest), 32)], []byte("}}"))
+		if !closed {
+			name = nil
+		}
+		var value string
+		switch string(bytes.TrimSpace(name)) {
 		case "title":
 			value = title
 		case "message":
@@ -269,18 +262,12 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 		case "until_text":
 			value = back
 		default:
-			// Not ours: a page may hold such braces for its own scripts.
-			out.WriteString("{{")
-			html = rest
-			continue
-		}
-		if !ok {
 			out.WriteString("{{")
 			html = rest
 			continue
 		}
 		out.WriteString(escapeHTML.Replace(value))
-		html = after
+		html = rest[len(name)+len("}}"):]
 	}
 }
 

@@ -2,7 +2,10 @@ package maintenance
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -23,18 +26,36 @@ type State struct {
 	fallback *app // the default app
 
 	routes, clusters map[string]*app
-	// Hosts in the order in which they are tried: the exact name, then wildcards from
-	// the longest, then "" for apps that name no host.
-	hosts     map[string][]place
-	wildcards map[string][]place // by what follows the *, with its dot
+	hosts            map[string]*prefixes // by name; "" for apps that name no host
+	wildcards        map[string]*prefixes // by what follows the *, with its dot
+	longestWildcard  int
+	places           int // pairs of host and path
 
 	view atomic.Pointer[view]
 }
 
-// place is a path prefix of an app on one host.
-type place struct {
-	prefix, folded string
-	app            *app
+// prefixes are the apps on one host, by path prefix without its last slash: as
+// written, and in lower case.
+type prefixes struct {
+	exact, folded map[string]*app
+	longest       int
+}
+
+// at finds the app with the longest prefix that path lies under.
+func (p *prefixes) at(path string, apps map[string]*app) *app {
+	if len(path) > p.longest+1 {
+		path = path[:p.longest+1]
+	}
+	for {
+		if a := apps[path]; a != nil {
+			return a
+		}
+		i := strings.LastIndexByte(path, '/')
+		if i < 0 {
+			return nil
+		}
+		path = path[:i]
+	}
 }
 
 // app is a compiled App.
@@ -44,21 +65,25 @@ type app struct {
 	causes    []Activation
 	networks  networks
 	claims    []claimRule
-	graphql   []string // path prefixes in lower case
+	graphql   []graphqlPath
 	options   graphql.Options
 	maxBody   int
 	getWrites []PathRule // paths in lower case
 	languages []string   // of its pages
 }
 
+type graphqlPath struct{ exact, folded string }
+
 // Compile checks a document and makes it ready to decide by. Errors are [*FieldError].
+// The bounds on a document's JSON are for [Parse] to check, so publish only what that
+// takes.
 func Compile(doc Document) (*State, error) {
 	s := &State{
 		doc:       doc,
 		routes:    map[string]*app{},
 		clusters:  map[string]*app{},
-		hosts:     map[string][]place{},
-		wildcards: map[string][]place{},
+		hosts:     map[string]*prefixes{},
+		wildcards: map[string]*prefixes{},
 	}
 	if len(doc.Apps) > MaxApps {
 		return nil, &FieldError{"apps", fmt.Sprintf("%d apps are more than %d", len(doc.Apps), MaxApps)}
@@ -87,57 +112,61 @@ func Compile(doc Document) (*State, error) {
 		s.fallback.index = len(s.apps)
 		s.apps = append(s.apps, s.fallback)
 	}
-	for _, places := range []map[string][]place{s.hosts, s.wildcards} {
-		for _, list := range places {
-			slices.SortStableFunc(list, func(a, b place) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
-		}
-	}
 	return s, nil
 }
 
 // place enters an app's match into the tables, and refuses one that another app has.
 func (s *State) place(a *app, at string) error {
-	m := a.spec.Match
-	paths, hosts := m.Paths, m.Hosts
-	if len(hosts) == 0 && len(paths) == 0 && len(m.Routes)+len(m.Clusters) > 0 {
-		return s.placeNames(a, at)
+	m := &a.spec.Match
+	if len(m.Hosts)+len(m.Paths) > 0 {
+		if err := s.placePaths(a, at); err != nil {
+			return err
+		}
 	}
+	for _, kind := range []struct {
+		field string
+		names []string
+		table map[string]*app
+	}{{"routes", m.Routes, s.routes}, {"clusters", m.Clusters, s.clusters}} {
+		for i, name := range kind.names {
+			if other := kind.table[name]; other != nil {
+				return &FieldError{fmt.Sprintf("%s.%s[%d]", at, kind.field, i), fmt.Sprintf("%q is also in app %q", name, other.spec.Name)}
+			}
+			kind.table[name] = a
+		}
+	}
+	return nil
+}
+
+func (s *State) placePaths(a *app, at string) error {
+	hosts, paths := a.spec.Match.Hosts, a.spec.Match.Paths
 	if len(hosts) == 0 {
 		hosts = []string{""}
 	}
 	if len(paths) == 0 {
 		paths = []string{"/"}
 	}
+	if s.places += len(hosts) * len(paths); s.places > MaxPlaces {
+		return &FieldError{at, fmt.Sprintf("with %d hosts times %d paths here, the apps have more than %d; match by fewer paths or by routes", len(hosts), len(paths), MaxPlaces)}
+	}
 	for _, host := range hosts {
 		table, key := s.hosts, canonicalHost(host)
-		if rest, ok := strings.CutPrefix(host, "*"); ok {
-			table, key = s.wildcards, canonicalHost(rest)
+		if suffix, ok := strings.CutPrefix(host, "*"); ok {
+			table, key = s.wildcards, canonicalHost(suffix)
+			s.longestWildcard = max(s.longestWildcard, len(key))
+		}
+		on := table[key]
+		if on == nil {
+			on = &prefixes{exact: map[string]*app{}, folded: map[string]*app{}}
+			table[key] = on
 		}
 		for _, path := range paths {
 			prefix := strings.TrimSuffix(path, "/")
-			folded := strings.ToLower(prefix)
-			for _, other := range table[key] {
-				if other.folded == folded {
-					return &FieldError{at, fmt.Sprintf("overlaps with app %q: both have host %q and path %q", other.app.spec.Name, cmp.Or(host, "(any)"), path)}
-				}
+			if other := on.folded[fold(prefix)]; other != nil {
+				return &FieldError{at, fmt.Sprintf("host %q with path %q is also in app %q (letter case and a last dot or slash make no difference)", cmp.Or(host, "(any)"), path, other.spec.Name)}
 			}
-			table[key] = append(table[key], place{prefix, folded, a})
-		}
-	}
-	return s.placeNames(a, at)
-}
-
-func (s *State) placeNames(a *app, at string) error {
-	for _, kind := range []struct {
-		field string
-		names []string
-		table map[string]*app
-	}{{"routes", a.spec.Match.Routes, s.routes}, {"clusters", a.spec.Match.Clusters, s.clusters}} {
-		for i, name := range kind.names {
-			if other := kind.table[name]; other != nil {
-				return &FieldError{fmt.Sprintf("%s.%s[%d]", at, kind.field, i), fmt.Sprintf("overlaps with app %q: both have %q", other.spec.Name, name)}
-			}
-			kind.table[name] = a
+			on.exact[prefix], on.folded[fold(prefix)] = a, a
+			on.longest = max(on.longest, len(prefix))
 		}
 	}
 	return nil
@@ -149,77 +178,77 @@ func (s *State) Document() Document { return s.doc }
 // Version of the document.
 func (s *State) Version() Version { return s.doc.Version }
 
-// match adds to found the apps that a request may belong to: one, unless its path
+// match appends to found the apps that a request may belong to: one, unless its path
 // can be read in ways that lie in different apps.
-func (s *State) match(r *Request, p *reading) (found []*app) {
+func (s *State) match(r *Request, p *reading, found []*app) []*app {
 	if len(s.routes) > 0 {
 		if a := s.routes[r.Attributes.Route()]; a != nil {
-			return []*app{a}
+			return append(found, a)
 		}
 	}
 	if len(s.clusters) > 0 {
 		if a := s.clusters[r.Attributes.Cluster()]; a != nil {
-			return []*app{a}
+			return append(found, a)
 		}
 	}
-	host := canonicalHost(r.Authority)
-	if p.anything() {
-		return s.anywhere(host)
+	// No honest client sends user information or a list as its Host.
+	if p.anywhere || strings.ContainsAny(r.Authority, "@,") {
+		return append(found, s.apps...)
 	}
+	var buf [8]*prefixes
+	tables := s.tables(canonicalHost(r.Authority), buf[:0])
 	add := func(a *app) {
 		if !slices.Contains(found, a) {
 			found = append(found, a)
 		}
 	}
-	for _, path := range p.paths {
-		add(s.lookup(host, func(e *place) bool { return under(path, e.prefix) }))
+	if p.anything {
+		add(s.fallback)
+		for _, t := range tables {
+			for _, a := range t.exact {
+				add(a)
+			}
+		}
+		slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
+		return found
+	}
+	for i := range p.len() {
+		add(s.lookup(tables, p.at(i), false))
 		// A server that ignores letter case may see another app than one that does not.
-		lower := strings.ToLower(path)
-		add(s.lookup(host, func(e *place) bool { return under(lower, e.folded) }))
+		add(s.lookup(tables, fold(p.at(i)), true))
 	}
 	return found
 }
 
-// lookup is the most specific match: exact host, then longest wildcard host, then
-// any host; on it the longest path prefix.
-func (s *State) lookup(host string, on func(*place) bool) *app {
-	for places := range s.candidates(host) {
-		for i := range places {
-			if on(&places[i]) {
-				return places[i].app
+// tables are where a host's apps are looked for, the most specific first.
+func (s *State) tables(host string, found []*prefixes) []*prefixes {
+	if t := s.hosts[host]; t != nil && host != "" {
+		found = append(found, t)
+	}
+	for i := max(0, len(host)-s.longestWildcard); i < len(host); i++ {
+		if host[i] == '.' {
+			if t := s.wildcards[host[i:]]; t != nil {
+				found = append(found, t)
 			}
+		}
+	}
+	if t := s.hosts[""]; t != nil {
+		found = append(found, t)
+	}
+	return found
+}
+
+func (s *State) lookup(tables []*prefixes, path string, folded bool) *app {
+	for _, t := range tables {
+		apps := t.exact
+		if folded {
+			apps = t.folded
+		}
+		if a := t.at(path, apps); a != nil {
+			return a
 		}
 	}
 	return s.fallback
-}
-
-func (s *State) candidates(host string) func(yield func([]place) bool) {
-	return func(yield func([]place) bool) {
-		if host != "" && len(s.hosts[host]) > 0 && !yield(s.hosts[host]) {
-			return
-		}
-		if len(s.wildcards) > 0 {
-			for i := range len(host) {
-				if host[i] == '.' && !yield(s.wildcards[host[i:]]) {
-					return
-				}
-			}
-		}
-		yield(s.hosts[""])
-	}
-}
-
-// anywhere is every app that some path on the host belongs to.
-func (s *State) anywhere(host string) []*app {
-	found := []*app{s.fallback}
-	for places := range s.candidates(host) {
-		for _, p := range places {
-			if !slices.Contains(found, p.app) {
-				found = append(found, p.app)
-			}
-		}
-	}
-	return found
 }
 
 // view is the state at a moment, valid until the next planned change.
@@ -319,6 +348,22 @@ func (s *State) at(now time.Time) *view {
 	return v
 }
 
+// checker keeps the first error of an app's checks. The checks go on behind it, which
+// is harmless.
+type checker struct {
+	at    string // the app's field
+	first error
+}
+
+func (c *checker) bad(field, format string, args ...any) {
+	if c.first == nil {
+		if c.at != "" {
+			field = c.at + "." + field
+		}
+		c.first = &FieldError{field, fmt.Sprintf(format, args...)}
+	}
+}
+
 // Names of apps, and what else looks like one: a DNS label, because it becomes part
 // of file names and keys.
 func validName(name string) bool {
@@ -336,162 +381,177 @@ func validName(name string) bool {
 func compileApp(src *App, at string) (*app, error) {
 	s := &src.Spec
 	a := &app{spec: *s, causes: src.Activations}
-	var err error
-	// bad keeps the first error; the checks below go on, which is harmless.
-	bad := func(field, format string, args ...any) {
-		if err == nil {
-			err = &FieldError{join(at, field), fmt.Sprintf(format, args...)}
-		}
-	}
+	c := &checker{at: at}
 	if !validName(s.Name) {
-		bad("name", "%q must be 1 to 63 of a-z, 0-9 and -, not beginning or ending with -", s.Name)
+		c.bad("name", "%q must be 1 to 63 of a-z, 0-9 and -, not beginning or ending with -", s.Name)
 	}
-	checkMatch(s, bad)
-
-	a.networks = make(networks)
-	for i, ip := range s.Bypass.IPs {
-		if e := a.networks.add(ip); e != nil {
-			bad(fmt.Sprintf("bypass.ips[%d]", i), "%s", e)
-		}
-	}
-	for i, r := range s.Bypass.Claims {
-		field := fmt.Sprintf("bypass.claims[%d]", i)
-		if r.Issuer == "" {
-			bad(field+".issuer", "is required: without it a token of any issuer that the proxy trusts would pass")
-		}
-		if len(r.Values) > 0 && len(r.Claim) == 0 {
-			bad(field+".claim", "is required where values are given")
-		}
-		for j, step := range r.Claim {
-			if step == "" {
-				bad(fmt.Sprintf("%s.claim[%d]", field, j), "must not be empty")
-			}
-		}
-		compiled, e := compileClaim(r)
-		if e != nil {
-			bad(field+".values", "%s", e)
-		}
-		a.claims = append(a.claims, compiled)
-	}
-	for i, p := range s.Bypass.Principals {
-		if strings.Trim(p, "*") == "" {
-			bad(fmt.Sprintf("bypass.principals[%d]", i), "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
-		}
-	}
-	checkRules("exempt", s.Exempt, bad)
-	checkRules("read_only.write_through", s.ReadOnly.WriteThrough, bad)
-	checkRules("read_only.get_writes", s.ReadOnly.GetWrites, bad)
-	for _, r := range s.ReadOnly.GetWrites {
-		r.Path, r.Prefix = strings.ToLower(r.Path), strings.ToLower(r.Prefix)
-		a.getWrites = append(a.getWrites, r)
-	}
-	for i, rpc := range s.ReadOnly.SafeRPCs {
-		if parts := strings.Split(rpc, "/"); len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
-			bad(fmt.Sprintf("read_only.safe_rpcs[%d]", i), "%q must be /package.Service/Method", rpc)
-		}
-	}
-	checkPolicy("read_only.upgrades", s.ReadOnly.Upgrades, bad)
-	checkPolicy("read_only.event_streams", s.ReadOnly.EventStreams, bad)
-	a.compileGraphQL(bad)
-
-	for lang, sha := range s.Pages {
-		field := join("pages", lang)
-		if !validLanguage(lang) {
-			bad(field, "%q is no language tag such as en or pt-BR", lang)
-		}
-		if len(sha) != 64 || strings.Trim(sha, "0123456789abcdef") != "" {
-			bad(field, "must be the page's SHA-256 as 64 lower-case hex digits; upload the page first")
-		}
-		a.languages = append(a.languages, lang)
-	}
-	slices.Sort(a.languages)
-	for i, o := range s.CORS.Origins {
-		scheme, host, _ := strings.Cut(o, "://")
-		if scheme != "https" && scheme != "http" || host == "" || strings.ContainsAny(host, "/?#@*\\ ") || !printable(o) || strings.ToLower(o) != o {
-			bad(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *)", o)
-		}
-	}
-	checkActivations(src.Activations, bad)
-	checkWindows(s.Windows, bad)
-	return a, err
+	c.match(s)
+	a.compileBypass(c)
+	c.rules("exempt", s.Exempt)
+	a.compileReadOnly(c)
+	a.compileGraphQL(c)
+	a.compileReplies(c)
+	c.activations(src.Activations)
+	c.windows(s.Windows)
+	return a, c.first
 }
 
-func checkMatch(s *Spec, bad func(field, format string, args ...any)) {
+func (c *checker) match(s *Spec) {
 	m := &s.Match
 	total := len(m.Hosts) + len(m.Paths) + len(m.Routes) + len(m.Clusters)
 	switch {
 	case s.Name == DefaultApp && total > 0:
-		bad("match", "the default app matches what no other app does and takes no match; name the app otherwise")
+		c.bad("match", "the default app matches what no other app does and takes no match; name the app otherwise")
 	case s.Name != DefaultApp && total == 0:
-		bad("match", "is empty: give hosts, paths, routes or clusters, or use the app named default")
+		c.bad("match", "is empty: give hosts, paths, routes or clusters, or use the app named default")
 	}
 	for i, h := range m.Hosts {
-		name := strings.TrimPrefix(h, "*.")
-		switch {
-		case h == "" || name == "" || h == "*":
-			bad(fmt.Sprintf("match.hosts[%d]", i), "%q must be a host name or *.name; leave hosts out to match every host", h)
-		case strings.ContainsAny(name, "*/?#@ ") || !printable(name):
-			bad(fmt.Sprintf("match.hosts[%d]", i), "%q must be a host name or *.name, without scheme and path", h)
-		case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
-			bad(fmt.Sprintf("match.hosts[%d]", i), "%q must be without a port: ports are not looked at", h)
+		if problem := hostProblem(h); problem != "" {
+			c.bad(fmt.Sprintf("match.hosts[%d]", i), "%q %s", h, problem)
 		}
 	}
-	for i, p := range m.Paths {
-		if !plain(p) || strings.ContainsRune(p, '?') {
-			bad(fmt.Sprintf("match.paths[%d]", i), "%q must begin with / and be free of ?, %%, ;, \\, // and dot segments", p)
-		}
+	c.paths("match.paths", m.Paths)
+	c.present("match.routes", m.Routes)
+	c.present("match.clusters", m.Clusters)
+}
+
+func hostProblem(host string) string {
+	name := strings.TrimPrefix(host, "*.")
+	switch {
+	case name == "" || name == "*":
+		return "must be a host name or *.name; leave hosts out to match every host"
+	case strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0:
+		return "must be written as browsers send it, which is xn--… for letters beyond ASCII"
+	case strings.ContainsAny(name, `*/\?#@, `) || !printable(name) || canonicalHost(name) == "":
+		return "must be a host name or *.name, without scheme and path"
+	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
+		return "must be without a port: ports are not looked at"
 	}
-	for _, list := range []struct {
-		field string
-		names []string
-	}{{"match.routes", m.Routes}, {"match.clusters", m.Clusters}} {
-		for i, n := range list.names {
-			if n == "" {
-				bad(fmt.Sprintf("%s[%d]", list.field, i), "must not be empty")
-			}
+	return ""
+}
+
+func (c *checker) present(field string, names []string) {
+	for i, n := range names {
+		if n == "" {
+			c.bad(fmt.Sprintf("%s[%d]", field, i), "must not be empty")
 		}
 	}
 }
 
-func checkRules(field string, rules []PathRule, bad func(field, format string, args ...any)) {
+func (c *checker) paths(field string, paths []string) {
+	for i, p := range paths {
+		c.path(fmt.Sprintf("%s[%d]", field, i), p)
+	}
+}
+
+func (c *checker) path(field, path string) {
+	if !plain(path) || strings.IndexByte(path, '?') >= 0 {
+		c.bad(field, "%q must begin with / and hold only visible ASCII without ? %% ; \\ # or // or dot segments", path)
+	}
+}
+
+func (c *checker) rules(field string, rules []PathRule) {
 	for i, r := range rules {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if (r.Path == "") == (r.Prefix == "") {
-			bad(at, "give either path or prefix")
-			continue
-		}
-		if p := r.Path + r.Prefix; !plain(p) || strings.ContainsRune(p, '?') {
-			bad(at, "%q must begin with / and be free of ?, %%, ;, \\, // and dot segments", p)
+			c.bad(at, "give either path or prefix")
+		} else {
+			c.path(at, r.Path+r.Prefix)
 		}
 		for j, m := range r.Methods {
-			if m == "" || strings.ToUpper(m) != m || !token(m) {
-				bad(fmt.Sprintf("%s.methods[%d]", at, j), "%q must be a method in upper case, such as POST", m)
+			if strings.ToUpper(m) != m || !token(m) {
+				c.bad(fmt.Sprintf("%s.methods[%d]", at, j), "%q must be a method in upper case, such as POST", m)
 			}
 		}
 	}
 }
 
-func checkPolicy(field string, p Policy, bad func(field, format string, args ...any)) {
+func (c *checker) policy(field string, p Policy) {
 	if p != "" && p != PolicyRefuse && p != PolicyAllow {
-		bad(field, "%q must be refuse or allow", p)
+		c.bad(field, "%q must be refuse or allow", p)
 	}
 }
 
-func (a *app) compileGraphQL(bad func(field, format string, args ...any)) {
+func (a *app) compileBypass(c *checker) {
+	a.networks = make(networks)
+	for i, ip := range a.spec.Bypass.IPs {
+		if problem := a.networks.add(ip); problem != "" {
+			c.bad(fmt.Sprintf("bypass.ips[%d]", i), "%q %s", ip, problem)
+		}
+	}
+	for i, r := range a.spec.Bypass.Claims {
+		field := fmt.Sprintf("bypass.claims[%d]", i)
+		if r.Issuer == "" {
+			c.bad(field+".issuer", "is required: without it a token of any issuer that the proxy trusts would pass")
+		}
+		if len(r.Values) > 0 && len(r.Claim) == 0 {
+			c.bad(field+".claim", "is required where values are given")
+		}
+		c.present(field+".claim", r.Claim)
+		compiled := claimRule{ClaimRule: r}
+		for j, v := range r.Values {
+			property, err := scalarProperty(v)
+			if err != nil {
+				c.bad(fmt.Sprintf("%s.values[%d]", field, j), "%s", err)
+			}
+			compiled.properties = append(compiled.properties, property)
+		}
+		a.claims = append(a.claims, compiled)
+	}
+	for i, p := range a.spec.Bypass.Principals {
+		if field := fmt.Sprintf("bypass.principals[%d]", i); strings.Trim(p, "*") == "" {
+			c.bad(field, "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
+		} else if strings.Contains(p[:len(p)-1], "*") {
+			c.bad(field, "%q may have a * at its end only", p)
+		}
+	}
+}
+
+func (a *app) compileReadOnly(c *checker) {
+	r := &a.spec.ReadOnly
+	c.rules("read_only.write_through", r.WriteThrough)
+	c.rules("read_only.get_writes", r.GetWrites)
+	for _, w := range r.GetWrites {
+		w.Path, w.Prefix = fold(w.Path), fold(w.Prefix)
+		a.getWrites = append(a.getWrites, w)
+	}
+	for i, rpc := range r.SafeRPCs {
+		if parts := strings.Split(rpc, "/"); len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
+			c.bad(fmt.Sprintf("read_only.safe_rpcs[%d]", i), "%q must be /package.Service/Method", rpc)
+		}
+	}
+	c.policy("read_only.upgrades", r.Upgrades)
+	c.policy("read_only.event_streams", r.EventStreams)
+}
+
+func (a *app) compileGraphQL(c *checker) {
 	g := a.spec.GraphQL
 	if g == nil {
 		g = &GraphQL{Paths: []string{"/graphql"}}
+	} else if g.Paths == nil {
+		c.bad("graphql.paths", "is required; [] where nothing speaks GraphQL")
 	}
-	for i, p := range g.Paths {
-		if !plain(p) || strings.ContainsRune(p, '?') {
-			bad(fmt.Sprintf("graphql.paths[%d]", i), "%q must begin with / and be free of ?, %%, ;, \\, // and dot segments", p)
+	c.paths("graphql.paths", g.Paths)
+	for _, p := range g.Paths {
+		a.graphql = append(a.graphql, graphqlPath{p, fold(p)})
+	}
+	for _, bound := range []struct {
+		field  string
+		n, max int
+	}{
+		{"max_body", g.MaxBody, MaxBodyBytes},
+		{"max_tokens", g.MaxTokens, math.MaxInt32},
+		{"max_depth", g.MaxDepth, graphql.MaxNesting},
+		{"max_batch", g.MaxBatch, math.MaxInt32},
+	} {
+		if bound.n < 0 || bound.n > bound.max {
+			c.bad("graphql."+bound.field, "must be 0 (the default) to %d", bound.max)
 		}
-		a.graphql = append(a.graphql, strings.ToLower(p))
 	}
-	if g.MaxBody > MaxBodyBytes {
-		bad("graphql.max_body", "must be at most %d", MaxBodyBytes)
+	if len(g.ExtraKeys) > maxExtraKeys {
+		c.bad("graphql.extra_keys", "%d are more than %d", len(g.ExtraKeys), maxExtraKeys)
 	}
-	checkPolicy("graphql.upgrades", g.Upgrades, bad)
+	c.policy("graphql.upgrades", g.Upgrades)
 	a.maxBody = cmp.Or(g.MaxBody, graphql.DefaultMaxBody)
 	a.options = graphql.Options{
 		Batching:  g.Batching == nil || *g.Batching,
@@ -502,153 +562,188 @@ func (a *app) compileGraphQL(bad func(field, format string, args ...any)) {
 		ExtraKeys: g.ExtraKeys,
 	}
 	if len(g.Persisted) > 0 {
-		a.options.Persisted = make(map[[32]byte]struct{}, len(g.Persisted))
+		a.options.Persisted = make(map[[sha256.Size]byte]struct{}, len(g.Persisted))
 	}
 	for i, h := range g.Persisted {
-		var sum [32]byte
-		ok := len(h) == 64
-		for j := 0; ok && j < 32; j++ {
-			hi, lo := unhex(h[2*j]), unhex(h[2*j+1])
-			ok = hi >= 0 && lo >= 0
-			sum[j] = byte(hi<<4 | lo)
+		sum, err := hex.DecodeString(h)
+		if err != nil || len(sum) != sha256.Size {
+			c.bad(fmt.Sprintf("graphql.persisted[%d]", i), "must be a SHA-256 as 64 hex digits")
+			continue
 		}
-		if !ok {
-			bad(fmt.Sprintf("graphql.persisted[%d]", i), "must be a SHA-256 as 64 hex digits")
-		}
-		a.options.Persisted[sum] = struct{}{}
+		a.options.Persisted[[sha256.Size]byte(sum)] = struct{}{}
 	}
 }
 
-func checkActivations(list []Activation, bad func(field, format string, args ...any)) {
+func (a *app) compileReplies(c *checker) {
+	s := &a.spec
+	if s.RetryAfter < 0 || s.RetryAfter > math.MaxInt32 {
+		c.bad("retry_after", "must be seconds, 0 (the default) to %d", math.MaxInt32)
+	}
+	if len(s.Pages) > maxPages {
+		c.bad("pages", "%d are more than %d", len(s.Pages), maxPages)
+	}
+	for lang, sha := range s.Pages {
+		field := join("pages", lang)
+		if !validLanguage(lang) {
+			c.bad(field, "%q is no language tag such as en or pt-BR", lang)
+		}
+		if len(sha) != 2*sha256.Size || strings.Trim(sha, "0123456789abcdef") != "" {
+			c.bad(field, "must be the page's SHA-256 as 64 lower-case hex digits; upload the page first")
+		}
+		a.languages = append(a.languages, lang)
+	}
+	slices.Sort(a.languages)
+	for i, o := range s.CORS.Origins {
+		scheme, host, _ := strings.Cut(o, "://")
+		if scheme != "https" && scheme != "http" || host == "" || strings.ContainsAny(host, `/\?#@*, `) || !printable(o) || strings.ToLower(o) != o {
+			c.bad(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *)", o)
+		}
+	}
+}
+
+func (c *checker) activations(list []Activation) {
 	ids := map[string]bool{}
-	for i, c := range list {
+	for i, a := range list {
 		at := fmt.Sprintf("activations[%d]", i)
-		switch c.Source {
+		switch a.Source {
 		case SourceManual, SourceWindow, SourceFile, SourceResource:
 		default:
-			bad(at+".source", "%q must be manual, window, file or resource", c.Source)
+			c.bad(at+".source", "%q must be manual, window, file or resource", a.Source)
 		}
-		if c.ID == "" || ids[c.ID] {
-			bad(at+".id", "%q must be present and unique in its app", c.ID)
+		if a.ID == "" || ids[a.ID] {
+			c.bad(at+".id", "%q must be present and unique in its app", a.ID)
 		}
-		ids[c.ID] = true
-		if c.Mode.strictness() == 0 {
-			bad(at+".mode", "%q must be read-only or no-access", c.Mode)
+		ids[a.ID] = true
+		c.mode(at+".mode", a.Mode)
+		c.message(at+".message", a.Message)
+		if a.Since.IsZero() {
+			c.bad(at+".since", "is required")
 		}
-		checkMessage(at+".message", c.Message, bad)
-		if c.Since.IsZero() {
-			bad(at+".since", "is required")
-		}
-		if !c.Until.IsZero() && !c.Until.After(c.Since) {
-			bad(at+".until", "%s must be after since, %s", c.Until.Format(time.RFC3339), c.Since.Format(time.RFC3339))
+		if !a.Until.IsZero() && !a.Until.After(a.Since) {
+			c.bad(at+".until", "%s must be after since, %s", a.Until.Format(time.RFC3339), a.Since.Format(time.RFC3339))
 		}
 	}
 }
 
-func checkWindows(list []Window, bad func(field, format string, args ...any)) {
+func (c *checker) windows(list []Window) {
 	ids := map[string]bool{}
 	for i, w := range list {
 		at := fmt.Sprintf("windows[%d]", i)
 		if !validName(w.ID) || ids[w.ID] {
-			bad(at+".id", "%q must be a name of a-z, 0-9 and -, unique in its app", w.ID)
+			c.bad(at+".id", "%q must be a name of a-z, 0-9 and -, unique in its app", w.ID)
 		}
 		ids[w.ID] = true
-		if w.Mode.strictness() == 0 {
-			bad(at+".mode", "%q must be read-only or no-access", w.Mode)
-		}
-		checkMessage(at+".message", w.Message, bad)
+		c.mode(at+".mode", w.Mode)
+		c.message(at+".message", w.Message)
 		if w.Announce < 0 || w.Announce > 366*24*3600 {
-			bad(at+".announce", "must be 0 to a year, in seconds")
+			c.bad(at+".announce", "must be 0 to a year, in seconds")
 		}
 		if len(w.Occurrences) > MaxOccurrences {
-			bad(at+".occurrences", "%d are more than %d", len(w.Occurrences), MaxOccurrences)
+			c.bad(at+".occurrences", "%d are more than %d", len(w.Occurrences), MaxOccurrences)
 		}
 		for j, o := range w.Occurrences {
 			if o.Start.IsZero() {
-				bad(fmt.Sprintf("%s.occurrences[%d].start", at, j), "is required")
+				c.bad(fmt.Sprintf("%s.occurrences[%d].start", at, j), "is required")
 			}
 			if !o.End.After(o.Start) {
-				bad(fmt.Sprintf("%s.occurrences[%d].end", at, j), "must be after start")
+				c.bad(fmt.Sprintf("%s.occurrences[%d].end", at, j), "must be after start")
 			}
 		}
 	}
 }
 
-func checkMessage(field, message string, bad func(field, format string, args ...any)) {
+func (c *checker) mode(field string, m Mode) {
+	if m.strictness() == 0 {
+		c.bad(field, "%q must be read-only or no-access", m)
+	}
+}
+
+func (c *checker) message(field, message string) {
 	switch {
 	case len(message) > MaxMessageBytes:
-		bad(field, "%d bytes are more than %d", len(message), MaxMessageBytes)
+		c.bad(field, "%d bytes are more than %d", len(message), MaxMessageBytes)
 	case !printable(message):
-		bad(field, "must be UTF-8 text without control characters")
+		c.bad(field, "must be UTF-8 text without control characters")
 	}
 }
 
 func printable(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	return strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) < 0
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) < 0
 }
 
 // token is RFC 9110 section 5.6.2.
 func token(s string) bool {
 	for i := range len(s) {
-		c := s[i]
-		if !('a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+		if c := s[i]; !alphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
 			return false
 		}
 	}
 	return s != ""
 }
 
+func alphanumeric(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+}
+
+// validLanguage takes "" and what has the shape of a language tag (RFC 5646 section 2.1).
 func validLanguage(tag string) bool {
+	if tag == "" {
+		return true
+	}
 	for part := range strings.SplitSeq(tag, "-") {
-		if tag != "" && (part == "" || len(part) > 8 || !token(part) || strings.ContainsAny(part, "!#$%&'*+.^_`|~")) {
+		if part == "" || len(part) > 8 {
 			return false
+		}
+		for i := range len(part) {
+			if !alphanumeric(part[i]) {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// networks is a set of prefixes, by prefix length: a lookup probes the few lengths
+// networks is a set of prefixes by family and length: a lookup probes the few lengths
 // that occur, however many prefixes there are.
-type networks map[int]map[netip.Prefix]struct{}
+type networks map[family]map[netip.Prefix]struct{}
 
-// add takes an address or a CIDR. IPv4-mapped IPv6 counts as the IPv4 that it means.
-func (n networks) add(s string) error {
-	addr, bitsText, cidr := strings.Cut(s, "/")
+type family struct {
+	v4   bool
+	bits int
+}
+
+// add takes an address or a CIDR, and tells what is wrong with another text.
+// IPv4-mapped IPv6 counts as the IPv4 that it means.
+func (n networks) add(s string) (problem string) {
+	addr, _, cidr := strings.Cut(s, "/")
 	ip, err := netip.ParseAddr(addr)
 	if err != nil || ip.Zone() != "" {
-		return fmt.Errorf("%q is no address or CIDR; write like 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32", s)
+		return "is no address or CIDR; write like 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
 	}
 	bits := ip.BitLen()
 	if cidr {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return fmt.Errorf("%q has no valid prefix length after the /, which is 0 to %d, not %q", s, ip.BitLen(), bitsText)
+			return fmt.Sprintf("must have a prefix length of 0 to %d behind the /", ip.BitLen())
 		}
 		bits = p.Bits()
 	}
 	if ip.Is4In6() {
 		if bits -= 96; bits < 0 {
-			return fmt.Errorf("%q spans more than the IPv4-mapped addresses; write IPv4 CIDRs as IPv4", s)
+			return "spans more than the IPv4-mapped addresses; write IPv4 CIDRs as IPv4"
 		}
 		ip = ip.Unmap()
 	}
 	prefix, _ := ip.Prefix(bits)
 	if prefix.Addr() != ip {
-		return fmt.Errorf("%q has address bits beyond its prefix; write %s, or %s for the one address", s, prefix, ip)
+		return fmt.Sprintf("has address bits beyond its prefix; write %s, or %s for the one address", prefix, ip)
 	}
-	// 128 apart keeps the families apart at equal lengths.
-	key := bits
-	if ip.Is4() {
-		key += 256
+	at := family{ip.Is4(), bits}
+	if n[at] == nil {
+		n[at] = make(map[netip.Prefix]struct{})
 	}
-	if n[key] == nil {
-		n[key] = make(map[netip.Prefix]struct{})
-	}
-	n[key][prefix] = struct{}{}
-	return nil
+	n[at][prefix] = struct{}{}
+	return ""
 }
 
 // contain takes an address as Envoy writes it: with a port, brackets or a zone.
@@ -660,15 +755,11 @@ func (n networks) contain(address string) bool {
 	if !ok {
 		return false
 	}
-	for key, set := range n {
-		bits := key
-		if key >= 256 {
-			bits -= 256
-		}
-		if (key >= 256) != ip.Is4() {
+	for at, set := range n {
+		if at.v4 != ip.Is4() {
 			continue
 		}
-		if prefix, err := ip.Prefix(bits); err == nil {
+		if prefix, err := ip.Prefix(at.bits); err == nil {
 			if _, ok := set[prefix]; ok {
 				return true
 			}
@@ -681,6 +772,9 @@ func parseSource(address string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
-	ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
+	if inner, ok := strings.CutPrefix(address, "["); ok {
+		address, _ = strings.CutSuffix(inner, "]")
+	}
+	ip, err := netip.ParseAddr(address)
 	return ip.Unmap().WithZone(""), err == nil
 }

@@ -2,11 +2,9 @@ package maintenance
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/tidwall/gjson"
 )
 
 // Status is what the public may know of an app: no actor, nothing before its
@@ -33,8 +31,8 @@ func (s *State) Status(name string, now time.Time) (Status, bool) {
 
 // StatusOf is the status of the app that a request belongs to.
 func (s *State) StatusOf(r *Request, now time.Time) Status {
-	path := read(r.Path)
-	return s.status(s.match(r, &path)[0], now)
+	path := read(r)
+	return s.status(s.match(r, &path, nil)[0], now)
 }
 
 func (s *State) status(a *app, now time.Time) Status {
@@ -51,35 +49,35 @@ func (s *State) status(a *app, now time.Time) Status {
 	return out
 }
 
-// AppendJSON appends the status as JSON.
+// AppendJSON appends the status as JSON, its times in UTC.
 func (st Status) AppendJSON(b []byte) []byte {
-	text := func(key, value string) {
-		if value != "" {
-			b = append(append(append(b, ','), '"'), key...)
-			b = gjson.AppendJSONString(append(b, '"', ':'), value)
-		}
+	o := jsonObject(append(b, '{'))
+	o.text("app", st.App)
+	o.text("mode", string(st.Mode))
+	if st.Message != "" {
+		o.text("message", st.Message)
 	}
-	moment := func(key string, t time.Time) { text(key, t.UTC().Format(time.RFC3339)) }
-	b = gjson.AppendJSONString(append(b, `{"app":`...), st.App)
-	text("mode", string(st.Mode))
-	text("message", st.Message)
 	if st.Since != nil {
-		moment("since", *st.Since)
+		o.time("since", *st.Since)
 	}
 	if st.Until != nil {
-		moment("until", *st.Until)
+		o.time("until", *st.Until)
 	}
-	if st.RetryAfter > 0 {
-		b = strconv.AppendInt(append(b, `,"retry_after":`...), int64(st.RetryAfter), 10)
+	if st.RetryAfter != 0 {
+		o.number("retry_after", int64(st.RetryAfter))
 	}
 	if n := st.Next; n != nil {
-		b = gjson.AppendJSONString(append(b, `,"next":{"mode":`...), string(n.Mode))
-		moment("start", n.Start)
-		moment("end", n.End)
-		text("message", n.Message)
-		b = append(b, '}')
+		o.key("next")
+		o = append(o, '{')
+		o.text("mode", string(n.Mode))
+		o.time("start", n.Start)
+		o.time("end", n.End)
+		if n.Message != "" {
+			o.text("message", n.Message)
+		}
+		o = append(o, '}')
 	}
-	return append(b, '}')
+	return append(o, '}')
 }
 
 // Config is the filter's own configuration, from the proxy's. It holds before any
@@ -137,14 +135,11 @@ func ParseConfig(data []byte) (*Config, error) {
 				v.object(func(key string, v value) bool {
 					switch key {
 					case "cluster":
-						c.Cluster = v.str()
+						c.Cluster = v.name()
 					case "authority":
-						c.Authority = v.str()
+						c.Authority = v.name()
 					default:
 						return false
-					}
-					if v.str() == "" {
-						v.fail("must not be empty")
 					}
 					return true
 				})
@@ -153,8 +148,8 @@ func ParseConfig(data []byte) (*Config, error) {
 					v.fail("%q must be 1 to 63 of a-z, 0-9 and -", c.Name)
 				}
 			case "boot_wait":
-				seconds := v.json.Num
-				if v.json.Type != gjson.Number || !(seconds >= 0 && seconds <= maxBootWait.Seconds()) {
+				seconds := v.float()
+				if seconds < 0 || seconds > maxBootWait.Seconds() {
 					v.fail("must be seconds, 0 to %d", int(maxBootWait.Seconds()))
 				}
 				c.BootWait = time.Duration(seconds * float64(time.Second))
@@ -166,11 +161,8 @@ func ParseConfig(data []byte) (*Config, error) {
 				}
 			case "exempt":
 				c.Exempt = v.pathRules()
-				checkRules("exempt", c.Exempt, func(field, format string, args ...any) {
-					panic(&FieldError{field, fmt.Sprintf(format, args...)})
-				})
 			case "jwt_metadata":
-				if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 {
+				if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 || slices.Contains(c.JWTMetadata, "") {
 					v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
 				}
 			case "allow_on_headers_stop_iteration":
@@ -181,6 +173,11 @@ func ParseConfig(data []byte) (*Config, error) {
 			return true
 		})
 	})
+	if err == nil {
+		check := checker{}
+		check.rules("exempt", c.Exempt)
+		err = check.first
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugin configuration: %w", err)
 	}
@@ -192,7 +189,7 @@ func (c *Config) Exempts(r *Request) bool {
 	if len(c.Exempt) == 0 {
 		return false
 	}
-	path := read(r.Path)
+	path := read(r)
 	for i := range c.Exempt {
 		if c.Exempt[i].grants(r, &path) {
 			return true
@@ -224,8 +221,8 @@ func (c *Config) UnknownState() *State {
 // exactly the prefix and the name, in no disguise.
 func EdgePath(path string) string {
 	path, _, _ = strings.Cut(path, "?")
-	name, _ := strings.CutPrefix(path, EdgePrefix)
-	if name == path {
+	name, found := strings.CutPrefix(path, EdgePrefix)
+	if !found {
 		return ""
 	}
 	return name

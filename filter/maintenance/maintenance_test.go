@@ -1,0 +1,62 @@
+package maintenance_test
+
+import (
+	"strings"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// attributes are what a proxy would know. The zero value is a stranger.
+type attributes struct {
+	source, principal, route, cluster string
+	claims                            map[string]any // by path with dots, as JSON values
+	raw                               map[string]string
+	asked                             int
+}
+
+func (a *attributes) SourceAddress() string { a.asked++; return a.source }
+func (a *attributes) Principal() string     { a.asked++; return a.principal }
+func (a *attributes) Route() string         { a.asked++; return a.route }
+func (a *attributes) Cluster() string       { a.asked++; return a.cluster }
+
+func (a *attributes) Claim(path []string) ([]byte, bool) {
+	a.asked++
+	name := strings.Join(path, ".")
+	if p, ok := a.raw[name]; ok {
+		return []byte(p), true
+	}
+	v, ok := a.claims[name]
+	if !ok {
+		return nil, false
+	}
+	p, err := maintenance.Property(v)
+	if err != nil {
+		panic(err)
+	}
+	return []byte(p), true
+}
+
+// request makes one without a body; headers are name, value, name, value.
+func request(method, host, target string, headers ...string) *maintenance.Request {
+	r := &maintenance.Request{
+		Method: method, Authority: host, Path: target,
+		Headers:   [][2]string{{":method", method}, {":authority", host}, {":path", target}},
+		EndStream: true, Attributes: &attributes{},
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Headers = append(r.Headers, [2]string{headers[i], headers[i+1]})
+	}
+	return r
+}
+
+func get(host, target string, headers ...string) *maintenance.Request {
+	return request("GET", host, target, headers...)
+}
+
+// on is an activation without an end, as JSON.
+func on(mode maintenance.Mode) string {
+	return `"activations":[{"id":"a","source":"manual","mode":"` + string(mode) + `","since":"2026-11-21T11:00:00Z"}]`
+}
