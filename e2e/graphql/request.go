@@ -1,0 +1,190 @@
+package graphql
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Request is one request as it goes over the wire. It is written as it stands: an HTTP client would put right much of
+// what is wrong with it on purpose.
+type Request struct {
+	Method  string
+	Target  string
+	Version string // "" is HTTP/1.1
+	Headers [][2]string
+	Body    []byte
+	Framing Framing
+	// After follows the request on the same connection: a second request, or frames after an upgrade.
+	After []byte
+
+	// Trail says how the request came about, from its seed on.
+	Trail []string
+}
+
+// Framing is how a body's end is told.
+type Framing uint8
+
+const (
+	Length     Framing = iota // Content-Length, where there is a body
+	Chunked                   // in one chunk
+	ManyChunks                // in chunks of a few bytes, with an extension and a trailer
+	Both                      // Content-Length and chunked: request smuggling's beginning
+	Unfinished                // a Content-Length that promises more than comes
+	None                      // a body that nothing announces
+)
+
+func (r *Request) clone() *Request {
+	c := *r
+	c.Headers = slices.Clone(r.Headers)
+	c.Trail = slices.Clone(r.Trail)
+	return &c
+}
+
+func (r *Request) did(what string) { r.Trail = append(r.Trail, what) }
+
+// set replaces a header, or adds it.
+func (r *Request) set(name, value string) {
+	r.drop(name)
+	r.Headers = append(r.Headers, [2]string{name, value})
+}
+
+func (r *Request) drop(name string) {
+	r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool { return strings.EqualFold(h[0], name) })
+}
+
+// Bytes is the request on the wire. The connection ends with it: nothing is left of one for the next.
+func (r *Request) Bytes() []byte {
+	var b bytes.Buffer
+	version := r.Version
+	if version == "" {
+		version = "HTTP/1.1"
+	}
+	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.Target, version, anyHost)
+	upgrade := false
+	for _, h := range r.Headers {
+		upgrade = upgrade || strings.EqualFold(h[0], "connection")
+		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
+	}
+	if !upgrade && len(r.After) == 0 {
+		b.WriteString("Connection: close\r\n")
+	}
+	length := func(n int) { fmt.Fprintf(&b, "Content-Length: %d\r\n", n) }
+	switch r.Framing {
+	case Length:
+		if len(r.Body) > 0 || r.Method == "POST" {
+			length(len(r.Body))
+		}
+	case Both:
+		length(len(r.Body))
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	case Unfinished:
+		length(len(r.Body) + 1)
+	case Chunked, ManyChunks:
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	}
+	b.WriteString("\r\n")
+	switch r.Framing {
+	case Chunked, Both:
+		if len(r.Body) > 0 {
+			fmt.Fprintf(&b, "%x\r\n%s\r\n", len(r.Body), r.Body)
+		}
+		b.WriteString("0\r\n\r\n")
+	case ManyChunks:
+		for chunk := range slices.Chunk(r.Body, 7) {
+			fmt.Fprintf(&b, "%x;query=a\r\n%s\r\n", len(chunk), chunk)
+		}
+		b.WriteString("0\r\nX-Trailer: t\r\n\r\n")
+	default:
+		b.Write(r.Body)
+	}
+	b.Write(r.After)
+	return b.Bytes()
+}
+
+// String is the request so that it can be sent again from a shell, with how it came about.
+func (r *Request) String() string {
+	raw := r.Bytes()
+	return fmt.Sprintf("%s\n%s\nsend it again: echo %s | base64 -d | nc -q1 HOST PORT",
+		strings.Join(r.Trail, " > "), strconv.QuoteToASCII(string(raw)), base64.StdEncoding.EncodeToString(raw))
+}
+
+// patience is how long an answer may take. A request that leaves the other side waiting for more of it gets less.
+func (r *Request) patience() time.Duration {
+	switch {
+	case r.Framing == Unfinished, r.Framing == Both, r.header("Transfer-Encoding") != "", r.header("Content-Length") != "", r.header("Expect") != "", len(r.After) > 0:
+		return time.Second
+	}
+	return 15 * time.Second
+}
+
+func (r *Request) header(name string) string {
+	for _, h := range r.Headers {
+		if strings.EqualFold(h[0], name) {
+			return h[1]
+		}
+	}
+	return ""
+}
+
+// Response is what came back; a status of 0 is no answer at all.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// anyHost is the host that requests are written for; [Send] puts the target's in its place.
+const anyHost = "graphql.test"
+
+// Send writes a request to a target and reads the answer. That a server closes the connection, or says nothing in
+// time, is an answer too; only an address that nobody listens on is an error.
+func Send(to Target, r *Request) (Response, error) {
+	return send(to.Addr, bytes.ReplaceAll(r.Bytes(), []byte(anyHost), []byte(to.Host)), r.Method, r.patience(), len(r.After) > 0)
+}
+
+// send sends raw; more tells that there is something after the request in it.
+func send(addr string, raw []byte, method string, patience time.Duration, more bool) (res Response, err error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return res, err
+	}
+	defer c.Close()
+	c.(*net.TCPConn).SetLinger(0) // hundreds of thousands of these: none may linger in TIME_WAIT
+	c.SetDeadline(time.Now().Add(patience))
+	c.Write(raw) // may fail: who refuses a request need not read it whole, and the answer is there all the same
+	in := bufio.NewReader(c)
+	for {
+		h, err := http.ReadResponse(in, &http.Request{Method: method})
+		if err != nil {
+			return res, nil
+		}
+		res.Status, res.Header = h.StatusCode, h.Header
+		if t := h.Header.Get("Content-Type"); strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") {
+			c.SetDeadline(time.Now().Add(200 * time.Millisecond)) // some streams never end
+		}
+		res.Body, _ = io.ReadAll(io.LimitReader(h.Body, 1<<20))
+		if h.StatusCode >= 200 || h.StatusCode == http.StatusSwitchingProtocols {
+			break
+		}
+	}
+	switch {
+	case !more:
+	case res.Status == http.StatusSwitchingProtocols:
+		c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		io.Copy(io.Discard, in)
+	default:
+		if h, err := http.ReadResponse(in, nil); err == nil {
+			io.Copy(io.Discard, h.Body)
+		}
+	}
+	return res, nil
+}

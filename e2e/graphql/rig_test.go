@@ -1,0 +1,173 @@
+package graphql
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	requests = flag.Int("requests", 5000, "how many requests go to each server")
+	seed     = flag.Uint64("seed", 1, "seed of the generator")
+	update   = flag.Bool("update", false, "write the golden files anew")
+)
+
+var rig struct {
+	sync.Once
+	servers []*Server
+	stop    func()
+	err     error
+}
+
+// running are the servers, started for the first test that asks.
+func running(t testing.TB) []*Server {
+	t.Helper()
+	rig.Do(func() { rig.servers, rig.stop, rig.err = Start(context.Background()) })
+	if rig.err != nil {
+		t.Fatal(rig.err)
+	}
+	return rig.servers
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if rig.stop != nil {
+		rig.stop()
+	}
+	os.Exit(code)
+}
+
+// rises sends one request and says by how much the server's counter rose.
+func rises(t testing.TB, s *Server, to Target, r *Request, before int) (res Response, by int) {
+	t.Helper()
+	res, err := Send(to, r)
+	if err != nil {
+		t.Fatalf("%s: %v", s.Name, err)
+	}
+	return res, counter(t, s) - before
+}
+
+func counter(t testing.TB, s *Server) int {
+	t.Helper()
+	n, err := s.Counter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// each runs f for every server at once.
+func each(servers []*Server, f func(i int, s *Server)) {
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() { f(i, s) })
+	}
+	wg.Wait()
+}
+
+// TestServersDiffer sends the corpus to every server as it is and compares which of them ran a mutation with what is
+// known: the reason why a parser that is right by the specification is not enough, and the proof that a server still is
+// as dangerous as it was when the rig was written.
+func TestServersDiffer(t *testing.T) {
+	servers := running(t)
+	corpus := seeds()
+	raised := make([][]bool, len(servers))
+	each(servers, func(i int, s *Server) {
+		to, n := NoGate(t, []*Server{s})[0], counter(t, s)
+		for _, r := range corpus {
+			_, by := rises(t, s, to, r, n)
+			n += by
+			raised[i] = append(raised[i], by > 0)
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	var got strings.Builder
+	for j, r := range corpus {
+		var with, without []string
+		for i, s := range servers {
+			if raised[i][j] {
+				with = append(with, s.Name)
+			} else {
+				without = append(without, s.Name)
+			}
+		}
+		who := strings.Join(with, ", ")
+		switch {
+		case len(with) == 0:
+			who = "none"
+		case len(without) == 0:
+			who = "all"
+		case len(without) <= len(with):
+			who = "all but " + strings.Join(without, ", ")
+		}
+		fmt.Fprintf(&got, "%s\n\t%s\n", strings.Trim(strconv.QuoteToASCII(strings.Join(r.Trail, " > ")), `"`), who)
+	}
+	golden(t, "testdata/differences.txt", got.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, g := strings.Split(string(want), "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		if i >= len(w) || i >= len(g) || w[i] != g[i] {
+			t.Fatalf("%s differs from line %d on (-update writes it anew):\n got %q\nwant %q", name, i+1, g[min(i, len(g)-1):min(i+2, len(g))], w[min(i, len(w)-1):min(i+2, len(w))])
+		}
+	}
+}
+
+// TestGeneratorReachesServers shows that the invariant can fail: without a gate a good part of what the generator makes
+// raises the counter of each server.
+func TestGeneratorReachesServers(t *testing.T) {
+	servers := running(t)
+	g := newGenerator(t)
+	const n = 600
+	first := len(g.seeds) // the corpus as it stands is TestServersDiffer's
+	raised := make([]int, len(servers))
+	took := make([]time.Duration, len(servers))
+	var somewhere [n]atomic.Bool
+	each(servers, func(i int, s *Server) {
+		begin := time.Now()
+		to, before := NoGate(t, servers)[i], counter(t, s)
+		for j := range n {
+			_, by := rises(t, s, to, g.Request(first+j), before)
+			before += by
+			if by > 0 {
+				raised[i]++
+				somewhere[j].Store(true)
+			}
+		}
+		took[i] = time.Since(begin)
+	})
+	any := 0
+	for j := range somewhere {
+		if somewhere[j].Load() {
+			any++
+		}
+	}
+	t.Logf("%d of %d requests raised the counter of some server (%.0f %%)", any, n, percent(int64(any), n))
+	for i, s := range servers {
+		t.Logf("%-16s %4d of %d requests raised the counter (%.0f %%), in %v", s.Name, raised[i], n, percent(int64(raised[i]), n), took[i].Round(time.Millisecond))
+		if raised[i] < n/12 {
+			t.Errorf("%s: less than a twelfth of the requests raised the counter: the rig shows little of it", s.Name)
+		}
+	}
+}
