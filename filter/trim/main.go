@@ -7,8 +7,12 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 )
 
 // keep is what the filter implements. A callback that is added there belongs here.
@@ -54,60 +58,72 @@ func trimFile(name string) error {
 
 const exportSection = 7 // WebAssembly core specification section 5.5.2
 
+var errCutOff = errors.New("the module is cut off")
+
 // trim rewrites the export section. It fails when an export to keep is missing: then
 // the list and the filter have come apart.
 func trim(module []byte) ([]byte, error) {
-	if len(module) < 8 || string(module[:4]) != "\x00asm" {
-		return nil, fmt.Errorf("is no WebAssembly module")
+	const preamble = "\x00asm\x01\x00\x00\x00"
+	rest, ok := strings.CutPrefix(string(module), preamble)
+	if !ok {
+		return nil, errors.New("it is no WebAssembly module")
 	}
-	out := append([]byte{}, module[:8]...)
-	seen := 0
-	for rest := module[8:]; len(rest) > 0; {
+	out := []byte(preamble)
+	missing := maps.Clone(keep)
+	for rest != "" {
 		id := rest[0]
-		size, n := binary.Uvarint(rest[1:])
-		if n <= 0 || uint64(len(rest)-1-n) < size {
-			return nil, fmt.Errorf("section %d is cut off", id)
+		body, next, ok := sized(rest[1:])
+		if !ok {
+			return nil, errCutOff
 		}
-		body := rest[1+n : 1+n+int(size)]
-		rest = rest[1+n+int(size):]
+		rest = next
 		if id == exportSection {
-			var err error
-			if body, seen, err = trimExports(body); err != nil {
-				return nil, err
+			if body, ok = trimExports(body, missing); !ok {
+				return nil, errCutOff
 			}
 		}
 		out = binary.AppendUvarint(append(out, id), uint64(len(body)))
 		out = append(out, body...)
 	}
-	if seen != len(keep) {
-		return nil, fmt.Errorf("has %d of the %d exports that the filter needs", seen, len(keep))
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("it does not export %s", strings.Join(slices.Sorted(maps.Keys(missing)), ", "))
 	}
 	return out, nil
 }
 
-func trimExports(section []byte) (trimmed []byte, kept int, err error) {
-	count, n := binary.Uvarint(section)
-	if n <= 0 {
-		return nil, 0, fmt.Errorf("the export section is cut off")
-	}
+// trimExports takes the exports that it keeps out of missing.
+func trimExports(section string, missing map[string]bool) (trimmed string, ok bool) {
+	count, rest, ok := number(section)
+	var kept uint64
 	var entries []byte
-	for rest := section[n:]; count > 0; count-- {
-		length, a := binary.Uvarint(rest)
-		if a <= 0 || uint64(len(rest)-a) < length+1 {
-			return nil, 0, fmt.Errorf("the export section is cut off")
+	for ; ok && count > 0; count-- {
+		entry := rest
+		var name string
+		if name, rest, ok = sized(rest); !ok || rest == "" {
+			return "", false
 		}
-		name := string(rest[a : a+int(length)])
-		end := a + int(length) + 1 // the kind
-		_, b := binary.Uvarint(rest[end:])
-		if b <= 0 {
-			return nil, 0, fmt.Errorf("the export section is cut off")
+		if _, rest, ok = number(rest[1:]); !ok { // an index, behind the kind
+			return "", false
 		}
-		end += b
-		if keep[name] {
-			entries = append(entries, rest[:end]...)
+		if missing[name] {
+			delete(missing, name)
 			kept++
+			entries = append(entries, entry[:len(entry)-len(rest)]...)
 		}
-		rest = rest[end:]
 	}
-	return append(binary.AppendUvarint(nil, uint64(kept)), entries...), kept, nil
+	return string(append(binary.AppendUvarint(nil, kept), entries...)), ok
+}
+
+// number and sized read the front of s: a LEB128 number, or that many bytes.
+func number(s string) (n uint64, rest string, ok bool) {
+	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen32)]))
+	return n, s[max(size, 0):], size > 0
+}
+
+func sized(s string) (bytes, rest string, ok bool) {
+	n, rest, ok := number(s)
+	if !ok || n > uint64(len(rest)) {
+		return "", "", false
+	}
+	return rest[:n], rest[n:], true
 }
