@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -307,7 +308,8 @@ func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, er
 	case !utf8.Valid(html):
 		return "", &maintenance.FieldError{Problem: "the page is not UTF-8 text"}
 	}
-	sha, err := k.store.PutBlob(ctx, html, mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: Change{After: mustMarshal(map[string]int{"bytes": len(html)})}}))
+	c, _ := difference("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
+	sha, err := k.store.PutBlob(ctx, html, mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: c}))
 	if err != nil {
 		return "", storeError(ctx, err)
 	}

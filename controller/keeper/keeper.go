@@ -30,7 +30,7 @@ var (
 	// ErrNotFound: there is no such app, page, token or proxy.
 	ErrNotFound = errors.New("not found")
 	// ErrStale: the resource is not, or no longer, what the change was made from.
-	ErrStale = errors.New("changed in between")
+	ErrStale = errors.New("not what the change was made from")
 	// ErrHeld: something that only its own source can end holds the app in maintenance.
 	ErrHeld = errors.New("still held in maintenance")
 	// ErrInMaintenance: an app that is on cannot be deleted.
@@ -202,13 +202,13 @@ var Always = Condition{Any: true}
 func (c Condition) check(exists bool, etag func() string) error {
 	switch {
 	case c.Absent && exists:
-		return fmt.Errorf("it exists already: %w", ErrStale)
+		return fmt.Errorf("%w: it exists already", ErrStale)
 	case c.Absent || c.Any:
 		return nil
 	case !exists:
-		return fmt.Errorf("it does not exist: %w", ErrStale)
+		return fmt.Errorf("%w: it does not exist", ErrStale)
 	case !slices.Contains(c.ETags, etag()):
-		return fmt.Errorf("its ETag is %s: %w", etag(), ErrStale)
+		return fmt.Errorf("%w: its ETag is %s now", ErrStale, etag())
 	}
 	return nil
 }

@@ -263,3 +263,10 @@ func (k *Keeper) Await(ctx context.Context, app string, wanted func(AppStatus) b
 		time.Sleep(apart - time.Since(looked))
 	}
 }
+
+// ProxyCount counts proxies, and those among them that enforce the newest state.
+func (k *Keeper) ProxyCount() ProxyCount {
+	f := k.fleet(k.now())
+	count, _ := f.enforces(f.current)
+	return count
+}
