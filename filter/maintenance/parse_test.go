@@ -63,7 +63,9 @@ func TestParseReadsEverything(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	apps := func(app string) string { return `{"epoch":1,"revision":1,"apps":[{"name":"default"},` + app + `]}` }
-	shop := func(rest string) string { return apps(`{"name":"shop","match":{"hosts":["shop.example.com"]},` + rest + `}`) }
+	shop := func(rest string) string {
+		return apps(`{"name":"shop","match":{"hosts":["shop.example.com"]},` + rest + `}`)
+	}
 	activation := func(field, value string) string {
 		fields := map[string]string{"id": `"a"`, "source": `"manual"`, "mode": `"no-access"`, "since": `"2026-11-21T22:00:00Z"`}
 		fields[field] = value

@@ -772,8 +772,8 @@ func parseSource(address string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
-	if inner, ok := strings.CutPrefix(address, "["); ok {
-		address, _ = strings.CutSuffix(inner, "]")
+	if n := len(address); n > 1 && address[0] == '[' && address[n-1] == ']' {
+		address = address[1 : n-1]
 	}
 	ip, err := netip.ParseAddr(address)
 	return ip.Unmap().WithZone(""), err == nil

@@ -1,0 +1,536 @@
+package maintenance_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// The most specific match wins: the exact host, then the longest wildcard, then any
+// host; on it the longest path prefix at a segment boundary. Routes and clusters are
+// asked first.
+func TestMatch(t *testing.T) {
+	s := mustParse(t, `{"apps":[
+		{"name":"host","match":{"hosts":["shop.example.com"]}},
+		{"name":"host-api","match":{"hosts":["Shop.Example.com."],"paths":["/api"]}},
+		{"name":"host-api-v2","match":{"hosts":["shop.example.com"],"paths":["/api/v2/"]}},
+		{"name":"wild","match":{"hosts":["*.example.com"]}},
+		{"name":"wild-deep","match":{"hosts":["*.eu.example.com"]}},
+		{"name":"wild-api","match":{"hosts":["*.example.com"],"paths":["/api"]}},
+		{"name":"part","match":{"hosts":["part.example.org"],"paths":["/only"]}},
+		{"name":"any-api","match":{"paths":["/api"]}},
+		{"name":"any-files","match":{"paths":["/Files"]}},
+		{"name":"v6","match":{"hosts":["[2001:db8::1]"]}},
+		{"name":"by-route","match":{"routes":["checkout"]}},
+		{"name":"by-cluster","match":{"clusters":["ledger"]}},
+		{"name":"mixed","match":{"hosts":["mixed.example.org"],"routes":["mixed-route"]}},
+		{"name":"default"}
+	]}`)
+	for _, c := range []struct{ host, target, want string }{
+		{"shop.example.com", "/", "host"},
+		{"shop.example.com", "/x/y", "host"},
+		{"shop.example.com", "/api", "host-api"},
+		{"shop.example.com", "/api/", "host-api"},
+		{"shop.example.com", "/api?x=/api/v2", "host-api"},
+		{"shop.example.com", "/apis", "host"},
+		{"shop.example.com", "/api.json", "host"},
+		{"shop.example.com", "/api/v2", "host-api-v2"},
+		{"shop.example.com", "/api/v2/x", "host-api-v2"},
+		{"shop.example.com", "/api/v22", "host-api"},
+		{"shop.example.com", "/x/api", "host"},
+		{"shop.example.com", "/api" + strings.Repeat("/a", 30_000), "host-api"},
+
+		// Names as servers compare them.
+		{"SHOP.example.COM", "/", "host"},
+		{"shop.example.com.", "/", "host"},
+		{"shop.example.com..", "/", "host"},
+		{"shop.example.com:8080", "/", "host"},
+		{"SHOP.example.com.:8080", "/api", "host-api"},
+		{"shop.example.com:", "/", "host"},
+		{"[2001:DB8::1]", "/", "v6"},
+		{"[2001:db8::1]:8080", "/", "v6"},
+		{"[2001:db8::1", "/", "default"},
+
+		// Wildcards stand for at least one label.
+		{"a.example.com", "/", "wild"},
+		{"a.b.example.com", "/", "wild"},
+		{"example.com", "/", "default"},
+		{"notexample.com", "/", "default"},
+		{"a.eu.example.com", "/", "wild-deep"},
+		{"eu.example.com", "/", "wild"},
+		{"a.example.com", "/api", "wild-api"},
+		{"A.EU.Example.Com.:1", "/api", "wild-deep"},
+		{strings.Repeat("a.", 30_000) + "example.com", "/", "wild"},
+
+		// Where no path of the host matches, apps of any host are asked, and then the default.
+		{"part.example.org", "/only/x", "part"},
+		{"part.example.org", "/api", "any-api"},
+		{"part.example.org", "/", "default"},
+		{"unknown.example.org", "/api/x", "any-api"},
+		{"unknown.example.org", "/x", "default"},
+		{"", "/", "default"},
+		{"", "/api", "any-api"},
+		{"192.0.2.1:8080", "/", "default"},
+		{"mixed.example.org", "/", "mixed"},
+		{"files.example.org", "/Files/x", "any-files"},
+	} {
+		if got := s.Decide(get(c.host, c.target), noon).App; got != c.want {
+			t.Errorf("%.40s %.40s: %s, want %s", c.host, c.target, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		attributes
+		want string
+	}{
+		{attributes{route: "checkout"}, "by-route"},
+		{attributes{route: "Checkout"}, "host"},
+		{attributes{cluster: "ledger"}, "by-cluster"},
+		{attributes{route: "checkout", cluster: "ledger"}, "by-route"},
+		{attributes{route: "mixed-route"}, "mixed"},
+		{attributes{route: "other", cluster: "other"}, "host"},
+	} {
+		r := get("shop.example.com", "/")
+		r.Attributes = &c.attributes
+		if got := s.Decide(r, noon).App; got != c.want {
+			t.Errorf("route %q, cluster %q: %s, want %s", c.route, c.cluster, got, c.want)
+		}
+	}
+}
+
+// The proxy is not asked for what no rule needs: each attribute is a host call.
+func TestAttributesOnDemand(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["10.0.0.0/8"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	for host, want := range map[string]int{"shop.example.com": 1, "other.example.com": 0} {
+		r := get(host, "/")
+		s.Decide(r, noon)
+		if got := r.Attributes.(*attributes).asked; got != want {
+			t.Errorf("%s: %d attributes asked for, want %d", host, got, want)
+		}
+	}
+}
+
+// gated closes /gated and opens two paths by exemptions.
+const gated = `{"apps":[
+	{"name":"gated","match":{"paths":["/gated"]},"exempt":[{"path":"/gated/healthz"},{"prefix":"/gated/hooks/"}],"activations":[{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T11:00:00Z"}]},
+	{"name":"default","exempt":[{"path":"/login"}]}
+]}`
+
+// Where servers may read a path differently, the strictest app that any reading
+// reaches decides, and no exemption holds.
+func TestReadings(t *testing.T) {
+	s := mustParse(t, gated)
+	for _, c := range []struct {
+		name, target string
+		want         maintenance.Verdict
+	}{
+		{"plain", "/gated", maintenance.Refuse},
+		{"below", "/gated/x?y", maintenance.Refuse},
+		{"open", "/open", maintenance.Pass},
+		{"not at a segment boundary", "/gatedx", maintenance.Pass},
+		{"as a query", "/open?/gated", maintenance.Pass},
+
+		{"letter case", "/GATED", maintenance.Refuse},
+		{"mixed case", "/gAtEd/x", maintenance.Refuse},
+		{"Kelvin sign and long s", "/ga\u017fted/..%2fgated", maintenance.Refuse},
+		{"encoded letter", "/%67ated", maintenance.Refuse},
+		{"encoded letter in lower hex", "/g%61t%65d", maintenance.Refuse},
+		{"encoded twice", "/%2567ated", maintenance.Refuse},
+		{"encoded three times", "/%252567ated", maintenance.Refuse},
+		{"encoded as IIS does", "/%u0067ated", maintenance.Refuse},
+		{"encoded slash", "/open/..%2fgated", maintenance.Refuse},
+		{"encoded slash in upper hex", "/open/..%2Fgated", maintenance.Refuse},
+		{"slash encoded twice", "/open/..%252fgated", maintenance.Refuse},
+		{"slash as IIS encodes it", "/open/..%u002fgated", maintenance.Refuse},
+		{"only encoded slashes", "/open%2f..%2fgated", maintenance.Refuse},
+		{"encoded slash that stays data", "/a%2fb/../gated", maintenance.Refuse},
+		{"encoded slash that stays data, encoded dots", "/a%2fb/%2e%2e/gated", maintenance.Refuse},
+		{"encoded slash that stays data, all encoded", "/a%2fb/%2e%2e/%67ated", maintenance.Refuse},
+		{"leading double slash", "//gated", maintenance.Refuse},
+		{"three slashes", "///gated", maintenance.Refuse},
+		{"network-path reference", "//open.example.com/gated", maintenance.Refuse},
+		{"inner double slash", "/open//../../gated", maintenance.Refuse},
+		{"double slash that counts as a segment", "/gated//../x", maintenance.Refuse},
+		{"dot", "/./gated", maintenance.Refuse},
+		{"dots", "/open/../gated", maintenance.Refuse},
+		{"dots past the root", "/../../gated", maintenance.Refuse},
+		{"encoded dots", "/open/%2e%2e/gated", maintenance.Refuse},
+		{"one encoded dot", "/open/.%2e/gated", maintenance.Refuse},
+		{"dots encoded twice", "/open/%252e%252e/gated", maintenance.Refuse},
+		{"last dots", "/gated/x/..", maintenance.Refuse},
+		{"out of it and back", "/gated/../gated", maintenance.Refuse},
+		{"out of it, for a server that does not resolve", "/gated/../open", maintenance.Refuse},
+		{"parameter", "/gated;v=1", maintenance.Refuse},
+		{"parameter of a parent", "/open;v=1/../gated", maintenance.Refuse},
+		{"parameter on dots", "/open/..;/gated", maintenance.Refuse},
+		{"parameter with dots", "/open/..;x=y/gated", maintenance.Refuse},
+		{"empty parameter", "/;/gated", maintenance.Refuse},
+		{"encoded semicolon", "/gated%3bx", maintenance.Refuse},
+		{"parameters to the end", "/gated;/../../open", maintenance.Refuse},
+		{"backslash", `/open\..\gated`, maintenance.Refuse},
+		{"backslash first", `/\gated`, maintenance.Refuse},
+		{"encoded backslash", "/open/..%5cgated", maintenance.Refuse},
+		{"backslash encoded twice", "/open/..%255cgated", maintenance.Refuse},
+		{"overlong slash", "/open/..%c0%afgated", maintenance.Refuse},
+		{"overlong slash in three bytes", "/open/..%e0%80%afgated", maintenance.Refuse},
+		{"overlong slash in four bytes", "/open/..%f0%80%80%afgated", maintenance.Refuse},
+		{"overlong dots", "/open/%c0%ae%c0%ae/gated", maintenance.Refuse},
+		{"overlong backslash", "/open/..%c1%9cgated", maintenance.Refuse},
+		{"overlong slash, raw", "/open/..\xc0\xafgated", maintenance.Refuse},
+		{"NUL", "/gated%00.html", maintenance.Refuse},
+		{"NUL encoded twice", "/gated%2500.html", maintenance.Refuse},
+		{"fragment", "/gated#/open", maintenance.Refuse},
+		{"encoded fragment", "/gated%23/open", maintenance.Refuse},
+		{"encoded question mark", "/gated%3f/open", maintenance.Refuse},
+		{"question mark after a fragment that stays data", "/open%23/../gated%3fx", maintenance.Refuse},
+		{"all at once", `/a%2fb\%2e%2e/.;x//..%5c%67ATED%00#`, maintenance.Refuse},
+		{"more disguises than are followed", "/%" + strings.Repeat("25", 70) + "41", maintenance.Refuse},
+		{"longer than is followed", "/" + strings.Repeat("%41", maintenance.MaxDisguised), maintenance.Refuse},
+		{"absolute-form", "http://open.example.com/open", maintenance.Refuse},
+		{"no slash", "gated", maintenance.Refuse},
+		{"not a path at all", "?", maintenance.Pass},
+		{"asterisk", "*", maintenance.Pass},
+		{"nothing", "", maintenance.Pass},
+
+		// Disguised, but nowhere near.
+		{"encoded blank", "/open/a%20b", maintenance.Pass},
+		{"encoded letters beyond ASCII", "/caf%C3%A9", maintenance.Pass},
+		{"session parameter", "/open;jsessionid=1/x", maintenance.Pass},
+		{"encoded slash elsewhere", "/open/a%2fb", maintenance.Pass},
+		{"a broken escape", "/open/100%", maintenance.Pass},
+		{"everything that an honest title may hold", "/wiki/What%3F%20C%23%3B%20or%20AC%2FDC%3A%2025%25", maintenance.Pass},
+
+		// Exemptions hold for the path as it is written, and for no other.
+		{"exempt", "/gated/healthz", maintenance.Pass},
+		{"exempt with a query", "/gated/healthz?x", maintenance.Pass},
+		{"exempt in other letter case", "/gated/Healthz", maintenance.Refuse},
+		{"exempt with a slash more", "/gated/healthz/", maintenance.Refuse},
+		{"below the exempt path", "/gated/healthz/x", maintenance.Refuse},
+		{"exempt prefix", "/gated/hooks/stripe", maintenance.Pass},
+		{"exempt prefix itself", "/gated/hooks", maintenance.Pass},
+		{"exempt prefix, not at a boundary", "/gated/hookshop", maintenance.Refuse},
+		{"exempt, double slash", "/gated//healthz", maintenance.Refuse},
+		{"exempt, encoded", "/gated/%68ealthz", maintenance.Refuse},
+		{"exempt, parameter", "/gated/healthz;x", maintenance.Refuse},
+		{"exempt, then out of it", "/gated/hooks/../x", maintenance.Refuse},
+		{"exempt, then out of it, encoded", "/gated/hooks/..%2fx", maintenance.Refuse},
+		{"exempt, then out of it, by parameter", "/gated/hooks/..;/x", maintenance.Refuse},
+		{"exempt, then out of it, by backslash", `/gated/hooks/..\x`, maintenance.Refuse},
+		{"exempt, a blank", "/gated/hooks/a%20b", maintenance.Refuse},
+		{"exempt in another app", "/gated/../login", maintenance.Refuse},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := get("example.com", c.target)
+			if d := s.Decide(r, noon); d.Verdict != c.want {
+				paths, _, _ := maintenance.Readings(r)
+				t.Errorf("%s: %v by %s of %s; read as %q", c.target, d.Verdict, d.Rule, d.App, paths)
+			}
+		})
+	}
+}
+
+// Names and paths that come by another way than :authority and :path.
+func TestOtherNames(t *testing.T) {
+	s := mustParse(t, `{"apps":[
+		{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},
+		{"name":"gated","match":{"paths":["/gated"]},`+on(maintenance.NoAccess)+`},
+		{"name":"default","exempt":[{"path":"/login"}]}
+	]}`)
+	for _, c := range []struct {
+		name string
+		r    *maintenance.Request
+		want maintenance.Verdict
+	}{
+		{"user information", get("me@shop.example.com", "/"), maintenance.Refuse},
+		{"user information that looks like the host", get("shop.example.com:x@open.example.com", "/"), maintenance.Refuse},
+		{"list of hosts", get("open.example.com,shop.example.com", "/"), maintenance.Refuse},
+		{"absolute-form of another host", get("open.example.com", "http://shop.example.com/"), maintenance.Refuse},
+		{"CONNECT", request("CONNECT", "shop.example.com:443", ""), maintenance.Refuse},
+		{"OPTIONS *", request("OPTIONS", "shop.example.com", "*"), maintenance.Refuse},
+
+		{"rewritten path", get("open.example.com", "/", "x-original-url", "/gated"), maintenance.Refuse},
+		{"rewritten path, other header", get("open.example.com", "/", "x-rewrite-url", "/gated/x?y=z"), maintenance.Refuse},
+		{"rewritten path, as CGI spells it", get("open.example.com", "/", "x_rewrite_url", "/gated"), maintenance.Refuse},
+		{"rewritten path, disguised", get("open.example.com", "/", "x-original-url", "/open/..%2fgated"), maintenance.Refuse},
+		{"rewritten URL", get("open.example.com", "/", "x-original-url", "https://open.example.com/gated"), maintenance.Refuse},
+		{"rewritten path, second header", get("open.example.com", "/", "x-original-url", "/", "x-original-url", "/gated"), maintenance.Refuse},
+		{"rewritten to the same", get("open.example.com", "/login", "x-original-url", "/login"), maintenance.Pass},
+		{"rewritten elsewhere", get("open.example.com", "/", "x-original-url", "/open"), maintenance.Pass},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if d := s.Decide(c.r, noon); d.Verdict != c.want {
+				t.Errorf("%v by %s of %s", d.Verdict, d.Rule, d.App)
+			}
+		})
+	}
+
+	closed := mustParse(t, `{"apps":[{"name":"default","exempt":[{"path":"/login"}],`+on(maintenance.NoAccess)+`}]}`)
+	for target, want := range map[string]maintenance.Verdict{"/login": maintenance.Pass, "/admin": maintenance.Refuse} {
+		if d := closed.Decide(get("a.example", "/login", "x-rewrite-url", target), noon); d.Verdict != want {
+			t.Errorf("/login rewritten to %s: %v", target, d.Verdict)
+		}
+	}
+}
+
+// The strictest app counts in either order, and a default that is closed is not
+// escaped by a path that some server takes for an open app's.
+func TestStrictestApp(t *testing.T) {
+	for _, modes := range [][2]maintenance.Mode{{maintenance.NoAccess, maintenance.ReadOnly}, {maintenance.ReadOnly, maintenance.NoAccess}} {
+		s := mustParse(t, `{"apps":[{"name":"a","match":{"paths":["/a"]},`+on(modes[0])+`},{"name":"b","match":{"paths":["/b"]},`+on(modes[1])+`}]}`)
+		for _, target := range []string{"/a/..%2fb", "/b/..%2fa"} {
+			if d := s.Decide(get("h", target), noon); d.Verdict != maintenance.Refuse || d.Mode != maintenance.NoAccess {
+				t.Errorf("%s with %v: %v in %s", target, modes, d.Verdict, d.Mode)
+			}
+		}
+	}
+	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+on(maintenance.NoAccess)+`}]}`)
+	for target, want := range map[string]maintenance.Verdict{
+		"/open":       maintenance.Pass,
+		"/OPEN":       maintenance.Refuse, // some servers mind letter case
+		"/open/../x":  maintenance.Refuse,
+		"/open%2f..":  maintenance.Refuse,
+		"/x/../open":  maintenance.Refuse,
+		"/open/a%20b": maintenance.Pass,
+	} {
+		if d := s.Decide(get("h", target), noon); d.Verdict != want {
+			t.Errorf("%s: %v", target, d.Verdict)
+		}
+	}
+	// A path that may be anything belongs to every app of its host, in a stable order.
+	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+on(maintenance.NoAccess)+`}]}`)
+	for range 10 {
+		if d := s.Decide(request("POST", "h", "/%"+strings.Repeat("25", 70)+"41"), noon); d.App != "a" || d.Rule != maintenance.RuleMethod {
+			t.Fatalf("%s by %s", d.App, d.Rule)
+		}
+	}
+}
+
+// servers are ways in which real servers turn a request target into the path by which
+// they find a handler. They share no code with the package.
+var servers = map[string]func(target string) string{
+	"as it comes": func(t string) string { p, _, _ := strings.Cut(t, "?"); return p },
+	"Go's ServeMux": func(t string) string {
+		u, err := url.ParseRequestURI(t)
+		if err != nil {
+			return ""
+		}
+		return path.Clean("/" + u.Path)
+	},
+	"decodes, merges and resolves (nginx)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, err := url.PathUnescape(p)
+		if err != nil {
+			return ""
+		}
+		return path.Clean("/" + p)
+	},
+	"decodes after it has resolved (a file server of old)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, err := url.PathUnescape(path.Clean("/" + p))
+		if err != nil {
+			return ""
+		}
+		return p
+	},
+	"drops parameters, decodes, resolves (servlets)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		var segments []string
+		for _, s := range strings.Split(p, "/") {
+			s, _, _ = strings.Cut(s, ";")
+			segments = append(segments, s)
+		}
+		p, err := url.PathUnescape(strings.Join(segments, "/"))
+		if err != nil {
+			return ""
+		}
+		return path.Clean("/" + p)
+	},
+	"takes \\ for / in any letter case (IIS)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, err := url.PathUnescape(p)
+		if err != nil {
+			return ""
+		}
+		return strings.ToLower(path.Clean("/" + strings.ReplaceAll(p, `\`, "/")))
+	},
+	"decodes twice behind a gateway": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		for range 2 {
+			var err error
+			if p, err = url.PathUnescape(p); err != nil {
+				return ""
+			}
+		}
+		return path.Clean("/" + p)
+	},
+	"ends it at a NUL (CGI in C)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, err := url.PathUnescape(p)
+		if err != nil {
+			return ""
+		}
+		p, _, _ = strings.Cut(p, "\x00")
+		return path.Clean("/" + p)
+	},
+	"resolves encoded dots, keeps encoded slashes (WHATWG URL, RFC 3986)": func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, _, _ = strings.Cut(p, "#")
+		var out []string
+		for _, s := range strings.Split(strings.TrimPrefix(p, "/"), "/") {
+			switch strings.ReplaceAll(strings.ToLower(s), "%2e", ".") {
+			case "..":
+				out = out[:max(0, len(out)-1)]
+			case ".":
+			default:
+				d, err := url.PathUnescape(s)
+				if err != nil {
+					return ""
+				}
+				out = append(out, strings.ReplaceAll(d, "/", "%2F"))
+			}
+		}
+		return "/" + strings.Join(out, "/")
+	},
+	"takes the beginning for an authority (URL parsers)": func(t string) string {
+		u, err := url.Parse(t)
+		if err != nil {
+			return ""
+		}
+		return path.Clean("/" + u.Path)
+	},
+}
+
+func inGated(p string) bool {
+	return p == "/gated" || strings.HasPrefix(p, "/gated/")
+}
+
+// A path that any server would map into a closed app is never passed, whatever it
+// looks like.
+func FuzzDecide(f *testing.F) {
+	s := mustParse(f, gated)
+	exempt := []string{"/gated/healthz", "/gated/hooks"}
+	for _, seed := range []string{
+		"/gated", "/open", "/x/..%2fgated", "/%67ated", "//gated", "/;/gated", `/\gated`, "/a%2fb/%2e%2e/gated", "/gated%00", "/gated/hooks/..%2f",
+		"/open%23/../gated%3fx", "http://h/gated", "*", "", "//h/gated", "/%252567ated", "/gated/healthz", "/GATED/x", "/open/..%c0%afgated", "/.%2e;/gated#?",
+	} {
+		f.Add("example.com", seed)
+	}
+	f.Add("SHOP.example.com.:80", "/gated")
+	f.Add("@,[", "/")
+	f.Fuzz(func(t *testing.T, host, target string) {
+		d := s.Decide(get(host, target), noon)
+		if d.App == "" {
+			t.Fatal("no app")
+		}
+		if d.Verdict != maintenance.Pass {
+			return
+		}
+		for name, read := range servers {
+			p := read(target)
+			if !inGated(p) {
+				continue
+			}
+			// Only the exemptions let it pass, and only if every server sees one.
+			if !slices.Contains(exempt, p) && !strings.HasPrefix(p, "/gated/hooks/") {
+				t.Errorf("%q passes by %s of %s, but a server that %s sees %q", target, d.Rule, d.App, name, p)
+			}
+		}
+	})
+}
+
+// The same at random from the pieces of which disguises are made, which a fuzzer takes
+// long to put together.
+func TestDisguisesAtRandom(t *testing.T) {
+	s := mustParse(t, gated)
+	pieces := []string{"/", "/", "/", "//", ".", "..", "%2e", "%2E.", "%2f", "%2F", "%5c", `\`, ";", ";x=y", "%3b", "#", "%23", "%3f", "?", "%00", "%25", "%252e", "%252f", "x", "open", "gated", "gated", "GATED", "%67ated", "h:80"}
+	random := rand.New(rand.NewPCG(1, 2))
+	reached := 0
+	for range 40_000 {
+		target := "/"
+		for range 1 + random.IntN(12) {
+			target += pieces[random.IntN(len(pieces))]
+		}
+		d := s.Decide(get("h", target), noon)
+		for name, read := range servers {
+			if !inGated(read(target)) {
+				continue
+			}
+			if reached++; d.Verdict == maintenance.Pass {
+				paths, _, _ := maintenance.Readings(get("h", target))
+				t.Fatalf("%q passes, but a server that %s sees %q; read as %q", target, name, read(target), paths)
+			}
+		}
+	}
+	if reached < 10_000 {
+		t.Errorf("only %d ways into the app were tried", reached)
+	}
+}
+
+// Readings are bounded, begin with the path as sent, and are closed: what undoes a
+// disguise of one of them leads to another.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"/", "/a", "", "*", "a", "/a?b", "/a%2fb/../%2e;x", "/%", "/%u", "/%u00", "/%u0041", "//a//b", "/\xc0", "/\xe0\x80", "/\xf0\x80\x80\xaf", "/%c0%ae", `\`, "/a#b;c\x00d?e", "/A", "/K"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		r := get("h", target)
+		paths, certain, anything := maintenance.Readings(r)
+		sent, query, _ := strings.Cut(target, "?")
+		if sent == "" || sent == "*" {
+			sent = "/"
+		}
+		if paths[0] != sent {
+			t.Fatalf("begins with %q", paths[0])
+		}
+		if len(paths) > maintenance.MaxReadings {
+			t.Fatalf("%d readings", len(paths))
+		}
+		if certain && (len(paths) > 1 || anything) {
+			t.Fatalf("certain, and yet %q", paths)
+		}
+		if !strings.HasPrefix(maintenance.Query(r), query) {
+			t.Fatalf("query %q", maintenance.Query(r))
+		}
+		if anything {
+			return
+		}
+		for i, p := range paths {
+			if slices.Contains(paths[:i], p) {
+				t.Fatalf("%q twice", p)
+			}
+			for _, undo := range maintenance.Disguises {
+				if next := undo(p); !slices.Contains(paths, next) {
+					t.Fatalf("%q leads to %q, which is not among %q", p, next, paths)
+				}
+			}
+		}
+		if certain {
+			// What is certain is so for every server that takes the request, but for letter
+			// case and a last slash.
+			for name, read := range servers {
+				if got := read(target); got != "" && strings.TrimSuffix(strings.ToLower(got), "/") != strings.TrimSuffix(strings.ToLower(sent), "/") {
+					t.Fatalf("%q is certain, but a server that %s reads %q", target, name, got)
+				}
+			}
+		}
+	})
+}
+
+func ExampleState_Decide() {
+	s, err := maintenance.Parse([]byte(`{"epoch":1,"revision":1,"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := s.Decide(request("DELETE", "shop.example.com", "/orders/7"), noon)
+	fmt.Println(d.Verdict, d.Rule)
+	fmt.Println(d.Rule.Explain())
+	// Output:
+	// refuse read-only.method
+	// The method may write, and the app is read-only.
+}

@@ -1,0 +1,311 @@
+package maintenance_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+func at(clock string) time.Time {
+	t, err := time.Parse("15:04:05.999999999", clock)
+	if err != nil {
+		panic(err)
+	}
+	return time.Date(2026, 11, 21, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+func activation(id string, mode maintenance.Mode, since, until string) maintenance.Activation {
+	a := maintenance.Activation{ID: id, Source: maintenance.SourceManual, Mode: mode, Message: id, Since: at(since)}
+	if until != "" {
+		a.Until = at(until)
+	}
+	return a
+}
+
+func compile(t testing.TB, apps ...maintenance.App) *maintenance.State {
+	t.Helper()
+	s, err := maintenance.Compile(maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func defaultApp(change func(*maintenance.App)) maintenance.App {
+	a := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}
+	change(&a)
+	return a
+}
+
+// The strictest activation decides; among equals the one that began last. The mode ends
+// when the last of the strictest ends, which is not known when one of them has no end.
+func TestActivations(t *testing.T) {
+	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
+	for _, c := range []struct {
+		name        string
+		activations []maintenance.Activation
+		now         string
+		mode        maintenance.Mode
+		id, until   string
+	}{
+		{"none", nil, "12:00:00", maintenance.Off, "", ""},
+		{"one", []maintenance.Activation{activation("a", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"one with an end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "a", "13:00:00"},
+		{"just before its end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "12:59:59.999999999", ro, "a", "13:00:00"},
+		{"at its end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "13:00:00", maintenance.Off, "", ""},
+		{"a proxy whose clock is behind", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "10:00:00", ro, "a", "13:00:00"},
+		{"the stricter first", []maintenance.Activation{activation("a", no, "10:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", no, "a", ""},
+		{"the stricter last", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", no, "10:00:00", "13:00:00")}, "12:00:00", no, "b", "13:00:00"},
+		{"the stricter has ended", []maintenance.Activation{activation("a", no, "09:00:00", "10:00:00"), activation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "13:00:00"},
+		{"equals, the later last", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
+		{"equals, the later first", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", ro, "10:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"equals of one time", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"the last end of equals", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "14:00:00"},
+		{"the last end of equals, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", "13:00:00"), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", "14:00:00"},
+		{"one of the equals has no end", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
+		{"one of the equals has no end, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", ""},
+		{"the end of a laxer one is of no matter", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", no, "11:00:00", "14:00:00"), activation("c", ro, "11:30:00", "23:00:00")}, "12:00:00", no, "b", "14:00:00"},
+		{"the end of a laxer one before it is of no matter", []maintenance.Activation{activation("a", ro, "10:00:00", "23:00:00"), activation("b", no, "11:00:00", "")}, "12:00:00", no, "b", ""},
+		{"several causes, the next takes over", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", no, "11:00:00", "13:00:00")}, "13:00:00", ro, "a", "14:00:00"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := compile(t, defaultApp(func(a *maintenance.App) { a.Activations = c.activations }))
+			d := s.Decide(request("POST", "h", "/"), at(c.now))
+			id, until := "", ""
+			if d.Held != nil {
+				id = d.Held.ID
+			}
+			if !d.Until.IsZero() {
+				until = d.Until.Format("15:04:05")
+			}
+			if d.Mode != c.mode || id != c.id || until != c.until {
+				t.Errorf("%s by %q until %q, want %s by %q until %q", d.Mode, id, until, c.mode, c.id, c.until)
+			}
+		})
+	}
+}
+
+// A window opens and closes on the proxy's own clock, with no word from the controller.
+func TestWindows(t *testing.T) {
+	window := maintenance.Window{ID: "w", Mode: maintenance.NoAccess, Message: "planned", Announce: 1800, Occurrences: []maintenance.Occurrence{
+		{Start: at("14:00:00"), End: at("15:00:00")},
+		{Start: at("17:00:00"), End: at("18:00:00")},
+	}}
+	s := compile(t, defaultApp(func(a *maintenance.App) { a.Windows = []maintenance.Window{window} }))
+	for _, c := range []struct {
+		now   string
+		mode  maintenance.Mode
+		next  string // start of the announced window
+		idle  bool
+		until string // of idle, or whatever is instead
+	}{
+		{"12:00:00", maintenance.Off, "", true, "13:30:00"},
+		{"13:29:59.999999999", maintenance.Off, "", true, "13:30:00"},
+		{"13:30:00", maintenance.Off, "14:00:00", false, "14:00:00"},
+		{"13:59:59.999999999", maintenance.Off, "14:00:00", false, "14:00:00"},
+		{"14:00:00", maintenance.NoAccess, "", false, "15:00:00"},
+		{"14:59:59.999999999", maintenance.NoAccess, "", false, "15:00:00"},
+		{"15:00:00", maintenance.Off, "", true, "16:30:00"},
+		{"16:30:00", maintenance.Off, "17:00:00", false, "17:00:00"},
+		{"17:00:00", maintenance.NoAccess, "", false, "18:00:00"},
+		{"18:00:00", maintenance.Off, "", true, ""},
+		{"12:30:00", maintenance.Off, "", true, "13:30:00"}, // a clock that was set back
+	} {
+		now := at(c.now)
+		idle, until := s.Idle(now)
+		untilText := ""
+		if !until.IsZero() {
+			untilText = until.Format("15:04:05")
+		}
+		if idle != c.idle || untilText != c.until {
+			t.Errorf("%s: idle %v until %q, want %v until %q", c.now, idle, untilText, c.idle, c.until)
+		}
+		d := s.Decide(get("h", "/"), now)
+		if d.Mode != c.mode {
+			t.Errorf("%s: %s, want %s", c.now, d.Mode, c.mode)
+		}
+		if d.Held != nil && (d.Held.Source != maintenance.SourceWindow || d.Held.ID != "w" || d.Held.Message != "planned" || d.Until.Format("15:04:05") != c.until) {
+			t.Errorf("%s: held by %+v until %v", c.now, d.Held, d.Until)
+		}
+		st, _ := s.Status(maintenance.DefaultApp, now)
+		next := ""
+		if st.Next != nil {
+			next = st.Next.Start.Format("15:04:05")
+		}
+		if next != c.next {
+			t.Errorf("%s: announces %q, want %q", c.now, next, c.next)
+		}
+	}
+}
+
+func TestWindowsTogether(t *testing.T) {
+	window := func(id string, mode maintenance.Mode, announce int, start, end string) maintenance.Window {
+		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: at(start), End: at(end)}}}
+	}
+	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
+	for _, c := range []struct {
+		name            string
+		app             maintenance.App
+		now             string
+		mode            maintenance.Mode
+		id, until, next string
+	}{
+		{
+			name: "an activation in a window's place, as the controller publishes it, changes nothing",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("w", no, 0, "11:00:00", "13:00:00")}
+				a.Activations = []maintenance.Activation{activation("w", no, "11:00:00", "13:00:00")}
+			}),
+			now: "12:00:00", mode: no, id: "w", until: "13:00:00",
+		},
+		{
+			name: "a manual one without an end beside a window",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("w", no, 0, "11:00:00", "13:00:00")}
+				a.Activations = []maintenance.Activation{activation("a", no, "10:00:00", "")}
+			}),
+			now: "12:00:00", mode: no, id: "w", until: "",
+		},
+		{
+			name: "a stricter window within a laxer one",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("lax", ro, 0, "11:00:00", "15:00:00"), window("strict", no, 0, "11:30:00", "13:00:00")}
+			}),
+			now: "12:00:00", mode: no, id: "strict", until: "13:00:00",
+		},
+		{
+			name: "the laxer one after it",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("lax", ro, 0, "11:00:00", "15:00:00"), window("strict", no, 0, "11:30:00", "13:00:00")}
+			}),
+			now: "13:00:00", mode: ro, id: "lax", until: "15:00:00",
+		},
+		{
+			name: "the nearest of two that are announced",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("later", no, 86400, "15:00:00", "16:00:00"), window("sooner", ro, 86400, "14:00:00", "15:00:00")}
+			}),
+			now: "12:00:00", mode: maintenance.Off, next: "14:00:00",
+		},
+		{
+			name: "the next is announced while one is on",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{window("now", ro, 0, "11:00:00", "13:00:00"), window("next", no, 86400, "14:00:00", "15:00:00")}
+			}),
+			now: "12:00:00", mode: ro, id: "now", until: "13:00:00", next: "14:00:00",
+		},
+		{
+			name: "adjoining occurrences leave no gap",
+			app: defaultApp(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{{ID: "w", Mode: no, Occurrences: []maintenance.Occurrence{{Start: at("11:00:00"), End: at("12:00:00")}, {Start: at("12:00:00"), End: at("13:00:00")}}}}
+			}),
+			now: "12:00:00", mode: no, id: "w", until: "13:00:00",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := compile(t, c.app)
+			d := s.Decide(get("h", "/"), at(c.now))
+			st, _ := s.Status(maintenance.DefaultApp, at(c.now))
+			id, until, next := "", "", ""
+			if d.Held != nil {
+				id = d.Held.ID
+			}
+			if !d.Until.IsZero() {
+				until = d.Until.Format("15:04:05")
+			}
+			if st.Next != nil {
+				next = st.Next.Start.Format("15:04:05")
+			}
+			if d.Mode != c.mode || id != c.id || until != c.until || next != c.next {
+				t.Errorf("%s by %q until %q, next %q", d.Mode, id, until, next)
+			}
+		})
+	}
+}
+
+// Off is idle, so that a proxy need not ask.
+func TestIdle(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		doc   string
+		idle  bool
+		until string
+	}{
+		{"nothing", `{}`, true, ""},
+		{"apps that are off", `{"apps":[{"name":"shop","match":{"paths":["/"]}},{"name":"default"}]}`, true, ""},
+		{"one app is on", `{"apps":[{"name":"shop","match":{"paths":["/a"]},` + on(maintenance.ReadOnly) + `}]}`, false, ""},
+		{"an activation that ends", `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"read-only","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]}]}`, false, "12:30:00"},
+		{"an activation that has ended", `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"read-only","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:00:00Z"}]}]}`, true, ""},
+		{"a window of another day", `{"apps":[{"name":"default","windows":[{"id":"w","mode":"read-only","announce":60,"occurrences":[{"start":"2026-11-22T00:01:00Z","end":"2026-11-22T01:00:00Z"}]}]}]}`, true, "00:00:00"},
+	} {
+		idle, until := mustParse(t, c.doc).Idle(noon)
+		text := ""
+		if !until.IsZero() {
+			text = until.Format("15:04:05")
+		}
+		if idle != c.idle || text != c.until {
+			t.Errorf("%s: %v until %q", c.name, idle, text)
+		}
+	}
+}
+
+// The controller asks one state from many goroutines, at times that are not in order.
+func TestConcurrentUse(t *testing.T) {
+	s := compile(t, defaultApp(func(a *maintenance.App) {
+		for hour := range 23 {
+			a.Windows = append(a.Windows, maintenance.Window{ID: fmt.Sprint("w", hour), Mode: maintenance.NoAccess, Occurrences: []maintenance.Occurrence{{Start: at(fmt.Sprintf("%02d:00:00", hour)), End: at(fmt.Sprintf("%02d:30:00", hour))}}})
+		}
+	}))
+	var all sync.WaitGroup
+	for g := range 4 {
+		all.Go(func() {
+			for i := range 500 {
+				now := at("00:15:00").Add(time.Duration((i*7+g)%23)*time.Hour + time.Duration(i%2)*30*time.Minute)
+				if d := s.Decide(get("h", "/"), now); (d.Verdict == maintenance.Refuse) != (i%2 == 0) {
+					t.Errorf("%v: %v", now, d.Verdict)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestVersion(t *testing.T) {
+	v := func(epoch, revision uint64) maintenance.Version {
+		return maintenance.Version{Epoch: epoch, Revision: revision}
+	}
+	ordered := []maintenance.Version{v(0, 0), v(0, 1), v(0, 1<<63), v(1, 0), v(1, 7), v(2, 0), v(1<<63, 0)}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			want := 0
+			if i < j {
+				want = -1
+			} else if i > j {
+				want = 1
+			}
+			if got := a.Compare(b); got != want {
+				t.Errorf("%v and %v: %d", a, b, got)
+			}
+		}
+	}
+	if got := mustParse(t, `{"epoch":18446744073709551615,"revision":9}`).Version(); got != v(1<<64-1, 9) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Whatever an app may be called is fit for a file name and a key.
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"a": true, "shop": true, "shop-2": true, "0": true, strings.Repeat("a", 63): true,
+		"": false, "Shop": false, "a_b": false, "a.b": false, "a/b": false, "..": false, "-a": false, "a-": false, "ä": false, strings.Repeat("a", 64): false,
+	} {
+		_, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{{Spec: maintenance.Spec{Name: name, Match: maintenance.Match{Paths: []string{"/"}}}}}})
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
