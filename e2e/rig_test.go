@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -158,12 +159,8 @@ func (r *rig) envoyOptions() EnvoyOptions {
 		bootstrap, err = json.Marshal(tree)
 		must(r.t, err)
 	}
-	workers := r.options.workers
-	if workers == 0 {
-		workers = 2
-	}
 	return EnvoyOptions{
-		Binary: r.envoyBinary, Bootstrap: bootstrap, Dir: filepath.Join(r.dir, "envoy"), Workers: workers,
+		Binary: r.envoyBinary, Bootstrap: bootstrap, Dir: filepath.Join(r.dir, "envoy"), Workers: r.workers(),
 		Env: []string{"DRYDOCK_SYNC_TOKEN=" + syncToken}, HotRestart: r.options.hotRestart,
 	}
 }
@@ -228,30 +225,52 @@ func (r *rig) off(app string) {
 // enforced waits until every worker has the app's present state.
 func (r *rig) enforced(app string) {
 	r.t.Helper()
-	r.api("GET", "/api/v1/apps/"+app+"/status?wait=enforced", nil)
-}
-
-// settled waits until Envoy follows the controller.
-func (r *rig) settled() {
-	r.t.Helper()
-	eventually(r.t, 30*time.Second, func() error {
-		stats, err := r.envoy.Stats(`wasmcustom.*revision$`)
-		if err != nil {
-			return err
+	eventually(r.t, time.Minute, func() error {
+		var st struct {
+			Enforced bool
+			Waiting  json.RawMessage
 		}
-		for name, revision := range stats {
-			if revision == 0 {
-				return fmt.Errorf("%s is 0", name)
-			}
-		}
-		if len(stats) == 0 {
-			return fmt.Errorf("no stat of the filter matches wasmcustom.*revision$")
+		must(r.t, json.Unmarshal(r.api("GET", "/api/v1/apps/"+app+"/status?wait=enforced&timeout=10", nil), &st))
+		if !st.Enforced {
+			return fmt.Errorf("app %s is not enforced, still waiting for %s", app, st.Waiting)
 		}
 		return nil
 	})
-	// The leader has it; the others adopt it with their next tick and say so.
-	time.Sleep(500 * time.Millisecond)
 }
+
+type proxyState struct {
+	ID      string
+	State   string
+	Current bool
+	VMs     []struct{ State string }
+}
+
+func (r *rig) proxies() []proxyState {
+	r.t.Helper()
+	var list struct{ Proxies []proxyState }
+	must(r.t, json.Unmarshal(r.api("GET", "/api/v1/proxies", nil), &list))
+	return list.Proxies
+}
+
+// settled waits until the controller has heard of all of Envoy's VMs, one a worker and one
+// of the main thread, and forgets Envoys that are gone, as somebody who stops one does.
+func (r *rig) settled() {
+	r.t.Helper()
+	eventually(r.t, time.Minute, func() error {
+		all := r.proxies()
+		for _, p := range all {
+			if p.State == "lost" {
+				r.api("DELETE", "/api/v1/proxies/"+p.ID, nil)
+			}
+		}
+		if len(all) != 1 || len(all[0].VMs) != r.workers()+1 || !all[0].Current {
+			return fmt.Errorf("the controller knows the proxies %+v, want one with %d VMs that are current", all, r.workers()+1)
+		}
+		return nil
+	})
+}
+
+func (r *rig) workers() int { return cmp.Or(r.options.workers, 2) }
 
 // eventually polls until check returns nil.
 func eventually(t *testing.T, timeout time.Duration, check func() error) {
