@@ -580,6 +580,9 @@ func (d *dice) transport(r *Request) {
 		if len(r.Body) > 0 && r.Method == "POST" && d.chance(30) {
 			// Padding that only the transport sees: JSON takes white space.
 			pad := d.IntN(70_000)
+			if d.chance(10) { // about the limit of a body, and of Envoy's buffer
+				pad = 1<<20 - 512 + d.IntN(1024)
+			}
 			r.Body = append(bytes.Repeat([]byte(" "), pad), r.Body...)
 			r.did(fmt.Sprintf("padded by %d", pad))
 		}

@@ -1,0 +1,195 @@
+package graphql
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	goast "github.com/graphql-go/graphql/language/ast"
+	goparser "github.com/graphql-go/graphql/language/parser"
+	"github.com/graphql-go/graphql/language/source"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/parser"
+
+	"github.com/drydock-proxy/drydock/e2e/graphql/servers/golang/schema"
+	classifier "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
+)
+
+// The oracles: what a server's own parser makes of a document.
+var oracles = []struct {
+	name string
+	// kinds are the document's operations, nil where the parser refuses it.
+	kinds func(doc string) []string
+}{
+	{"gqlparser", func(doc string) (kinds []string) {
+		d, err := parser.ParseQuery(&ast.Source{Input: doc})
+		if err != nil {
+			return nil
+		}
+		for _, o := range d.Operations {
+			kinds = append(kinds, string(o.Operation))
+		}
+		return kinds
+	}},
+	{"graphql-go", func(doc string) (kinds []string) {
+		d, err := goparser.Parse(goparser.ParseParams{Source: source.NewSource(&source.Source{Body: []byte(doc)})})
+		if err != nil {
+			return nil
+		}
+		for _, n := range d.Definitions {
+			if o, ok := n.(*goast.OperationDefinition); ok {
+				kinds = append(kinds, o.Operation)
+			}
+		}
+		return kinds
+	}},
+	{"gophers", gophersKinds()},
+}
+
+// gophersKinds runs documents: graph-gophers keeps its parser to itself.
+func gophersKinds() func(doc string) []string {
+	var counter atomic.Int64
+	sdl, err := os.ReadFile("servers/schema.graphql")
+	if err != nil {
+		panic(err)
+	}
+	s, err := schema.Gophers(string(sdl), &counter)
+	if err != nil {
+		panic(err)
+	}
+	names := regexp.MustCompile(`[_A-Za-z][_0-9A-Za-z]*`)
+	return func(doc string) (kinds []string) {
+		before := counter.Load()
+		operations := []string{""}
+		for _, n := range names.FindAllString(doc, 8) {
+			if !slices.Contains(operations, n) {
+				operations = append(operations, n)
+			}
+		}
+		for _, o := range operations {
+			if len(s.Exec(context.Background(), doc, o, nil).Errors) == 0 {
+				kinds = append(kinds, "query")
+			}
+		}
+		if counter.Load() != before {
+			kinds = append(kinds, "mutation")
+		}
+		return kinds
+	}
+}
+
+func mutates(kinds []string) bool {
+	return slices.ContainsFunc(kinds, func(k string) bool { return k != "query" })
+}
+
+// judge checks the classifier's word on a document against every oracle's, and returns it with how many of the oracles
+// find queries and nothing else.
+func judge(t testing.TB, doc string) (rule classifier.Rule, queries int) {
+	t.Helper()
+	rule = classifier.Document([]byte(doc), nil)
+	for _, o := range oracles {
+		kinds := o.kinds(doc)
+		switch {
+		case !mutates(kinds):
+			queries += min(len(kinds), 1)
+		case rule == "":
+			t.Errorf("%s finds %v, and the classifier lets it pass: %+q", o.name, kinds, doc)
+		}
+	}
+	return rule, queries
+}
+
+// FuzzDocument holds the classifier to what the parsers of Go's servers make of a document.
+func FuzzDocument(f *testing.F) {
+	for _, docs := range [][]string{queries, writes, disputed} {
+		for _, doc := range docs {
+			f.Add(doc)
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc string) { judge(t, doc) })
+}
+
+// TestDocuments judges what the generator makes of documents, many times as many as TestNoCounterRises can send, and
+// tells how many that only query are refused. Where neither keyword is in a document, none may be: there two parsers have
+// to agree that it is one, since each of them takes some that is not.
+func TestDocuments(t *testing.T) {
+	n := 20 * *requests
+	queries, refused := 0, map[classifier.Rule]int{}
+	for i := range n {
+		d := &dice{rand.New(rand.NewPCG(*seed, uint64(i)))}
+		doc, _ := d.document()
+		rule, agree := judge(t, doc)
+		if agree < 2 {
+			continue
+		}
+		queries++
+		if rule == "" {
+			continue
+		}
+		refused[rule]++
+		if !strings.Contains(doc, "mutation") && !strings.Contains(doc, "subscription") {
+			t.Errorf("%s refuses a query with neither keyword in it: %+q", rule, doc)
+		}
+	}
+	total := 0
+	for _, n := range refused {
+		total += n
+	}
+	t.Logf("seed %d: of %d documents %d only query; %.2f %% of these are refused, all with a keyword in them: %v", *seed, n, queries, percent(int64(total), int64(queries)), refused)
+}
+
+// sample is a query of about size bytes, as a generated client sends it.
+func sample(size int) string {
+	var b strings.Builder
+	b.WriteString("query Products($first: Int = 20, $after: String, $filter: Filter!) {\n")
+	for i := 0; b.Len() < size-180; i++ {
+		fmt.Fprintf(&b, "  alias%d: products(first: $first, after: $after, where: {name: \"value %d\", price: {gte: %d.5}}) @include(if: true) {\n    edges { node { id name ...Price } }\n  }\n", i, i, i)
+	}
+	b.WriteString("}\n\nfragment Price on Product {\n  price { amount currency }\n}\n")
+	return b.String()
+}
+
+func BenchmarkParse(b *testing.B) {
+	roomy := &classifier.Options{MaxTokens: 1 << 20}
+	for _, size := range []int{1 << 10, 10 << 10, 100 << 10} {
+		doc := sample(size)
+		keyword := strings.Replace(doc, "name", "mutation", 1) // a field of that name: the lexer has to be strict
+		envelope := []byte(object(`"operationName"`, `"Products"`, `"variables"`, `{"first":20}`, `"query"`, quote(doc)))
+		name := fmt.Sprintf("%dkB", size>>10)
+		run := func(parser string, bytes int, f func() error) {
+			b.Run(parser+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(bytes))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := f(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		refused := func(r classifier.Rule) error {
+			if r != "" {
+				return fmt.Errorf("refused by %s", r)
+			}
+			return nil
+		}
+		raw, strict := []byte(doc), []byte(keyword)
+		run("drydock", len(raw), func() error { return refused(classifier.Document(raw, roomy)) })
+		run("drydock-keyword", len(strict), func() error { return refused(classifier.Document(strict, roomy)) })
+		run("drydock-json", len(envelope), func() error { return refused(classifier.JSON(envelope, roomy)) })
+		run("gqlparser", len(raw), func() error {
+			_, err := parser.ParseQuery(&ast.Source{Input: doc})
+			return err
+		})
+		run("graphql-go", len(raw), func() error {
+			_, err := goparser.Parse(goparser.ParseParams{Source: source.NewSource(&source.Source{Body: raw})})
+			return err
+		})
+	}
+}
