@@ -270,7 +270,7 @@ func (a *app) graphQL(r *Request, path *reading, upgrade bool, d *Decision) {
 			rule = graphql.RuleUpgrade
 		}
 		d.Rule = RuleSafeMethod
-	case overridden(r, path):
+	case overrideOf(r, path) != "": // no GraphQL client sends one, whatever it says
 		rule = graphql.RuleMethodOverride
 	case safe(r.Method):
 		switch {
