@@ -1,0 +1,261 @@
+package wasmhost
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// property reads a property for a context: first what follows from the stream, then the trees that the caller gave, then
+// what set_property stored, then what the plugin's configuration says (Context::getProperty).
+func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
+	if c.filter != nil && len(path) == 1 && slices.Contains(wrappers, path[0]) {
+		return nil, StatusSerializationFailure
+	}
+	v, ok, known := any(nil), false, false
+	if c.filter != nil {
+		if v, ok, known = c.filter.property(path); !known {
+			v, ok = lookup(c.filter.stream.cfg.Properties, path)
+		}
+	}
+	if !ok && !known {
+		v, ok = lookup(in.vm.host.cfg.Properties, path)
+	}
+	if !ok && !known && c.filter != nil && len(path) == 1 {
+		var b []byte
+		b, ok = c.filter.stream.filterState["wasm."+path[0]]
+		v = b
+	}
+	if !ok && len(path) == 1 && c.root != nil {
+		switch path[0] {
+		case "plugin_name":
+			v, ok = c.root.plugin.cfg.Name, true
+		case "plugin_root_id":
+			v, ok = c.root.plugin.cfg.RootID, true
+		case "plugin_vm_id":
+			v, ok = in.vm.cfg.ID, true
+		}
+	}
+	if !ok {
+		return nil, StatusNotFound
+	}
+	return serialize(v, slices.Contains(path, "filter_metadata"))
+}
+
+// wrappers are the parts of a stream that Envoy gives piece by piece only. It does give "metadata", as protobuf, which no
+// module here reads.
+var wrappers = []string{"request", "response", "source", "destination", "connection", "upstream", "xds", "metadata"}
+
+// property is what follows from the stream itself; known tells that nothing else can answer for the path. Parts of the
+// request can be read as long as its headers can.
+func (f *filter) property(path []string) (v any, ok, known bool) {
+	if len(path) < 2 {
+		return nil, false, false
+	}
+	s := f.stream
+	visible := func(mine, final *Headers) *Headers {
+		if mine == nil && f.logging {
+			return final
+		}
+		return mine
+	}
+	request := visible(f.requestHeaders, s.request.headers)
+	switch path[0] + "." + path[1] {
+	case "metadata.filter_metadata":
+		if _, given := lookup(s.cfg.Properties, path[:2]); !given {
+			v, ok = lookup(map[string]any{}, path[2:])
+			return v, ok, true
+		}
+	case "response.code":
+		return s.code, s.code != 0 && len(path) == 2, true
+	case "response.code_details":
+		return s.details, s.detailed && len(path) == 2, true
+	case "response.size":
+		return s.response.bytes, len(path) == 2, true
+	case "response.headers":
+		return fields(visible(f.responseHeaders, s.response.headers), path[2:])
+	case "response.trailers":
+		return fields(visible(f.responseTrailers, s.response.trailers), path[2:])
+	case "request.headers":
+		return fields(request, path[2:])
+	case "request.size":
+		if request != nil && request.Has("content-length") {
+			n, err := strconv.Atoi(request.Get("content-length"))
+			return n, err == nil && len(path) == 2, true
+		}
+		return s.request.bytes, len(path) == 2, true
+	case "request.total_size":
+		if request == nil {
+			return nil, false, true
+		}
+		return s.request.bytes + request.size(), len(path) == 2, true
+	case "request.path", "request.url_path", "request.query":
+		v, ok, known = fields(request, []string{":path"})
+		if !ok || len(path) != 2 {
+			return nil, false, known
+		}
+		before, after, _ := strings.Cut(v.(string), "?")
+		switch path[1] {
+		case "url_path":
+			v = before
+		case "query":
+			after, _, _ = strings.Cut(after, "#")
+			v = after
+		}
+		return v, true, true
+	case "filter_state." + path[1]:
+		v, ok = s.filterState[path[1]]
+		return v, ok && len(path) == 2, ok
+	}
+	name := requestFields[path[1]]
+	if path[0] != "request" || name == "" {
+		return nil, false, false
+	}
+	if len(path) != 2 {
+		return nil, false, true
+	}
+	return fields(request, []string{name})
+}
+
+var requestFields = map[string]string{"host": ":authority", "scheme": ":scheme", "method": ":method", "referer": "referer",
+	"useragent": "user-agent", "id": "x-request-id"}
+
+// fields is the value of a header field, repeated ones joined by a comma, or all of them as a map.
+func fields(h *Headers, path []string) (v any, ok, known bool) {
+	if len(path) == 0 {
+		all := make(map[string]string)
+		if h != nil {
+			for _, f := range *h {
+				all[f[0]] = strings.Join(h.Values(f[0]), ",")
+			}
+		}
+		return all, true, true
+	}
+	if h == nil || len(path) != 1 {
+		return nil, false, true
+	}
+	values := h.Values(strings.ToLower(path[0]))
+	return strings.Join(values, ","), len(values) > 0, true
+}
+
+// lookup walks a property tree. The keys of a map and the indexes of a list are the path.
+func lookup(v any, path []string) (any, bool) {
+	for _, name := range path {
+		switch t := v.(type) {
+		case map[string]any:
+			var ok bool
+			if v, ok = t[name]; !ok {
+				return nil, false
+			}
+		case map[string]string:
+			s, ok := t[name]
+			if !ok {
+				return nil, false
+			}
+			v = s
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(t) {
+				return nil, false
+			}
+			v = t[i]
+		case []string:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(t) {
+				return nil, false
+			}
+			v = t[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// serialize writes a property as Envoy does (serializeValue in source/extensions/common/wasm/context.cc): strings and
+// bytes as they are, numbers in 8 bytes and bools in one, times and durations in nanoseconds, maps as pairs, lists as
+// pairs with the items as keys. A null anywhere fails the whole read. What comes from a protobuf Struct (all of
+// filter_metadata) knows no integers.
+func serialize(v any, isStruct bool) ([]byte, Status) {
+	le := binary.LittleEndian
+	if isStruct {
+		if f, ok := number(v); ok {
+			v = f
+		}
+	}
+	switch t := v.(type) {
+	case string:
+		return []byte(t), StatusOK
+	case []byte:
+		return t, StatusOK
+	case bool:
+		if t {
+			return []byte{1}, StatusOK
+		}
+		return []byte{0}, StatusOK
+	case float64:
+		return le.AppendUint64(nil, math.Float64bits(t)), StatusOK
+	case int:
+		return le.AppendUint64(nil, uint64(t)), StatusOK
+	case int64:
+		return le.AppendUint64(nil, uint64(t)), StatusOK
+	case uint64:
+		return le.AppendUint64(nil, t), StatusOK
+	case time.Time:
+		return le.AppendUint64(nil, uint64(t.UnixNano())), StatusOK
+	case time.Duration:
+		return le.AppendUint64(nil, uint64(t)), StatusOK
+	case map[string]any:
+		pairs := make(Headers, 0, len(t))
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			b, st := serialize(t[key], isStruct)
+			if st != StatusOK {
+				return nil, st
+			}
+			pairs = append(pairs, [2]string{key, string(b)})
+		}
+		return appendPairs(nil, pairs), StatusOK
+	case map[string]string:
+		pairs := make(Headers, 0, len(t))
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			pairs = append(pairs, [2]string{key, t[key]})
+		}
+		return appendPairs(nil, pairs), StatusOK
+	case []any:
+		pairs := make(Headers, len(t))
+		for i := range t {
+			b, st := serialize(t[i], isStruct)
+			if st != StatusOK {
+				return nil, st
+			}
+			pairs[i][0] = string(b)
+		}
+		return appendPairs(nil, pairs), StatusOK
+	case []string:
+		pairs := make(Headers, len(t))
+		for i := range t {
+			pairs[i][0] = t[i]
+		}
+		return appendPairs(nil, pairs), StatusOK
+	case nil:
+		return nil, StatusSerializationFailure
+	}
+	panic(fmt.Sprintf("wasmhost: a property cannot be a %T; use string, []byte, bool, int, int64, uint64, float64, time.Time, time.Duration, nil, and maps and slices of them", v))
+}
+
+func number(v any) (float64, bool) {
+	switch t := v.(type) {
+	case int:
+		return float64(t), true
+	case int64:
+		return float64(t), true
+	case uint64:
+		return float64(t), true
+	}
+	return 0, false
+}

@@ -1,0 +1,218 @@
+package wasmhost
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// store is what all VMs of a process share besides clusters. One mutex for all of it, as in Envoy.
+type store struct {
+	mu      sync.Mutex
+	cas     uint32
+	data    map[string]map[string]sharedValue // by vm_id and key
+	queues  map[uint32]*queue
+	tokens  map[[2]string]uint32 // by vm_id and name
+	vms     map[string]int       // open VMs by vm_id
+	metrics map[metricKey]*Metric
+}
+
+type sharedValue struct {
+	value []byte
+	cas   uint32
+}
+
+type queue struct {
+	items [][]byte
+	ready func() // tells the last VM that registered the queue, on that VM's thread
+}
+
+func newStore() store {
+	return store{
+		data: make(map[string]map[string]sharedValue), queues: make(map[uint32]*queue), tokens: make(map[[2]string]uint32),
+		vms: make(map[string]int), metrics: make(map[metricKey]*Metric),
+	}
+}
+
+// retain and release count the VMs of a vm_id: Envoy forgets its data and queues with the last of them.
+func (s *store) retain(vmID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.vms[vmID]++
+}
+
+func (s *store) release(vmID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.vms[vmID]--; s.vms[vmID] > 0 {
+		return
+	}
+	delete(s.vms, vmID)
+	delete(s.data, vmID)
+	for key, token := range s.tokens {
+		if key[0] == vmID {
+			delete(s.queues, token)
+			delete(s.tokens, key)
+		}
+	}
+}
+
+func (s *store) get(vmID, key string) (value []byte, cas uint32, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.data[vmID][key]
+	return bytes.Clone(v.value), v.cas, ok
+}
+
+// set stores a copy of value. A cas of 0 always does; any other must match the key's unless the key is new.
+func (s *store) set(vmID, key string, value []byte, cas uint32) Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.data[vmID]
+	if m == nil {
+		m = make(map[string]sharedValue)
+		s.data[vmID] = m
+	}
+	if v, ok := m[key]; ok && cas != 0 && cas != v.cas {
+		return StatusCasMismatch
+	}
+	if s.cas++; s.cas == 0 { // 0 has a meaning of its own
+		s.cas++
+	}
+	m[key] = sharedValue{value: bytes.Clone(value), cas: s.cas}
+	return StatusOK
+}
+
+func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := [2]string{vmID, name}
+	token, ok := s.tokens[key]
+	if !ok {
+		for token = uint32(len(s.queues)) + 1; s.queues[token] != nil; token++ {
+		}
+		s.tokens[key] = token
+		s.queues[token] = &queue{}
+	}
+	s.queues[token].ready = ready
+	return token
+}
+
+func (s *store) resolveQueue(vmID, name string) (token uint32, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token, ok = s.tokens[[2]string{vmID, name}]
+	return token, ok
+}
+
+func (s *store) enqueue(token uint32, item []byte) Status {
+	s.mu.Lock()
+	q := s.queues[token]
+	if q == nil {
+		s.mu.Unlock()
+		return StatusNotFound
+	}
+	q.items = append(q.items, bytes.Clone(item))
+	ready := q.ready
+	s.mu.Unlock()
+	ready()
+	return StatusOK
+}
+
+func (s *store) dequeue(token uint32) ([]byte, Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[token]
+	switch {
+	case q == nil:
+		return nil, StatusNotFound
+	case len(q.items) == 0:
+		return nil, StatusEmpty
+	}
+	item := q.items[0]
+	q.items = q.items[1:]
+	return item, StatusOK
+}
+
+// SharedData reads a key as a module with this vm_id would.
+func (h *Host) SharedData(vmID, key string) (value []byte, cas uint32, ok bool) {
+	return h.store.get(vmID, key)
+}
+
+// SetSharedData writes a key as a module with this vm_id would: cas 0 overwrites, another must match an existing key's.
+func (h *Host) SetSharedData(vmID, key string, value []byte, cas uint32) Status {
+	return h.store.set(vmID, key, value, cas)
+}
+
+// SharedKeys lists the keys of a vm_id, sorted.
+func (h *Host) SharedKeys(vmID string) []string {
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.store.data[vmID]))
+}
+
+// MetricType is a proxy-wasm metric type.
+type MetricType uint32
+
+// The metric types of the ABI.
+const (
+	Counter MetricType = iota
+	Gauge
+	Histogram
+)
+
+func (t MetricType) String() string { return enum(t, "counter", "gauge", "histogram") }
+
+// Metric is a statistic that modules defined, shared by all VMs of the host. Envoy shows it as wasmcustom.<Name>.
+type Metric struct {
+	Name  string
+	Type  MetricType
+	Value uint64 // of a counter or gauge; of a histogram the sum of what was recorded
+	Count uint64 // how often a histogram was recorded
+	Max   uint64 // the largest value a histogram recorded
+}
+
+type metricKey struct {
+	name string
+	typ  MetricType
+}
+
+func (s *store) metric(typ MetricType, name string) *Metric {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := metricKey{name, typ}
+	m := s.metrics[key]
+	if m == nil {
+		m = &Metric{Name: name, Type: typ}
+		s.metrics[key] = m
+	}
+	return m
+}
+
+// Metric finds a metric by its name, and tells whether a module has defined it.
+func (h *Host) Metric(name string) (Metric, bool) {
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	for _, typ := range []MetricType{Counter, Gauge, Histogram} {
+		if m := h.store.metrics[metricKey{name, typ}]; m != nil {
+			return *m, true
+		}
+	}
+	return Metric{}, false
+}
+
+// Metrics lists all metrics by name.
+func (h *Host) Metrics() []Metric {
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	all := make([]Metric, 0, len(h.store.metrics))
+	for _, m := range h.store.metrics {
+		all = append(all, *m)
+	}
+	slices.SortFunc(all, func(a, b Metric) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
+	})
+	return all
+}
