@@ -410,35 +410,54 @@ func inGated(p string) bool {
 }
 
 // A path that any server would map into a closed app is never passed, whatever it
-// looks like.
+// looks like; and in read-only nothing is but what is safe, or a query on a GraphQL path.
 func FuzzDecide(f *testing.F) {
-	s := mustParse(f, gated)
+	s, reading := mustParse(f, gated), readOnly(f, "")
 	exempt := []string{"/gated/healthz", "/gated/hooks"}
 	for _, seed := range []string{
 		"/gated", "/open", "/x/..%2fgated", "/%67ated", "//gated", "/;/gated", `/\gated`, "/a%2fb/%2e%2e/gated", "/gated%00", "/gated/hooks/..%2f",
 		"/open%23/../gated%3fx", "http://h/gated", "*", "", "//h/gated", "/%252567ated", "/gated/healthz", "/GATED/x", "/open/..%c0%afgated", "/.%2e;/gated#?",
 	} {
-		f.Add("example.com", seed)
+		f.Add("GET", "example.com", seed, "accept", "*/*", []byte{})
 	}
-	f.Add("SHOP.example.com.:80", "/gated")
-	f.Add("@,[", "/")
-	f.Fuzz(func(t *testing.T, host, target string) {
-		d := s.Decide(get(host, target), noon)
+	f.Add("HEAD", "SHOP.example.com.:80", "/gated", "x-rewrite-url", "/open", []byte{})
+	f.Add("CONNECT", "@,[", "/", ":protocol", "websocket", []byte{})
+	f.Add("POST", "h", "/graphql", "content-type", "application/json", []byte(`{"query":"{a}"}`))
+	f.Add("POST", "h", "/graphql?_method=PUT", "content-type", "application/json", []byte(`{"query":"mutation{a}"}`))
+	f.Add("GET", "h", "/graphql?query={a}", "x-http-method-override", "get", []byte{})
+	f.Fuzz(func(t *testing.T, method, host, target, name, value string, text []byte) {
+		r := request(method, host, target, name, value)
+		r.Body, r.EndStream = text, len(text) == 0
+		d := s.Decide(r, noon)
 		if d.App == "" {
 			t.Fatal("no app")
 		}
-		if d.Verdict != maintenance.Pass {
-			return
-		}
 		for name, read := range servers {
 			p := read(target)
-			if !inGated(p) {
-				continue
-			}
 			// Only the exemptions let it pass, and only if every server sees one.
-			if !slices.Contains(exempt, p) && !strings.HasPrefix(p, "/gated/hooks/") {
+			if d.Verdict == maintenance.Pass && inGated(p) && !slices.Contains(exempt, p) && !strings.HasPrefix(p, "/gated/hooks/") {
 				t.Errorf("%q passes by %s of %s, but a server that %s sees %q", target, d.Rule, d.App, name, p)
 			}
+		}
+
+		d = decide(t, reading, r)
+		if d.Verdict != maintenance.Pass {
+			if reply := d.Reply(r, nil, noon); reply.Status != 503 && reply.Status != 413 && reply.Status != 200 {
+				t.Errorf("status %d", reply.Status)
+			}
+			return
+		}
+		switch d.Rule {
+		case maintenance.RuleSafeMethod:
+			if !slices.Contains([]string{"GET", "HEAD", "OPTIONS", "TRACE"}, method) {
+				t.Errorf("%s %s passes as safe", method, target)
+			}
+		case maintenance.RuleGraphQLQuery:
+			if method == "POST" && !strings.HasPrefix(target, "/graphql") {
+				t.Errorf("%s %s passes as a query", method, target)
+			}
+		default:
+			t.Errorf("%s %s passes by %s", method, target, d.Rule)
 		}
 	})
 }

@@ -93,7 +93,12 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 // retryAfter is in seconds, at least 1: 0 would ask for a retry at once.
 func (d *Decision) retryAfter(now time.Time) int {
 	if !d.Until.IsZero() {
-		return max(1, int((d.Until.Sub(now)+time.Second-1)/time.Second))
+		left := d.Until.Sub(now) // saturates, so nothing may be added to it
+		seconds := int(left / time.Second)
+		if left%time.Second > 0 {
+			seconds++
+		}
+		return max(1, seconds)
 	}
 	if d.app.spec.RetryAfter > 0 {
 		return d.app.spec.RetryAfter

@@ -122,7 +122,7 @@ func (p *reading) at(i int) string {
 // honest path.
 const (
 	maxReadings  = 64
-	maxDisguised = 8 << 10 // bytes
+	maxDisguised = 4 << 10 // bytes
 )
 
 // disguises are what servers undo before they look a path up; some of them undo some,
@@ -383,12 +383,15 @@ func fold(s string) string {
 
 // reaches tells whether any reading, in any letter case, lies under the folded prefix.
 func (p *reading) reaches(prefix string) bool {
+	if p.anything {
+		return true
+	}
 	for i := range p.len() {
 		if under(fold(p.at(i)), prefix) {
 			return true
 		}
 	}
-	return p.anything
+	return false
 }
 
 // grants tells whether a rule that lets requests pass holds: only where all readings
@@ -411,7 +414,7 @@ func (rule *PathRule) catches(r *Request, p *reading) bool {
 	if !rule.allows(r.Method) {
 		return false
 	}
-	if rule.Prefix != "" {
+	if rule.Prefix != "" || p.anything {
 		return p.reaches(rule.Prefix)
 	}
 	for i := range p.len() {
@@ -419,7 +422,7 @@ func (rule *PathRule) catches(r *Request, p *reading) bool {
 			return true
 		}
 	}
-	return p.anything
+	return false
 }
 
 func (rule *PathRule) allows(method string) bool {

@@ -192,7 +192,7 @@ func (s *State) match(r *Request, p *reading, found []*app) []*app {
 		}
 	}
 	// No honest client sends user information or a list as its Host.
-	if p.anywhere || strings.ContainsAny(r.Authority, "@,") {
+	if p.anywhere || strings.IndexByte(r.Authority, '@') >= 0 || strings.IndexByte(r.Authority, ',') >= 0 {
 		return append(found, s.apps...)
 	}
 	var buf [8]*prefixes

@@ -1,0 +1,104 @@
+package maintenance_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// A browser's request as Envoy hands it over.
+func typical(method, target string, headers ...string) *maintenance.Request {
+	r := request(method, "shop.example.com", target,
+		":scheme", "https", "accept", browser, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
+		"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "x-forwarded-proto", "https", "x-request-id", "1f2e3d4c-0000-4000-8000-000000000000")
+	for i := 0; i < len(headers); i += 2 {
+		r.Headers = append(r.Headers, [2]string{headers[i], headers[i+1]})
+	}
+	r.Attributes = &attributes{source: "203.0.113.9:4711"}
+	return r
+}
+
+// What a request costs while something is on.
+func BenchmarkDecide(b *testing.B) {
+	var ips []string
+	for i := range 10_000 {
+		ips = append(ips, fmt.Sprintf(`"10.%d.%d.0/24"`, i/256, i%256))
+	}
+	var apps []string
+	for i := range 1_000 {
+		apps = append(apps, fmt.Sprintf(`{"name":"app-%d","match":{"hosts":["app%d.example.com"]}}`, i, i))
+	}
+	query := `{"operationName":"Products","variables":{"first":20},"query":"query Products($first: Int!) {` + strings.Repeat(" products(first: $first) { nodes { id name price { amount currency } } }", 13) + ` }"}`
+	graphQL := typical("POST", "/graphql", "content-type", "application/json")
+	graphQL.Body, graphQL.BodyRead, graphQL.EndStream = []byte(query), true, false
+	another := `{"apps":[{"name":"other","match":{"hosts":["other.example.com"]},` + on(maintenance.NoAccess) + `},{"name":"shop","match":{"hosts":["shop.example.com"]}}]}`
+
+	for _, c := range []struct {
+		name, doc string
+		r         *maintenance.Request
+		want      maintenance.Verdict
+	}{
+		{"another app is on", another, typical("GET", "/products/7?x=y"), maintenance.Pass},
+		{"another app is on, encoded path", another, typical("GET", "/caf%C3%A9/7?x=y"), maintenance.Pass},
+		{"another app is on, disguised path", another, typical("GET", "/a%2fb/%2e%2e/c;x=y//d"), maintenance.Pass},
+		{"1000 other apps", `{"apps":[` + strings.Join(apps, ",") + `,{"name":"shop","match":{"paths":["/products"]},` + on(maintenance.ReadOnly) + `}]}`, typical("GET", "/products/7"), maintenance.Pass},
+		{"no-access, 10000 CIDRs", `{"apps":[{"name":"default","bypass":{"ips":[` + strings.Join(ips, ",") + `]},` + on(maintenance.NoAccess) + `}]}`, typical("GET", "/products/7"), maintenance.Refuse},
+		{"no-access, exempt", `{"apps":[{"name":"default","exempt":[{"methods":["GET"],"path":"/healthz"}],` + on(maintenance.NoAccess) + `}]}`, typical("GET", "/healthz"), maintenance.Pass},
+		{"read-only, GET", `{"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`, typical("GET", "/products/7?page=2"), maintenance.Pass},
+		{fmt.Sprintf("read-only, GraphQL query of %d bytes", len(query)), `{"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`, graphQL, maintenance.Pass},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := mustParse(b, c.doc)
+			if d := s.Decide(c.r, noon); d.Verdict != c.want {
+				b.Fatalf("%v by %s", d.Verdict, d.Rule)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Decide(c.r, noon)
+			}
+		})
+	}
+}
+
+// The worst that one request can ask for within Envoy's 60 KiB of headers.
+func BenchmarkDecideWorst(b *testing.B) {
+	s := mustParse(b, gated)
+	for name, r := range map[string]*maintenance.Request{
+		"percent signs":  get("h", "/"+strings.Repeat("%25", maintenance.MaxDisguised/3)),
+		"disguises":      get("h", "/"+strings.Repeat("%2e%2e;/", maintenance.MaxDisguised/9)),
+		"slashes":        get("h", strings.Repeat("/a", 30_000)),
+		"encoded beyond": get("h", strings.Repeat("/%41", 15_000)),
+		"dots in a host": get(strings.Repeat("a.", 30_000), "/"),
+		"query":          get("h", "/?"+strings.Repeat("%5f=&", 12_000)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Decide(r, noon)
+			}
+		})
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	data := everything(b)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := maintenance.Parse(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReply(b *testing.B) {
+	s := closed(b, `"retry_after":1`)
+	r := typical("GET", "/")
+	d := s.Decide(r, noon)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Reply(r, nil, noon)
+	}
+}
