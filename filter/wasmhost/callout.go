@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -52,7 +53,8 @@ func (noHealthyHost) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 // cannot be reached is an answer of 503, and one that breaks off its answer makes the call fail.
 func Forward(u *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = u.Scheme, u.Host },
+		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = u.Scheme, u.Host },
+		ErrorLog: log.New(io.Discard, "", 0), // the module is told
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -60,6 +62,9 @@ func Forward(u *url.URL) http.Handler {
 		},
 	}
 }
+
+// server is the one that handlers run in.
+var server = new(http.Server)
 
 // Callouts lists the calls that wait for an answer, oldest first, those that a handler works on included.
 func (h *Host) Callouts() []*Callout {
@@ -187,6 +192,7 @@ func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func())
 			answer = c.Fail
 		}
 	}()
+	ctx = context.WithValue(ctx, http.ServerContextKey, server) // or ReverseProxy hides an answer that broke off
 	req, err := http.NewRequestWithContext(ctx, c.Headers.Get(":method"), "http://"+c.Headers.Get(":authority")+c.Headers.Get(":path"), bytes.NewReader(c.Body))
 	if err != nil {
 		c.in.vm.host.log(LogEntry{Thread: c.in.vm.cfg.Thread, Level: slog.LevelError, Message: fmt.Sprintf("cluster %s: %v", c.Cluster, err)})

@@ -72,7 +72,7 @@ type LogEntry struct {
 // Clock is the time that modules see. Both functions are called by several VMs at once.
 type Clock struct {
 	Wall func() time.Time     // nil: time.Now
-	Mono func() time.Duration // since an arbitrary point, never falling. Nil: real time
+	Mono func() time.Duration // since an arbitrary point, never zero, never falling. Nil: real time
 }
 
 // Host is one Envoy process: what its VMs share. A hot restart or a restart is a new Host.
@@ -90,7 +90,7 @@ type Host struct {
 // New starts a process. It has no VM yet.
 func New(cfg Config) *Host {
 	if cfg.Clock.Mono == nil {
-		start := time.Now()
+		start := time.Now().Add(-time.Hour) // Go's runtime refuses a clock that stands at zero
 		cfg.Clock.Mono = func() time.Duration { return time.Since(start) }
 	}
 	if cfg.Clock.Wall == nil {

@@ -285,15 +285,12 @@ func (p *plugin) do(s string, args []string) {
 		report(s, fmt.Sprint(bufferStatus(uint32(number(args[1])), &size, &flags), " ", size, " ", flags))
 	case "outside": // reads a buffer to an address outside of the memory
 		report(s, bufferBytes(6, 0, 4, 0xfffffff0, 0xfffffff4))
-	case "prop": // a.b.c
-		report(s, text(proxywasm.GetProperty(strings.Split(args[1], "."))))
-	case "propmap": // a.b.c
-		pairs, err := proxywasm.GetPropertyMap(strings.Split(args[1], "."))
-		if err != nil {
-			report(s, err)
-			break
+	case "prop": // a.b.c, or a/b/c.d
+		separator := "."
+		if strings.Contains(args[1], "/") {
+			separator = "/"
 		}
-		report(s, pairs)
+		report(s, text(proxywasm.GetProperty(strings.Split(args[1], separator))))
 	case "setprop": // name value
 		fail(proxywasm.SetProperty([]string{args[1]}, []byte(args[2])))
 	case "reply": // status body [name=value …]
@@ -324,8 +321,8 @@ func (p *plugin) do(s string, args []string) {
 	case "shget": // key
 		v, cas, err := proxywasm.GetSharedData(args[1])
 		report(s, fmt.Sprint(text(v, err), " ", cas))
-	case "shset": // key value cas
-		report(s, text("ok", proxywasm.SetSharedData(args[1], []byte(args[2]), uint32(number(args[3])))))
+	case "shset": // key value ("-" for none) cas
+		report(s, text("ok", proxywasm.SetSharedData(args[1], []byte(strings.Trim(args[2], "-")), uint32(number(args[3])))))
 	case "count": // key: adds one by CAS, for races
 		for {
 			v, cas, err := proxywasm.GetSharedData(args[1])
