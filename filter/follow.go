@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -21,6 +25,9 @@ const (
 	leaseRenew  = 300 * time.Millisecond
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 2 * time.Second
+	bootBackoff = 200 * time.Millisecond // while requests are held for the first state
+	minPause    = time.Second            // between two polls that bring nothing
+	pageRetry   = 5 * time.Second
 	callTimeout = 5000 // milliseconds, for calls that are answered at once
 
 	// createIfAbsent as cas matches no value, and so only succeeds on an absent key
@@ -31,25 +38,26 @@ const (
 // follower is a plugin's part in following. Its shared-data keys carry controller and
 // plugin, because Istio gives all plugins one namespace.
 type follower struct {
-	headKey, stateKey, leaseKey, pageKey, processKey string
+	headKey, stateKey, leaseKey, pageKey, pagesKey, processKey string
 
 	leads    bool
 	leaseDue time.Time
 
 	polling bool
+	asked   time.Time // when the last poll began
 	pollDue time.Time
 	backoff time.Duration
-	// refused is the newest version that could not be used; naming it in the poll
-	// keeps the controller from sending it again at once.
-	refused maintenance.Version
-	// unusable is a shared version that this VM could not parse.
+	// refused is the last document that could not be used. While avoiding it, polls name
+	// it in place of our own version, so that the controller does not send it again.
+	refused  maintenance.Version
+	avoiding bool
+	// unusable is a shared version that this VM could not adopt. It then polls for
+	// itself, whoever leads.
 	unusable maintenance.Version
 
 	missing  []string // pages to fetch
 	fetching bool
-	stored   []string // pages that this VM wrote to shared data
-
-	complaint string
+	pageDue  time.Time
 }
 
 func newFollower(c *maintenance.Config) follower {
@@ -59,6 +67,7 @@ func newFollower(c *maintenance.Config) follower {
 		stateKey:   prefix + "state",
 		leaseKey:   prefix + "lease",
 		pageKey:    prefix + "page/",
+		pagesKey:   prefix + "pages",
 		processKey: "drydock/process",
 		backoff:    minBackoff,
 	}
@@ -78,16 +87,20 @@ func (f *follower) processID() string {
 // tick keeps or takes the lease, and polls while leading.
 func (f *follower) tick(p *plugin, now time.Time) {
 	if !now.Before(f.leaseDue) {
+		led := f.leads
 		f.leads = f.lease(p.vm, now)
 		f.leaseDue = now.Add(leaseRenew)
+		if f.leads && !led && p.state != nil {
+			f.wantPages(p) // which the last leader may have left undone
+		}
 	}
-	if !f.leads {
+	if !f.leads && f.unusable.Compare(p.version()) <= 0 {
 		return
 	}
 	if !f.polling && !now.Before(f.pollDue) {
 		f.poll(p, now)
 	}
-	if !f.fetching && len(f.missing) > 0 {
+	if !f.fetching && len(f.missing) > 0 && !now.Before(f.pageDue) {
 		f.fetchPage(p)
 	}
 }
@@ -98,8 +111,12 @@ func (f *follower) lease(vm string, now time.Time) bool {
 	switch {
 	case err != nil:
 		cas = createIfAbsent
-	case len(held) >= 8 && string(held[8:]) != vm && now.UnixMilli() < int64(binary.BigEndian.Uint64(held)):
-		return false
+	case len(held) > 8 && string(held[8:]) != vm:
+		// One that runs longer than any lease is nobody's: the clock was set back.
+		left := time.UnixMilli(int64(binary.BigEndian.Uint64(held))).Sub(now)
+		if left > 0 && left <= leaseTime {
+			return false
+		}
 	}
 	mine := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(vm)), uint64(now.Add(leaseTime).UnixMilli()))
 	return proxywasm.SetSharedData(f.leaseKey, append(mine, vm...), cas) == nil
@@ -114,91 +131,123 @@ func (p *plugin) request(method, path string) [][2]string {
 
 // poll asks for a state newer than the one we have.
 func (f *follower) poll(p *plugin, now time.Time) {
-	ask := maintenance.SyncRequest{Version: f.refused, Proxy: p.proxy, Wait: maintenance.SyncWait}
-	if p.state != nil && p.state.Version().Compare(f.refused) > 0 {
-		ask.Version = p.state.Version()
+	ask := maintenance.SyncRequest{Version: p.version(), Proxy: p.proxy, Wait: maintenance.SyncWait}
+	if f.avoiding && f.refused.Compare(ask.Version) > 0 {
+		ask.Version = f.refused
 	}
 	_, err := proxywasm.DispatchHttpCall(p.config.Cluster, p.request("POST", maintenance.SyncPath), ask.AppendJSON(nil), nil,
 		(maintenance.SyncWait+5)*1000, func(_, size, _ int) { f.polled(p, ask.Version, size) })
 	if err != nil {
 		// The cluster may not be known yet: try again soon, and say so if it stays.
-		f.retry(now)
-		if !p.booted.IsZero() && now.Sub(p.booted) > p.config.BootWait {
+		f.retry(p, now)
+		if !p.waits(now) {
 			p.fail("polling cluster %q: %v", p.config.Cluster, err)
 		}
 		return
 	}
-	f.polling = true
+	f.polling, f.asked = true, now
 }
 
-func (f *follower) retry(now time.Time) {
+func (f *follower) retry(p *plugin, now time.Time) {
 	f.pollDue = now.Add(f.backoff + rand.N(f.backoff/2))
 	f.backoff = min(2*f.backoff, maxBackoff)
+	if p.waits(now) {
+		f.backoff = min(f.backoff, bootBackoff)
+	}
 }
 
 // polled takes the controller's answer.
 func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 	now := time.Now()
 	f.polling = false
+	f.pollDue = now
 	switch status := calloutStatus(); status {
 	case "200":
 		body, err := proxywasm.GetHttpCallResponseBody(0, size)
 		if err != nil {
-			f.retry(now)
+			f.retry(p, now)
 			p.fail("reading the state: %v", err)
 			return
 		}
 		state, err := maintenance.Parse(body)
 		if err != nil {
 			// Refused whole: the old state stays in force.
-			f.refuse(asked)
-			f.retry(now)
-			p.fail("the controller's state is refused, the last good one stays: %v", err)
+			f.retry(p, now)
+			if f.refuse(asked, body) {
+				p.fail("the controller's state is refused, the last good one stays: %v", err)
+			}
 			return
 		}
-		if !f.publish(p, state, body, now) {
+		f.avoiding = false
+		v := state.Version()
+		if v.Compare(asked) <= 0 {
+			// An older controller, or a restored one that did not raise its epoch.
+			f.retry(p, now)
+			p.fail("the controller offers version %d/%d, not newer than ours; it is refused", v.Epoch, v.Revision)
+			return
+		}
+		// Another VM may have had it first.
+		if v.Compare(p.version()) > 0 && !f.publish(p, state, body, now) {
 			return
 		}
 	case "204":
+		f.avoiding = false
+		f.pollDue = f.asked.Add(minPause)
 	case "":
-		f.retry(now)
+		f.retry(p, now)
 		p.fail("the controller cannot be reached (cluster %q); the last good state stays", p.config.Cluster)
 		return
 	default:
-		f.retry(now)
+		f.retry(p, now)
 		p.fail("the controller answered the poll with status %s; the last good state stays", status)
 		return
 	}
-	f.backoff, f.complaint = minBackoff, ""
+	f.backoff = minBackoff
+	clear(p.complaints)
 	f.touch(p, now)
-	if f.leads {
+	if f.leads && !now.Before(f.pollDue) {
 		f.poll(p, now)
 	}
 }
 
-// refuse remembers that whatever comes after the asked version is of no use. Its own
-// number cannot be trusted, so the next one counts as refused.
-func (f *follower) refuse(asked maintenance.Version) {
-	asked.Revision++
-	f.refused = asked
+// refuse remembers a document that cannot be used, and tells whether it is another one
+// than the last. Polls name it until one of them came back with nothing: its number may
+// be as wrong as the rest of it.
+func (f *follower) refuse(asked maintenance.Version, body []byte) bool {
+	v := versionOf(body)
+	if v.Compare(asked) <= 0 {
+		return true
+	}
+	known := v == f.refused
+	f.refused, f.avoiding = v, true
+	return !known
+}
+
+// versionOf is the version of a document that may be good for nothing else, as the
+// controller writes it: in front. It is zero where that cannot be read.
+func versionOf(body []byte) (v maintenance.Version) {
+	rest, ok := bytes.CutPrefix(body, []byte(`{"epoch":`))
+	epoch, rest, ok2 := bytes.Cut(rest, []byte(`,"revision":`))
+	revision, _, ok3 := bytes.Cut(rest, []byte(","))
+	if ok && ok2 && ok3 {
+		v.Epoch, _ = strconv.ParseUint(string(epoch), 10, 64)
+		v.Revision, _ = strconv.ParseUint(string(revision), 10, 64)
+	}
+	return v
 }
 
 // publish writes a state to shared data, where it never replaces a newer one.
 func (f *follower) publish(p *plugin, state *maintenance.State, body []byte, now time.Time) bool {
 	head := maintenance.Head{Version: state.Version(), Contact: now.UnixMilli()}
-	if p.state != nil && head.Compare(p.state.Version()) <= 0 {
-		// An older controller, or a restored one that did not raise its epoch.
-		f.retry(now)
-		p.fail("the controller offers version %d/%d, not newer than ours; it is refused", head.Epoch, head.Revision)
-		return false
-	}
 	value := append(head.Append(make([]byte, 0, maintenance.HeadSize+len(body))), body...)
 	if err := raise(f.stateKey, value, head.Version); err != nil {
-		f.retry(now)
+		f.retry(p, now)
 		p.fail("writing the state to shared data: %v", err)
 		return false
 	}
 	p.adopt(state, now)
+	p.ack(now)
+	p.attendWaiting(now)
 	f.wantPages(p)
 	return true
 }
@@ -222,7 +271,10 @@ func raise(key string, value []byte, version maintenance.Version) error {
 		if err != nil {
 			cas = createIfAbsent
 		} else if head, ok := maintenance.ParseHead(old); ok && head.Compare(version) > 0 {
-			return nil
+			// Believed only if it is whole: what nobody can read must not stand for good.
+			if _, err := shared(old); err == nil {
+				return nil
+			}
 		}
 		if err := proxywasm.SetSharedData(key, value, cas); !errors.Is(err, types.ErrorStatusCasMismatch) {
 			return err
@@ -230,78 +282,117 @@ func raise(key string, value []byte, version maintenance.Version) error {
 	}
 }
 
+// shared reads a shared value: a head alone, or with the document that it names.
+func shared(value []byte) (*maintenance.State, error) {
+	head, ok := maintenance.ParseHead(value)
+	if !ok {
+		return nil, errors.New("it is cut off")
+	}
+	if len(value) == maintenance.HeadSize {
+		return nil, nil
+	}
+	state, err := maintenance.Parse(value[maintenance.HeadSize:])
+	if err == nil && state.Version() != head.Version {
+		err = fmt.Errorf("it is of version %d/%d, its head of %d/%d", state.Version().Epoch, state.Version().Revision, head.Epoch, head.Revision)
+	}
+	return state, err
+}
+
 // adoptShared takes over what another VM has published.
-func (p *plugin) adoptShared() {
+func (p *plugin) adoptShared(now time.Time) {
 	raw, _, err := proxywasm.GetSharedData(p.follow.headKey)
 	if err != nil {
 		return
 	}
 	head, ok := maintenance.ParseHead(raw)
-	if !ok {
-		return
+	if !ok || len(raw) != maintenance.HeadSize {
+		return // the leader writes it anew with its next poll
 	}
 	p.contact = time.UnixMilli(head.Contact)
-	if p.state != nil && head.Compare(p.state.Version()) <= 0 || head.Version == p.follow.unusable {
+	if head.Compare(p.version()) <= 0 || head.Version == p.follow.unusable {
 		return
 	}
 	value, _, err := proxywasm.GetSharedData(p.follow.stateKey)
-	if err != nil || len(value) < maintenance.HeadSize {
-		return
+	var state *maintenance.State
+	if err == nil {
+		state, err = shared(value)
 	}
-	state, err := maintenance.Parse(value[maintenance.HeadSize:])
+	// The document is written before the head, and so is never the older of the two.
+	if err == nil && (state == nil || state.Version().Compare(head.Version) < 0) {
+		err = errors.New("there is only an older one")
+	}
 	if err != nil {
 		p.follow.unusable = head.Version
 		p.fail("the shared state is refused, the last good one stays: %v", err)
 		return
 	}
-	if p.state == nil || state.Version().Compare(p.state.Version()) > 0 {
-		p.adopt(state, time.Now())
-	}
+	p.adopt(state, now)
 }
 
-// wantPages notes which of the state's pages are not in shared data, and empties
-// those that are named no more: shared data knows no delete.
+// wantPages notes which of the state's pages are not in shared data, and empties those
+// of the last state that are named no more: shared data knows no delete.
 func (f *follower) wantPages(p *plugin) {
 	named := p.state.PageHashes()
-	f.missing = f.missing[:0]
+	f.missing = nil
 	for _, sha := range named {
 		if p.page(sha) == nil {
 			f.missing = append(f.missing, sha)
 		}
 	}
-	kept := f.stored[:0]
-	for _, sha := range f.stored {
+	list := strings.Join(named, " ")
+	last, cas, err := proxywasm.GetSharedData(f.pagesKey)
+	switch {
+	case string(last) == list:
+		return
+	case err != nil:
+		cas = createIfAbsent
+	}
+	for sha := range strings.FieldsSeq(string(last)) {
 		if slices.Contains(named, sha) {
-			kept = append(kept, sha)
-		} else if err := proxywasm.SetSharedData(f.pageKey+sha, nil, 0); err != nil {
-			p.fail("dropping page %s: %v", sha, err)
+			continue
+		}
+		if html, cas, err := proxywasm.GetSharedData(f.pageKey + sha); err == nil && len(html) > 0 {
+			if err := proxywasm.SetSharedData(f.pageKey+sha, nil, cas); err != nil {
+				p.fail("dropping page %s: %v", sha, err)
+			}
 		}
 	}
-	f.stored = kept
+	if err := proxywasm.SetSharedData(f.pagesKey, []byte(list), cas); err != nil {
+		p.fail("listing the pages in shared data: %v", err)
+	}
 }
 
 func (f *follower) fetchPage(p *plugin) {
 	sha := f.missing[0]
-	f.missing = f.missing[1:]
 	_, err := proxywasm.DispatchHttpCall(p.config.Cluster, p.request("GET", maintenance.PagePath+sha), nil, nil, callTimeout, func(_, size, _ int) {
 		f.fetching = false
+		at := slices.Index(f.missing, sha)
+		if at < 0 {
+			return // the state names it no more
+		}
+		f.missing = slices.Delete(f.missing, at, at+1)
 		html, err := []byte(nil), error(nil)
 		if calloutStatus() == "200" {
 			html, err = proxywasm.GetHttpCallResponseBody(0, size)
 		}
-		if err != nil || maintenance.PageHash(html) != sha {
-			p.fail("page %s cannot be had; the built-in page is shown", sha)
-			return
+		if err == nil && maintenance.PageHash(html) != sha {
+			err = errors.New("the answer is not that page")
 		}
-		if err := proxywasm.SetSharedData(f.pageKey+sha, html, 0); err != nil {
-			p.fail("sharing page %s: %v", sha, err)
-			return
+		if err == nil {
+			err = proxywasm.SetSharedData(f.pageKey+sha, html, 0)
 		}
-		f.stored = append(f.stored, sha)
+		if err != nil {
+			// The others first.
+			f.missing = append(f.missing, sha)
+			f.pageDue = time.Now().Add(pageRetry)
+			p.fail("page %s cannot be had, the built-in page is shown: %v", sha, err)
+		}
 	})
-	if f.fetching = err == nil; err != nil {
+	if err != nil {
+		f.pageDue = time.Now().Add(pageRetry)
 		p.fail("fetching page %s: %v", sha, err)
 	}
+	f.fetching = err == nil
 }
 
 // page is a page from shared data, nil where it is not there. What was once read

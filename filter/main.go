@@ -5,8 +5,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -51,13 +53,19 @@ type plugin struct {
 	booted  time.Time // the first tick: only from then on can a state come
 	contact time.Time // when the controller last answered any VM of this process
 	ackDue  time.Time
-	ageDue  time.Time
+	// gaugesDue is when the leader records the gauges again.
+	gaugesDue time.Time
 
 	requests int // let through and not done
 	waiting  map[*stream]struct{}
+	holds    bool // a held request's body came, so Envoy does hold headers
 
 	follow  follower
 	metrics metrics
+	// complaints are the errors that were logged since the controller last answered, the
+	// newest of each kind.
+	complaints map[string]string
+	lost       bool // it was logged that no state came
 }
 
 type metrics struct {
@@ -89,6 +97,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	p.unknown = p.config.UnknownState()
 	p.pages = make(maintenance.Pages)
 	p.waiting = make(map[*stream]struct{})
+	p.complaints = make(map[string]string)
 	p.follow = newFollower(p.config)
 	p.proxy = p.follow.processID()
 
@@ -104,7 +113,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	// A VM that replaces a crashed one, or comes with a new worker, has the state
 	// before its first request.
-	p.adoptShared()
+	p.adoptShared(time.Now())
 	if err := proxywasm.SetTickPeriodMilliSeconds(uint32(tickPeriod.Milliseconds())); err != nil {
 		proxywasm.LogCriticalf("drydock: setting the tick period: %v", err)
 		return types.OnPluginStartStatusFailed
@@ -122,31 +131,53 @@ func (p *plugin) OnTick() {
 	if p.booted.IsZero() {
 		p.booted = now
 	}
-	p.adoptShared()
+	p.adoptShared(now)
 	p.follow.tick(p, now)
 	if !p.idleUntil.IsZero() && !now.Before(p.idleUntil) {
 		p.refresh(now)
 	}
-	if len(p.waiting) > 0 {
-		p.attendWaiting(now)
+	if p.state == nil && !p.lost && !p.waits(now) {
+		p.lost = true
+		proxywasm.LogWarnf("drydock: no state came within %v; until one does, the policy for unknown decides: %s", p.config.BootWait, p.config.Unknown)
 	}
+	p.attendWaiting(now)
 	if p.state != nil && !now.Before(p.ackDue) {
 		p.ack(now)
 	}
-	if p.follow.leads && !now.Before(p.ageDue) && !p.contact.IsZero() {
-		p.ageDue = now.Add(time.Second)
-		record(p.metrics.stateAge, int64(now.Sub(p.contact)/time.Second))
+	if p.follow.leads && !now.Before(p.gaugesDue) {
+		p.gaugesDue = now.Add(time.Second)
+		p.gauge(now)
 	}
 }
 
-// adopt swaps the state that requests are decided by.
+// gauge records what the leader knows.
+func (p *plugin) gauge(now time.Time) {
+	since := p.contact
+	if since.IsZero() {
+		since = p.booted
+	}
+	record(p.metrics.stateAge, uint64(max(0, now.Sub(since)/time.Second)))
+	record(p.metrics.revision, p.version().Revision)
+}
+
+// adopt swaps the state that requests are decided by. The next tick says so to the
+// controller: OnPluginStart, which adopts too, must not.
 func (p *plugin) adopt(s *maintenance.State, now time.Time) {
 	p.state = s
 	p.refresh(now)
-	p.ack(now)
-	if p.follow.leads {
-		record(p.metrics.revision, int64(s.Version().Revision))
+	p.ackDue, p.gaugesDue = now, now
+	if len(p.pages) > 0 {
+		named := s.PageHashes()
+		maps.DeleteFunc(p.pages, func(sha string, _ []byte) bool { return !slices.Contains(named, sha) })
 	}
+}
+
+// version is that of the state, zero without one.
+func (p *plugin) version() (v maintenance.Version) {
+	if p.state != nil {
+		v = p.state.Version()
+	}
+	return v
 }
 
 // refresh recomputes what only time changes: windows open and close on the proxy's
@@ -155,25 +186,27 @@ func (p *plugin) refresh(now time.Time) {
 	p.idle, p.idleUntil = p.state.Idle(now)
 }
 
+// waits tells whether the first state is still awaited.
+func (p *plugin) waits(now time.Time) bool {
+	return p.state == nil && (p.booted.IsZero() || now.Sub(p.booted) < p.config.BootWait)
+}
+
 // current is the state to decide by, nil while the first one is still awaited.
 func (p *plugin) current(now time.Time) *maintenance.State {
-	if p.state != nil {
+	switch {
+	case p.state != nil:
 		return p.state
-	}
-	if p.booted.IsZero() || now.Sub(p.booted) < p.config.BootWait {
+	case p.waits(now):
 		return nil
 	}
 	return p.unknown
 }
 
-// record sets a gauge; the SDK can only add to one.
-func record(g proxywasm.MetricGauge, value int64) { g.Add(value - g.Value()) }
-
 // fail counts an error and logs it, once for as long as the same one goes on.
 func (p *plugin) fail(format string, args ...any) {
 	p.metrics.errors.Increment(1)
-	if text := fmt.Sprintf(format, args...); text != p.follow.complaint {
-		p.follow.complaint = text
+	if text := fmt.Sprintf(format, args...); text != p.complaints[format] {
+		p.complaints[format] = text
 		proxywasm.LogErrorf("drydock: %s", text)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
@@ -21,4 +23,14 @@ func sendLocalReply(r *maintenance.Reply, details string) error {
 		return fmt.Errorf("proxy_send_local_response returned %d", status)
 	}
 	return nil
+}
+
+// The SDK can only add to a gauge, which two VMs that do so at once get wrong.
+//
+//go:wasmimport env proxy_record_metric
+func proxyRecordMetric(metric uint32, value uint64) uint32
+
+// record sets a gauge.
+func record(gauge proxywasm.MetricGauge, value uint64) {
+	proxyRecordMetric(uint32(gauge), value) // it fails for no gauge that is defined
 }
