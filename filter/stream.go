@@ -14,6 +14,10 @@ import (
 // proxy's configuration is taken to disagree with ours (see Config.HoldsHeaders).
 const bodyGrace = 5 * time.Second
 
+// actionStopAll holds headers and body, and presses back instead of buffering: what
+// proxy-wasm-cpp-host calls StopAllIterationAndWatermark (context_interface.h).
+const actionStopAll types.Action = 4
+
 // stage is where a stream stands with us.
 type stage uint8
 
@@ -34,10 +38,13 @@ type stream struct {
 	counted bool
 	since   time.Time // of the stage
 	request *maintenance.Request
+	asked   *maintenance.State // that wants to see the body
 	maxBody int
 	// buffered is how much of the body Envoy holds, complete when all of it.
 	buffered int
 	complete bool
+	// stopped: no body comes until the headers go on.
+	stopped bool
 }
 
 func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
@@ -50,8 +57,8 @@ func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	}
 	headers, err := proxywasm.GetHttpRequestHeaders()
 	if err != nil {
+		// Decided without them, so that no exemption holds.
 		p.fail("reading a request's headers: %v", err)
-		return types.ActionContinue
 	}
 	s.request = &maintenance.Request{Headers: headers, EndStream: endOfStream, Attributes: &p.claims}
 	for _, h := range headers {
@@ -64,35 +71,50 @@ func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 			s.request.Path = h[1]
 		default:
 			// Where the proxy's configuration does not remove them early.
-			if strings.HasPrefix(h[0], "x-drydock-") {
+			if ours(h[0]) {
 				_ = proxywasm.RemoveHttpRequestHeader(h[0])
 			}
 		}
 	}
 	if p.config.Exempts(s.request) {
+		s.request = nil
 		return types.ActionContinue
 	}
 	now := time.Now()
 	state := p.current(now)
 	if state == nil {
 		s.wait(awaitsState, now)
+		if s.stopped = !p.config.HoldsHeaders || !s.readable(); s.stopped {
+			return actionStopAll
+		}
 		return types.ActionPause
 	}
 	s.decide(state, now)
+	if s.stage == awaitsBody && !p.config.HoldsHeaders {
+		// The headers must go on for the body to come; the body is what is withheld.
+		return types.ActionContinue
+	}
 	return s.action()
 }
 
-// action is what a callback returns: hold what is not decided, and stop what is
-// answered.
+// readable tells whether some state may want to read the body. The body of such a
+// request may come before the state does. No other's may: it might be an upload past
+// what Envoy buffers, which Envoy would answer 413.
+func (s *stream) readable() bool {
+	return s.request.Method == "POST" && strings.HasPrefix(strings.ToLower(s.request.Header("content-type")), "application/json")
+}
+
+// ours tells whether only the filter may set a header. Servers that make variables of
+// headers (CGI, WSGI, PHP) cannot tell "_" from "-".
+func ours(name string) bool {
+	rest, found := strings.CutPrefix(strings.ReplaceAll(name, "_", "-"), "x-drydock-")
+	return found && rest != ""
+}
+
+// action is what a callback returns: hold what is not decided, stop what is answered.
 func (s *stream) action() types.Action {
-	switch s.stage {
-	case decided:
+	if s.stage == decided {
 		return types.ActionContinue
-	case awaitsBody:
-		if !s.plugin.config.HoldsHeaders && s.buffered == 0 {
-			// The headers must go on for the body to come; the body is what is withheld.
-			return types.ActionContinue
-		}
 	}
 	return types.ActionPause
 }
@@ -103,12 +125,10 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 	}
 	s.buffered, s.complete = size, endOfStream
 	if s.stage == awaitsBody {
+		s.plugin.holds = true
 		s.judgeBody()
 	}
-	if s.stage == decided {
-		return types.ActionContinue
-	}
-	return types.ActionPause
+	return s.action()
 }
 
 func (s *stream) OnHttpRequestTrailers(int) types.Action {
@@ -116,14 +136,12 @@ func (s *stream) OnHttpRequestTrailers(int) types.Action {
 	if s.stage == awaitsBody {
 		s.judgeBody()
 	}
-	if s.stage == decided {
-		return types.ActionContinue
-	}
-	return types.ActionPause
+	return s.action()
 }
 
 func (s *stream) OnHttpStreamDone() {
 	if s.counted {
+		s.counted = false
 		s.plugin.requests--
 	}
 	delete(s.plugin.waiting, s)
@@ -137,7 +155,7 @@ func (s *stream) wait(for_ stage, now time.Time) {
 // settle ends the waiting. A decided request needs its headers no more.
 func (s *stream) settle(to stage) {
 	s.stage = to
-	s.request = nil
+	s.request, s.asked = nil, nil
 	delete(s.plugin.waiting, s)
 }
 
@@ -154,7 +172,7 @@ func (s *stream) decide(state *maintenance.State, now time.Time) {
 	}
 	switch d.Verdict {
 	case maintenance.NeedBody:
-		s.maxBody = d.MaxBody
+		s.asked, s.maxBody = state, d.MaxBody
 		s.wait(awaitsBody, now)
 		if s.complete || s.buffered > s.maxBody {
 			s.judgeBody()
@@ -173,6 +191,12 @@ func (s *stream) judgeBody() {
 		return
 	}
 	p, now := s.plugin, time.Now()
+	state := p.current(now)
+	if state != s.asked {
+		// A newer state may want to see more of the body, or none.
+		s.decide(state, now)
+		return
+	}
 	if s.buffered > 0 {
 		// One byte more than is looked at tells the core that it is too long.
 		body, err := proxywasm.GetHttpRequestBody(0, min(s.buffered, s.maxBody+1))
@@ -182,7 +206,6 @@ func (s *stream) judgeBody() {
 		s.request.Body = body
 	}
 	s.request.BodyRead = true
-	state := p.current(now)
 	d := state.Decide(s.request, now)
 	if d.Verdict == maintenance.Refuse {
 		s.refuse(&d, now)
@@ -233,7 +256,7 @@ func (s *stream) answer(reply *maintenance.Reply, details string) {
 	s.settle(answered)
 }
 
-// attendWaiting looks after held requests from a tick.
+// attendWaiting looks after held requests, from a callback of the plugin.
 func (p *plugin) attendWaiting(now time.Time) {
 	state := p.current(now)
 	for s := range p.waiting {
@@ -241,26 +264,46 @@ func (p *plugin) attendWaiting(now time.Time) {
 		case s.stage == awaitsState && state != nil:
 			p.within(s, func() {
 				s.decide(state, now)
-				if s.stage == decided || s.stage == awaitsBody && !p.config.HoldsHeaders {
+				switch {
+				case s.stage == decided && s.buffered > 0 && !s.complete:
+					// The next body callback lets it go: older Envoys lose the part that comes
+					// after a body was resumed halfway (envoyproxy/envoy#46842).
+				case s.stage == decided, s.stage == awaitsBody && s.stopped:
 					s.resume()
 				}
 			})
 		case s.stage == awaitsBody && s.buffered == 0 && now.Sub(s.since) > bodyGrace:
-			p.metrics.misconfigured.Increment(1)
-			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
-			p.within(s, func() {
-				d := p.current(now).Decide(s.request, now)
-				d.Verdict, d.Rule = maintenance.Refuse, maintenance.RuleBodyTimeout
-				s.refuse(&d, now)
-			})
+			p.within(s, func() { s.giveUp(state, now) })
 		}
 	}
+}
+
+// giveUp answers a request whose body does not come.
+func (s *stream) giveUp(state *maintenance.State, now time.Time) {
+	p := s.plugin
+	d := state.Decide(s.request, now)
+	switch d.Verdict {
+	case maintenance.Pass: // the state has changed
+		s.pass(&d)
+		if p.config.HoldsHeaders {
+			s.resume()
+		}
+		return
+	case maintenance.NeedBody:
+		d.Verdict, d.Rule = maintenance.Refuse, maintenance.RuleBodyTimeout
+		if p.config.HoldsHeaders && !p.holds {
+			p.metrics.misconfigured.Increment(1)
+			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
+		}
+	}
+	s.refuse(&d, now)
 }
 
 // within runs do with the host's eyes on a stream instead of on the plugin.
 func (p *plugin) within(s *stream, do func()) {
 	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
 		p.fail("turning to a held request: %v", err)
+		s.settle(answered) // there is none any more
 		return
 	}
 	do()
