@@ -53,7 +53,6 @@ type rig struct {
 
 	options              rigOptions
 	listen, sync, edge   *Port
-	controllerAPI        string
 	envoyBinary, drydock string
 }
 
