@@ -64,14 +64,14 @@ func BenchmarkDecide(b *testing.B) {
 
 // The worst that one request can ask for within Envoy's 60 KiB of headers.
 func BenchmarkDecideWorst(b *testing.B) {
-	s := mustParse(b, gated)
+	s := mustParse(b, `{"apps":[{"name":"gated","match":{"paths":["/gated"]}},{"name":"default","read_only":{"get_writes":[{"prefix":"/w"}]},`+on(maintenance.ReadOnly)+`}]}`)
 	for name, r := range map[string]*maintenance.Request{
 		"percent signs":  get("h", "/"+strings.Repeat("%25", maintenance.MaxDisguised/3)),
 		"disguises":      get("h", "/"+strings.Repeat("%2e%2e;/", maintenance.MaxDisguised/9)),
 		"slashes":        get("h", strings.Repeat("/a", 30_000)),
 		"encoded beyond": get("h", strings.Repeat("/%41", 15_000)),
 		"dots in a host": get(strings.Repeat("a.", 30_000), "/"),
-		"query":          get("h", "/?"+strings.Repeat("%5f=&", 12_000)),
+		"query":          get("h", "/?"+strings.Repeat("%5fmethoD_=&", 5_000)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

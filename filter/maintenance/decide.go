@@ -100,8 +100,8 @@ type Decision struct {
 	Held *Activation
 	// Until is when the mode ends, zero where that is not known.
 	Until time.Time
-	// MaxBody is how many bytes of body will be looked at, with NeedBody. A longer one
-	// is to be refused with 413.
+	// MaxBody is how many bytes of body are looked at, with NeedBody. Of a longer one,
+	// one byte more is enough for the next decision, which refuses it.
 	MaxBody int
 
 	app     *app
@@ -252,7 +252,9 @@ func grpcType(r *Request) string {
 	name, _, _ := strings.Cut(types[0], ";")
 	name = strings.ToLower(strings.TrimSpace(name))
 	rest, ok := strings.CutPrefix(name, "application/grpc")
-	rest = strings.TrimPrefix(strings.TrimPrefix(rest, "-web"), "-text")
+	if codec, web := strings.CutPrefix(rest, "-web"); web {
+		rest = strings.TrimPrefix(codec, "-text")
+	}
 	if ok && (rest == "" || rest[0] == '+' && token(rest)) {
 		return name
 	}

@@ -117,6 +117,9 @@ func TestReadOnly(t *testing.T) {
 		{"in the query, as PHP spells it, with a bracket", ``, get("h", "/x?[method=DELETE"), override},
 		{"in the query, as PHP spells it, with blanks", ``, get("h", "/x?+%20_method=DELETE"), override},
 		{"in the query, as PHP spells it, with a NUL", ``, get("h", "/x?_method%00x=DELETE"), override},
+		{"in the query, behind many blanks", ``, get("h", "/x?"+strings.Repeat("+", 1000)+"_method=DELETE"), override},
+		{"in the query, before a NUL and more", ``, get("h", "/x?_method%00"+strings.Repeat("x", 1000)+"=DELETE"), override},
+		{"in the query, a blank", ``, get("h", "/x?_method=%20"), override},
 		{"in the query, $method", ``, get("h", "/x?$method=DELETE"), override},
 		{"in the query, as the header", ``, get("h", "/x?X-HTTP-Method-Override=DELETE"), override},
 		{"in a query that only a decoding server sees", ``, get("h", "/x%3f_method=DELETE"), override},
@@ -157,6 +160,7 @@ func TestReadOnly(t *testing.T) {
 		{"RPC with two types in one", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc, text/plain"), method},
 		{"RPC with two types", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc", "content-type", "text/plain"), method},
 		{"RPC with a type that begins alike", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpcx"), method},
+		{"RPC with a type of which half is gRPC-Web's", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc-text"), method},
 		{"RPC by PUT", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("PUT", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc"), method},
 		{"RPC with an override", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc", "x-http-method-override", "PUT"), override},
 

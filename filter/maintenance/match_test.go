@@ -259,6 +259,10 @@ func TestOtherNames(t *testing.T) {
 		{"rewritten path, disguised", get("open.example.com", "/", "x-original-url", "/open/..%2fgated"), maintenance.Refuse},
 		{"rewritten URL", get("open.example.com", "/", "x-original-url", "https://open.example.com/gated"), maintenance.Refuse},
 		{"rewritten path, second header", get("open.example.com", "/", "x-original-url", "/", "x-original-url", "/gated"), maintenance.Refuse},
+		{"rewritten path that holds a URL", get("open.example.com", "/", "x-original-url", "/gated/https://open.example.com/x"), maintenance.Refuse},
+		{"rewritten path without a slash", get("open.example.com", "/", "x-original-url", "gated"), maintenance.Refuse},
+		{"rewritten to nothing", get("open.example.com", "/", "x-original-url", ""), maintenance.Pass},
+		{"rewritten more often than is followed", get("open.example.com", "/", manyRewrites()...), maintenance.Refuse},
 		{"rewritten to the same", get("open.example.com", "/login", "x-original-url", "/login"), maintenance.Pass},
 		{"rewritten elsewhere", get("open.example.com", "/", "x-original-url", "/open"), maintenance.Pass},
 	} {
@@ -275,6 +279,13 @@ func TestOtherNames(t *testing.T) {
 			t.Errorf("/login rewritten to %s: %v", target, d.Verdict)
 		}
 	}
+}
+
+func manyRewrites() (headers []string) {
+	for i := range 2 * maintenance.MaxReadings {
+		headers = append(headers, "x-rewrite-url", fmt.Sprintf("/%d%%2f..;", i))
+	}
+	return headers
 }
 
 // The strictest app counts in either order, and a default that is closed is not

@@ -219,6 +219,15 @@ func TestParseErrors(t *testing.T) {
 		{"fallback page no hash", shop(`"pages":{"":"x"}`), `apps[1].pages[""]`, "upload the page first"},
 		{"page hash in upper case", shop(`"pages":{"en":"` + strings.Repeat("A", 64) + `"}`), "apps[1].pages.en", "64 lower-case hex digits"},
 		{"page language", shop(`"pages":{"english!":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.english!", "is no language tag"},
+		{"page language of a part too long", shop(`"pages":{"en-abcdefghi":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.en-abcdefghi", "is no language tag"},
+		{"too many pages", shop(`"pages":{` + manyPages(201) + `}`), "apps[1].pages", "201 are more than 200"},
+		{"unknown field of a match", match(`{"host":"a"}`), "apps[1].match.host", "unknown field"},
+		{"unknown field of a bypass", shop(`"bypass":{"ip":[]}`), "apps[1].bypass.ip", "unknown field"},
+		{"unknown field of a rule", shop(`"exempt":[{"path":"/a","method":"GET"}]`), "apps[1].exempt[0].method", "unknown field"},
+		{"unknown field of read_only", shop(`"read_only":{"writes":[]}`), "apps[1].read_only.writes", "unknown field"},
+		{"unknown field of graphql", shop(`"graphql":{"paths":[],"path":"/x"}`), "apps[1].graphql.path", "unknown field"},
+		{"unknown field of cors", shop(`"cors":{"origin":"x"}`), "apps[1].cors.origin", "unknown field"},
+		{"unknown field of a window", window(`"rrule":"x"`), "apps[1].windows[0].rrule", "unknown field"},
 		{"page twice", shop(`"pages":{"en":"","en":""}`), "apps[1].pages.en", "given twice"},
 		{"origin any", shop(`"cors":{"origins":["*"]}`), "apps[1].cors.origins[0]", "must be an origin"},
 		{"origin null", shop(`"cors":{"origins":["null"]}`), "apps[1].cors.origins[0]", "must be an origin"},
@@ -289,6 +298,14 @@ func manyHostsAndPaths(n int) string {
 	}
 	b, _ := json.Marshal(maintenance.Match{Hosts: hosts, Paths: paths})
 	return string(b)
+}
+
+func manyPages(n int) string {
+	var pages []string
+	for i := range n {
+		pages = append(pages, fmt.Sprintf("\"en-%d\":%q", i, strings.Repeat("a", 64)))
+	}
+	return strings.Join(pages, ",")
 }
 
 // What an API call or another program may hand over without JSON in between.

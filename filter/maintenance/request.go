@@ -82,10 +82,9 @@ func sameHeader(got, name string) bool {
 	return true
 }
 
-// canonicalHost is a Host header as servers compare it: lower case, without user
-// information, port and trailing dots.
-func canonicalHost(authority string) string {
-	host := authority[strings.LastIndexByte(authority, '@')+1:]
+// canonicalHost is a Host header as servers compare it: lower case, without port and
+// trailing dots.
+func canonicalHost(host string) string {
 	if strings.HasPrefix(host, "[") {
 		if end := strings.IndexByte(host, ']'); end >= 0 {
 			return strings.ToLower(host[:end+1])
@@ -157,7 +156,7 @@ func (p *reading) readRewritten(r *Request) {
 	for i := range r.Headers {
 		if name := r.Headers[i][0]; sameHeader(name, "x-original-url") || sameHeader(name, "x-rewrite-url") {
 			path, query, _ := strings.Cut(r.Headers[i][1], "?")
-			if _, rest, ok := strings.Cut(path, "://"); ok {
+			if scheme, rest, ok := strings.Cut(path, "://"); ok && !strings.Contains(scheme, "/") {
 				path = withoutAuthority("//" + rest)
 			}
 			if path != p.sent {
@@ -182,7 +181,7 @@ func (p *reading) follow() {
 			if path == p.sent || slices.Contains(p.others, path) {
 				continue
 			}
-			if p.len() == maxReadings {
+			if p.len() >= maxReadings {
 				p.anything = true
 				return
 			}
@@ -213,13 +212,13 @@ func plain(path string) bool {
 }
 
 // decoded undoes one level of percent encoding, and IIS's %uXXXX where it hides ASCII.
-func decoded(p string) string { return decode1(p, "") }
+func decoded(p string) string { return unescape(p, "") }
 
 // decodedInSegments leaves encoded slashes, as servers do that split a path before
 // they decode it (RFC 3986 section 2.2), so that "a%2fb/%2e%2e" is one segment up.
-func decodedInSegments(p string) string { return decode1(p, `/\`) }
+func decodedInSegments(p string) string { return unescape(p, `/\`) }
 
-func decode1(p, except string) string {
+func unescape(p, except string) string {
 	if strings.IndexByte(p, '%') < 0 {
 		return p
 	}
@@ -446,7 +445,7 @@ func overrideOf(r *Request, p *reading) (method string) {
 }
 
 func overrideIn(query, method string) string {
-	for query != "" {
+	for query != "" && method != "?" {
 		part := query
 		if i := strings.IndexAny(query, "&;"); i >= 0 {
 			part, query = query[:i], query[i+1:]
@@ -461,23 +460,22 @@ func overrideIn(query, method string) string {
 }
 
 func oneMore(method, named string) string {
+	named = strings.ToUpper(strings.TrimSpace(named))
 	if method != "" || named == "" {
 		return "?"
 	}
-	return strings.ToUpper(strings.TrimSpace(named))
+	return named
 }
 
 // namesMethod tells whether a parameter is one by which frameworks override a method.
 // PHP drops blanks before a name, ends it at a NUL, and takes dots, blanks and a
 // bracket in it for underscores.
 func namesMethod(name string) bool {
-	if len(name) > 128 || len(name) < len("_method") {
+	name = strings.TrimLeft(upTo(name, 0), " +")
+	if len(name) < len("_method") {
 		return false
 	}
-	name = strings.TrimLeft(upTo(fold(name), 0), " +")
-	if name == "" {
-		return false
-	}
+	name = fold(name)
 	// A bracket behind the name makes it a list, which some frameworks flatten.
 	name = name[:1] + upTo(name[1:], '[')
 	switch strings.Map(func(r rune) rune {

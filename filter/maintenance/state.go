@@ -582,17 +582,19 @@ func (a *app) compileReplies(c *checker) {
 	if len(s.Pages) > maxPages {
 		c.bad("pages", "%d are more than %d", len(s.Pages), maxPages)
 	}
-	for lang, sha := range s.Pages {
-		field := join("pages", lang)
+	for lang := range s.Pages {
+		a.languages = append(a.languages, lang)
+	}
+	slices.Sort(a.languages)
+	for _, lang := range a.languages {
+		field, sha := join("pages", lang), s.Pages[lang]
 		if !validLanguage(lang) {
 			c.bad(field, "%q is no language tag such as en or pt-BR", lang)
 		}
 		if len(sha) != 2*sha256.Size || strings.Trim(sha, "0123456789abcdef") != "" {
 			c.bad(field, "must be the page's SHA-256 as 64 lower-case hex digits; upload the page first")
 		}
-		a.languages = append(a.languages, lang)
 	}
-	slices.Sort(a.languages)
 	for i, o := range s.CORS.Origins {
 		scheme, host, _ := strings.Cut(o, "://")
 		if scheme != "https" && scheme != "http" || host == "" || strings.ContainsAny(host, `/\?#@*, `) || !printable(o) || strings.ToLower(o) != o {

@@ -202,7 +202,7 @@ func (c *Config) Exempts(r *Request) bool {
 // default app catches everything.
 func (c *Config) UnknownState() *State {
 	doc := Document{Apps: []App{{Spec: Spec{Name: DefaultApp, RetryAfter: 5}}}}
-	cause := Activation{ID: "unknown", Source: SourceManual, Mode: NoAccess, Message: "The maintenance state is not known yet. Please try again in a moment.", Since: time.Unix(0, 0)}
+	cause := Activation{ID: "unknown", Source: SourceManual, Mode: NoAccess, Message: "The maintenance state is not known yet. Please try again in a moment.", Since: time.Unix(0, 0).UTC()}
 	switch c.Unknown {
 	case UnknownReadOnly:
 		cause.Mode = ReadOnly
