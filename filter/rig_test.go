@@ -151,9 +151,8 @@ func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 // compiled runs a test in both compiled worlds.
 func compiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
-	for name, older := range map[string]bool{"compiled": false, "compiled, Envoy 1.36": true} {
-		s.older = older
-		t.Run(name, func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
+	for _, s.older = range []bool{false, true} {
+		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.older], func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
 	}
 }
 
