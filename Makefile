@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run build check test test-long bench clean wasm
+.PHONY: run build check test test-long bench clean
 
 # What stands for itself, and what starts processes. e2e/graphql is a module of its own: it needs real servers.
 UNIT = $$(go list ./... | grep -v '/drydock/e2e$$')
@@ -45,6 +45,7 @@ test-long: build
 
 bench: build
 	go test -run '^$$' -bench . -benchmem ./filter/...
+	go run ./e2e/bench
 	go test -count=1 -timeout 30m -run '^TestMustShow2' -v ./e2e
 
 clean:

@@ -229,8 +229,8 @@ func (s settings) greet(operatorFile string, envoy *e2e.Envoy) {
 Drydock is up.
 
   %-28s %s
-  %-28s %s/
-  %-28s %s/
+  %-28s %s
+  %-28s %s
   %-28s %s
 
 Try it in another terminal, in this folder:
@@ -246,7 +246,7 @@ Try it in another terminal, in this folder:
   bin/drydock off
 
 Ctrl-C stops everything.
-`, proxy+"/", what, api+"/", "console and API, sign in with the token below", envoy.Admin+"/", "Envoy's admin", filepath.Join(dir, "log")+"/", "logs",
+`, proxy+"/", what, api+"/", "the controller", envoy.Admin+"/", "Envoy's admin", filepath.Join(dir, "log")+"/", "logs",
 		api, secret, proxy, proxy, proxy)
 }
 
