@@ -77,14 +77,12 @@ const (
 )
 
 // New opens the store and binds both addresses. Nothing is served before Start.
-func New(ctx context.Context, o Options) (c *Controller, err error) {
+func New(ctx context.Context, o Options) (*Controller, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	o.Listen = cmp.Or(o.Listen, DefaultListen)
 	o.ProxyListen = cmp.Or(o.ProxyListen, DefaultProxyListen)
-	c = &Controller{log: cmp.Or(o.Log, slog.Default()), failed: make(chan error, 2)}
-	c.life, c.stop = context.WithCancel(context.Background())
 	tlsConfig, err := o.tls()
 	if err != nil {
 		return nil, err
@@ -92,29 +90,34 @@ func New(ctx context.Context, o Options) (c *Controller, err error) {
 	if err := os.MkdirAll(filepath.Clean(o.Data), 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	if c.store, err = store.OpenBolt(filepath.Join(o.Data, storeFile), o.Now()); err != nil {
+	c := &Controller{log: cmp.Or(o.Log, slog.Default()), failed: make(chan error, 2)}
+	c.life, c.stop = context.WithCancel(context.Background())
+	if err := c.open(ctx, o, tlsConfig); err != nil {
+		c.close()
 		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Controller) open(ctx context.Context, o Options, tlsConfig *tls.Config) (err error) {
+	if c.store, err = store.OpenBolt(filepath.Join(o.Data, storeFile), o.Now()); err != nil {
+		return err
 	}
 	if c.keeper, err = keeper.Open(ctx, keeper.Options{Store: c.store, Now: o.Now, Log: c.log}); err != nil {
-		return nil, err
+		return err
 	}
-	if err = c.bootstrap(ctx, o); err != nil {
-		return nil, err
+	if c.apiListener, err = net.Listen("tcp", o.Listen); err != nil {
+		return fmt.Errorf("listening for the API: %w", err)
+	}
+	if c.proxyListen, err = net.Listen("tcp", o.ProxyListen); err != nil {
+		return fmt.Errorf("listening for proxies: %w", err)
+	}
+	if err := c.bootstrap(ctx, o); err != nil {
+		return err
 	}
 	syncToken, err := c.syncToken(o)
 	if err != nil {
-		return nil, err
-	}
-	if c.apiListener, err = net.Listen("tcp", o.Listen); err != nil {
-		return nil, fmt.Errorf("listening for the API: %w", err)
-	}
-	if c.proxyListen, err = net.Listen("tcp", o.ProxyListen); err != nil {
-		return nil, fmt.Errorf("listening for proxies: %w", err)
+		return err
 	}
 	if tlsConfig != nil {
 		c.apiListener = tls.NewListener(c.apiListener, tlsConfig)
@@ -122,7 +125,7 @@ func New(ctx context.Context, o Options) (c *Controller, err error) {
 	}
 	handlers := web.Options{Keeper: c.keeper, SyncToken: syncToken, Stopping: c.life, Now: o.Now, Log: c.log, Version: o.Version}
 	c.api, c.proxy = web.NewServer(web.API(handlers), c.log), web.NewServer(web.Proxy(handlers), c.log)
-	return c, nil
+	return nil
 }
 
 // tls checks the addresses, and loads the certificate once.

@@ -98,24 +98,30 @@ flag names stays. With -f everything is taken from a file, as app show prints it
 			if err != nil && !isNotFound(err) {
 				return err
 			}
+			spec.Name = args[0]
+			changed := false
+			for flag, set := range map[string]func(){
+				"host":        func() { spec.Match.Hosts = match.Hosts },
+				"path":        func() { spec.Match.Paths = match.Paths },
+				"route":       func() { spec.Match.Routes = match.Routes },
+				"cluster":     func() { spec.Match.Clusters = match.Clusters },
+				"retry-after": func() { spec.RetryAfter = int(retryAfter / time.Second) },
+			} {
+				if cmd.Flags().Changed(flag) {
+					changed = true
+					set()
+				}
+			}
 			var body any = &spec
-			if file != "" {
+			switch {
+			case file != "" && changed:
+				return usagef("give either a file with -f, or flags")
+			case file != "":
 				if body, err = c.readSpec(cmd, api, file, args[0]); err != nil {
 					return err
 				}
-			} else {
-				spec.Name = args[0]
-				for flag, set := range map[string]func(){
-					"host":        func() { spec.Match.Hosts = match.Hosts },
-					"path":        func() { spec.Match.Paths = match.Paths },
-					"route":       func() { spec.Match.Routes = match.Routes },
-					"cluster":     func() { spec.Match.Clusters = match.Clusters },
-					"retry-after": func() { spec.RetryAfter = int(retryAfter / time.Second) },
-				} {
-					if cmd.Flags().Changed(flag) {
-						set()
-					}
-				}
+			case !changed:
+				return usagef("say what the app matches, with --host or --path, or give a file with -f")
 			}
 			out, err := api.putApp(cmd.Context(), args[0], etag, body)
 			if err != nil {
@@ -137,9 +143,6 @@ flag names stays. With -f everything is taken from a file, as app show prints it
 	flags.StringSliceVar(&match.Routes, "route", nil, "Envoy route name; may be repeated")
 	flags.StringSliceVar(&match.Clusters, "cluster", nil, "Envoy cluster name; may be repeated")
 	flags.DurationVar(&retryAfter, "retry-after", 0, "what clients are told when no end is known")
-	for _, flag := range []string{"host", "path", "route", "cluster", "retry-after"} {
-		cmd.MarkFlagsMutuallyExclusive("file", flag)
-	}
 	return cmd
 }
 

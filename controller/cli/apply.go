@@ -82,9 +82,9 @@ func changes(w io.Writer, out web.Applied) {
 	for _, change := range out.Changes {
 		sign := "~"
 		switch {
-		case change.Before == nil:
+		case whole(change.After):
 			sign = "+"
-		case change.After == nil:
+		case whole(change.Before):
 			sign = "-"
 		}
 		fmt.Fprintf(w, "%s %s\n", sign, change.App)
@@ -109,6 +109,12 @@ func changes(w io.Writer, out web.Applied) {
 	} else {
 		fmt.Fprintf(w, "applied as revision %d\n", out.Version.Revision)
 	}
+}
+
+// whole tells whether one side of a change is all of an app: a name never changes.
+func whole(side json.RawMessage) bool {
+	var app struct{ Name *string }
+	return json.Unmarshal(side, &app) == nil && app.Name != nil
 }
 
 // readSpec reads one app from a file. Its name may be left out.
@@ -158,8 +164,7 @@ func readYAML(file string, data []byte, out any) error {
 }
 
 // uploadPages replaces pages that are given as files by their SHA-256. In a dry run
-// they are uploaded too, for the controller looks whether they are there; nobody
-// sees a page that no app names.
+// nothing is uploaded.
 func uploadPages(cmd *cobra.Command, api *client, file, at string, app any, dryRun bool) error {
 	spec, _ := app.(map[string]any)
 	pages, _ := spec["pages"].(map[string]any)
@@ -178,6 +183,10 @@ func uploadPages(cmd *cobra.Command, api *client, file, at string, app any, dryR
 		}
 		sum := sha256.Sum256(html)
 		sha := hex.EncodeToString(sum[:])
+		if dryRun {
+			pages[lang] = sha
+			continue
+		}
 		if err := api.putPage(cmd.Context(), sha, html); err != nil {
 			return inFile(file, fmt.Errorf("%spages.%s: %s: %w", at, lang, page, err))
 		}

@@ -33,6 +33,9 @@ On again changes the mode, the message and the end of what is on.`,
 				return err
 			}
 			if cmd.Flags().Changed("for") {
+				if until != "" {
+					return usagef("give either --for or --until")
+				}
 				if duration < time.Second {
 					return usagef("--for %s: must be a second or more", duration)
 				}
@@ -68,7 +71,6 @@ On again changes the mode, the message and the end of what is on.`,
 	flags.StringVar(&mode, "mode", string(maintenance.NoAccess), "no-access or read-only")
 	flags.DurationVar(&duration, "for", 0, "how long, such as 90m or 2h; without an end it lasts until off")
 	flags.StringVar(&until, "until", "", "until when: RFC 3339, or HH:MM of local time")
-	cmd.MarkFlagsMutuallyExclusive("for", "until")
 	wait.flags(cmd)
 	return cmd
 }

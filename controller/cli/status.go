@@ -39,8 +39,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				return err
 			}
 			return c.print(cmd, st, func(w io.Writer) {
-				describe(w, st, time.Now())
-				table(w, []string{"  pass", passes(spec)})
+				describe(w, st, time.Now(), []string{"  pass", passes(spec)})
 			})
 		},
 	}
@@ -80,7 +79,7 @@ func overview(w io.Writer, st web.Status, now time.Time) {
 }
 
 // describe is all about one app.
-func describe(w io.Writer, st keeper.AppStatus, now time.Time) {
+func describe(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]string) {
 	if st.Mode == maintenance.Off {
 		fmt.Fprintf(w, "%s is off\n", st.App)
 	} else {
@@ -112,7 +111,7 @@ func describe(w io.Writer, st keeper.AppStatus, now time.Time) {
 	for _, f := range st.Waiting {
 		rows = append(rows, []string{"  waiting", strings.TrimSpace(named(f) + " " + f.Reason)})
 	}
-	table(w, rows...)
+	table(w, append(rows, more...)...)
 }
 
 func named(f keeper.WaitingFor) string {
@@ -183,7 +182,7 @@ func moment(t, now time.Time) string {
 
 func end(t, now time.Time) string {
 	if t.IsZero() {
-		return "off"
+		return "turned off"
 	}
 	return moment(t, now)
 }

@@ -67,8 +67,9 @@ func deletable(a *maintenance.App) error {
 
 // PutAll replaces what operators wrote about all apps, at once or not at all: apps that
 // are not in the set are deleted, and without the default app in it that one has no
-// rules any more. Activations stay. A dry run tells what would change. Fields of errors
-// are those of the set, as "apps[2].match".
+// rules any more. Activations stay. A dry run tells what would change; only whether its
+// pages are stored it does not ask. Fields of errors are those of the set, as
+// "apps[2].match".
 func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
 	return k.propose(ctx, by, "apply", dryRun, func(d *draft) error {
 		if err := on.check(true, d.before.SetETag); err != nil {

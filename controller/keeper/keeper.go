@@ -267,11 +267,11 @@ func (k *Keeper) propose(ctx context.Context, by Actor, action string, dryRun bo
 		if err != nil {
 			return nil, nil, d.relative(err)
 		}
-		if err := k.pagesExist(ctx, d, changes); err != nil {
-			return nil, nil, d.relative(err)
-		}
 		if dryRun {
 			return before, changes, nil
+		}
+		if err := k.pagesExist(ctx, d, changes); err != nil {
+			return nil, nil, d.relative(err)
 		}
 		data, err := json.Marshal(record{Document: after.Document, side: after.side})
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 var alice = Actor{Name: "alice", Role: Operator, Remote: "192.0.2.7"}
 
 // open starts a keeper on dir as a controller would, and returns how to stop it.
-func open(t *testing.T, dir string) (*Keeper, func()) {
+func open(t testing.TB, dir string) (*Keeper, func()) {
 	t.Helper()
 	s, err := store.OpenBolt(filepath.Join(dir, "drydock.db"), time.Now())
 	if err != nil {
@@ -267,6 +267,10 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 		}
 		after(24 * time.Hour)
 		expect(t, k, "shop", "no-access pending window:no-access")
+		// The last one may be ended too, and what follows goes on.
+		off(t, k, "shop")
+		on(t, k, "shop", Activate{Mode: maintenance.ReadOnly})
+		expect(t, k, "shop", "read-only pending manual:read-only")
 	})
 }
 

@@ -273,6 +273,33 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// What is accepted can be read by the proxies, however sparse it was written.
+func TestSparseSpecs(t *testing.T) {
+	r := start(t)
+	for _, spec := range []string{
+		`{"name":"default","graphql":{"paths":[]}}`,
+		`{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":[]}]}`,
+		`{"name":"default","windows":[{"id":"w","mode":"read-only"}]}`,
+		`{"name":"default","bypass":{},"match":{},"exempt":[],"cors":{},"pages":{},"read_only":{}}`,
+		`{"name":"default","bypass":{"ips":[],"claims":[],"principals":[]}}`,
+		`{"name":"default"}`,
+	} {
+		if a := r.call("PUT /api/v1/apps/default", operatorToken, spec, "If-Match: *"); a.status != http.StatusOK {
+			t.Errorf("%s: %d %s", spec, a.status, a.body)
+		}
+		a, _ := r.sync(maintenance.Version{}, 0)
+		if _, err := maintenance.Parse([]byte(a.body)); err != nil {
+			t.Errorf("%s: %v", spec, err)
+		}
+		// And read again as it is written back.
+		a = r.call("GET /api/v1/apps/default", operatorToken, "")
+		before := r.version()
+		if a := r.call("PUT /api/v1/apps/default", operatorToken, a.body, "If-Match: "+a.header.Get("ETag")); a.status != http.StatusOK || r.version() != before {
+			t.Errorf("%s: what was read is not what can be written: %d %s", spec, a.status, a.body)
+		}
+	}
+}
+
 // No error shows a secret, or the whole of what was sent.
 func TestNothingIsEchoed(t *testing.T) {
 	r := start(t)

@@ -93,7 +93,7 @@ func (a *api) registerApps() {
 		Errors: append(changeErrors, http.StatusConflict),
 	}, func(ctx context.Context, in *struct {
 		Precondition
-		DryRun bool `query:"dry_run" doc:"Tell what would change, and change nothing"`
+		DryRun bool `query:"dry_run" doc:"Tell what would change, and change nothing. Whether pages are stored is not asked"`
 		Body   raw[AppSet]
 	}) (*resource[Applied], error) {
 		on, err := in.condition()

@@ -17,10 +17,8 @@ import (
 const (
 	// maxMessage bounds what a proxy sends, in bytes.
 	maxMessage = 8 << 10
-	// messageTime and answerTime bound how long a proxy may take to send its message and
-	// to take the answer.
+	// messageTime is how long a proxy may take to send its message.
 	messageTime = 10 * time.Second
-	answerTime  = 30 * time.Second
 )
 
 type proxies struct {
@@ -36,6 +34,7 @@ func Proxy(o Options) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maintenance.SyncWait*time.Second + answerTime))
 		path, _, _ := strings.Cut(r.RequestURI, "?")
 		sha, isPage := strings.CutPrefix(path, maintenance.PagePath)
 		switch {
@@ -103,7 +102,6 @@ func (p *proxies) sync(w http.ResponseWriter, r *http.Request) {
 	for {
 		s := p.Keeper.Current()
 		if s.Version().Compare(has.Version) > 0 {
-			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 			w.Header().Set("Content-Type", "application/json")
 			w.Write(s.Document)
 			return
@@ -141,7 +139,6 @@ func (p *proxies) page(w http.ResponseWriter, r *http.Request, sha string) {
 		p.Log.Error("reading a page", "sha256", sha, "error", err)
 		writeProblem(w, http.StatusServiceUnavailable, "the page cannot be read now")
 	default:
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Write(html)
 	}

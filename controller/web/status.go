@@ -91,8 +91,8 @@ func (a *api) registerStatus() {
 	register(a, viewer, huma.Operation{
 		OperationID: "app-status", Method: http.MethodGet, Path: "/api/v1/apps/{app}/status", Tags: tags,
 		Summary: "How an app stands, at once or when it stands as asked for",
-		Description: "With wait the answer comes when every proxy enforces the newest state of the app (enforced), or when the app is active or no longer on (active), " +
-			"and at the latest after the timeout: look at enforced and phase.",
+		Description: "With wait the answer comes when every proxy enforces the newest state of the app (enforced), or when the app is active, or off everywhere (active). " +
+			"It comes earlier when the app's mode changes meanwhile, and at the latest after the timeout: look at mode, enforced and phase.",
 		Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
 		InApp
@@ -103,8 +103,15 @@ func (a *api) registerStatus() {
 			ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Timeout)*time.Second)
 			defer cancel()
 			defer context.AfterFunc(a.Stopping, cancel)()
-			_, err := a.Keeper.Await(ctx, in.App, func(st keeper.AppStatus) bool {
-				if in.Wait == "active" {
+			first, _, err := a.status(in.App)
+			if err != nil {
+				return nil, err
+			}
+			_, err = a.Keeper.Await(ctx, in.App, func(st keeper.AppStatus) bool {
+				switch {
+				case st.Mode != first.Mode:
+					return true
+				case in.Wait == "active":
 					return st.Phase == keeper.PhaseActive || st.Mode == maintenance.Off && st.Enforced
 				}
 				return st.Enforced

@@ -29,11 +29,17 @@ type Options struct {
 	Version  string // of the binary
 }
 
-// maxHeaders bounds a request's headers, in bytes.
-const maxHeaders = 64 << 10
+const (
+	// maxHeaders bounds a request's headers, in bytes.
+	maxHeaders = 64 << 10
+	// answerTime is how long a client may take to take an answer.
+	answerTime = 30 * time.Second
+	// maxWait is the longest that a client may wait for a status.
+	maxWait = 300 * time.Second
+)
 
-// NewServer is a server with the limits that both listeners have. There is no write
-// deadline for the whole of a request: some wait.
+// NewServer is a server with the limits that both listeners have. What bounds the body
+// and the answer is set by the handlers, because some of them wait.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -100,6 +106,11 @@ func guard(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		limit := answerTime
+		if strings.Contains(r.URL.RawQuery, "wait=") {
+			limit += maxWait
+		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit))
 		if h, pattern := mux.Handler(r); pattern == "" {
 			probe := &headerOnly{header: http.Header{}}
 			h.ServeHTTP(probe, r)

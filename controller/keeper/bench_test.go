@@ -1,0 +1,42 @@
+package keeper
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// BenchmarkToggle is one on or off, committed to the disk, beside how much else there is.
+func BenchmarkToggle(b *testing.B) {
+	for _, c := range []struct{ apps, ips int }{{1, 0}, {100, 0}, {1000, 10}, {1000, 200}} {
+		b.Run(fmt.Sprintf("apps=%d/ips=%d", c.apps, c.ips), func(b *testing.B) {
+			k, stop := open(b, b.TempDir())
+			defer stop()
+			specs := make([]maintenance.Spec, c.apps)
+			for i := range specs {
+				specs[i] = maintenance.Spec{Name: fmt.Sprintf("app-%d", i), Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app-%d.example.com", i)}}}
+				for j := range c.ips {
+					specs[i].Bypass.IPs = append(specs[i].Bypass.IPs, fmt.Sprintf("10.%d.%d.%d", i%256, j/256, j%256))
+				}
+			}
+			if _, _, err := k.PutAll(b.Context(), alice, Always, specs, false); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(len(k.Current().Document)), "bytes")
+			on := true
+			for b.Loop() {
+				var err error
+				if on {
+					_, err = k.On(b.Context(), alice, Always, "app-0", Activate{Mode: maintenance.NoAccess})
+				} else {
+					_, err = k.Off(b.Context(), alice, Always, "app-0")
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				on = !on
+			}
+		})
+	}
+}
