@@ -132,7 +132,7 @@ func (h *Host) RemoveCluster(name string) {
 // data, queues and metrics meanwhile stays, as long as the Host. An error means that Envoy would have refused the
 // configuration.
 func (h *Host) Canary(m *Module, vc VMConfig, pc PluginConfig) error {
-	vc.Thread += "canary"
+	vc.Thread = "canary"
 	vm, err := h.NewVM(m, vc)
 	if err != nil {
 		return err

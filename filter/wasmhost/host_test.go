@@ -542,17 +542,22 @@ func TestPlugins(t *testing.T) {
 	if _, err := other.Plugin(wasmhost.PluginConfig{Configuration: []byte("start: panic oops")}); err == nil || !errors.Is(err, other.Err()) {
 		t.Errorf("got %v, want the crash", err)
 	}
-	if _, err := other.Plugin(cfg); err == nil || !errors.Is(err, other.Err()) {
-		t.Errorf("got %v in a dead VM", err)
+	if got := p.add(other, cfg); other.Err() != nil || got.ContextID() != 1 {
+		t.Errorf("a plugin for a dead VM: %v, root context %d, want a new life", other.Err(), got.ContextID())
+	}
+	dead := p.add(other, cfg)
+	other.Crash(errors.New("crashed"))
+	if p.add(other, cfg) != dead || other.Err() != nil {
+		t.Errorf("the same plugin for a dead VM: %v, want a new life", other.Err())
 	}
 }
 
 func TestCanary(t *testing.T) {
 	p := newProcess(t, wasmhost.Config{})
-	if err := p.Canary(guest, wasmhost.VMConfig{}, wasmhost.PluginConfig{Configuration: []byte("start: refuse")}); !errors.Is(err, wasmhost.ErrConfigure) {
+	if err := p.Canary(guest(), wasmhost.VMConfig{}, wasmhost.PluginConfig{Configuration: []byte("start: refuse")}); !errors.Is(err, wasmhost.ErrConfigure) {
 		t.Errorf("got %v, want ErrConfigure", err)
 	}
-	if err := p.Canary(guest, wasmhost.VMConfig{}, wasmhost.PluginConfig{Configuration: []byte("start: shset k v 0\ndone: log never")}); err != nil {
+	if err := p.Canary(guest(), wasmhost.VMConfig{}, wasmhost.PluginConfig{Configuration: []byte("start: shset k v 0\ndone: log never")}); err != nil {
 		t.Fatal(err)
 	}
 	p.plugin("start: shget k")

@@ -253,9 +253,7 @@ func (s *Stream) ResponseTrailers(trailers Headers) {
 // Reply answers as another part of Envoy does: the router for instance when no upstream can be reached, which the plugins
 // see in their response callbacks; or, before RequestHeaders, the connection manager that refuses a malformed request,
 // which they see in on_log only.
-func (s *Stream) Reply(r LocalReply) {
-	s.localReply(r)
-}
+func (s *Stream) Reply(r LocalReply) { s.localReply(r) }
 
 // Abort ends the stream because the client went away.
 func (s *Stream) Abort() {
@@ -450,8 +448,8 @@ func (p *pipe) sendData(from *half, data *buffer, end bool) {
 				h.resume()
 				return
 			}
-			if p.buffered != nil && data != p.buffered && !h.f.plugin.vm.host.cfg.LegacyResume {
-				// The filter had held an earlier part, so this one went to what is held.
+			if p.buffered != nil && data != p.buffered && len(p.buffered.b) > 0 && !h.f.plugin.vm.host.cfg.LegacyResume {
+				// It had held an earlier part, so this one went to what is held.
 				data.b = append(p.buffered.b, data.b...)
 				p.buffered.b = nil
 			}

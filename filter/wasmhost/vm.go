@@ -176,9 +176,7 @@ func (vm *VM) Crash(cause error) { vm.in.fail(cause) }
 // Reload gives the VM a new life and starts and configures all its plugins in it, as FAIL_RELOAD does one by one when
 // their next stream comes. What a VM that has not crashed held is lost, without proxy_on_done.
 func (vm *VM) Reload() error {
-	if vm.in.err == nil {
-		vm.in.fail(errors.New("reloaded"))
-	}
+	vm.in.fail(errors.New("reloaded"))
 	if err := vm.start(); err != nil {
 		return err
 	}
@@ -535,14 +533,20 @@ type root struct {
 
 // Plugin starts and configures a plugin in the VM, as Envoy does on each thread when a filter configuration arrives. The
 // same configuration a second time gives the same plugin, once more to be removed. To reload a configuration, make the
-// new plugin, send it the new streams, and [Plugin.Remove] the old one. The error wraps [ErrStart], [ErrConfigure] or
-// the VM's [VM.Err].
+// new plugin, send it the new streams, and [Plugin.Remove] the old one. A VM that has crashed gets a new life first, in
+// which its other plugins are still dead. The error wraps [ErrStart], [ErrConfigure] or the VM's [VM.Err].
 func (vm *VM) Plugin(cfg PluginConfig) (*Plugin, error) {
 	for _, p := range vm.plugins {
-		if p.cfg.key() == cfg.key() {
-			p.users++
-			return p, nil
+		if p.cfg.key() != cfg.key() {
+			continue
 		}
+		if p.root.in.err != nil {
+			if err := p.start(); err != nil {
+				return nil, err
+			}
+		}
+		p.users++
+		return p, nil
 	}
 	p := &Plugin{vm: vm, cfg: cfg, users: 1}
 	if err := p.start(); err != nil {
@@ -552,13 +556,15 @@ func (vm *VM) Plugin(cfg PluginConfig) (*Plugin, error) {
 	return p, nil
 }
 
-// start makes the plugin's root context in the VM's current life.
+// start makes the plugin's root context in the VM, in a new life of it if it has crashed.
 func (p *Plugin) start() error {
-	in := p.vm.in
 	p.loaded = p.vm.host.cfg.Clock.Mono()
-	if in.err != nil {
-		return fmt.Errorf("start plugin %q: the VM has crashed: %w", p.cfg.Name, in.err)
+	if p.vm.in.err != nil {
+		if err := p.vm.start(); err != nil {
+			return fmt.Errorf("start plugin %q: restart the VM: %w", p.cfg.Name, err)
+		}
 	}
+	in := p.vm.in
 	r := &root{in: in, plugin: p}
 	in.nextID++
 	r.id, r.root = in.nextID, r
@@ -659,10 +665,6 @@ func (p *Plugin) reload() {
 		backoff = time.Second
 	}
 	if p.root.in.err == nil || p.cfg.FailurePolicy != FailReload || p.vm.host.cfg.Clock.Mono()-p.loaded < backoff {
-		return
-	}
-	if p.vm.in.err != nil && p.vm.start() != nil {
-		p.loaded = p.vm.host.cfg.Clock.Mono()
 		return
 	}
 	if err := p.start(); err != nil {

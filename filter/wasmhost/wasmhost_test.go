@@ -22,39 +22,29 @@ import (
 
 var update = flag.Bool("update", false, "write what came out into the scenarios of testdata")
 
-// guest is testdata/guest, compiled once for all tests.
-var guest *wasmhost.Module
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := func() (int, error) {
-		dir, err := os.MkdirTemp("", "wasmhost")
-		if err != nil {
-			return 0, err
-		}
-		defer os.RemoveAll(dir)
-		wasm := filepath.Join(dir, "guest.wasm")
-		build := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", wasm, "./testdata/guest")
-		build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("build the guest: %w\n%s", err, out)
-		}
-		b, err := os.ReadFile(wasm)
-		if err != nil {
-			return 0, err
-		}
-		if guest, err = wasmhost.Compile(context.Background(), b); err != nil {
-			return 0, err
-		}
-		defer guest.Close()
-		return m.Run(), nil
-	}()
+// guest is testdata/guest, compiled when the first test asks for it.
+var guest = sync.OnceValue(func() *wasmhost.Module {
+	dir, err := os.MkdirTemp("", "wasmhost")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
-	os.Exit(code)
-}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "guest.wasm")
+	build := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", file, "./testdata/guest")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build the guest: %v\n%s", err, out))
+	}
+	wasm, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	m, err := wasmhost.Compile(context.Background(), wasm)
+	if err != nil {
+		panic(err)
+	}
+	return m
+})
 
 // process is a Host whose messages and calls are recorded.
 type process struct {
@@ -84,7 +74,7 @@ func newProcess(t *testing.T, cfg wasmhost.Config) *process {
 
 func (p *process) vm(cfg wasmhost.VMConfig) *wasmhost.VM {
 	p.t.Helper()
-	vm, err := p.NewVM(guest, cfg)
+	vm, err := p.NewVM(guest(), cfg)
 	if err != nil {
 		p.t.Fatal(err)
 	}
