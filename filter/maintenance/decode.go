@@ -492,6 +492,7 @@ func (v value) activation() (a Activation) {
 }
 
 func (v value) window() (w Window) {
+	w.Occurrences = []Occurrence{} // null is not what the API's schema calls a list
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "id":

@@ -401,7 +401,10 @@ func TestParseLarge(t *testing.T) {
 			Name:  fmt.Sprintf("app-%d", i),
 			Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app%d.example.com", i)}, Paths: []string{"/a", "/b"}},
 			// As much text as makes five megabytes in all.
-			Windows: []maintenance.Window{{ID: "w", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 4096)}, {ID: "x", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 1024)}},
+			Windows: []maintenance.Window{
+				{ID: "w", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 4096), Occurrences: []maintenance.Occurrence{}},
+				{ID: "x", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 1024), Occurrences: []maintenance.Occurrence{}},
+			},
 		}})
 	}
 	text := marshal(t, doc)
@@ -428,6 +431,21 @@ func TestParseLarge(t *testing.T) {
 	huge := append(append([]byte(`{"epoch":1`), strings.Repeat(" ", maintenance.MaxDocumentBytes)...), '}')
 	if _, err := maintenance.Parse(huge); err == nil || !strings.Contains(err.Error(), "are more than the 16777216 that a document may have") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What is read comes back as JSON that the API's schema takes: required lists as lists.
+func TestParseSparse(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"name":"default","windows":[{"id":"w","mode":"read-only"}]}`:                                                    `{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":[]}]}`,
+		`{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":null}]}`:                                 `{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":[]}]}`,
+		`{"name":"default","graphql":{"paths":[]}}`:                                                                       `{"name":"default","graphql":{"paths":[]}}`,
+		`{"name":"default","bypass":{"ips":[],"claims":null},"match":{},"exempt":[],"cors":{},"pages":{},"read_only":{}}`: `{"name":"default"}`,
+	} {
+		spec, err := maintenance.ParseSpec([]byte(doc))
+		if got := marshal(t, spec); err != nil || got != want {
+			t.Errorf("%s: %s, %v", doc, got, err)
+		}
 	}
 }
 
