@@ -233,6 +233,8 @@ func TestParseErrors(t *testing.T) {
 		{"origin null", shop(`"cors":{"origins":["null"]}`), "apps[1].cors.origins[0]", "must be an origin"},
 		{"origin with a path", shop(`"cors":{"origins":["https://a.example/"]}`), "apps[1].cors.origins[0]", "must be an origin"},
 		{"origin in upper case", shop(`"cors":{"origins":["https://A.example"]}`), "apps[1].cors.origins[0]", "must be an origin"},
+		{"origin with its scheme's port", shop(`"cors":{"origins":["http://a.example:8080","https://a.example:443"]}`), "apps[1].cors.origins[1]", "no default port"},
+		{"origin of another scheme", shop(`"cors":{"origins":["ftp://a.example"]}`), "apps[1].cors.origins[0]", "must be an origin"},
 		{"origin without scheme", shop(`"cors":{"origins":["a.example"]}`), "apps[1].cors.origins[0]", "must be an origin"},
 
 		// Activations.

@@ -596,11 +596,19 @@ func (a *app) compileReplies(c *checker) {
 		}
 	}
 	for i, o := range s.CORS.Origins {
-		scheme, host, _ := strings.Cut(o, "://")
-		if scheme != "https" && scheme != "http" || host == "" || strings.ContainsAny(host, `/\?#@*, `) || !printable(o) || strings.ToLower(o) != o {
-			c.bad(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *)", o)
+		if !validOrigin(o) {
+			c.bad(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *, no default port)", o)
 		}
 	}
+}
+
+// validOrigin takes what browsers send (RFC 6454 section 6.2): anything else would
+// never match.
+func validOrigin(origin string) bool {
+	scheme, host, _ := strings.Cut(origin, "://")
+	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	return defaultPort != "" && host != "" && !strings.HasSuffix(host, defaultPort) &&
+		!strings.ContainsAny(host, `/\?#@*, `) && printable(origin) && strings.ToLower(origin) == origin
 }
 
 func (c *checker) activations(list []Activation) {
