@@ -116,8 +116,10 @@ func (p *process) expect(want ...string) {
 	}
 }
 
-// TestScenarios runs the scenarios of testdata, which tell what a stream does step by step. Each was seen to go the same
-// way, callback by callback, in Envoy 1.40.0 with the same guest.
+// TestScenarios runs the scenarios of testdata, which tell what a stream does step by step. They were compared, callback
+// by callback, with the same guest in Envoy 1.40.0 (resume_midway_legacy: 1.36.4), save callout_late, callout_resumes,
+// headers_replaced, press, removed, removed_pending, resume_headers, router_reply, too_large_at_once, trailers_added and
+// two_filters_hold, which follow its source.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
