@@ -40,11 +40,18 @@ func (g *Generator) Request(i int) *Request {
 	var r *Request
 	if d.chance(15) {
 		r = d.pick(g.seeds).clone()
-		d.transport(r)
+		if d.chance(50) { // what a client sends, but to write
+			r.Body = bytes.Replace(r.Body, []byte(`:"query `), []byte(`:"mutation `), 1)
+			r.Target = strings.Replace(r.Target, "query=query", "query=mutation", 1)
+			r.did("as a mutation")
+		}
+		if d.chance(80) {
+			d.transport(r)
+		}
 	} else {
 		r = d.request()
 	}
-	for d.chance(25) {
+	for d.chance(20) {
 		d.transport(r)
 	}
 	return r

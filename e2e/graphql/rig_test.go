@@ -63,7 +63,7 @@ func counter(t testing.TB, s *Server) int {
 	return n
 }
 
-// each runs f for every server at once.
+// each runs f for every server at once. A t.Fatal in f ends the run of that server only.
 func each(servers []*Server, f func(i int, s *Server)) {
 	var wg sync.WaitGroup
 	for i, s := range servers {
@@ -109,7 +109,8 @@ func TestServersDiffer(t *testing.T) {
 		case len(without) <= len(with):
 			who = "all but " + strings.Join(without, ", ")
 		}
-		fmt.Fprintf(&got, "%s\n\t%s\n", strings.Trim(strconv.QuoteToASCII(strings.Join(r.Trail, " > ")), `"`), who)
+		name := strconv.QuoteToASCII(strings.Join(r.Trail, " > "))
+		fmt.Fprintf(&got, "%s\n\t%s\n", strings.ReplaceAll(name[1:len(name)-1], `\"`, `"`), who)
 	}
 	golden(t, "testdata/differences.txt", got.String())
 }
