@@ -51,9 +51,10 @@ type follower struct {
 	// it in place of our own version, so that the controller does not send it again.
 	refused  maintenance.Version
 	avoiding bool
-	// unusable is a shared version that this VM could not adopt. It then polls for
-	// itself, whoever leads.
+	// unusable is a shared version that this VM could not adopt.
 	unusable maintenance.Version
+	// alone: shared data is of no use to this VM, which polls for itself, whoever leads.
+	alone bool
 
 	missing  []string // pages to fetch
 	fetching bool
@@ -94,7 +95,7 @@ func (f *follower) tick(p *plugin, now time.Time) {
 			f.wantPages(p) // which the last leader may have left undone
 		}
 	}
-	if !f.leads && f.unusable.Compare(p.version()) <= 0 {
+	if !f.leads && !f.alone {
 		return
 	}
 	if !f.polling && !now.Before(f.pollDue) {
@@ -306,10 +307,16 @@ func (p *plugin) adoptShared(now time.Time) {
 	}
 	head, ok := maintenance.ParseHead(raw)
 	if !ok || len(raw) != maintenance.HeadSize {
-		return // the leader writes it anew with its next poll
+		// With its next poll the leader writes it anew. Who has a state can wait for that.
+		p.follow.alone = p.state == nil
+		return
 	}
 	p.contact = time.UnixMilli(head.Contact)
-	if head.Compare(p.version()) <= 0 || head.Version == p.follow.unusable {
+	if head.Compare(p.version()) <= 0 {
+		p.follow.alone = false
+		return
+	}
+	if head.Version == p.follow.unusable {
 		return
 	}
 	value, _, err := proxywasm.GetSharedData(p.follow.stateKey)
@@ -322,7 +329,7 @@ func (p *plugin) adoptShared(now time.Time) {
 		err = errors.New("there is only an older one")
 	}
 	if err != nil {
-		p.follow.unusable = head.Version
+		p.follow.unusable, p.follow.alone = head.Version, true
 		p.fail("the shared state is refused, the last good one stays: %v", err)
 		return
 	}

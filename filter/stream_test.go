@@ -1,14 +1,18 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
@@ -291,4 +295,626 @@ func golden(t *testing.T, name, got string) {
 	if got != string(want) {
 		t.Errorf("differs from %s (go test -update rewrites it):\n%s", file, got)
 	}
+}
+
+// What the client gets is the core's reply; gRPC gets its status, the access log the rule
+// as response code details, and nothing goes upstream.
+func TestRefused(t *testing.T) {
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.RetryAfter = 90
+		w.follow(doc(1, app))
+		for _, c := range []struct {
+			name     string
+			headers  []string
+			status   int
+			kind     string
+			body     string
+			grpc     int
+			downward map[string]string // what the client sees, compiled
+		}{
+			{"curl", nil, 503, "text/plain; charset=utf-8", "Back soon.\n", -1, nil},
+			{"browser", []string{"accept", "text/html,*/*;q=0.8"}, 503, "text/html; charset=utf-8", "Back soon.", -1, nil},
+			{"JSON", []string{"accept", "application/json"}, 503, "application/problem+json", `"rule":"no-access"`, -1, nil},
+			{"gRPC", []string{"content-type", "application/grpc"}, 503, "", "Back soon.", 14,
+				map[string]string{":status": "200", "content-type": "application/grpc", "grpc-status": "14", "grpc-message": "Back soon."}},
+			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "", -1,
+				map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."}},
+		} {
+			x := w.begin("POST", "/shop.Cart/Add", false, c.headers...)
+			x.send("x", true)
+			v := x.view()
+			refused(t, v, maintenance.RuleNoAccess)
+			if r := v.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
+				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
+				t.Errorf("%s: got %s, grpc %d", c.name, v, r.grpc)
+			}
+			if v.note != "app=default mode=no-access rule=no-access" {
+				t.Errorf("%s: noted %q", c.name, v.note)
+			}
+			if s, ok := x.(*shippedExchange); ok {
+				got := fields(s.Downstream().Headers)
+				for name, want := range c.downward {
+					if got[name] != want {
+						t.Errorf("%s: the client sees %s: %q, want %q", c.name, name, got[name], want)
+					}
+				}
+				if v.reply.details != "drydock:no-access" || s.Details() != "drydock:no-access" {
+					t.Errorf("%s: details %q, %q", c.name, v.reply.details, s.Details())
+				}
+			}
+			x.end()
+		}
+		w.want("blocked", 5)
+		w.want("bypassed", 0)
+	})
+}
+
+// Who is let through is named to the upstream, with the mode; what a client says in our
+// name is not passed on.
+func TestTowardsUpstream(t *testing.T) {
+	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept"
+	for _, c := range []struct {
+		name         string
+		mode         maintenance.Mode
+		from, path   string
+		mode2, cause string // the headers; "-" for what the client said
+		bypassed     int
+	}{
+		{"an address", maintenance.NoAccess, "[::ffff:10.1.2.3]:4711", "/", "no-access", "ip", 1},
+		{"an exempt path", maintenance.NoAccess, visitor, "/login", "no-access", "", 0},
+		{"a read", maintenance.ReadOnly, visitor, "/", "read-only", "", 0},
+		{"an app that is off", maintenance.Off, visitor, "/", "", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+				app := in(c.mode)
+				app.Bypass.IPs = []string{"10.0.0.0/8"}
+				app.Exempt = []maintenance.PathRule{{Path: "/login"}}
+				other := in(maintenance.NoAccess)
+				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
+				w.follow(docs(1, 1, app, other))
+				v := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
+				passed(t, v)
+				if v.headers["x-drydock-mode"] != c.mode2 || v.headers["x-drydock-bypass"] != c.cause {
+					t.Errorf("the upstream saw %v", v.headers)
+				}
+				for _, name := range []string{"x_drydock_mode", "x-drydock_future"} {
+					if v.headers[name] != "" {
+						t.Errorf("the upstream saw %s", name)
+					}
+				}
+				if v.headers["x-drydock"] != "kept" || v.headers["x-drydocks-mode"] != "kept" {
+					t.Errorf("the upstream saw %v", v.headers)
+				}
+				w.want("bypassed", c.bypassed)
+				w.want("blocked", 0)
+			})
+		})
+	}
+}
+
+// A claim of a verified token lets through; what the client only says does not.
+func TestClaimCompiled(t *testing.T) {
+	app := in(maintenance.NoAccess)
+	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre"}}}
+	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		for _, c := range []struct {
+			key, issuer string
+			roles       []any
+			passes      bool
+		}{
+			{"verified", "https://id.example.com", []any{"dev", "sre"}, true},
+			{"verified", "https://id.example.com", []any{"dev"}, false},
+			{"verified", "https://evil.example.com", []any{"sre"}, false},
+			{"payload", "https://id.example.com", []any{"sre"}, false},
+		} {
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source": map[string]any{"address": visitor},
+				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": map[string]any{
+					c.key: map[string]any{"iss": c.issuer, "realm": map[string]any{"roles": c.roles}}}}},
+			}})
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
+			if got := s.Upstream().End; got != c.passes {
+				t.Errorf("%+v: passed: %v", c, got)
+			}
+			s.Abort()
+		}
+		w.want("bypassed", 1)
+		w.want("blocked", 3)
+	})
+}
+
+// bodies are the ways in which a GraphQL body can come.
+var bodies = []struct {
+	name     string
+	headers  string
+	parts    []string
+	trailers bool
+	rule     maintenance.Rule // that refuses it; none: it passes
+	status   int
+}{
+	{"query", "", []string{aQuery}, false, "", 0},
+	{"mutation", "", []string{aMutation}, false, "graphql.mutation", 503},
+	{"query in parts", "", strings.SplitAfter(aQuery, ""), false, "", 0},
+	{"mutation in parts", "", strings.SplitAfter(aMutation, ""), false, "graphql.mutation", 503},
+	{"query, then an empty end", "", []string{aQuery, ""}, false, "", 0},
+	{"mutation, then an empty end", "", []string{aMutation, ""}, false, "graphql.mutation", 503},
+	{"an empty part first", "", []string{"", aQuery}, false, "", 0},
+	{"query and trailers", "", []string{aQuery}, true, "", 0},
+	{"mutation and trailers", "", []string{aMutation}, true, "graphql.mutation", 503},
+	{"trailers alone", "", nil, true, "graphql.json", 503},
+	{"nothing", "content-length,0", []string{""}, false, "graphql.json", 503},
+	{"as much as is looked at", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery))}, false, "", 0},
+	{"more than is looked at", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery)), "\n"}, false, "graphql.limit-body", 413},
+	{"more than is looked at, and not its end", "", []string{strings.Repeat(" ", 1001)}, false, "graphql.limit-body", 413},
+	{"a mutation behind it all", "", []string{aQuery, aMutation}, false, "graphql.json", 503},
+}
+
+// In read-only the body of a GraphQL request is held until it was judged. A refused one
+// never reaches the upstream.
+func TestBody(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 1000}
+	for _, c := range bodies {
+		t.Run(c.name, func(t *testing.T) {
+			test := func(t *testing.T, w *world, onward bool) {
+				w.follow(doc(1, app))
+				headers := []string{"content-type", "application/json"}
+				if c.headers != "" {
+					headers = append(headers, strings.Split(c.headers, ",")...)
+				}
+				x := w.begin("POST", "/graphql", false, headers...)
+				sent := ""
+				for i, part := range c.parts {
+					if v := x.view(); v.body != "" || !onward && v.headers != nil || v.reply != nil {
+						t.Fatalf("after %q: %s", sent, v)
+					}
+					w.run(300 * time.Millisecond) // slow, but within the grace
+					end := i == len(c.parts)-1 && !c.trailers && !strings.Contains(c.name, "not its end")
+					x.send(part, end)
+					sent += part
+				}
+				if c.trailers {
+					x.trailers()
+				}
+				v := x.view()
+				if onward && v.headers != nil {
+					if v.headers["x-drydock-mode"] != "" {
+						t.Errorf("the upstream saw %v although its headers had gone on", v.headers)
+					}
+					if c.rule != "" { // the headers alone: a request that is broken off
+						if s := x.(*shippedExchange); !s.Upstream().Reset || v.ended {
+							t.Errorf("the upstream saw %+v", s.Upstream())
+						}
+						v.headers = nil
+					}
+				}
+				if c.rule != "" {
+					refused(t, v, c.rule)
+					if v.reply.status != c.status {
+						t.Errorf("got %s, want %d", v, c.status)
+					}
+				} else if passed(t, v); !strings.HasSuffix(sent, v.body) || !c.trailers && v.body == "" && sent != "" {
+					t.Errorf("the upstream saw %q of %q", v.body, sent)
+				}
+				if s, ok := x.(*shippedExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
+					t.Errorf("the upstream saw %+v", s.Upstream())
+				}
+				x.end()
+				w.want("misconfigured", 0)
+				w.want("errors", 0)
+				w.run(1500 * time.Millisecond)
+				if a := w.lastAck(); a.Requests != 0 {
+					t.Errorf("%d requests are left", a.Requests)
+				}
+			}
+			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) { test(t, w, false) })
+			t.Run("headers go on", func(t *testing.T) {
+				compiled(t, setup{config: `{"name": "edge"}`, onward: true}, func(t *testing.T, w *world) { test(t, w, true) })
+			})
+			t.Run("headers are held unexpectedly", func(t *testing.T) {
+				compiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
+			})
+		})
+	}
+}
+
+// When Envoy does not hold headers although the plugin was told so, no body ever comes: a
+// held request is answered after 5 s, counted and logged.
+func TestMisconfiguredCompiled(t *testing.T) {
+	compiled(t, setup{config: holding, onward: true}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		x, y := w.begin("POST", "/graphql", false, "content-type", "application/json"), w.begin("POST", "/graphql", false, "content-type", "application/json")
+		x.send(aQuery, true)
+		w.run(4950 * time.Millisecond)
+		held(t, x.view())
+		w.run(150 * time.Millisecond)
+		refused(t, x.view(), maintenance.RuleBodyTimeout)
+		refused(t, y.view(), maintenance.RuleBodyTimeout)
+		if v := x.view(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
+			t.Errorf("got %s, %s", v, v.reply.details)
+		}
+		w.want("misconfigured", 2)
+		w.want("errors", 2)
+		if w.complaints("allow_on_headers_stop_iteration") != 1 {
+			t.Errorf("logged %q", w.logged())
+		}
+	})
+}
+
+// The same answer goes to who sends no body, but that is no misconfiguration where the
+// bodies of others came.
+func TestBodyDoesNotCome(t *testing.T) {
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		passed(t, w.graphQL(aQuery))
+		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		slow := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		slow.send(aQuery[:5], false)
+		w.run(5100 * time.Millisecond)
+		refused(t, x.view(), maintenance.RuleBodyTimeout)
+		w.run(time.Minute)
+		held(t, slow.view())
+		slow.send(aQuery[5:], true)
+		passed(t, slow.view())
+		w.want("misconfigured", 0)
+		w.want("errors", 0)
+	})
+}
+
+// A body is judged by the state that is in force when it is there.
+func TestStateChangesWhileABodyIsHeld(t *testing.T) {
+	limit := func(n int) maintenance.App {
+		a := in(maintenance.ReadOnly)
+		a.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: n}
+		return a
+	}
+	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, limit(30)))
+		off, closed, open := post(w), post(w), post(w)
+		off.send(aMutation[:20], false)
+		closed.send(aQuery[:20], false)
+		open.send(aQuery[:20], false)
+
+		// More is looked at: what was there is not judged as if it were all.
+		w.say(200, doc(2, limit(100)))
+		open.send(aQuery[20:], false)
+		open.send(strings.Repeat(" ", 40), false)
+		held(t, open.view())
+		open.send(aMutation, true)
+		refused(t, open.view(), "graphql.json")
+
+		// Less is looked at.
+		less := post(w)
+		less.send(aQuery, false)
+		w.say(200, doc(3, limit(10)))
+		less.send(" ", true)
+		refused(t, less.view(), "graphql.limit-body")
+
+		w.say(200, doc(4, in(maintenance.Off)))
+		off.send(aMutation[20:], true)
+		passed(t, off.view())
+		w.say(200, doc(5, in(maintenance.NoAccess)))
+		closed.send(aQuery[20:], true)
+		refused(t, closed.view(), maintenance.RuleNoAccess)
+
+		// Held without a body, and then off: it goes on when the grace is over.
+		w.say(200, doc(6, in(maintenance.ReadOnly)))
+		waits := post(w)
+		w.say(200, doc(7, in(maintenance.Off)))
+		w.run(5100 * time.Millisecond)
+		waits.send(aMutation, true)
+		passed(t, waits.view())
+	})
+}
+
+// Ten thousand requests that are broken off in the middle of their bodies, before and
+// after the first state, leave nothing behind.
+func TestMustShow3AbortsCompiled(t *testing.T) {
+	w := newProcess(t, setup{config: holding}).worker("worker_0")
+	part := strings.Repeat(" ", 1000)
+	abort := func(n int) {
+		for range n {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			x.send(part, false)
+			x.send(part, false)
+			x.end()
+		}
+	}
+	abort(2000)
+	w.follow(doc(1, in(maintenance.ReadOnly)))
+	abort(6000)
+	before := on(w).vm.MemorySize()
+	abort(10_000)
+	after := on(w).vm.MemorySize()
+	t.Logf("memory: %d kB, after 10,000 aborts %d kB", before>>10, after>>10)
+	if after > before+before/10 {
+		t.Errorf("memory grew from %d to %d", before, after)
+	}
+	w.run(1100 * time.Millisecond)
+	if a := w.lastAck(); a.Requests != 0 {
+		t.Errorf("%d requests are left", a.Requests)
+	}
+	passed(t, w.graphQL(aQuery))
+}
+
+// A window opens and closes on the proxy's own clock, also with the controller away.
+func TestWindow(t *testing.T) {
+	app := maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{
+		ID: "upgrade", Mode: maintenance.NoAccess, Message: "Upgrade.", Announce: 60,
+		Occurrences: []maintenance.Occurrence{
+			{Start: begin.Add(2 * time.Minute), End: begin.Add(3 * time.Minute)},
+			{Start: begin.Add(10 * time.Minute), End: begin.Add(10*time.Minute + 500*time.Millisecond)},
+		},
+	}}}}
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		w.say(0, "") // and away it stays
+		get := func() view { return w.request("GET", "/", "") }
+		status := func() string {
+			if v := w.request("GET", "/.drydock/status", ""); v.reply != nil {
+				return v.reply.body
+			}
+			return ""
+		}
+		w.run(59900 * time.Millisecond)
+		passed(t, get())
+		if s := status(); s != "" {
+			t.Errorf("said %q before the announcement", s)
+		}
+		w.run(150 * time.Millisecond)
+		passed(t, get())
+		if s := status(); !strings.Contains(s, `"mode":"off"`) || !strings.Contains(s, `"start":"2000-01-01T00:02:00Z"`) {
+			t.Errorf("announced by %q", s)
+		}
+		w.run(59900 * time.Millisecond)
+		passed(t, get())
+		w.run(100 * time.Millisecond)
+		v := get()
+		refused(t, v, maintenance.RuleNoAccess)
+		if v.reply.headers["retry-after"] != "60" || v.reply.body != "Upgrade.\n" {
+			t.Errorf("got %s", v)
+		}
+		w.run(59850 * time.Millisecond)
+		refused(t, get(), maintenance.RuleNoAccess)
+		w.run(150 * time.Millisecond)
+		passed(t, get())
+		if s := status(); s != "" {
+			t.Errorf("said %q after the window", s)
+		}
+		w.run(7 * time.Minute)
+		refused(t, get(), maintenance.RuleNoAccess)
+		w.run(500 * time.Millisecond)
+		passed(t, get())
+		w.run(time.Hour)
+		passed(t, get())
+		w.want("revision", 1)
+	})
+}
+
+// What was switched on holds, whatever the proxy's clock says of when that was.
+func TestExplicitActivationAndClock(t *testing.T) {
+	app := in(maintenance.NoAccess)
+	app.Activations[0].Since = begin.Add(time.Hour) // the controller's clock is ahead
+	app.Activations[0].Until = begin.Add(2 * time.Hour)
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+	})
+	// Also when it jumps back and forth.
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		for _, to := range []time.Time{begin.AddDate(-10, 0, 0), begin, begin.Add(119 * time.Minute), begin.Add(-time.Second)} {
+			on(w).clock.Set(to)
+			w.run(10 * tickPeriod)
+			refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		}
+		on(w).clock.Set(begin.Add(2 * time.Hour))
+		w.run(tickPeriod)
+		passed(t, w.request("GET", "/", ""))
+		if !w.polls() {
+			t.Error("nobody polls after the clock was set")
+		}
+	})
+}
+
+// The public status is answered by the filter while something is on or announced, and
+// left to the route of the bootstraps while all is off.
+func TestEdgeStatus(t *testing.T) {
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.Name, app.Match.Hosts = "shop", []string{"shop.example.com"}
+		app.Activations[0].Until = begin.Add(time.Hour)
+		x := w.begin("GET", "/.drydock/status", true)
+		w.tick()
+		held(t, x.view())
+		w.say(200, docs(1, 1, app))
+		if v := x.view(); v.reply == nil || v.reply.status != 200 {
+			t.Fatalf("got %s", v)
+		}
+		for _, c := range []struct {
+			method, host string
+			status       int
+			holds        string
+		}{
+			{"GET", "shop.example.com", 200, `{"app":"shop","mode":"no-access","message":"Back soon."`},
+			{"HEAD", "shop.example.com", 200, ""},
+			{"GET", "other.example.com", 200, `{"app":"default","mode":"off"}`},
+			{"POST", "shop.example.com", 405, ""},
+		} {
+			v := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
+			if v.reply == nil || v.headers != nil || v.reply.status != c.status || !strings.HasPrefix(v.reply.body, c.holds) || v.reply.headers["cache-control"] != "no-store" {
+				t.Errorf("%s %s: got %s", c.method, c.host, v)
+			}
+			if r := v.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
+				t.Errorf("details %q", r.details)
+			}
+		}
+		// Only in this form: the rest of the prefix, and disguises, are requests as any other.
+		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
+			refused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
+		}
+		w.say(200, docs(1, 2, maintenance.App{}))
+		passed(t, w.request("GET", "/.drydock/status", ""))
+	})
+}
+
+// A plugin with a bad configuration does not start, and says why.
+func TestBadConfig(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"nam": "edge"}`:                   "nam: unknown field",
+		`{"name": "Edge"}`:                  "name: ",
+		`{"boot_wait": -1}`:                 "boot_wait: ",
+		`{"unknown": "maybe"}`:              "unknown: ",
+		`{"exempt": [{"path": "healthz"}]}`: "exempt[0]: ",
+		`{"controller": {"cluster": ""}}`:   "controller.cluster: ",
+		`{"token": "` + token + `"}`:        "token: unknown field",
+		`{`:                                 "not valid JSON",
+		`[]`:                                "must be an object",
+	} {
+		check := func(t *testing.T, lines []string) {
+			t.Helper()
+			if text := strings.Join(lines, "\n"); !strings.Contains(text, "drydock: reading the plugin configuration: ") || !strings.Contains(text, want) || strings.Contains(text, token) {
+				t.Errorf("%s: logged %q, want %q", config, text, want)
+			}
+		}
+		t.Run("native", func(t *testing.T) {
+			_, err := emulate(t, setup{config: config})
+			if err == nil {
+				t.Fatalf("%s: it started", config)
+			}
+			check(t, []string{err.Error()})
+		})
+		t.Run("compiled", func(t *testing.T) {
+			p := newProcess(t, setup{})
+			if _, err := p.vm("main").Plugin(p.pluginConfig(config)); !errors.Is(err, wasmhost.ErrConfigure) {
+				t.Fatalf("%s: %v", config, err)
+			}
+			check(t, p.logs(""))
+		})
+	}
+	everywhere(t, setup{}, func(t *testing.T, w *world) { // none is one
+		w.follow(doc(1, in(maintenance.NoAccess)))
+		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		if w.metric("drydock.drydock.blocked") != 1 {
+			t.Error("it was not counted")
+		}
+	})
+}
+
+// The metrics that dashboards and alerts are built on.
+func TestMetricsCompiled(t *testing.T) {
+	p := newProcess(t, setup{config: holding})
+	p.worker("worker_0")
+	var names []string
+	for _, m := range p.host.Metrics() {
+		names = append(names, m.Type.String()+" "+m.Name)
+	}
+	slices.Sort(names)
+	want := []string{"counter drydock.edge.blocked", "counter drydock.edge.bypassed", "counter drydock.edge.errors", "counter drydock.edge.misconfigured",
+		"counter drydock.edge.unknown", "gauge drydock.edge.revision", "gauge drydock.edge.state_age"}
+	if !slices.Equal(names, want) {
+		t.Errorf("got  %q\nwant %q", names, want)
+	}
+}
+
+// The sync token shows in nothing but the Authorization header of calls to the
+// controller.
+func TestTokenStaysSecretCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
+		for _, status := range []int{0, 401, 403, 500} {
+			w.run(maxBackoff * 2)
+			for _, c := range w.calls() {
+				if n := strings.Count(fmt.Sprint(c.headers, c.body), token); n != 1 || c.headers["authorization"] != "Bearer "+token {
+					t.Errorf("the token is %d times in %v", n, c.headers)
+				}
+			}
+			w.say(status, "Bearer "+token)
+		}
+		on(w).host.RemoveCluster("drydock")
+		w.run(10 * time.Second)
+		p := on(w).process
+		if len(p.lines) < 4 {
+			t.Fatalf("only %d lines were logged", len(p.lines))
+		}
+		for _, line := range p.lines {
+			if strings.Contains(line.Message, token) {
+				t.Errorf("logged %q", line.Message)
+			}
+		}
+		for _, key := range p.host.SharedKeys("") {
+			if value, _, _ := p.host.SharedData("", key); strings.Contains(key+string(value), token) {
+				t.Errorf("the token is in shared data: %s", key)
+			}
+		}
+		if v := w.request("GET", "/", ""); strings.Contains(fmt.Sprint(v), token) {
+			t.Error(v)
+		}
+	})
+}
+
+// The table of read-only GraphQL requests, through the module as it is shipped.
+func TestMustShow1_CasesCompiled(t *testing.T) {
+	data, err := os.ReadFile("maintenance/graphql/testdata/cases.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Name, Method, Path, Body, Verdict, Rule string
+		Base64                                  []byte `json:"body_base64"`
+		Headers                                 [][2]string
+	}
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) < 150 {
+		t.Fatalf("%d cases, want at least 150", len(cases))
+	}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		passes := 0
+		for _, c := range cases {
+			body := c.Body + string(c.Base64)
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": visitor}}})
+			// As HTTP/1 has it: a body has a length, and no body ends with the headers.
+			headers := wasmhost.Headers{{":method", c.Method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", c.Path}}
+			headers = append(headers, c.Headers...)
+			if body != "" {
+				headers = append(headers, [2]string{"content-length", fmt.Sprint(len(body))})
+			}
+			s.RequestHeaders(headers, body == "")
+			if body != "" {
+				s.RequestBody([]byte(body), true)
+			}
+			_, query, _ := strings.Cut(c.Path, "?")
+			if c.Rule == string(graphql.RuleNoQuery) && c.Method == "GET" && !graphql.HasParameter(query) {
+				// To the classifier it is no query; to people it is the page on which they
+				// write some.
+				c.Verdict, c.Rule = "pass", ""
+			}
+			verdict, rule := "pass", ""
+			if s.LocalReply() != nil {
+				verdict, rule = "refuse", strings.TrimPrefix(s.Details(), "drydock:")
+				if up := s.Upstream(); up.Headers != nil || up.Body != nil {
+					t.Errorf("%s: the upstream saw %+v", c.Name, up)
+				}
+			} else if up := s.Upstream(); !up.End || string(up.Body) != body {
+				t.Errorf("%s: the upstream saw %+v", c.Name, up)
+			}
+			if verdict != c.Verdict || rule != c.Rule {
+				t.Errorf("%s: got %s %s, want %s %s", c.Name, verdict, rule, c.Verdict, c.Rule)
+			}
+			if verdict == "pass" {
+				passes++
+			}
+			s.Abort()
+		}
+		t.Logf("%d cases, of which %d pass", len(cases), passes)
+		w.want("blocked", len(cases)-passes)
+		w.want("errors", 0)
+	})
 }
