@@ -99,7 +99,7 @@ func (d *draft) planned(spec maintenance.Spec) maintenance.Spec {
 	spec.Windows = slices.Clone(spec.Windows)
 	for i := range spec.Windows {
 		w := &spec.Windows[i]
-		var kept []maintenance.Occurrence
+		kept := []maintenance.Occurrence{}
 		for _, o := range w.Occurrences {
 			o = maintenance.Occurrence{Start: o.Start.UTC(), End: o.End.UTC()}
 			if !slices.ContainsFunc(d.side.Ended, func(e ended) bool {

@@ -209,10 +209,10 @@ func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) b
 		c := tx.Bucket(bucketAudit).Cursor()
 		k, v := c.Last()
 		if before > 0 {
-			if k, v = c.Seek(bigEndian(before)); k == nil {
-				k, v = c.Last()
-			} else {
+			if at, _ := c.Seek(bigEndian(before)); at != nil {
 				k, v = c.Prev()
+			} else {
+				k, v = c.Last()
 			}
 		}
 		for ; k != nil; k, v = c.Prev() {

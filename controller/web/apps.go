@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -286,18 +287,22 @@ func (a *api) registerIPs() {
 	})
 }
 
-// parseSet reads a set of apps with the core's strict reader.
+// parseSet reads a set of apps, each with the core's strict reader.
 func parseSet(body []byte) ([]maintenance.Spec, error) {
-	var set map[string]json.RawMessage
-	if err := json.Unmarshal(body, &set); err != nil || set == nil {
+	var list []json.RawMessage
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, &maintenance.FieldError{Problem: `must be an object: {"apps": […]}`}
 	}
-	var list []json.RawMessage
-	for field, value := range set {
-		if field != "apps" {
-			return nil, &maintenance.FieldError{Field: field, Problem: "unknown field"}
+	for dec.More() {
+		field, _ := dec.Token() // the body is known to be JSON
+		switch {
+		case field != "apps":
+			return nil, &maintenance.FieldError{Field: fmt.Sprint(field), Problem: "unknown field"}
+		case list != nil:
+			return nil, &maintenance.FieldError{Field: "apps", Problem: "given twice"}
 		}
-		if err := json.Unmarshal(value, &list); err != nil || list == nil {
+		if err := dec.Decode(&list); err != nil || list == nil {
 			return nil, &maintenance.FieldError{Field: "apps", Problem: "must be a list"}
 		}
 	}

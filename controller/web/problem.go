@@ -33,6 +33,7 @@ var statuses = []struct {
 }
 
 func init() {
+	huma.ValidateStrictCasing = true // "Mode" is not "mode"
 	// Huma's own errors name fields as the core's do: without "body." before them.
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		p := newProblem(status, message)
