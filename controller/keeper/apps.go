@@ -136,23 +136,26 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wha
 			return &maintenance.FieldError{Field: "until", Problem: fmt.Sprintf("%s is past", manual.Until.Format(time.RFC3339))}
 		}
 		manual.ID, manual.Since = "m-"+strings.ToLower(rand.Text()[:10]), d.now.UTC().Truncate(time.Millisecond)
-		var rest []maintenance.Activation
+		// Windows come last, as the schedule has them.
+		var others, windows []maintenance.Activation
 		for _, c := range a.Activations {
 			switch {
+			case c.Source == maintenance.SourceWindow:
+				windows = append(windows, c)
 			case c.Source != maintenance.SourceManual:
-				rest = append(rest, c)
+				others = append(others, c)
 			case c.Mode == manual.Mode:
 				// The same maintenance goes on, with other words or another end.
 				manual.ID, manual.Since = c.ID, c.Since
 			}
 		}
-		a.Activations = append(rest, manual)
+		a.Activations = slices.Concat(others, []maintenance.Activation{manual}, windows)
 		d.side.Causes = maps.Clone(d.side.Causes)
 		if d.side.Causes == nil {
 			d.side.Causes = map[string]Actor{}
 		}
 		d.side.Causes[causeKey(app, manual.ID)] = by
-		d.at(app, fmt.Sprintf("activations[%d]", len(rest)))
+		d.at(app, fmt.Sprintf("activations[%d]", len(others)))
 		return nil
 	})
 }

@@ -177,6 +177,7 @@ func TestOnOff(t *testing.T) {
 func TestOnRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		now := time.Now()
+		put(t, k, shop(window("w", now, now.Add(time.Hour))))
 		for _, c := range []struct {
 			what  Activate
 			field string
@@ -190,7 +191,7 @@ func TestOnRefuses(t *testing.T) {
 			{Activate{Mode: maintenance.NoAccess, Message: strings.Repeat("x", maintenance.MaxMessageBytes+1)}, "message"},
 			{Activate{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"},
 		} {
-			_, err := k.On(t.Context(), alice, Always, "default", c.what)
+			_, err := k.On(t.Context(), alice, Always, "shop", c.what)
 			var fe *maintenance.FieldError
 			if !errors.As(err, &fe) || fe.Field != c.field {
 				t.Errorf("%+v: %v, want an error of field %s", c.what, err, c.field)
@@ -199,7 +200,7 @@ func TestOnRefuses(t *testing.T) {
 		if _, err := k.On(t.Context(), alice, Always, "nope", Activate{Mode: maintenance.NoAccess}); !errors.Is(err, ErrNotFound) {
 			t.Error(err)
 		}
-		if v := k.Current().Version(); v.Revision != 0 {
+		if v := k.Current().Version(); v.Revision != 1 {
 			t.Errorf("what was refused made revision %d", v.Revision)
 		}
 	})
