@@ -18,7 +18,7 @@ if [ ! -f "$dir/done" ]; then
 		# Java and Ruby are not on every machine; Node and Python, which Drydock's tests need anyway, are.
 		missing=
 		command -v mvn >/dev/null || missing="$missing maven"
-		command -v java >/dev/null || missing="$missing default-jre-headless"
+		command -v javac >/dev/null || missing="$missing default-jdk-headless" # java runs a source file by its compiler
 		ruby -e 'require "graphql"; require "webrick"' 2>/dev/null || missing="$missing ruby ruby-graphql ruby-webrick"
 		python3 -m venv --help >/dev/null 2>&1 || missing="$missing python3-venv"
 		if [ -n "$missing" ]; then
