@@ -18,7 +18,9 @@ import (
 type Reply struct {
 	Status  int
 	Headers [][2]string // names in lower case
-	Body    []byte
+	// Body is there for HEAD, too: whoever sends the reply leaves it out, and needs it
+	// for a GET's headers (RFC 9110 section 9.3.2).
+	Body []byte
 	// GRPCStatus is -1 but for gRPC, where the proxy makes the trailers-only answer
 	// and takes the body for its message.
 	GRPCStatus int
@@ -66,12 +68,16 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 	}
 	switch rpc := grpcType(r); {
 	case strings.HasPrefix(rpc, "application/grpc-web"):
-		// Trailers-only: without a body, clients take the status from the headers.
+		// Trailers-only: clients take the status from the headers. The body has it again for
+		// those that look there first, and because Envoy takes the content type from a reply
+		// without a body, which some clients then refuse.
+		status, message := strconv.Itoa(grpcUnavailable), grpcMessage(d.text())
 		reply.Status = 200
-		headers = append(headers,
-			[2]string{"content-type", rpc},
-			[2]string{"grpc-status", strconv.Itoa(grpcUnavailable)},
-			[2]string{"grpc-message", grpcMessage(d.text())})
+		headers = append(headers, [2]string{"content-type", rpc}, [2]string{"grpc-status", status}, [2]string{"grpc-message", message})
+		reply.Body = grpcWebTrailers("grpc-status:" + status + "\r\ngrpc-message:" + message + "\r\n")
+		if strings.HasPrefix(rpc, "application/grpc-web-text") {
+			reply.Body = []byte("gAAAAAA=") // no trailers: who speaks this form looks at the headers
+		}
 	case rpc != "":
 		reply.GRPCStatus = grpcUnavailable
 		reply.Body = []byte(d.text())
@@ -81,9 +87,6 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 		headers = append(headers, [2]string{"content-type", kind})
 		if lang != "" {
 			headers = append(headers, [2]string{"content-language", lang})
-		}
-		if r.Method == "HEAD" {
-			reply.Body = nil
 		}
 	}
 	reply.Headers = headers
@@ -177,6 +180,13 @@ func (d *Decision) explain(o *jsonObject, now time.Time) {
 	if !d.Until.IsZero() {
 		o.time("until", d.Until)
 	}
+}
+
+// grpcWebTrailers is the last frame of a gRPC-Web body (gRPC-Web protocol, "Protocol
+// differences vs gRPC over HTTP2").
+func grpcWebTrailers(trailers string) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{0x80}, uint32(len(trailers)))
+	return append(b, trailers...)
 }
 
 // grpcMessage percent-encodes as the gRPC protocol over HTTP/2 asks for.
@@ -311,11 +321,7 @@ func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 	if r.Method != "GET" && r.Method != "HEAD" {
 		return Reply{Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1, Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`)}
 	}
-	reply := Reply{Status: 200, Headers: headers, GRPCStatus: -1}
-	if r.Method == "GET" {
-		reply.Body = s.StatusOf(r, now).AppendJSON(nil)
-	}
-	return reply
+	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
 }
 
 // Pairs are the headers as proxy-wasm serialises maps.

@@ -2,15 +2,19 @@ package maintenance_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
@@ -98,7 +102,11 @@ func TestReplies(t *testing.T) {
 			}
 			fmt.Fprintf(&got, "%s: %s\n", h[0], h[1])
 		}
-		fmt.Fprintf(&got, "\n%s\n\n", bytes.TrimSuffix(reply.Body, []byte("\n")))
+		text := string(bytes.TrimSuffix(reply.Body, []byte("\n")))
+		if !utf8.ValidString(text) || strings.Contains(text, "\r") {
+			text = strconv.Quote(text)
+		}
+		fmt.Fprintf(&got, "\n%s\n\n", text)
 		if kind := header(&reply, "content-type"); strings.Contains(kind, "json") && !json.Valid(reply.Body) {
 			t.Errorf("%s: not valid: %s", c.name, reply.Body)
 		}
@@ -320,6 +328,33 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// A gRPC-Web body is frames: a byte that tells trailers from messages, a length, and
+// that much. In the text form all of it is in base64.
+func TestGRPCWebBody(t *testing.T) {
+	s := closed(t, `"retry_after":1`)
+	for kind, want := range map[string]string{
+		"application/grpc-web":            "grpc-status:14\r\ngrpc-message:We are down for maintenance and will be back soon.\r\n",
+		"application/grpc-web+proto":      "grpc-status:14\r\ngrpc-message:We are down for maintenance and will be back soon.\r\n",
+		"application/grpc-web-text":       "",
+		"application/grpc-web-text+proto": "",
+	} {
+		reply := refusal(t, s, request("POST", "h", "/shop.v1.Shop/Get", "content-type", kind), nil, noon)
+		frame := reply.Body
+		if strings.Contains(kind, "text") {
+			var err error
+			if frame, err = base64.StdEncoding.DecodeString(string(frame)); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+		}
+		if len(frame) < 5 || frame[0] != 0x80 || int(binary.BigEndian.Uint32(frame[1:])) != len(frame)-5 || string(frame[5:]) != want {
+			t.Errorf("%s: %q, want a frame of trailers of %q", kind, frame, want)
+		}
+		if header(&reply, "grpc-status") != "14" || header(&reply, "content-type") != kind {
+			t.Errorf("%s: %v", kind, reply.Headers)
+		}
+	}
+}
+
 // What comes from the client and goes back to it cannot become anything else.
 func TestReplyEchoes(t *testing.T) {
 	s := closed(t, `"cors":{"origins":["https://app.example.com"]}`)
@@ -384,7 +419,7 @@ func FuzzAccept(f *testing.F) {
 				t.Errorf("no type, and gRPC status %d", reply.GRPCStatus)
 			}
 		default:
-			if !strings.HasPrefix(kind, "application/grpc-web") || reply.Status != http.StatusOK || len(reply.Body) > 0 {
+			if !strings.HasPrefix(kind, "application/grpc-web") || reply.Status != http.StatusOK || len(reply.Body) == 0 {
 				t.Errorf("%d %s", reply.Status, kind)
 			}
 		}

@@ -61,7 +61,7 @@ func TestEdgeStatus(t *testing.T) {
 	}{
 		{get("shop.example.com", "/.drydock/status"), 200, `{"app":"shop","mode":"no-access","since":"2026-11-21T11:00:00Z","retry_after":3600}`},
 		{get("other.example.com", "/.drydock/status"), 200, `{"app":"default","mode":"off"}`},
-		{request("HEAD", "shop.example.com", "/.drydock/status"), 200, ``},
+		{request("HEAD", "shop.example.com", "/.drydock/status"), 200, `{"app":"shop","mode":"no-access","since":"2026-11-21T11:00:00Z","retry_after":3600}`},
 		{request("POST", "shop.example.com", "/.drydock/status"), 405, `{"type":"about:blank","title":"Method Not Allowed","status":405}`},
 	} {
 		reply := s.EdgeStatus(c.r, noon)
