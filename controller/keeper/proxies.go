@@ -43,6 +43,7 @@ type registry struct {
 type proxy struct {
 	id, node string
 	seen     time.Time
+	hungUp   time.Time // when it last closed a poll that was not answered
 	skew     time.Duration
 	vms      map[string]*vm
 }
@@ -59,6 +60,13 @@ type vm struct {
 func (p *proxy) live(v *vm) bool { return p.seen.Sub(v.seen) <= silent }
 
 func (p *proxy) lost(now time.Time) bool { return now.Sub(p.seen) > silent }
+
+// gone tells whether a proxy has ended, and is not only out of reach: the kernel closes
+// a dead process's poll, and nothing was heard of it since. What its other VMs said in
+// its last second may arrive after the poll's end.
+func (p *proxy) gone(now time.Time) bool {
+	return p.lost(now) && !p.hungUp.IsZero() && !p.seen.After(p.hungUp.Add(time.Second))
+}
 
 // version is the oldest that one of the proxy's VMs enforces.
 func (p *proxy) version() (oldest maintenance.Version) {
@@ -112,6 +120,17 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 	return nil
 }
 
+// HungUp notes that a proxy closed its poll. It counts as gone when it says nothing more.
+func (k *Keeper) HungUp(proxy string) {
+	r := &k.proxies
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.byID[proxy]; p != nil {
+		p.hungUp = k.now()
+		r.dirty = true
+	}
+}
+
 // change wakes who waits for proxies. The lock is held.
 func (r *registry) change() {
 	r.dirty = true
@@ -155,6 +174,9 @@ func (k *Keeper) Proxies() []Proxy {
 	defer k.proxies.mu.Unlock()
 	list := make([]Proxy, 0, len(k.proxies.byID))
 	for _, p := range k.proxies.byID {
+		if p.gone(now) {
+			continue
+		}
 		out := Proxy{
 			ID: p.id, Node: p.node, State: "live", Version: p.version(), SeenAt: p.seen.UTC().Truncate(time.Millisecond),
 			SkewMS: p.skew.Milliseconds(), VMs: make([]VM, 0, len(p.vms)),
@@ -209,10 +231,11 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 
 // storedProxy is a proxy in the store's one record of them.
 type storedProxy struct {
-	ID   string     `json:"id"`
-	Node string     `json:"node,omitempty"`
-	Seen time.Time  `json:"seen"`
-	VMs  []storedVM `json:"vms"`
+	ID     string     `json:"id"`
+	Node   string     `json:"node,omitempty"`
+	Seen   time.Time  `json:"seen"`
+	HungUp time.Time  `json:"hung_up,omitzero"`
+	VMs    []storedVM `json:"vms"`
 }
 
 type storedVM struct {
@@ -238,7 +261,7 @@ func (k *Keeper) loadProxies(ctx context.Context) error {
 	defer r.mu.Unlock()
 	r.revision, r.changed, r.byID, r.saved = rec.Revision, make(chan struct{}), map[string]*proxy{}, k.now()
 	for _, s := range list {
-		p := &proxy{id: s.ID, node: s.Node, seen: s.Seen, vms: map[string]*vm{}}
+		p := &proxy{id: s.ID, node: s.Node, seen: s.Seen, hungUp: s.HungUp, vms: map[string]*vm{}}
 		for _, v := range s.VMs {
 			p.vms[v.ID] = &vm{version: v.Version, seen: s.Seen}
 		}
@@ -254,8 +277,8 @@ func (k *Keeper) saveProxies(ctx context.Context) error {
 	r := &k.proxies
 	r.mu.Lock()
 	for id, p := range r.byID {
-		if idle && now.Sub(p.seen) > forgetAfter {
-			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "silent", now.Sub(p.seen).Round(time.Second).String())
+		if p.gone(now) || idle && now.Sub(p.seen) > forgetAfter {
+			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "silent", now.Sub(p.seen).Round(time.Second).String(), "hung_up", p.gone(now))
 			delete(r.byID, id)
 			r.change()
 		}
@@ -286,7 +309,7 @@ func (k *Keeper) writeProxies(ctx context.Context, except string, audit ...[]byt
 		if p.id == except {
 			continue
 		}
-		s := storedProxy{ID: p.id, Node: p.node, Seen: p.seen.UTC()}
+		s := storedProxy{ID: p.id, Node: p.node, Seen: p.seen.UTC(), HungUp: p.hungUp.UTC()}
 		for id, v := range p.vms {
 			if p.live(v) {
 				s.VMs = append(s.VMs, storedVM{id, v.version})

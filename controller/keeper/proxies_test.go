@@ -219,6 +219,39 @@ func TestProxiesSurviveARestart(t *testing.T) {
 	})
 }
 
+// The kernel closes a dead process's poll; a network that is cut closes nothing. So who
+// hung up and then fell silent is gone, and nobody waits for it, not even the next
+// controller. Who goes on speaking has only changed its connection.
+func TestWhoHangsUpAndFallsSilentIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		k, stop := open(t, dir)
+		dead, cut, alive := speak(k, "dead", "1"), speak(k, "cut", "1"), speak(k, "alive", "1")
+		after(5 * time.Second)
+		k.HungUp("alive")
+		k.HungUp("dead")
+		after(time.Second) // an ack that was under way still arrives
+		close(dead.stop)
+		close(cut.stop)
+		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		alive.adopt()
+		after(4 * time.Second)
+		stop()
+		k, stop = open(t, dir)
+		defer stop()
+		alive.set(func() { alive.k = k })
+		after(5 * time.Second)
+		st, err := k.Status("default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(st.Waiting) != 1 || st.Waiting[0].Proxy != "cut" || st.Proxies.Known != 2 {
+			t.Errorf("%d known, waiting for %v; want only cut awaited, and dead forgotten", st.Proxies.Known, st.Waiting)
+		}
+		close(alive.stop)
+	})
+}
+
 // The list is one record, written now and then, whatever the number of acks.
 func TestProxiesAreWrittenInBatches(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {

@@ -94,6 +94,9 @@ func (k *Keeper) fleet(now time.Time) *fleet {
 	f := &fleet{settled: now.Sub(k.started) >= silent}
 	k.proxies.mu.Lock()
 	for _, p := range k.proxies.byID {
+		if p.gone(now) {
+			continue
+		}
 		s := seen{id: p.id, node: p.node, version: p.version(), skew: p.skew}
 		if p.lost(now) {
 			s.lostFor = now.Sub(p.seen)

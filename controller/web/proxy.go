@@ -111,6 +111,9 @@ func (p *proxies) sync(w http.ResponseWriter, r *http.Request) {
 			continue
 		case <-wait.C:
 		case <-r.Context().Done():
+			if p.Stopping.Err() == nil {
+				p.Keeper.HungUp(has.Proxy)
+			}
 		case <-p.Stopping.Done():
 		}
 		w.WriteHeader(http.StatusNoContent)
