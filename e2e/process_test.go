@@ -211,6 +211,15 @@ func TestHotRestartInTheMiddleOfAMaintenance(t *testing.T) {
 		t.Errorf("%d requests reached the app", n)
 	}
 	r.settled()
+	// Envoy adds the old process's gauges to the new one's for as long as it lives.
+	var list struct{ Version maintenance.Version }
+	must(t, json.Unmarshal(r.api("GET", "/api/v1/proxies", nil), &list))
+	eventually(t, 10*time.Second, func() error {
+		if n := r.stat(`wasmcustom.*\.revision$`); n != int64(list.Version.Revision) {
+			return fmt.Errorf("the revision gauge is %d, the state's revision %d", n, list.Version.Revision)
+		}
+		return nil
+	})
 	r.off("default")
 	if a := r.visitor("127.0.0.1").get("/"); a.Status != 200 {
 		t.Errorf("off after the restart: %d, want 200", a.Status)
@@ -219,17 +228,6 @@ func TestHotRestartInTheMiddleOfAMaintenance(t *testing.T) {
 	if a := r.visitor("127.0.0.1").get("/"); a.Status != 503 {
 		t.Errorf("on after the restart: %d, want 503", a.Status)
 	}
-	// Envoy adds the old process's gauges to the new one's until the old one is gone.
-	var list struct {
-		Version maintenance.Version
-	}
-	must(t, json.Unmarshal(r.api("GET", "/api/v1/proxies", nil), &list))
-	eventually(t, 10*time.Second, func() error {
-		if n := r.stat(`wasmcustom.*\.revision$`); n != int64(list.Version.Revision) {
-			return fmt.Errorf("the revision gauge is %d, the state's is %d", n, list.Version.Revision)
-		}
-		return nil
-	})
 }
 
 // `make run`: one command that serves, says what to try, names a port that is taken, and
