@@ -116,7 +116,8 @@ type Spec struct {
 
 // Match names an app's traffic: hosts and path prefixes, or Envoy route or cluster
 // names. A request matches when its route or cluster is listed, or when a host and
-// a path match (none listed: any).
+// a path match (none listed: any). The host is the :authority; where a server behind
+// prefers X-Forwarded-Host, the edge has to remove what clients send in it.
 type Match struct {
 	Hosts    []string `json:"hosts,omitempty" doc:"Exact names, or *.name for every name below it" example:"[\"shop.example.com\"]"`
 	Paths    []string `json:"paths,omitempty" doc:"Prefixes, matched at a segment boundary"`
@@ -171,6 +172,10 @@ const (
 
 // ReadOnlyRules are an operator's knowledge of which requests write. Without them
 // every method that is not safe (RFC 9110 section 9.2.1) is refused.
+//
+// A write-through rule for POST, but not for every method, looks into forms and JSON of
+// up to graphql.max_body bytes, since frameworks look there for a method to override it;
+// larger ones are refused.
 type ReadOnlyRules struct {
 	SafeRPCs     []string   `json:"safe_rpcs,omitempty" doc:"gRPC methods that only read: /package.Service/Method"`
 	WriteThrough []PathRule `json:"write_through,omitempty" doc:"Requests that pass although their method writes"`
