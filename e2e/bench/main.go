@@ -331,5 +331,5 @@ func (v *variant) processorTime() (time.Duration, error) {
 		n, err := strconv.ParseInt(ns, 10, 64)
 		return time.Duration(n), err
 	}
-	return 0, errors.New("Envoy has no thread wrk:worker_0")
+	return 0, errors.New("no thread wrk:worker_0 in Envoy")
 }
