@@ -220,6 +220,15 @@ func (a *app) onlyGraphQL(path *reading) bool {
 	return path.certain && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return under(path.sent, p.exact) })
 }
 
+// graphQLPage tells whether a path is a GraphQL path itself, where a GET that says
+// nothing gets the page on which people write queries. Below it the path may name a
+// stored document.
+func (a *app) graphQLPage(path *reading) bool {
+	return path.certain && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool {
+		return strings.TrimSuffix(path.sent, "/") == strings.TrimSuffix(p.exact, "/")
+	})
+}
+
 func (a *app) http(r *Request, path *reading, upgrade bool, d *Decision) {
 	rules := &a.spec.ReadOnly
 	switch {
@@ -278,10 +287,10 @@ func (a *app) graphQL(r *Request, path *reading, upgrade bool, d *Decision) {
 		switch {
 		case !r.EndStream && r.Header("content-length") != "0":
 			rule = graphql.RuleGetBody
-		case graphql.HasParameter(path.query):
-			rule = graphql.Query(path.query, &a.options)
-		default:
+		case path.query == "" && (r.Method == "OPTIONS" || a.graphQLPage(path)):
 			d.Rule = RuleSafeMethod
+		default:
+			rule = graphql.Query(path.query, &a.options)
 		}
 	case r.Method != "POST":
 		rule = graphql.RuleMethod

@@ -168,7 +168,13 @@ func (d *Decision) graphQLErrors(now time.Time) []byte {
 	o = append(o, '{')
 	o.text("code", code)
 	d.explain(&o, now)
-	return append(o, "}}]}"...)
+	o = append(o, "}}"...)
+	if d.Rule == Rule(graphql.RulePersisted) {
+		// The word by which clients of automatic persisted queries learn to send the
+		// document, which then can be judged (Apollo Server, "APQ protocol").
+		o = append(o, `,{"message":"PersistedQueryNotFound","extensions":{"code":"PERSISTED_QUERY_NOT_FOUND"}}`...)
+	}
+	return append(o, "]}"...)
 }
 
 func (d *Decision) explain(o *jsonObject, now time.Time) {

@@ -83,6 +83,7 @@ func TestReplies(t *testing.T) {
 		{"GraphQL that takes its own type", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json, application/json;q=0.9"), "application/json", `{"query":"mutation{b}"}`)},
 		{"GraphQL that only takes JSON", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json;q=0, application/json"), "application/json", `{"query":"mutation{b}"}`)},
 		{"GraphQL, too large", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", strings.Repeat(" ", 1<<20+1))},
+		{"GraphQL by hash alone, whose client sends the document next", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"`+strings.Repeat("0", 64)+`"}}}`)},
 		{"GraphQL in a browser's address bar", writes, get("h", "/graphql?query=mutation{b}", "accept", browser)},
 		{"a listed origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://app.example.com")},
 		{"an unlisted origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://evil.example.com")},

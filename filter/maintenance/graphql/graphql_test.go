@@ -78,6 +78,9 @@ func decide(c *testCase, body []byte, opt *Options) Rule {
 		if len(body) > 0 {
 			return RuleGetBody
 		}
+		if rawQuery == "" {
+			return "" // the page on which people write queries
+		}
 		return Query(rawQuery, opt)
 	case c.Method != "POST":
 		return RuleMethod
