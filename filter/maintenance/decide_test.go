@@ -212,6 +212,7 @@ func TestReadOnly(t *testing.T) {
 		{"encoded", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%75nsubscribe"), writes},
 		{"by dots", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x/..%2funsubscribe"), writes},
 		{"with a parameter", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;x=1"), writes},
+		{"with a parameter that swallows the rest", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;/x"), writes},
 		{"with a double slash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", "/admin//do/x"), writes},
 		{"with a backslash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", `/admin\do\x`), writes},
 		{"more disguises than are followed", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%"+strings.Repeat("25", 70)+"41"), writes},
