@@ -319,7 +319,7 @@ func TestRefused(t *testing.T) {
 			{"JSON", []string{"accept", "application/json"}, 503, "application/problem+json", `"rule":"no-access"`, -1, nil},
 			{"gRPC", []string{"content-type", "application/grpc"}, 503, "", "Back soon.", 14,
 				map[string]string{":status": "200", "content-type": "application/grpc", "grpc-status": "14", "grpc-message": "Back soon."}},
-			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "", -1,
+			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "grpc-status:14\r\n", -1,
 				map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."}},
 		} {
 			x := w.begin("POST", "/shop.Cart/Add", false, c.headers...)
