@@ -141,10 +141,9 @@ func TestTwoLeadersCompiled(t *testing.T) {
 					w.want("errors", 0)
 				}
 				// Once it knows that it leads no more, it does not poll again.
-				for _, w := range all {
-					if w.polls() {
-						w.say(204, "")
-					}
+				busy.say(200, doc(9, in(maintenance.NoAccess)))
+				if busy.polls() {
+					t.Error("polls on although it does not lead")
 				}
 				p.runAll(all, 2*time.Second)
 				if leader(t, all) != other {
@@ -198,6 +197,8 @@ func TestRaceCompiled(t *testing.T) {
 		}
 	}
 	all[0].want("errors", 0)
+	p.runAll(all, 1500*time.Millisecond)
+	all[0].want("revision", 3000) // set, not added to, by whoever led
 }
 
 // A VM that comes later, with a new worker or in place of one that crashed, has the state

@@ -97,11 +97,13 @@ func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	return s.action()
 }
 
-// readable tells whether some state may want to read the body. The body of such a
-// request may come before the state does. No other's may: it might be an upload past
-// what Envoy buffers, which Envoy would answer 413.
+// readable tells whether a state is likely to want to read the body, which may then come
+// before the state does. No other body may: it might be an upload past what Envoy
+// buffers, which Envoy would answer 413. Where a state wants to read one all the same,
+// the headers have to go on first.
 func (s *stream) readable() bool {
-	return s.request.Method == "POST" && strings.HasPrefix(strings.ToLower(s.request.Header("content-type")), "application/json")
+	kind := strings.ToLower(s.request.Header("content-type"))
+	return s.request.Method == "POST" && (strings.Contains(kind, "json") || strings.Contains(kind, "urlencoded"))
 }
 
 // ours tells whether only the filter may set a header. Servers that make variables of

@@ -129,6 +129,37 @@ func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
 	}
 }
 
+// A state may want to read a body that was not expected to be read: then the headers go
+// on, and the body is withheld.
+func TestUnexpectedlyReadCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	for _, c := range []struct {
+		body string
+		rule maintenance.Rule
+	}{{"name=x", ""}, {"_method=DELETE", maintenance.RuleMethodOverride}} {
+		for _, kind := range []string{"multipart/form-data", "application/x-www-form-urlencoded"} {
+			compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+				x := w.begin("POST", "/save", false, "content-type", kind)
+				x.send(c.body, true)
+				w.tick()
+				held(t, x.view())
+				w.say(200, doc(1, app))
+				v := x.view()
+				if kind == "multipart/form-data" && c.rule != "" && v.headers != nil && !v.ended {
+					v.headers = nil
+				}
+				if c.rule != "" {
+					refused(t, v, c.rule)
+				} else if passed(t, v); v.body != c.body || !v.ended {
+					t.Errorf("the upstream saw %q", v.body)
+				}
+				w.want("errors", 0)
+			})
+		}
+	}
+}
+
 // Without a state within boot_wait, the policy for unknown decides: counted, and logged
 // once.
 func TestUnknown(t *testing.T) {
@@ -609,6 +640,29 @@ func TestStateChangesWhileABodyIsHeld(t *testing.T) {
 		w.run(5100 * time.Millisecond)
 		waits.send(aMutation, true)
 		passed(t, waits.view())
+	})
+}
+
+// What is past Envoy's own buffer limit, although the app would look at it, Envoy answers.
+func TestPastEnvoysLimitCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		for range 3 {
+			x.send(strings.Repeat(" ", 512<<10), false)
+		}
+		s := x.(*shippedExchange)
+		if s.Downstream().Status() != 413 || s.Details() != "request_payload_too_large" || s.Upstream().Headers != nil {
+			t.Errorf("the client saw %+v, %s; the upstream %+v", s.Downstream(), s.Details(), s.Upstream())
+		}
+		w.run(10 * time.Second)
+		if a := w.lastAck(); a.Requests != 0 {
+			t.Errorf("%d requests are left", a.Requests)
+		}
+		w.want("errors", 0)
+		w.want("misconfigured", 0)
 	})
 }
 
