@@ -49,6 +49,7 @@ type plugin struct {
 	// until idleUntil (zero: until another state comes).
 	idle      bool
 	idleUntil time.Time
+	looked    time.Time // at the clock on the wall, by the last tick
 
 	booted  time.Time // the first tick: only from then on can a state come
 	contact time.Time // when the controller last answered any VM of this process
@@ -133,9 +134,10 @@ func (p *plugin) OnTick() {
 	}
 	p.adoptShared(now)
 	p.follow.tick(p, now)
-	if !p.idleUntil.IsZero() && !now.Before(p.idleUntil) {
+	if p.state != nil && (!p.idleUntil.IsZero() && !now.Before(p.idleUntil) || wall(now).Before(p.looked)) {
 		p.refresh(now)
 	}
+	p.looked = wall(now)
 	if p.state == nil && !p.lost && !p.waits(now) {
 		p.lost = true
 		proxywasm.LogWarnf("drydock: no state came within %v; until one does, the policy for unknown decides: %s", p.config.BootWait, p.config.Unknown)
@@ -183,8 +185,12 @@ func (p *plugin) version() (v maintenance.Version) {
 // refresh recomputes what only time changes: windows open and close on the proxy's
 // own clock.
 func (p *plugin) refresh(now time.Time) {
-	p.idle, p.idleUntil = p.state.Idle(now)
+	p.idle, p.idleUntil = p.state.Idle(wall(now))
 }
+
+// wall is the time on the clock that windows follow, also where it is set back: without
+// its monotonic reading, by which it would still be later.
+func wall(now time.Time) time.Time { return now.Round(0) }
 
 // waits tells whether the first state is still awaited.
 func (p *plugin) waits(now time.Time) bool {

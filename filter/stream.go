@@ -90,7 +90,7 @@ func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		return types.ActionPause
 	}
 	s.decide(state, now)
-	if s.stage == awaitsBody && !p.config.HoldsHeaders {
+	if s.stage == awaitsBody && !s.headersHeld() {
 		// The headers must go on for the body to come; the body is what is withheld.
 		return types.ActionContinue
 	}
@@ -127,7 +127,7 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 	}
 	s.buffered, s.complete = size, endOfStream
 	if s.stage == awaitsBody {
-		s.plugin.holds = true
+		s.plugin.holds = s.plugin.holds || s.headersHeld()
 		s.judgeBody()
 	}
 	return s.action()
@@ -149,6 +149,10 @@ func (s *stream) OnHttpStreamDone() {
 	delete(s.plugin.waiting, s)
 }
 
+// headersHeld tells whether a request that awaits its body should not have reached the
+// upstream yet.
+func (s *stream) headersHeld() bool { return s.plugin.config.HoldsHeaders && !s.stopped }
+
 func (s *stream) wait(for_ stage, now time.Time) {
 	s.stage, s.since = for_, now
 	s.plugin.waiting[s] = struct{}{}
@@ -168,7 +172,7 @@ func (s *stream) decide(state *maintenance.State, now time.Time) {
 		s.status(state, now)
 		return
 	}
-	d := state.Decide(s.request, now)
+	d := state.Decide(s.request, wall(now))
 	if p.state == nil {
 		p.metrics.unknown.Increment(1)
 	}
@@ -208,7 +212,7 @@ func (s *stream) judgeBody() {
 		s.request.Body = body
 	}
 	s.request.BodyRead = true
-	d := state.Decide(s.request, now)
+	d := state.Decide(s.request, wall(now))
 	if d.Verdict == maintenance.Refuse {
 		s.refuse(&d, now)
 	} else {
@@ -247,7 +251,7 @@ func (s *stream) note(d *maintenance.Decision) {
 }
 
 func (s *stream) status(state *maintenance.State, now time.Time) {
-	reply := state.EdgeStatus(s.request, now)
+	reply := state.EdgeStatus(s.request, wall(now))
 	s.answer(&reply, "drydock:edge")
 }
 
@@ -283,17 +287,17 @@ func (p *plugin) attendWaiting(now time.Time) {
 // giveUp answers a request whose body does not come.
 func (s *stream) giveUp(state *maintenance.State, now time.Time) {
 	p := s.plugin
-	d := state.Decide(s.request, now)
+	d := state.Decide(s.request, wall(now))
 	switch d.Verdict {
 	case maintenance.Pass: // the state has changed
 		s.pass(&d)
-		if p.config.HoldsHeaders {
+		if s.headersHeld() {
 			s.resume()
 		}
 		return
 	case maintenance.NeedBody:
 		d.Verdict, d.Rule = maintenance.Refuse, maintenance.RuleBodyTimeout
-		if p.config.HoldsHeaders && !p.holds {
+		if s.headersHeld() && !p.holds {
 			p.metrics.misconfigured.Increment(1)
 			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
 		}

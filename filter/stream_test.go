@@ -160,6 +160,29 @@ func TestUnexpectedlyReadCompiled(t *testing.T) {
 	}
 }
 
+// Nor does it count as a misconfiguration when such a body does not come.
+func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		off, on := w.begin("POST", "/save", false, "content-type", "multipart/form-data"), w.begin("POST", "/save", false, "content-type", "multipart/form-data")
+		w.follow(doc(1, app))
+		w.run(bodyGrace + 100*time.Millisecond)
+		if v := on.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
+			t.Errorf("got %s", v)
+		}
+		off.end()
+		again := w.begin("POST", "/save", false, "content-type", "multipart/form-data")
+		w.run(time.Second)
+		w.say(200, doc(2, in(maintenance.Off)))
+		w.run(bodyGrace)
+		again.send("_method=DELETE", true)
+		passed(t, again.view())
+		w.want("misconfigured", 0)
+		w.want("errors", 0)
+	})
+}
+
 // Without a state within boot_wait, the policy for unknown decides: counted, and logged
 // once.
 func TestUnknown(t *testing.T) {
@@ -747,6 +770,28 @@ func TestWindow(t *testing.T) {
 		w.run(time.Hour)
 		passed(t, get())
 		w.want("revision", 1)
+	})
+}
+
+// A proxy whose clock was ahead, so that a window seemed over, opens it when the clock is
+// put right.
+func TestWindowAfterTheClockIsSetBackCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		on(w).clock.Set(begin.Add(5 * time.Hour))
+		w.follow(doc(1, maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{ID: "w", Mode: maintenance.NoAccess,
+			Occurrences: []maintenance.Occurrence{{Start: begin.Add(time.Hour), End: begin.Add(2 * time.Hour)}}}}}}))
+		w.run(time.Second)
+		passed(t, w.request("GET", "/", ""))
+		on(w).clock.Set(begin.Add(90 * time.Minute))
+		w.tick()
+		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		on(w).clock.Set(begin.Add(30 * time.Minute))
+		w.tick()
+		passed(t, w.request("GET", "/", ""))
+		w.run(time.Second)
+		on(w).clock.Set(begin.Add(61 * time.Minute))
+		w.tick()
+		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
