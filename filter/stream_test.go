@@ -481,6 +481,40 @@ func TestClaimCompiled(t *testing.T) {
 	})
 }
 
+// What else the proxy knows of a request: the peer's identity in the mesh, and which
+// route and cluster it has chosen.
+func TestAttributesCompiled(t *testing.T) {
+	route, cluster := in(maintenance.NoAccess), in(maintenance.NoAccess)
+	route.Name, route.Match.Routes = "by-route", []string{"admin"}
+	route.Bypass.Principals = []string{"spiffe://cluster.local/ns/ops/*"}
+	cluster.Name, cluster.Match.Clusters = "by-cluster", []string{"outbound|80||legacy"}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(docs(1, 1, route, cluster))
+		for _, c := range []struct {
+			route, cluster, peer string
+			note                 string
+		}{
+			{"shop", "shop", "", ""},
+			{"admin", "shop", "", "app=by-route mode=no-access rule=no-access"},
+			{"admin", "shop", "spiffe://cluster.local/ns/ops/sa/ci", "app=by-route mode=no-access rule=bypass.principal"},
+			{"admin", "shop", "spiffe://cluster.local/ns/opsx/sa/ci", "app=by-route mode=no-access rule=no-access"},
+			{"shop", "outbound|80||legacy", "spiffe://cluster.local/ns/ops/sa/ci", "app=by-cluster mode=no-access rule=no-access"},
+		} {
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source":     map[string]any{"address": visitor},
+				"connection": map[string]any{"uri_san_peer_certificate": c.peer},
+				"xds":        map[string]any{"route_name": c.route, "cluster_name": c.cluster},
+			}})
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
+			note, _ := s.FilterState("wasm.drydock.decision")
+			if passes := !strings.HasSuffix(c.note, "=no-access"); string(note) != c.note || s.Upstream().End != passes {
+				t.Errorf("%+v: passed: %v, %q", c, s.Upstream().End, note)
+			}
+			s.Abort()
+		}
+	})
+}
+
 // bodies are the ways in which a GraphQL body can come.
 var bodies = []struct {
 	name     string
