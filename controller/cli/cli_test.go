@@ -29,7 +29,8 @@ const (
 
 // TestScripts runs each script of testdata against a controller of its own. Beside
 // drydock a script has proxy NAME, which starts a proxy that follows and acks, and
-// leave NAME, which ends it without goodbye.
+// leave NAME, which ends it, and cut NAME, which cuts it off: nothing of it arrives any
+// more, but no connection is closed.
 func TestScripts(t *testing.T) {
 	// The real binary, which also starts in a fraction of the time that one with the
 	// race detector needs.
@@ -51,7 +52,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			c.Start()
-			fleet := &fleet{url: "http://" + c.ProxyAddr(), stop: map[string]context.CancelFunc{}}
+			fleet := &fleet{url: "http://" + c.ProxyAddr(), stop: map[string]context.CancelFunc{}, cut: map[string]context.CancelFunc{}}
 			env.Values["fleet"] = fleet
 			env.Defer(func() {
 				fleet.leaveAll()
@@ -67,6 +68,9 @@ func TestScripts(t *testing.T) {
 			},
 			"leave": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Value("fleet").(*fleet).leave(args[0])
+			},
+			"cut": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Value("fleet").(*fleet).cut[args[0]]()
 			},
 			// exits CODE COMMAND… runs a command that must end with that code.
 			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
@@ -90,12 +94,14 @@ type fleet struct {
 	url     string
 	running sync.WaitGroup
 	stop    map[string]context.CancelFunc
+	cut     map[string]context.CancelFunc
 }
 
 // join starts a proxy, and returns when it has said its first word.
 func (f *fleet) join(name string) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	f.stop[name] = cancel
+	reach, cut := context.WithCancel(ctx)
+	f.stop[name], f.cut[name] = cancel, cut
 	client := &http.Client{}
 	post := func(path string, message any) ([]byte, error) {
 		body, err := json.Marshal(message)
@@ -127,6 +133,10 @@ func (f *fleet) join(name string) error {
 		req := maintenance.SyncRequest{Version: has, Proxy: name, Wait: wait}
 		mu.Unlock()
 		doc, err := post(maintenance.SyncPath, req)
+		if reach.Err() != nil {
+			<-ctx.Done()
+			return ctx.Err()
+		}
 		if err != nil || len(doc) == 0 {
 			return err
 		}
@@ -154,7 +164,7 @@ func (f *fleet) join(name string) error {
 		defer beat.Stop()
 		for {
 			select {
-			case <-ctx.Done():
+			case <-reach.Done():
 				return
 			case <-beat.C:
 				ack()
