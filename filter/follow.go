@@ -306,7 +306,7 @@ func (p *plugin) adoptShared(now time.Time) {
 		return
 	}
 	head, ok := maintenance.ParseHead(raw)
-	if !ok || len(raw) != maintenance.HeadSize {
+	if !ok {
 		// With its next poll the leader writes it anew. Who has a state can wait for that.
 		p.follow.alone = p.state == nil
 		return

@@ -61,12 +61,21 @@ func TestLeaderCompiled(t *testing.T) {
 		if len(proxies) != 1 || len(vms) != 5 {
 			t.Errorf("%d proxies with %d VMs, want 1 with 5", len(proxies), len(vms))
 		}
-		// The same VM leads on for as long as it lives.
+		// The same VM leads on for as long as it lives, and alone sets the gauges.
 		first := leader(t, all)
+		for _, w := range all {
+			on(w).vm.ResetCalls()
+		}
 		for range 30 {
 			p.runAll(all, time.Second)
 			if leader(t, all) != first {
 				t.Fatal("another VM leads")
+			}
+		}
+		for i, w := range all {
+			sets := slices.ContainsFunc(on(w).vm.Calls(), func(c wasmhost.CallCount) bool { return c.Func == "proxy_record_metric" })
+			if sets != (w == first) {
+				t.Errorf("VM %d sets gauges: %v", i, sets)
 			}
 		}
 		if n := len(p.logs("")); n != 0 {
@@ -109,7 +118,8 @@ func TestTwoLeadersCompiled(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		first, other uint64
-	}{{"newer first", 3, 2}, {"older first", 2, 3}, {"the same", 2, 2}} {
+		late         bool // the busy VM has adopted what came first when its own answer comes
+	}{{"newer first", 3, 2, false}, {"newer first, older late", 3, 2, true}, {"older first", 2, 3, false}, {"the same", 2, 2, false}, {"the same late", 2, 2, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
 				all := p.workers(1)
@@ -121,6 +131,9 @@ func TestTwoLeadersCompiled(t *testing.T) {
 				busy.poll()
 				other.poll()
 				other.say(200, doc(c.first, in(maintenance.NoAccess)))
+				if c.late {
+					busy.tick()
+				}
 				busy.say(200, doc(c.other, in(maintenance.NoAccess)))
 				newest := max(c.first, c.other)
 				if v := p.sharedVersion(stateKey); v.Revision != newest {
@@ -141,7 +154,9 @@ func TestTwoLeadersCompiled(t *testing.T) {
 					w.want("errors", 0)
 				}
 				// Once it knows that it leads no more, it does not poll again.
-				busy.say(200, doc(9, in(maintenance.NoAccess)))
+				if !c.late {
+					busy.say(200, doc(9, in(maintenance.NoAccess)))
+				}
 				if busy.polls() {
 					t.Error("polls on although it does not lead")
 				}
@@ -504,6 +519,28 @@ func TestClockSetBackCompiled(t *testing.T) {
 		p.runAll(all, time.Second)
 		leader(t, all)
 	})
+}
+
+// A stream that was let through keeps nothing of its request, however long it lasts.
+func TestLongStreamsCompiled(t *testing.T) {
+	p := newProcess(t, setup{config: `{"name": "edge", "exempt": [{"path": "/healthz"}]}`})
+	w := p.worker("worker_0")
+	app := in(maintenance.ReadOnly)
+	w.follow(doc(1, app))
+	open := func(path string) {
+		for range 1000 {
+			passed(t, w.begin("GET", path, true, "cookie", strings.Repeat("x", 16<<10)).view())
+		}
+	}
+	open("/")
+	before := on(w).vm.MemorySize()
+	open("/")
+	open("/healthz")
+	after := on(w).vm.MemorySize()
+	t.Logf("memory: %d kB, with 2,000 more streams of 16 kB headers %d kB", before>>10, after>>10)
+	if after > before+(8<<20) {
+		t.Errorf("memory grew from %d to %d", before, after)
+	}
 }
 
 // Ticks, acks, polls and states leave nothing behind.
