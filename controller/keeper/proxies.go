@@ -17,6 +17,9 @@ const (
 	silent = maintenance.SilentSeconds * time.Second
 	// maxSkew is how far a proxy's clock may be off before it is named.
 	maxSkew = time.Second
+	// settle is how long a new proxy is awaited although all that is known of it enforces
+	// a state: every VM speaks within a heartbeat, so by then all are known.
+	settle = (maintenance.HeartbeatSeconds*1000 + 500) * time.Millisecond
 	// forgetAfter is how long a proxy that went without goodbye is awaited by name while
 	// nothing is in maintenance. In maintenance it is awaited until somebody forgets it.
 	forgetAfter = 15 * time.Minute
@@ -42,6 +45,7 @@ type registry struct {
 
 type proxy struct {
 	id, node string
+	first    time.Time // when it was first heard of; zero: before this controller's time
 	seen     time.Time
 	hungUp   time.Time // when it last closed a poll that was not answered
 	skew     time.Duration
@@ -98,7 +102,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 		if len(r.byID) >= maxProxies {
 			return &maintenance.FieldError{Field: "proxy", Problem: fmt.Sprintf("there are %d proxies already", maxProxies)}
 		}
-		p = &proxy{id: ack.Proxy, vms: map[string]*vm{}}
+		p = &proxy{id: ack.Proxy, first: now, vms: map[string]*vm{}}
 		r.byID[p.id] = p
 	}
 	v := p.vms[ack.VM]

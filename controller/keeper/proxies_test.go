@@ -42,6 +42,10 @@ func speak(k *Keeper, id string, vms ...string) *speaker {
 		}
 	}()
 	synctest.Wait()
+	// As one that is known for long; TestANewProxyIsAwaited is about the others.
+	k.proxies.mu.Lock()
+	defer k.proxies.mu.Unlock()
+	k.proxies.byID[id].first = time.Time{}
 	return p
 }
 
@@ -184,6 +188,22 @@ func TestOffIsEnforced(t *testing.T) {
 		after(time.Second)
 		wait(t, k, "default", "off enforced=true 1/1 live=1")
 		close(p.stop)
+	})
+}
+
+// The first word of a new proxy may be its main thread's, while its workers have an
+// older state for another tick.
+func TestANewProxyIsAwaited(t *testing.T) {
+	bubble(t, func(t *testing.T, k *Keeper) {
+		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		after(2 * silent)
+		ack := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
+		if err := k.Ack(ack); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and not all of its workers may have spoken yet")
+		after(settle)
+		wait(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
 

@@ -79,6 +79,7 @@ type fleet struct {
 	live    int
 	oldest  Version // that any proxy enforces
 	current Version
+	fresh   bool // some proxy has just started
 	ahead   bool // some proxy enforces a newer one than current
 	settled bool // the controller runs long enough to have heard from every live proxy
 }
@@ -87,6 +88,7 @@ type seen struct {
 	id, node string
 	version  Version
 	lostFor  time.Duration // 0: live
+	fresh    bool          // not all of its VMs may have spoken yet
 	skew     time.Duration
 }
 
@@ -97,7 +99,7 @@ func (k *Keeper) fleet(now time.Time) *fleet {
 		if p.gone(now) {
 			continue
 		}
-		s := seen{id: p.id, node: p.node, version: p.version(), skew: p.skew}
+		s := seen{id: p.id, node: p.node, version: p.version(), skew: p.skew, fresh: now.Sub(p.first) < settle}
 		if p.lost(now) {
 			s.lostFor = now.Sub(p.seen)
 		} else {
@@ -113,6 +115,7 @@ func (k *Keeper) fleet(now time.Time) *fleet {
 		if v := f.proxies[i].version; i == 0 || v.Compare(f.oldest) < 0 {
 			f.oldest = v
 		}
+		f.fresh = f.fresh || f.proxies[i].fresh
 		f.ahead = f.ahead || f.proxies[i].version.Compare(f.current) > 0
 	}
 	slices.SortFunc(f.proxies, func(a, b seen) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
@@ -123,14 +126,14 @@ func (k *Keeper) fleet(now time.Time) *fleet {
 // A proxy that names a state from the future follows another controller.
 func (f *fleet) enforces(v Version) (count ProxyCount, waiting []WaitingFor) {
 	count = ProxyCount{Known: len(f.proxies), Live: f.live}
-	if len(f.proxies) > 0 && !f.ahead && f.oldest.Compare(v) >= 0 {
+	if len(f.proxies) > 0 && !f.ahead && !f.fresh && f.oldest.Compare(v) >= 0 {
 		count.Enforcing = count.Known
 		return count, nil
 	}
 	for i := range f.proxies {
 		p := &f.proxies[i]
 		ahead := p.version.Compare(f.current) > 0
-		if p.version.Compare(v) >= 0 && !ahead {
+		if p.version.Compare(v) >= 0 && !ahead && !p.fresh {
 			count.Enforcing++
 			continue
 		}
@@ -140,6 +143,8 @@ func (f *fleet) enforces(v Version) (count ProxyCount, waiting []WaitingFor) {
 			reason = fmt.Sprintf("silent for %s: it may be gone, or out of reach and without this state; if it is gone, forget it", p.lostFor.Round(time.Second))
 		case ahead:
 			reason = fmt.Sprintf("follows a state that this controller does not have (epoch %d, revision %d)", p.version.Epoch, p.version.Revision)
+		case p.fresh && p.version.Compare(v) >= 0:
+			reason = "has just started, and not all of its workers may have spoken yet"
 		case p.version.Epoch < v.Epoch:
 			reason = "enforces no state of this controller yet"
 		}

@@ -93,6 +93,7 @@ func TestAPI(t *testing.T) {
 	version := r.version()
 	ack, _ := json.Marshal(maintenance.Ack{Version: maintenance.Version{Epoch: version.Epoch, Revision: version.Revision - 1}, Proxy: "p1", VM: "main", Node: "gateway", Time: time.Now().UnixMilli()})
 	r.call("POST /proxy/v1/ack", syncToken, string(ack))
+	time.Sleep(1600 * time.Millisecond) // a new proxy is awaited until all its VMs must have spoken
 	step("Proxies", "GET /api/v1/proxies", "")
 	step("An app whose newest state they enforce not yet", "GET /api/v1/apps/default/status?wait=enforced&timeout=0", "")
 	step("Forgetting one", "DELETE /api/v1/proxies/p1", "")
