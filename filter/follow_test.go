@@ -408,6 +408,26 @@ func TestPages(t *testing.T) {
 		if n := len(w.asks(maintenance.PagePath)); n != 0 {
 			t.Errorf("asked again for a page that is there")
 		}
+
+		// What a newer state does not name is not waited for, and not kept when it comes.
+		w.say(200, doc(2, page("two")))
+		w.tick()
+		two := w.asks(maintenance.PagePath)
+		w.say(200, doc(3, page("three")))
+		w.answer(two[0], 200, "two")
+		w.tick()
+		if asks = w.asks(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
+			t.Fatalf("asked for %v", asks)
+		}
+		w.answer(asks[0], 404, "")
+		w.run(3 * pageRetry)
+		if asks = w.asks(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
+			t.Fatalf("asked for %v", asks)
+		}
+		w.answer(asks[0], 200, "three")
+		if got := visit(w); got != "three" {
+			t.Errorf("got %q", got)
+		}
 	})
 }
 
@@ -441,6 +461,19 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 			all = append(all, p.worker("worker"))
 			p.runAll(all, 1500*time.Millisecond)
 			l = leader(t, all)
+		}
+		if i%10 == 7 {
+			// The next state comes before the pages.
+			p.runAll(all, tickPeriod)
+			continue
+		}
+		if i%10 == 8 {
+			late := l.asks(maintenance.PagePath)[0]
+			html := page(i - 1)
+			if !strings.HasSuffix(late.path(), maintenance.PageHash([]byte(html))) {
+				html = "de" + html
+			}
+			l.answer(late, 200, html)
 		}
 		for range 2 {
 			p.runAll(all, tickPeriod)

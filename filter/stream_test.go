@@ -160,26 +160,44 @@ func TestUnexpectedlyReadCompiled(t *testing.T) {
 	}
 }
 
-// Nor does it count as a misconfiguration when such a body does not come.
+// Nor does it count as a misconfiguration when such a body does not come; and when it
+// comes, that does not speak for the configuration.
 func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 	app := in(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	save := func(w *world) exchange { return w.begin("POST", "/save", false, "content-type", "multipart/form-data") }
 	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		off, on := w.begin("POST", "/save", false, "content-type", "multipart/form-data"), w.begin("POST", "/save", false, "content-type", "multipart/form-data")
+		x := save(w)
 		w.follow(doc(1, app))
 		w.run(bodyGrace + 100*time.Millisecond)
-		if v := on.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
+		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
 		}
-		off.end()
-		again := w.begin("POST", "/save", false, "content-type", "multipart/form-data")
-		w.run(time.Second)
-		w.say(200, doc(2, in(maintenance.Off)))
-		w.run(bodyGrace)
-		again.send("_method=DELETE", true)
-		passed(t, again.view())
 		w.want("misconfigured", 0)
 		w.want("errors", 0)
+	})
+	t.Run("and the state changes", func(t *testing.T) {
+		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+			x := save(w)
+			w.follow(doc(1, app))
+			w.say(200, doc(2, in(maintenance.Off)))
+			w.run(bodyGrace + 100*time.Millisecond)
+			x.send("_method=DELETE", true)
+			passed(t, x.view())
+			w.want("misconfigured", 0)
+		})
+	})
+	t.Run("misconfigured", func(t *testing.T) {
+		compiled(t, setup{config: holding, onward: true}, func(t *testing.T, w *world) {
+			x := save(w)
+			w.follow(doc(1, app))
+			x.send("name=x", true)
+			passed(t, x.view())
+			y := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			w.run(bodyGrace + 100*time.Millisecond)
+			refused(t, y.view(), maintenance.RuleBodyTimeout)
+			w.want("misconfigured", 1)
+		})
 	})
 }
 
