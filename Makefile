@@ -44,9 +44,11 @@ test: build
 
 test-long: build
 	go test -count=1 -timeout 4h -long ./e2e
+	cd e2e/graphql && go test -count=1 -timeout 12h -requests 200000 .
 
 bench: build
 	go test -run '^$$' -bench . -benchmem ./filter/...
+	cd e2e/graphql && go test -run '^$$' -bench Parse -benchmem .
 	go run ./e2e/bench
 	go test -count=1 -timeout 30m -run '^TestMustShow2' -v ./e2e
 
