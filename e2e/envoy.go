@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -168,52 +169,60 @@ func Bootstrap(file string, sub Substitution) ([]byte, error) {
 	for name := range sub.Files {
 		unused["file "+name] = true
 	}
-	var walk func(any) error
-	walk = func(node any) error {
-		switch node := node.(type) {
-		case []any:
-			for _, child := range node {
-				if err := walk(child); err != nil {
-					return err
+	for node := range Objects(tree) {
+		if port, ok := node["port_value"].(float64); ok {
+			if addr, ok := sub.Ports[int(port)]; ok {
+				delete(unused, fmt.Sprint("port ", port))
+				host, number, err := net.SplitHostPort(addr)
+				if err != nil {
+					return nil, fmt.Errorf("%s: the address for port %v: %w", file, port, err)
 				}
-			}
-		case map[string]any:
-			if port, ok := node["port_value"].(float64); ok {
-				if addr, ok := sub.Ports[int(port)]; ok {
-					delete(unused, fmt.Sprint("port ", port))
-					host, number, err := net.SplitHostPort(addr)
-					if err != nil {
-						return fmt.Errorf("the address for port %v: %w", port, err)
-					}
-					if node["port_value"], err = strconv.Atoi(number); err != nil {
-						return fmt.Errorf("the address for port %v: %w", port, err)
-					}
-					if host != "" {
-						node["address"] = host
-					}
+				if node["port_value"], err = strconv.Atoi(number); err != nil {
+					return nil, fmt.Errorf("%s: the address for port %v: %w", file, port, err)
 				}
-			}
-			if name, ok := node["filename"].(string); ok {
-				if path, ok := sub.Files[name]; ok {
-					delete(unused, "file "+name)
-					node["filename"] = path
-				}
-			}
-			for _, child := range node {
-				if err := walk(child); err != nil {
-					return err
+				if host != "" {
+					node["address"] = host
 				}
 			}
 		}
-		return nil
-	}
-	if err := walk(tree); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		if name, ok := node["filename"].(string); ok {
+			if path, ok := sub.Files[name]; ok {
+				delete(unused, "file "+name)
+				node["filename"] = path
+			}
+		}
 	}
 	for what := range unused {
 		return nil, fmt.Errorf("%s has no %s to replace", file, what)
 	}
 	return json.Marshal(tree)
+}
+
+// Objects yields every object of a parsed bootstrap, the outer before the inner ones. Its
+// values may be replaced meanwhile.
+func Objects(tree any) iter.Seq[map[string]any] {
+	return func(yield func(map[string]any) bool) { eachObject(tree, yield) }
+}
+
+func eachObject(node any, yield func(map[string]any) bool) bool {
+	switch node := node.(type) {
+	case []any:
+		for _, child := range node {
+			if !eachObject(child, yield) {
+				return false
+			}
+		}
+	case map[string]any:
+		if !yield(node) {
+			return false
+		}
+		for _, child := range node {
+			if !eachObject(child, yield) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // EnvoyOptions say how to run an Envoy.

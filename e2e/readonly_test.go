@@ -266,26 +266,14 @@ func TestReadOnlyMisconfigured(t *testing.T) {
 // setHoldsHeaders sets allow_on_headers_stop_iteration in Envoy's configuration and in
 // the plugin's, which the bootstraps keep the same.
 func setHoldsHeaders(bootstrap map[string]any, envoys, plugins bool) {
-	var walk func(any)
-	walk = func(node any) {
-		switch node := node.(type) {
-		case []any:
-			for _, child := range node {
-				walk(child)
-			}
-		case map[string]any:
-			if _, ok := node["allow_on_headers_stop_iteration"]; ok {
-				node["allow_on_headers_stop_iteration"] = envoys
-			}
-			if text, ok := node["value"].(string); ok && strings.Contains(text, "allow_on_headers_stop_iteration") {
-				node["value"] = strings.ReplaceAll(text, `"allow_on_headers_stop_iteration": true`, fmt.Sprintf(`"allow_on_headers_stop_iteration": %v`, plugins))
-			}
-			for _, child := range node {
-				walk(child)
-			}
+	for node := range Objects(bootstrap) {
+		if _, ok := node["allow_on_headers_stop_iteration"]; ok {
+			node["allow_on_headers_stop_iteration"] = envoys
+		}
+		if text, ok := node["value"].(string); ok && strings.Contains(text, "allow_on_headers_stop_iteration") {
+			node["value"] = strings.ReplaceAll(text, `"allow_on_headers_stop_iteration": true`, fmt.Sprintf(`"allow_on_headers_stop_iteration": %v`, plugins))
 		}
 	}
-	walk(bootstrap)
 }
 
 // TestReadOnlyMustShow3Aborted breaks off 10,000 requests in the middle of their

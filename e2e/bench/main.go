@@ -234,23 +234,11 @@ func withoutFilter(bootstrap []byte) ([]byte, error) {
 	if err := json.Unmarshal(bootstrap, &tree); err != nil {
 		return nil, err
 	}
-	var walk func(any)
-	walk = func(node any) {
-		switch node := node.(type) {
-		case []any:
-			for _, child := range node {
-				walk(child)
-			}
-		case map[string]any:
-			if filters, ok := node["http_filters"].([]any); ok {
-				node["http_filters"] = slices.DeleteFunc(filters, func(f any) bool { return f.(map[string]any)["name"] == "drydock" })
-			}
-			for _, child := range node {
-				walk(child)
-			}
+	for node := range e2e.Objects(tree) {
+		if filters, ok := node["http_filters"].([]any); ok {
+			node["http_filters"] = slices.DeleteFunc(filters, func(f any) bool { return f.(map[string]any)["name"] == "drydock" })
 		}
 	}
-	walk(tree)
 	return json.Marshal(tree)
 }
 

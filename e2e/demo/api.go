@@ -110,15 +110,8 @@ func (a *App) watch(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(new(emptypb.Empty)); err != nil {
 		return err
 	}
-	feed := make(chan Order, 16)
-	a.mu.Lock()
-	a.feeds[feed] = true
-	a.mu.Unlock()
-	defer func() {
-		a.mu.Lock()
-		delete(a.feeds, feed)
-		a.mu.Unlock()
-	}()
+	feed, leave := a.subscribe()
+	defer leave()
 	for {
 		select {
 		case o := <-feed:

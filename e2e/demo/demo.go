@@ -234,17 +234,23 @@ func (a *App) deleteOrder(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// events sends each new order as a server-sent event.
-func (a *App) events(w http.ResponseWriter, r *http.Request) {
-	feed := make(chan Order, 16)
+// subscribe gives a feed of the orders to come, until leave is called.
+func (a *App) subscribe() (feed chan Order, leave func()) {
+	feed = make(chan Order, 16)
 	a.mu.Lock()
 	a.feeds[feed] = true
 	a.mu.Unlock()
-	defer func() {
+	return feed, func() {
 		a.mu.Lock()
 		delete(a.feeds, feed)
 		a.mu.Unlock()
-	}()
+	}
+}
+
+// events sends each new order as a server-sent event.
+func (a *App) events(w http.ResponseWriter, r *http.Request) {
+	feed, leave := a.subscribe()
+	defer leave()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
