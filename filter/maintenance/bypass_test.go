@@ -231,6 +231,9 @@ func TestExempt(t *testing.T) {
 			{"methods":["POST"],"prefix":"/hooks"},
 			{"methods":["PUT","PATCH"],"path":"/both"},
 			{"path":"/chat"},
+			{"path":"/live","allow":["upgrades"]},
+			{"methods":["GET"],"path":"/find","allow":["bodies"]},
+			{"methods":["POST"],"path":"/uploads","allow":["overrides"]},
 			{"prefix":"/"  ,"methods":["PURGE"]}
 		],`+on(mode)+`}]}`)
 		for _, c := range []struct {
@@ -252,7 +255,25 @@ func TestExempt(t *testing.T) {
 			{request("PATCH", "h", "/both"), true},
 			{request("POST", "h", "/both"), false},
 			{request("PURGE", "h", "/any/thing"), true},
-			{get("h", "/chat", "upgrade", "websocket", "connection", "upgrade"), true},
+			{get("h", "/chat", "upgrade", "websocket", "connection", "upgrade"), false},
+			{get("h", "/chat", ":protocol", "websocket"), false},
+			{get("h", "/chat"), true},
+			{get("h", "/live", "upgrade", "websocket", "connection", "upgrade"), true},
+			{request("CONNECT", "h", "/live", ":protocol", "websocket"), true},
+
+			// A body that the method gives no meaning may be another request to some server.
+			{body(get("h", "/healthz", "content-length", "40"), "", "POST /orders HTTP/1.1"), false},
+			{body(get("h", "/healthz"), "", ""), true},
+			{body(get("h", "/chat"), "", "x"), false},
+			{body(get("h", "/find"), "application/json", `{}`), true},
+
+			// The body of a POST must not name another method.
+			{body(request("POST", "h", "/hooks"), "application/json", `{"type":"charge","payment_method":"card"}`), true},
+			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `payload=%7B%7D`), true},
+			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `_method=DELETE`), false},
+			{body(request("POST", "h", "/hooks"), "application/json", `{"_method":"DELETE"}`), false},
+			{body(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"), false},
+			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 
 			// Whatever method a framework may see must be one of the rule's.
 			{request("POST", "h", "/hooks", "x-http-method-override", "POST"), true},
@@ -263,9 +284,9 @@ func TestExempt(t *testing.T) {
 			{get("h", "/healthz", "x_http_method_override", "DELETE"), false},
 			{request("DELETE", "h", "/.well-known/acme-challenge/token", "x-http-method-override", "PUT"), true},
 		} {
-			d := s.Decide(c.r, noon)
+			d := decide(t, s, c.r)
 			if c.exempt != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleExempt) {
-				t.Errorf("%s %s %v in %s: %v by %s", c.r.Method, c.r.Path, c.r.Headers[3:], mode, d.Verdict, d.Rule)
+				t.Errorf("%s %s %v %q in %s: %v by %s", c.r.Method, c.r.Path, c.r.Headers[3:], c.r.Body, mode, d.Verdict, d.Rule)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package maintenance
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -42,9 +41,11 @@ const (
 	RuleSafeMethod     Rule = "read-only.safe-method"
 	RuleSafeRPC        Rule = "read-only.safe-rpc"
 	RuleWriteThrough   Rule = "read-only.write-through"
+	RuleWriteBody      Rule = "read-only.write-body"
 	RuleMethod         Rule = "read-only.method"
 	RuleMethodOverride Rule = "read-only.method-override"
 	RuleGetWrites      Rule = "read-only.get-writes"
+	RuleGetBody        Rule = "read-only.get-body"
 	RuleUpgrade        Rule = "read-only.upgrade"
 	RuleEventStream    Rule = "read-only.event-stream"
 
@@ -63,8 +64,10 @@ var explanations = map[Rule]string{
 	RuleSafeMethod:      "The method only reads.",
 	RuleSafeRPC:         "The operator lists this RPC as one that only reads.",
 	RuleWriteThrough:    "The operator lets this write through.",
+	RuleWriteBody:       "The operator lets this write through, but its body may name another method; send JSON or a URL-encoded form, in UTF-8, not compressed, that names none.",
 	RuleMethod:          "The method may write, and the app is read-only.",
 	RuleMethodOverride:  "A method override could turn the request into a write; send it without one.",
+	RuleGetBody:         "The method gives a body no meaning, and servers differ in what they do with one; send the request without it.",
 	RuleGetWrites:       "The operator lists this path as one whose GET writes.",
 	RuleUpgrade:         "The connection could carry writes after its upgrade.",
 	RuleEventStream:     "Event streams are closed while the app is read-only.",
@@ -114,45 +117,57 @@ type Decision struct {
 // apps: the strictest verdict counts, and no exemption holds.
 func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.at(now)
-	path := read(r)
 	var buf [4]*app
 	var strictest Decision
-	for i, a := range s.match(r, &path, buf[:0]) {
+	maxBody := 0
+	for i, a := range s.match(r, buf[:0]) {
 		st := &v.apps[a.index]
 		d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
 		if st.held != nil {
 			d.Mode, d.Held, d.Until = st.held.Mode, st.held, st.until
-			a.decide(r, &path, &d)
+			a.decide(r, &d)
 		}
+
+		maxBody = max(maxBody, d.MaxBody)
 		if i == 0 || d.Verdict > strictest.Verdict || d.Verdict == strictest.Verdict && d.Mode.strictness() > strictest.Mode.strictness() {
 			strictest = d
 		}
 	}
+
+	if strictest.Verdict == NeedBody {
+		strictest.MaxBody = maxBody
+	}
 	return strictest
 }
 
-func (a *app) decide(r *Request, path *reading, d *Decision) {
-	d.graphql = slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return path.reaches(p.folded) })
-	for i := range a.spec.Exempt {
-		if a.spec.Exempt[i].grants(r, path) {
-			d.Rule = RuleExempt
-			return
-		}
+func (a *app) decide(r *Request, d *Decision) {
+	d.graphql = slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return r.read().mayReach(p.folded) })
+
+	exempt := grantedBy(a.exempt, r, a.maxBody)
+	if exempt == answerYes {
+		d.Rule = RuleExempt
+		return
 	}
 	if rule := a.bypass(r.Attributes); rule != "" {
 		d.Rule = rule
 		return
 	}
-	if d.Mode == NoAccess {
+
+	switch {
+	case exempt == answerNeedsBody:
+		d.needBody(RuleExempt, a.maxBody)
+	case d.Mode == NoAccess:
 		d.refuse(RuleNoAccess)
-		return
+	default:
+		a.readOnly(r, d)
 	}
-	a.readOnly(r, path, d)
 }
 
 func (d *Decision) refuse(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
 
-func (d *Decision) needBody(rule Rule) { d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, d.app.maxBody }
+func (d *Decision) needBody(rule Rule, maxBody int) {
+	d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, max(maxBody, d.MaxBody)
+}
 
 func (a *app) bypass(attrs Attributes) Rule {
 	if len(a.networks) > 0 && a.networks.contain(attrs.SourceAddress()) {
@@ -176,75 +191,83 @@ func (a *app) bypass(attrs Attributes) Rule {
 
 // readOnly judges a request to an app in read-only. Everything that is not known to
 // read is refused.
-func (a *app) readOnly(r *Request, path *reading, d *Decision) {
-	rules := &a.spec.ReadOnly
-	upgrade := r.has("upgrade") || r.has(":protocol") || r.Method == "CONNECT"
-	hidden := false
-	for i := range rules.WriteThrough {
-		if upgrade && rules.Upgrades != PolicyAllow || !rules.WriteThrough[i].grants(r, path) {
-			continue
-		}
-		switch a.bodyOverride(r, &rules.WriteThrough[i]) {
-		case no:
-			d.Rule = RuleWriteThrough
-			return
-		case unknown:
-			d.needBody(RuleWriteThrough)
-			return
-		}
-		hidden = true
-	}
-	if hidden {
-		d.refuse(RuleMethodOverride)
+func (a *app) readOnly(r *Request, d *Decision) {
+	switch grantedBy(a.writeThrough, r, a.maxBody) {
+	case answerYes:
+		d.Rule = RuleWriteThrough
+		return
+	case answerNeedsBody:
+		d.needBody(RuleWriteThrough, a.maxBody)
 		return
 	}
+
 	for i := range a.getWrites {
-		if a.getWrites[i].catches(r, path) {
+		if a.getWrites[i].refuses(r) {
 			d.refuse(RuleGetWrites)
 			return
 		}
 	}
+
 	// Where one server may read a GraphQL path and another may not, the request must
 	// pass by both rules.
-	if !d.graphql || !a.onlyGraphQL(path) {
-		if a.http(r, path, upgrade, d); d.Verdict == Refuse {
+	if !d.graphql || !a.onlyGraphQL(r.read()) {
+		if a.http(r, d); d.Verdict == Refuse {
 			return
 		}
 	}
 	if d.graphql {
-		a.graphQL(r, path, upgrade, d)
+		a.graphQL(r, d)
 	}
 }
 
-func (a *app) onlyGraphQL(path *reading) bool {
-	return path.certain && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return under(path.sent, p.exact) })
-}
-
-// graphQLPage tells whether a path is a GraphQL path itself, where a GET that says
-// nothing gets the page on which people write queries. Below it the path may name a
-// stored document.
-func (a *app) graphQLPage(path *reading) bool {
-	return path.certain && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool {
-		return strings.TrimSuffix(path.sent, "/") == strings.TrimSuffix(p.exact, "/")
-	})
-}
-
-func (a *app) http(r *Request, path *reading, upgrade bool, d *Decision) {
-	rules := &a.spec.ReadOnly
+// http judges a request by HTTP's own rules.
+func (a *app) http(r *Request, d *Decision) {
+	rules, ways := &a.spec.ReadOnly, r.read()
 	switch {
-	case upgrade && rules.Upgrades != PolicyAllow:
+	case ways.upgrade && rules.Upgrades != PolicyAllow:
 		d.refuse(RuleUpgrade)
-	case overridden(r, path):
+	case !safe(r.Method) && r.Method != "CONNECT": // over HTTP/2 an upgrade (RFC 8441)
+		a.write(r, d)
+	case r.overridden():
 		d.refuse(RuleMethodOverride)
-	case rules.EventStreams == PolicyRefuse && slices.ContainsFunc(r.headers("accept"), func(v string) bool { return strings.Contains(strings.ToLower(v), "text/event-stream") }):
+	case rules.EventStreams == PolicyRefuse && acceptsEventStream(r):
 		d.refuse(RuleEventStream)
-	case safe(r.Method) || r.Method == "CONNECT": // over HTTP/2 an upgrade (RFC 8441), allowed above
+	default:
 		d.Rule = RuleSafeMethod
-	case r.Method == "POST" && path.certain && slices.Contains(rules.SafeRPCs, path.sent) && grpcType(r) != "":
+		a.withoutBody(r, d)
+	}
+}
+
+// write judges a request whose method may write, which no write-through rule lets pass.
+func (a *app) write(r *Request, d *Decision) {
+	switch {
+	case r.overridden():
+		d.refuse(RuleMethodOverride)
+	case r.Method == "POST" && slices.ContainsFunc(a.spec.ReadOnly.SafeRPCs, r.read().surelyIs) && grpcType(r) != "":
 		d.Rule = RuleSafeRPC
+	case slices.ContainsFunc(a.writeThrough, func(rule grantRule) bool { return rule.matches(r) }):
+		d.refuse(RuleWriteBody)
 	default:
 		d.refuse(RuleMethod)
 	}
+}
+
+// withoutBody refuses a body that the method gives no meaning, unless the operator
+// allows it.
+func (a *app) withoutBody(r *Request, d *Decision) {
+	if a.spec.ReadOnly.GetBodies == PolicyAllow {
+		return
+	}
+	switch r.unexpectedBody() {
+	case answerYes:
+		d.refuse(RuleGetBody)
+	case answerNeedsBody:
+		d.needBody(RuleSafeMethod, 0)
+	}
+}
+
+func acceptsEventStream(r *Request) bool {
+	return slices.ContainsFunc(r.anySpelling("accept"), func(v string) bool { return strings.Contains(strings.ToLower(v), "text/event-stream") })
 }
 
 // safe is RFC 9110 section 9.2.1.
@@ -252,120 +275,115 @@ func safe(method string) bool {
 	return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE"
 }
 
-// grpcType is the media type of a gRPC or gRPC-Web request, "" of any other.
+// grpcType returns the media type of a gRPC or gRPC-Web request, or "".
 func grpcType(r *Request) string {
-	types := r.headers("content-type")
-	if len(types) != 1 {
-		return ""
-	}
-	name, _, _ := strings.Cut(types[0], ";")
+	name, ok := r.only("content-type")
+	name, _, _ = strings.Cut(name, ";")
 	name = strings.ToLower(strings.TrimSpace(name))
-	rest, ok := strings.CutPrefix(name, "application/grpc")
+	rest, found := strings.CutPrefix(name, "application/grpc")
 	if codec, web := strings.CutPrefix(rest, "-web"); web {
 		rest = strings.TrimPrefix(codec, "-text")
 	}
-	if ok && (rest == "" || rest[0] == '+' && token(rest)) {
+	if ok && found && (rest == "" || rest[0] == '+' && token(rest)) {
 		return name
 	}
 	return ""
 }
 
+// graphqlPath is a path that speaks GraphQL.
+type graphqlPath struct{ exact, folded string }
+
+// isSurely reports whether every server reads a path as the GraphQL path itself, with
+// or without a last slash.
+func (p *graphqlPath) isSurely(ways *readings) bool {
+	bare := strings.TrimSuffix(p.exact, "/")
+	return ways.surelyIs(bare) || ways.surelyIs(bare+"/")
+}
+
+// onlyGraphQL reports whether every server reads a path as one that speaks GraphQL.
+func (a *app) onlyGraphQL(ways *readings) bool {
+	return slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return p.isSurely(ways) || ways.surelyUnder(p.exact) })
+}
+
 // graphQL judges a request to a GraphQL path. It looks at the URL and the body
-// whatever the method: servers read both whatever the method.
-func (a *app) graphQL(r *Request, path *reading, upgrade bool, d *Decision) {
+// whatever the method, because servers do so too.
+func (a *app) graphQL(r *Request, d *Decision) {
 	d.Rule = RuleGraphQLQuery
-	var rule graphql.Rule
-	switch {
-	case upgrade:
-		if a.spec.GraphQL == nil || a.spec.GraphQL.Upgrades != PolicyAllow {
-			rule = graphql.RuleUpgrade
-		}
-		d.Rule = RuleSafeMethod
-	case overrideOf(r, path) != "": // no GraphQL client sends one, whatever it says
-		rule = graphql.RuleMethodOverride
-	case safe(r.Method):
-		switch {
-		case !r.EndStream && r.Header("content-length") != "0":
-			rule = graphql.RuleGetBody
-		case path.query == "" && (r.Method == "OPTIONS" || a.graphQLPage(path)):
-			d.Rule = RuleSafeMethod
-		default:
-			rule = graphql.Query(path.query, &a.options)
-		}
-	case r.Method != "POST":
-		rule = graphql.RuleMethod
-	case graphql.HasParameter(path.query):
-		rule = graphql.RuleURLParameter
-	default:
-		rule = cmp.Or(graphql.ContentEncoding(r.headers("content-encoding")), graphql.ContentType(r.headers("content-type")))
-		switch {
-		case rule != "":
-		case r.BodyRead || r.EndStream:
-			rule = graphql.JSON(r.Body, &a.options)
-		default:
-			d.needBody(RuleGraphQLQuery)
-		}
-	}
-	if rule != "" {
+	if rule := a.graphQLRule(r, d); rule != "" {
 		d.refuse(Rule(rule))
 	}
 }
 
-// overridden tells whether an override names anything but the request's own method:
-// also POST that says GET, which some servers believe and some do not.
-func overridden(r *Request, path *reading) bool {
-	named := overrideOf(r, path)
-	return named != "" && named != r.Method
-}
-
-type answer uint8
-
-const (
-	no answer = iota
-	yes
-	unknown
-)
-
-// bodyOverride tells whether the body of a POST may name another method, to frameworks
-// that look for one there, than the rule lets pass.
-func (a *app) bodyOverride(r *Request, rule *PathRule) answer {
-	if r.Method != "POST" || len(rule.Methods) == 0 || r.EndStream {
-		return no
-	}
-	// Rack takes a body without a type for a form.
-	if types := r.headers("content-type"); len(types) == 1 {
-		if t := strings.ToLower(types[0]); !strings.Contains(t, "form") && !strings.Contains(t, "json") {
-			return no
-		}
-	}
+func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
+	ways := r.read()
 	switch {
-	case !r.BodyRead:
-		return unknown
-	case len(r.Body) > a.maxBody || overrideIn(string(r.Body), "") != "" || quotesMethod(r.Body):
-		return yes
+	case ways.upgrade:
+		if a.spec.GraphQL == nil || a.spec.GraphQL.Upgrades != PolicyAllow {
+			return graphql.RuleUpgrade
+		}
+		d.Rule = RuleSafeMethod
+		return ""
+	case r.override() != "": // no GraphQL client sends one
+		return graphql.RuleMethodOverride
+	case a.mayNameDocument(ways):
+		return graphql.RulePath
+	case safe(r.Method):
+		return a.graphQLByURL(r, d)
+	case r.Method != "POST":
+		return graphql.RuleMethod
+	case graphql.HasParameter(ways.query):
+		return graphql.RuleURLParameter
 	}
-	return no
+
+	rule := cmp.Or(graphql.ContentEncoding(r.anySpelling("content-encoding")), a.contentType(r))
+	switch {
+	case rule != "":
+		return rule
+	case r.BodyRead || r.EndStream:
+		return graphql.JSON(r.Body, &a.options)
+	}
+	d.needBody(RuleGraphQLQuery, a.maxBody)
+	return ""
 }
 
-// quotesMethod finds "_method" as multipart forms and JSON name it: behind a quote or
-// an equals sign, in JSON also with escapes that no honest writer makes.
-func quotesMethod(body []byte) bool {
-	body = bytes.ToLower(body)
-	for _, escaped := range [...]string{`\u005f`, `\u006`, `\u007`} {
-		if bytes.Contains(body, []byte(escaped)) {
-			return true
-		}
+// contentType judges the type of a GraphQL body, of which there must be one in every
+// spelling.
+func (a *app) contentType(r *Request) graphql.Rule {
+	if _, ok := r.only("content-type"); !ok {
+		return graphql.RuleContentType
 	}
-	for {
-		before, after, ok := bytes.Cut(body, []byte("method"))
-		if !ok {
-			return false
-		}
-		if n := len(before); n >= 2 && strings.IndexByte("_.-[ +$", before[n-1]) >= 0 && strings.IndexByte(`"'=`, before[n-2]) >= 0 {
-			return true
-		}
-		body = after
+	return graphql.ContentType(r.headers("content-type"))
+}
+
+// mayNameDocument reports whether a path may lie below a GraphQL path, where it names a
+// stored document to some servers (Hot Chocolate's MapGraphQLPersistedOperations), which
+// they run whatever document comes with it.
+func (a *app) mayNameDocument(ways *readings) bool {
+	if a.spec.GraphQL != nil && a.spec.GraphQL.Below == PolicyAllow {
+		return false
 	}
+	return !slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return p.isSurely(ways) }) &&
+		slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return ways.mayLieBelow(p.folded) })
+}
+
+// graphQLByURL judges a request by a safe method, whose document is in its URL.
+func (a *app) graphQLByURL(r *Request, d *Decision) graphql.Rule {
+	ways := r.read()
+	switch r.unexpectedBody() {
+	case answerYes:
+		return graphql.RuleGetBody
+	case answerNeedsBody:
+		d.needBody(RuleSafeMethod, 0)
+	}
+
+	switch {
+	case r.Method == "OPTIONS" && !graphql.HasParameter(ways.query),
+		// The path itself serves the page on which people write queries.
+		ways.query == "" && slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return p.isSurely(ways) }):
+		d.Rule = RuleSafeMethod
+		return ""
+	}
+	return graphql.Query(ways.query, &a.options)
 }
 
 // claimRule is a ClaimRule with its values as properties.

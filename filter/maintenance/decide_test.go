@@ -36,9 +36,6 @@ func decide(t testing.TB, s *maintenance.State, r *maintenance.Request) maintena
 	t.Helper()
 	d := s.Decide(r, noon)
 	if d.Verdict == maintenance.NeedBody {
-		if d.MaxBody <= 0 {
-			t.Errorf("the body is asked for with a bound of %d", d.MaxBody)
-		}
 		r.BodyRead = true
 		if d = s.Decide(r, noon); d.Verdict == maintenance.NeedBody {
 			t.Error("the body is asked for twice")
@@ -53,6 +50,7 @@ func TestReadOnly(t *testing.T) {
 		safe, method, override = maintenance.RuleSafeMethod, maintenance.RuleMethod, maintenance.RuleMethodOverride
 		upgrade, stream        = maintenance.RuleUpgrade, maintenance.RuleEventStream
 		through, writes, rpc   = maintenance.RuleWriteThrough, maintenance.RuleGetWrites, maintenance.RuleSafeRPC
+		writeBody, getBody     = maintenance.RuleWriteBody, maintenance.RuleGetBody
 	)
 	const plain, form, jsonType = "text/plain", "application/x-www-form-urlencoded", "application/json"
 	allows := map[maintenance.Rule]bool{safe: true, through: true, rpc: true}
@@ -68,7 +66,13 @@ func TestReadOnly(t *testing.T) {
 		{"OPTIONS", ``, request("OPTIONS", "h", "/x"), safe},
 		{"OPTIONS *", ``, request("OPTIONS", "h", "*"), safe},
 		{"TRACE", ``, request("TRACE", "h", "/x"), safe},
-		{"GET with a body", ``, body(get("h", "/x"), jsonType, `{}`), safe},
+		{"GET with a body", ``, body(get("h", "/x"), jsonType, `{}`), getBody},
+		{"GET with a body, allowed", `"get_bodies":"allow"`, body(get("h", "/x"), jsonType, `{}`), safe},
+		{"GET with a body that turns out to be empty", ``, body(get("h", "/x"), jsonType, ""), safe},
+		{"GET that announces a body", ``, body(get("h", "/x", "content-length", "2"), jsonType, ""), getBody},
+		{"HEAD with a body", ``, body(request("HEAD", "h", "/x"), "", "x"), getBody},
+		{"OPTIONS with a body", ``, body(request("OPTIONS", "h", "/x"), jsonType, `{}`), getBody},
+		{"GET with a body that CGI takes for empty", ``, body(get("h", "/x", "content_length", "0"), jsonType, `{}`), getBody},
 		{"POST", ``, request("POST", "h", "/x"), method},
 		{"PUT", ``, request("PUT", "h", "/x"), method},
 		{"PATCH", ``, request("PATCH", "h", "/x"), method},
@@ -181,21 +185,21 @@ func TestReadOnly(t *testing.T) {
 
 		// An override may also stand in the body, where frameworks look for POST alone.
 		{"form", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&payment_method=card`), through},
-		{"form with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&_method=DELETE`), override},
-		{"form with an encoded override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form+"; charset=utf-8", `q=x&%5Fmethod=DELETE`), override},
-		{"form with an override to the method it has", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=POST`), override},
-		{"form without a type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "", `_method=DELETE`), override},
-		{"multipart", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"shipping_method\"\r\n\r\nthe _method of it\r\n--x--"), through},
-		{"multipart with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"_METHOD\"\r\n\r\nDELETE\r\n--x--"), override},
-		{"multipart with an override without quotes", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=_method\r\n\r\nDELETE\r\n--x--"), override},
+		{"form with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&_method=DELETE`), writeBody},
+		{"form with an encoded override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form+"; charset=utf-8", `q=x&%5Fmethod=DELETE`), writeBody},
+		{"form with an override to the method it has", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=POST`), writeBody},
+		{"form without a type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "", `_method=DELETE`), writeBody},
+		{"multipart", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"shipping_method\"\r\n\r\nthe _method of it\r\n--x--"), writeBody},
+		{"multipart with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"_METHOD\"\r\n\r\nDELETE\r\n--x--"), writeBody},
+		{"multipart with an override without quotes", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=_method\r\n\r\nDELETE\r\n--x--"), writeBody},
 		{"JSON", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"payment_method":"card","q":"\u00e9\u003c"}`), through},
-		{"JSON with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_method":"DELETE"}`), override},
-		{"JSON with an escaped override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"\u005Fm\u0065thod":"DELETE"}`), override},
-		{"JSON with a letter of it escaped", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_\u006dethod":"DELETE"}`), override},
-		{"two types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search", "content-type", plain), form, `_method=DELETE`), override},
-		{"another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, `_method=DELETE`), through},
-		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), override},
-		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), through},
+		{"JSON with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_method":"DELETE"}`), writeBody},
+		{"JSON with an escaped override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"\u005Fm\u0065thod":"DELETE"}`), writeBody},
+		{"JSON with a letter of it escaped", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_\u006dethod":"DELETE"}`), writeBody},
+		{"two types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search", "content-type", plain), form, `_method=DELETE`), writeBody},
+		{"another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, `_method=DELETE`), writeBody},
+		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), writeBody},
+		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"PUT, which no framework overrides", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), form, `_method=DELETE`), through},
 		{"any method is let through anyway", `"write_through":[{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
 		{"another rule lets it through", `"write_through":[{"methods":["POST"],"path":"/search"},{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
@@ -235,7 +239,7 @@ func TestReadOnly(t *testing.T) {
 
 // The body is asked for only where it decides.
 func TestNeedBody(t *testing.T) {
-	s := readOnly(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"}]}`)
+	s := readOnly(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
 	const json, form = "application/json", "application/x-www-form-urlencoded"
 	for _, c := range []struct {
 		name string
@@ -247,7 +251,8 @@ func TestNeedBody(t *testing.T) {
 		{"GraphQL by another type", body(request("POST", "h", "/graphql"), form, ""), maintenance.Refuse},
 		{"GraphQL by GET", get("h", "/graphql?query={a}"), maintenance.Pass},
 		{"a form", body(request("POST", "h", "/search"), form, ""), maintenance.NeedBody},
-		{"an upload", body(request("POST", "h", "/search"), "application/octet-stream", ""), maintenance.Pass},
+		{"an upload", body(request("POST", "h", "/search"), "application/octet-stream", ""), maintenance.Refuse},
+		{"an upload where overrides are allowed", body(request("POST", "h", "/uploads"), "application/octet-stream", ""), maintenance.Pass},
 		{"another path", body(request("POST", "h", "/x"), json, ""), maintenance.Refuse},
 	} {
 		d := s.Decide(c.r, noon)
@@ -345,24 +350,37 @@ func TestGraphQL(t *testing.T) {
 		want maintenance.Rule
 	}{
 		{"the default path", ``, post("/graphql", query), maintenance.RuleGraphQLQuery},
-		{"the default path, below", ``, post("/graphql/v1?x=1", query), maintenance.RuleGraphQLQuery},
+		{"the default path, below", ``, post("/graphql/v1?x=1", query), "graphql.path"},
+		{"the default path, below, allowed", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1?x=1", query), maintenance.RuleGraphQLQuery},
+		{"the default path, below, a mutation", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1", mutation), "graphql.mutation"},
+		{"the name of a stored document", ``, post("/graphql/persisted/60ddx/Pay", query), "graphql.path"},
+		{"the name of a stored document, by GET", ``, get("h", "/graphql/persisted/60ddx/Pay?query={a}"), "graphql.path"},
+		{"the name of a stored document, in disguise", ``, get("h", "/graphql%2fpersisted%2f60ddx/Pay?query={a}"), "graphql.path"},
 		{"the default path, a mutation", ``, post("/graphql", mutation), "graphql.mutation"},
 		{"another path", ``, post("/api", query), maintenance.RuleMethod},
 		{"not at a segment boundary", ``, post("/graphqlx", query), maintenance.RuleMethod},
 		{"own paths", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/v2/gql", query), maintenance.RuleGraphQLQuery},
-		{"own paths, a mutation", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/api/x", mutation), "graphql.mutation"},
+		{"own paths, a mutation", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/api", mutation), "graphql.mutation"},
 		{"own paths, not the default one", `"graphql":{"paths":["/api"]}`, post("/graphql", query), maintenance.RuleMethod},
 		{"no paths", `"graphql":{"paths":[]}`, post("/graphql", query), maintenance.RuleMethod},
 		{"the page that lets people try", ``, get("h", "/graphql"), maintenance.RuleSafeMethod},
 		{"the page, with a slash", ``, get("h", "/graphql/"), maintenance.RuleSafeMethod},
-		{"below it, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.no-query"},
+		{"below it, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.path"},
 		{"a parameter that nobody knows", ``, get("h", "/graphql?v=7"), "graphql.unknown-key"},
-		{"a preflight below it", ``, request("OPTIONS", "h", "/graphql/v1"), maintenance.RuleSafeMethod},
+		{"a preflight below it", ``, request("OPTIONS", "h", "/graphql/v1"), "graphql.path"},
+		{"a preflight", ``, request("OPTIONS", "h", "/graphql"), maintenance.RuleSafeMethod},
+		{"a preflight of a client that adds the operation's name", ``, request("OPTIONS", "h", "/graphql?op=GetUser"), maintenance.RuleSafeMethod},
+		{"a preflight of a query", ``, request("OPTIONS", "h", "/graphql?query={a}&operationName=A"), maintenance.RuleGraphQLQuery},
 		{"GET", ``, get("h", "/graphql?query={a}"), maintenance.RuleGraphQLQuery},
 		{"GET of a mutation", ``, get("h", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"HEAD of a mutation", ``, request("HEAD", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"OPTIONS of a mutation", ``, request("OPTIONS", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"GET with a body to come", ``, body(get("h", "/graphql"), json, query), "graphql.get-body"},
+		{"GET with a body that CGI takes for empty", ``, body(get("h", "/graphql", "content_length", "0", "transfer-encoding", "chunked"), json, mutation), "graphql.get-body"},
+		{"OPTIONS with a body", ``, body(request("OPTIONS", "h", "/graphql"), json, mutation), "graphql.get-body"},
+		{"with a format suffix, a mutation by GET", ``, get("h", "/graphql.json?query=mutation{b}"), "graphql.mutation"},
+		{"with a format suffix, a mutation by POST", ``, post("/graphql.json", mutation), maintenance.RuleMethod},
+		{"with a line feed, a mutation by GET", ``, get("h", "/graphql%0a?query=mutation{b}"), "graphql.mutation"},
 		{"GET with a body of nothing", ``, body(get("h", "/graphql", "content-length", "0"), "", ""), maintenance.RuleSafeMethod},
 		{"event stream of a query", `"read_only":{"event_streams":"refuse"}`, post("/graphql", query, "accept", "text/event-stream"), maintenance.RuleGraphQLQuery},
 
@@ -380,7 +398,7 @@ func TestGraphQL(t *testing.T) {
 		{"GET of a mutation in a query that comes from a header", ``, get("h", "/graphql", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"GET of a query by a path that leads in", ``, get("h", "/x/..%2fgraphql?query={a}"), maintenance.RuleGraphQLQuery},
 		{"more disguises than are followed", ``, post("/%"+strings.Repeat("25", 70)+"41", query), maintenance.RuleMethod},
-		{"more disguises than are followed, GET of a mutation", ``, get("h", "/%"+strings.Repeat("25", 70)+"41?query=mutation{b}"), "graphql.mutation"},
+		{"more disguises than are followed, GET of a mutation", ``, get("h", "/%"+strings.Repeat("25", 70)+"41?query=mutation{b}"), "graphql.path"},
 
 		// Headers that one may read and another not.
 		{"two types", ``, post("/graphql", query, "content-type", "text/plain"), "graphql.content-type"},

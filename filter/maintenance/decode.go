@@ -364,6 +364,8 @@ func (v value) spec(key string, s *Spec) bool {
 				s.ReadOnly.GetWrites = v.pathRules()
 			case "upgrades":
 				s.ReadOnly.Upgrades = Policy(v.str())
+			case "get_bodies":
+				s.ReadOnly.GetBodies = Policy(v.str())
 			case "event_streams":
 				s.ReadOnly.EventStreams = Policy(v.str())
 			default:
@@ -406,6 +408,8 @@ func (v value) pathRules() (rules []PathRule) {
 				r.Path = v.str()
 			case "prefix":
 				r.Prefix = v.str()
+			case "allow":
+				v.array(8, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
 			default:
 				return false
 			}
@@ -458,6 +462,8 @@ func (v value) graphQL() *GraphQL {
 			g.MaxDepth = v.int()
 		case "max_batch":
 			g.MaxBatch = v.int()
+		case "below":
+			g.Below = Policy(v.str())
 		case "upgrades":
 			g.Upgrades = Policy(v.str())
 		default:

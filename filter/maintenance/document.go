@@ -143,11 +143,27 @@ type ClaimRule struct {
 
 // PathRule matches an exact path or a prefix (at a segment boundary), for some
 // methods or for all. GET includes HEAD (RFC 9110 section 9.3.2).
+//
+// A rule that lets requests pass says nothing of upgrades, of method overrides to other
+// methods than its own, or of bodies of GET, HEAD, OPTIONS and TRACE: requests with
+// these do not pass by it unless Allow lists them. To know that a POST overrides
+// nothing, its body is held and read, up to graphql.max_body, and has to be JSON or a
+// URL-encoded form; uploads need a rule that allows overrides or names no methods.
 type PathRule struct {
-	Methods []string `json:"methods,omitempty" doc:"Absent: every method"`
-	Path    string   `json:"path,omitempty" doc:"Exact path"`
-	Prefix  string   `json:"prefix,omitempty" doc:"Path prefix, matched at a segment boundary"`
+	Methods []string    `json:"methods,omitempty" doc:"Absent: every method"`
+	Path    string      `json:"path,omitempty" doc:"Exact path"`
+	Prefix  string      `json:"prefix,omitempty" doc:"Path prefix, matched at a segment boundary"`
+	Allow   []Allowance `json:"allow,omitempty" doc:"What else passes by an exemption or a write-through rule: upgrades (WebSocket), overrides (bodies of POST pass unread), bodies (of GET)" enum:"upgrades,overrides,bodies"`
 }
+
+// An Allowance is what a rule that lets requests pass has to name before it passes.
+type Allowance string
+
+const (
+	AllowUpgrades  Allowance = "upgrades"
+	AllowOverrides Allowance = "overrides"
+	AllowBodies    Allowance = "bodies"
+)
 
 // GraphQL tells where an app speaks GraphQL and what its clients may send in read-only.
 type GraphQL struct {
@@ -159,6 +175,7 @@ type GraphQL struct {
 	MaxTokens int      `json:"max_tokens,omitempty" doc:"Absent: 15000"`
 	MaxDepth  int      `json:"max_depth,omitempty" doc:"Absent: 200"`
 	MaxBatch  int      `json:"max_batch,omitempty" doc:"Absent: 50"`
+	Below     Policy   `json:"below,omitempty" doc:"Documents sent to paths below the GraphQL paths, which name stored documents to some servers; absent: refuse" enum:"refuse,allow"`
 	Upgrades  Policy   `json:"upgrades,omitempty" doc:"WebSocket upgrades on GraphQL paths; absent: refuse. Operations inside them cannot be seen" enum:"refuse,allow"`
 }
 
@@ -172,15 +189,12 @@ const (
 
 // ReadOnlyRules are an operator's knowledge of which requests write. Without them
 // every method that is not safe (RFC 9110 section 9.2.1) is refused.
-//
-// A write-through rule for POST, but not for every method, looks into forms and JSON of
-// up to graphql.max_body bytes, since frameworks look there for a method to override it;
-// larger ones are refused.
 type ReadOnlyRules struct {
 	SafeRPCs     []string   `json:"safe_rpcs,omitempty" doc:"gRPC methods that only read: /package.Service/Method"`
 	WriteThrough []PathRule `json:"write_through,omitempty" doc:"Requests that pass although their method writes"`
 	GetWrites    []PathRule `json:"get_writes,omitempty" doc:"Paths whose GET writes; refused"`
 	Upgrades     Policy     `json:"upgrades,omitempty" doc:"Upgrades (WebSocket) away from GraphQL paths; absent: refuse" enum:"refuse,allow"`
+	GetBodies    Policy     `json:"get_bodies,omitempty" doc:"Bodies of GET, HEAD, OPTIONS and TRACE; absent: refuse" enum:"refuse,allow"`
 	EventStreams Policy     `json:"event_streams,omitempty" doc:"Server-sent events; absent: allow" enum:"refuse,allow"`
 }
 

@@ -2,27 +2,34 @@ package maintenance
 
 import "strings"
 
-// Readings are the ways in which a path may be read, the one as sent first.
-func Readings(r *Request) (paths []string, certain, anything bool) {
-	p := read(r)
-	for i := range p.len() {
-		paths = append(paths, p.at(i))
-	}
-	return paths, p.certain, p.anything
+// Readings returns the ways in which the path of a request may be read, as sent first,
+// and whether there are more than were followed.
+func Readings(r *Request) (paths []string, anyPath bool) {
+	ways := r.read()
+	return ways.paths, ways.anyPath
 }
 
 const (
-	MaxReadings  = maxReadings
-	MaxDisguised = maxDisguised
+	MaxReadings = maxReadings
+	MaxReadPath = maxReadPath
 )
 
-// Disguises are what follows a reading to the next.
-var Disguises = disguises[:]
+// PathWays are the ways that lead from one reading to the next, by name.
+func PathWays() map[string]func(string) string {
+	ways := map[string]func(string) string{}
+	for _, way := range pathWays {
+		ways[way.name] = way.read
+	}
+	return ways
+}
 
-// Query is what may be read as the query of a request.
-func Query(r *Request) string {
-	p := read(r)
-	return p.query
+// Query returns what may be read as the query of a request.
+func Query(r *Request) string { return r.read().query }
+
+// Written returns a configuration without what was compiled of it.
+func Written(c Config) Config {
+	c.exempt = nil
+	return c
 }
 
 // BuiltinLanguages are those of the built-in page.

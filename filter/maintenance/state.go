@@ -38,41 +38,61 @@ type State struct {
 // written, and in lower case.
 type prefixes struct {
 	exact, folded map[string]*app
-	longest       int
+	lengths       []int // of the prefixes, each once, the longest first
 }
 
-// at finds the app with the longest prefix that path lies under.
-func (p *prefixes) at(path string, apps map[string]*app) *app {
-	if len(path) > p.longest+1 {
-		path = path[:p.longest+1]
-	}
-	for {
-		if a := apps[path]; a != nil {
-			return a
+// at returns the app with the longest prefix that path lies under, or nil.
+func (p *prefixes) at(path string) *app {
+	for _, n := range p.lengths {
+		if n <= len(path) && (n == len(path) || path[n] == '/') {
+			if a := p.exact[path[:n]]; a != nil {
+				return a
+			}
 		}
-		i := strings.LastIndexByte(path, '/')
-		if i < 0 {
-			return nil
-		}
-		path = path[:i]
 	}
+	return nil
 }
+
+// atFolded does so for a path in lower case. It calls also with each app whose prefix is
+// longer, if what follows it may be a format suffix.
+func (p *prefixes) atFolded(path string, also func(*app)) *app {
+	for _, n := range p.lengths {
+		if n > len(path) {
+			continue
+		}
+		switch rest := path[n:]; {
+		case rest == "" || rest[0] == '/':
+			if a := p.folded[path[:n]]; a != nil {
+				return a
+			}
+		case suffix(rest):
+			if a := p.folded[path[:n]]; a != nil {
+				also(a)
+			}
+		}
+	}
+	return nil
+}
+
+// hasRoot reports whether every path of the host belongs to one of the apps.
+func (p *prefixes) hasRoot() bool { return p.exact[""] != nil }
 
 // app is a compiled App.
 type app struct {
-	index     int
-	spec      Spec
-	causes    []Activation
-	networks  networks
-	claims    []claimRule
-	graphql   []graphqlPath
-	options   graphql.Options
-	maxBody   int
-	getWrites []PathRule // paths in lower case
-	languages []string   // of its pages
-}
+	index    int
+	spec     Spec
+	causes   []Activation
+	networks networks
+	claims   []claimRule
+	graphql  []graphqlPath
+	options  graphql.Options
+	maxBody  int
 
-type graphqlPath struct{ exact, folded string }
+	exempt, writeThrough []grantRule
+	getWrites            []refusalRule
+
+	languages []string // of its pages
+}
 
 // Compile checks a document and makes it ready to decide by. Errors are [*FieldError].
 // The bounds on a document's JSON are for [Parse] to check, so publish only what that
@@ -166,7 +186,9 @@ func (s *State) placePaths(a *app, at string) error {
 				return &FieldError{at, fmt.Sprintf("host %q with path %q is also in app %q (letter case and a last dot or slash make no difference)", cmp.Or(host, "(any)"), path, other.spec.Name)}
 			}
 			on.exact[prefix], on.folded[fold(prefix)] = a, a
-			on.longest = max(on.longest, len(prefix))
+			if at, found := slices.BinarySearchFunc(on.lengths, len(prefix), func(n, m int) int { return cmp.Compare(m, n) }); !found {
+				on.lengths = slices.Insert(on.lengths, at, len(prefix))
+			}
 		}
 	}
 	return nil
@@ -178,9 +200,9 @@ func (s *State) Document() Document { return s.doc }
 // Version of the document.
 func (s *State) Version() Version { return s.doc.Version }
 
-// match appends to found the apps that a request may belong to: one, unless its path
-// can be read in ways that lie in different apps.
-func (s *State) match(r *Request, p *reading, found []*app) []*app {
+// match appends to found the apps that a request may belong to: one, unless its host or
+// path can be read in ways that lie in different apps.
+func (s *State) match(r *Request, found []*app) []*app {
 	if len(s.routes) > 0 {
 		if a := s.routes[r.Attributes.Route()]; a != nil {
 			return append(found, a)
@@ -191,36 +213,36 @@ func (s *State) match(r *Request, p *reading, found []*app) []*app {
 			return append(found, a)
 		}
 	}
-	// No honest client sends user information or a list as its Host.
-	if p.anywhere || strings.IndexByte(r.Authority, '@') >= 0 || strings.IndexByte(r.Authority, ',') >= 0 {
+
+	ways := r.read()
+	if ways.anyHost {
 		return append(found, s.apps...)
 	}
-	var buf [8]*prefixes
-	tables := s.tables(canonicalHost(r.Authority), buf[:0])
 	add := func(a *app) {
 		if !slices.Contains(found, a) {
 			found = append(found, a)
 		}
 	}
-	if p.anything {
-		add(s.fallback)
-		for _, t := range tables {
-			for _, a := range t.exact {
-				add(a)
-			}
+	for _, host := range ways.hosts {
+		var buf [8]*prefixes
+		tables := s.tables(host, buf[:0])
+		if ways.anyPath {
+			s.addAll(tables, add)
+			continue
 		}
-		slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
-		return found
+		for i := range ways.paths {
+			add(s.lookup(tables, ways.paths[i]))
+			// A server that ignores letter case may see another app than one that does not.
+			add(s.lookupFolded(tables, ways.folded[i], add))
+		}
 	}
-	for i := range p.len() {
-		add(s.lookup(tables, p.at(i), false))
-		// A server that ignores letter case may see another app than one that does not.
-		add(s.lookup(tables, fold(p.at(i)), true))
+	if ways.anyPath {
+		slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
 	}
 	return found
 }
 
-// tables are where a host's apps are looked for, the most specific first.
+// tables returns where a host's apps are looked for, the most specific first.
 func (s *State) tables(host string, found []*prefixes) []*prefixes {
 	if t := s.hosts[host]; t != nil && host != "" {
 		found = append(found, t)
@@ -238,17 +260,35 @@ func (s *State) tables(host string, found []*prefixes) []*prefixes {
 	return found
 }
 
-func (s *State) lookup(tables []*prefixes, path string, folded bool) *app {
+func (s *State) lookup(tables []*prefixes, path string) *app {
 	for _, t := range tables {
-		apps := t.exact
-		if folded {
-			apps = t.folded
-		}
-		if a := t.at(path, apps); a != nil {
+		if a := t.at(path); a != nil {
 			return a
 		}
 	}
 	return s.fallback
+}
+
+func (s *State) lookupFolded(tables []*prefixes, path string, also func(*app)) *app {
+	for _, t := range tables {
+		if a := t.atFolded(path, also); a != nil {
+			return a
+		}
+	}
+	return s.fallback
+}
+
+// addAll adds every app to which some path of a host belongs.
+func (s *State) addAll(tables []*prefixes, add func(*app)) {
+	for _, t := range tables {
+		for _, a := range t.exact {
+			add(a)
+		}
+		if t.hasRoot() {
+			return
+		}
+	}
+	add(s.fallback)
 }
 
 // view is the state at a moment, valid until the next planned change.
@@ -387,7 +427,8 @@ func compileApp(src *App, at string) (*app, error) {
 	}
 	c.match(s)
 	a.compileBypass(c)
-	c.rules("exempt", s.Exempt)
+	c.grants("exempt", s.Exempt)
+	a.exempt = compileGrants(s.Exempt)
 	a.compileReadOnly(c)
 	a.compileGraphQL(c)
 	a.compileReplies(c)
@@ -466,6 +507,29 @@ func (c *checker) rules(field string, rules []PathRule) {
 	}
 }
 
+// grants checks rules that let requests pass.
+func (c *checker) grants(field string, rules []PathRule) {
+	c.rules(field, rules)
+	for i, rule := range rules {
+		for j, allowed := range rule.Allow {
+			switch allowed {
+			case AllowUpgrades, AllowOverrides, AllowBodies:
+			default:
+				c.bad(fmt.Sprintf("%s[%d].allow[%d]", field, i, j), "%q must be upgrades, overrides or bodies", allowed)
+			}
+		}
+	}
+}
+
+// readsNoBody refuses rules by which a POST would pass only once its body was read.
+func (c *checker) readsNoBody(field string, rules []PathRule) {
+	for i, rule := range rules {
+		if slices.Contains(rule.Methods, "POST") && !slices.Contains(rule.Allow, AllowOverrides) {
+			c.bad(fmt.Sprintf("%s[%d].allow", field, i), `must have "overrides" where the methods have POST: bodies are not read for these rules, and one could name another method`)
+		}
+	}
+}
+
 func (c *checker) policy(field string, p Policy) {
 	if p != "" && p != PolicyRefuse && p != PolicyAllow {
 		c.bad(field, "%q must be refuse or allow", p)
@@ -509,18 +573,29 @@ func (a *app) compileBypass(c *checker) {
 
 func (a *app) compileReadOnly(c *checker) {
 	r := &a.spec.ReadOnly
-	c.rules("read_only.write_through", r.WriteThrough)
-	c.rules("read_only.get_writes", r.GetWrites)
-	for _, w := range r.GetWrites {
-		w.Path, w.Prefix = fold(w.Path), fold(w.Prefix)
-		a.getWrites = append(a.getWrites, w)
+	c.grants("read_only.write_through", r.WriteThrough)
+	a.writeThrough = compileGrants(r.WriteThrough)
+	for i := range a.writeThrough {
+		rule := &a.writeThrough[i]
+		rule.upgrades = rule.upgrades || r.Upgrades == PolicyAllow
+		rule.bodies = rule.bodies || r.GetBodies == PolicyAllow
 	}
+
+	c.rules("read_only.get_writes", r.GetWrites)
+	for i, rule := range r.GetWrites {
+		if len(rule.Allow) > 0 {
+			c.bad(fmt.Sprintf("read_only.get_writes[%d].allow", i), "is for rules that let requests pass; this one refuses them")
+		}
+	}
+	a.getWrites = compileRefusals(r.GetWrites)
+
 	for i, rpc := range r.SafeRPCs {
 		if parts := strings.Split(rpc, "/"); len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
 			c.bad(fmt.Sprintf("read_only.safe_rpcs[%d]", i), "%q must be /package.Service/Method", rpc)
 		}
 	}
 	c.policy("read_only.upgrades", r.Upgrades)
+	c.policy("read_only.get_bodies", r.GetBodies)
 	c.policy("read_only.event_streams", r.EventStreams)
 }
 
@@ -551,6 +626,7 @@ func (a *app) compileGraphQL(c *checker) {
 	if len(g.ExtraKeys) > maxExtraKeys {
 		c.bad("graphql.extra_keys", "%d are more than %d", len(g.ExtraKeys), maxExtraKeys)
 	}
+	c.policy("graphql.below", g.Below)
 	c.policy("graphql.upgrades", g.Upgrades)
 	a.maxBody = cmp.Or(g.MaxBody, graphql.DefaultMaxBody)
 	a.options = graphql.Options{

@@ -31,8 +31,7 @@ func (s *State) Status(name string, now time.Time) (Status, bool) {
 
 // StatusOf is the status of the app that a request belongs to.
 func (s *State) StatusOf(r *Request, now time.Time) Status {
-	path := read(r)
-	return s.status(s.match(r, &path, nil)[0], now)
+	return s.status(s.match(r, nil)[0], now)
 }
 
 func (s *State) status(a *app, now time.Time) Status {
@@ -93,6 +92,7 @@ type Config struct {
 	Unknown Unknown
 	// Exempt passes always: probes of the proxy itself, the controller.
 	Exempt []PathRule
+	exempt []grantRule
 	// JWTMetadata is where the proxy puts the claims of a verified token: the
 	// namespace of the dynamic metadata and the keys below it.
 	JWTMetadata []string
@@ -175,7 +175,9 @@ func ParseConfig(data []byte) (*Config, error) {
 	})
 	if err == nil {
 		check := checker{}
-		check.rules("exempt", c.Exempt)
+		check.grants("exempt", c.Exempt)
+		check.readsNoBody("exempt", c.Exempt)
+		c.exempt = compileGrants(c.Exempt)
 		err = check.first
 	}
 	if err != nil {
@@ -184,18 +186,10 @@ func ParseConfig(data []byte) (*Config, error) {
 	return c, nil
 }
 
-// Exempts tells whether a request passes before any state is asked.
+// Exempts reports whether a request passes before any state is asked. Bodies are not
+// held for it: a request that would have to show its body does not pass.
 func (c *Config) Exempts(r *Request) bool {
-	if len(c.Exempt) == 0 {
-		return false
-	}
-	path := read(r)
-	for i := range c.Exempt {
-		if c.Exempt[i].grants(r, &path) {
-			return true
-		}
-	}
-	return false
+	return grantedBy(c.exempt, r, 0) == answerYes
 }
 
 // UnknownState stands in while there is no state: the policy as a state whose

@@ -108,32 +108,34 @@ func TestParseConfig(t *testing.T) {
 		want := defaults
 		c.change(&want)
 		got, err := maintenance.ParseConfig([]byte(c.config))
-		if err != nil || !reflect.DeepEqual(*got, want) {
+		if err != nil || !reflect.DeepEqual(maintenance.Written(*got), want) {
 			t.Errorf("%s: %+v, %v", c.name, got, err)
 		}
 	}
 	for config, want := range map[string]string{
-		` `:                                          "not valid JSON: it ends too early",
-		`[]`:                                         "must be an object, not a list",
-		`"x"`:                                        "must be an object, not a string",
-		`{"controler":{}}`:                           "controler: unknown field",
-		`{"controller":{"url":"x"}}`:                 "controller.url: unknown field",
-		`{"controller":{"cluster":""}}`:              "controller.cluster: must not be empty",
-		`{"controller":{"cluster":1}}`:               "controller.cluster: must be a string, not a number",
-		`{"token":"hunter2"}`:                        "token: unknown field",
-		`{"name":"Edge"}`:                            `name: "Edge" must be 1 to 63`,
-		`{"boot_wait":"2s"}`:                         "boot_wait: must be a number, not a string",
-		`{"boot_wait":-1}`:                           "boot_wait: must be seconds, 0 to 60",
-		`{"boot_wait":61}`:                           "boot_wait: must be seconds, 0 to 60",
-		`{"boot_wait":1e999}`:                        "boot_wait: is too large a number",
-		`{"unknown":"open"}`:                         `unknown: "open" must be allow, read-only or deny`,
-		`{"exempt":[{"path":"/a"},{}]}`:              "exempt[1]: give either path or prefix",
-		`{"exempt":[{"path":"a"}]}`:                  "exempt[0]: \"a\" must begin with /",
-		`{"jwt_metadata":["x"]}`:                     "jwt_metadata: must be the namespace and at least one key",
-		`{"jwt_metadata":["x",""]}`:                  "jwt_metadata: must be the namespace and at least one key",
-		`{"jwt_metadata":[1]}`:                       "jwt_metadata[0]: must be a string, not a number",
-		`{"name":"a","name":"b"}`:                    "name: given twice",
-		`{"allow_on_headers_stop_iteration":"true"}`: "allow_on_headers_stop_iteration: must be true or false, not a string",
+		` `:                             "not valid JSON: it ends too early",
+		`[]`:                            "must be an object, not a list",
+		`"x"`:                           "must be an object, not a string",
+		`{"controler":{}}`:              "controler: unknown field",
+		`{"controller":{"url":"x"}}`:    "controller.url: unknown field",
+		`{"controller":{"cluster":""}}`: "controller.cluster: must not be empty",
+		`{"controller":{"cluster":1}}`:  "controller.cluster: must be a string, not a number",
+		`{"token":"hunter2"}`:           "token: unknown field",
+		`{"name":"Edge"}`:               `name: "Edge" must be 1 to 63`,
+		`{"boot_wait":"2s"}`:            "boot_wait: must be a number, not a string",
+		`{"boot_wait":-1}`:              "boot_wait: must be seconds, 0 to 60",
+		`{"boot_wait":61}`:              "boot_wait: must be seconds, 0 to 60",
+		`{"boot_wait":1e999}`:           "boot_wait: is too large a number",
+		`{"unknown":"open"}`:            `unknown: "open" must be allow, read-only or deny`,
+		`{"exempt":[{"path":"/a"},{}]}`: "exempt[1]: give either path or prefix",
+		`{"exempt":[{"path":"a"}]}`:     "exempt[0]: \"a\" must begin with /",
+		`{"exempt":[{"methods":["POST"],"path":"/a"}]}`: `exempt[0].allow: must have "overrides" where the methods have POST`,
+		`{"exempt":[{"path":"/a","allow":["all"]}]}`:    `exempt[0].allow[0]: "all" must be upgrades, overrides or bodies`,
+		`{"jwt_metadata":["x"]}`:                        "jwt_metadata: must be the namespace and at least one key",
+		`{"jwt_metadata":["x",""]}`:                     "jwt_metadata: must be the namespace and at least one key",
+		`{"jwt_metadata":[1]}`:                          "jwt_metadata[0]: must be a string, not a number",
+		`{"name":"a","name":"b"}`:                       "name: given twice",
+		`{"allow_on_headers_stop_iteration":"true"}`:    "allow_on_headers_stop_iteration: must be true or false, not a string",
 	} {
 		_, err := maintenance.ParseConfig([]byte(config))
 		if err == nil || !strings.HasPrefix(err.Error(), "reading the plugin configuration: "+want) {

@@ -114,8 +114,9 @@ func TestCases(t *testing.T) {
 			}
 		})
 	}
-	// These depend on settings or need a large body; TestOptions has them.
-	for _, r := range []Rule{RuleBatch, RuleLimitTokens, RuleLimitBody} {
+	// These depend on settings or need a large body, and TestOptions has them, or on how an
+	// app's paths match, which is for the caller.
+	for _, r := range []Rule{RuleBatch, RuleLimitTokens, RuleLimitBody, RulePath} {
 		used[r] = true
 	}
 	for _, r := range Rules() {

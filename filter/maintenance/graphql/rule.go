@@ -41,6 +41,7 @@ const (
 	RuleContentType     Rule = "graphql.content-type"
 	RuleCharset         Rule = "graphql.charset"
 	RuleContentEncoding Rule = "graphql.content-encoding"
+	RulePath            Rule = "graphql.path"
 	RuleURLParameter    Rule = "graphql.url-parameter"
 	RuleGetBody         Rule = "graphql.get-body"
 	RuleMethod          Rule = "graphql.method"
@@ -78,6 +79,7 @@ var explanations = [...]struct {
 	{RuleContentType, "The body's type is not application/json, alone and given once; send the request as application/json."},
 	{RuleCharset, "The body's charset is not UTF-8; send it as UTF-8 and leave other Content-Type parameters out."},
 	{RuleContentEncoding, "The body is compressed, so it cannot be seen to be a query; send it without Content-Encoding."},
+	{RulePath, "The path lies below the GraphQL path, where it names a stored document to some servers; send the document to the GraphQL path itself, or have the operator allow the paths below it."},
 	{RuleURLParameter, "The URL carries a GraphQL parameter beside a POST body, and servers differ in which of them counts; send everything in the body."},
 	{RuleGetBody, "The GET request has a body, and servers differ in whether it counts; send the query in the URL alone, or by POST."},
 	{RuleMethod, "The method is neither GET nor POST; send the query by one of these."},

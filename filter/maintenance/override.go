@@ -1,0 +1,209 @@
+package maintenance
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Frameworks let a request name another method than its own: in a header (Rails,
+// Laravel, Symfony, Express, ASP.NET, Google's APIs), in a parameter of the URL, of a
+// form or of a JSON body, and, where parameters and cookies are one table, in a cookie
+// (PHP's $_REQUEST). docs/read-only.md lists who reads what.
+
+// severalMethods stands for an override that cannot be told.
+const severalMethods = "?"
+
+// override returns the method that a request's headers, URL or cookies name beside its
+// own: "" without one, severalMethods where there are several or an empty one.
+func (r *Request) override() string {
+	ways := r.read()
+	if ways.overrideRead {
+		return ways.overrideMethod
+	}
+
+	method := ""
+	for i := range r.Headers {
+		name, value := r.Headers[i][0], r.Headers[i][1]
+		switch {
+		case strings.HasPrefix(name, ":"): // a pseudo-header, such as :method itself
+		case namesOverride(name, false) || mayMean(name, "x-method"):
+			method = oneMethod(method, value)
+		case mayMean(name, "cookie"):
+			method = overrideIn(value, method)
+		}
+	}
+	ways.overrideMethod, ways.overrideRead = overrideIn(ways.query, method), true
+	return ways.overrideMethod
+}
+
+// overridden reports whether a request names another method than its own. That
+// includes a POST that names GET, which some servers believe and others do not.
+func (r *Request) overridden() bool {
+	method := r.override()
+	return method != "" && method != r.Method
+}
+
+// overrideIn looks for overrides in parameters as URLs, forms and cookies have them,
+// and adds them to method, which was found before.
+func overrideIn(params, method string) string {
+	for params != "" && method != severalMethods {
+		param := params
+		if i := strings.IndexAny(params, "&;"); i >= 0 {
+			param, params = params[:i], params[i+1:]
+		} else {
+			params = ""
+		}
+
+		if name, value, _ := strings.Cut(param, "="); namesOverride(name, true) {
+			method = oneMethod(method, decoded(value))
+		}
+	}
+	return method
+}
+
+func oneMethod(before, named string) string {
+	named = strings.ToUpper(strings.TrimSpace(named))
+	if before != "" || named == "" {
+		return severalMethods
+	}
+	return named
+}
+
+// longestOverride is more than the letters and digits of any name below.
+const longestOverride = 32
+
+// namesOverride reports whether a header, or a parameter, is one by which some server
+// lets a request name its method. Only the letters and digits of a name count: servers
+// take dots, blanks, brackets and more for underscores, drop them at the beginning
+// (PHP, Rack), and end a name at a NUL or a bracket. A parameter may be encoded twice.
+func namesOverride(name string, encoded bool) bool {
+	var buf [longestOverride]byte
+	word := buf[:0]
+	lead := false
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if encoded && c == '%' {
+			c, i = unescapeTwice(name, i)
+		}
+
+		switch {
+		case alphanumeric(c):
+			if len(word) == len(buf) {
+				return false
+			}
+			word = append(word, c|0x20)
+		case len(word) == 0:
+			lead = lead || strings.IndexByte(" +\t", c) < 0
+		case c == 0, c == '[', c != '_' && c != '-' && lead && string(word) == "method":
+			return overrideWord(word, lead)
+		}
+	}
+	return overrideWord(word, lead)
+}
+
+// overrideWord judges the letters and digits of a name; lead reports that other
+// characters came before them, as in "_method". A parameter that is just "method" is
+// common and no override.
+func overrideWord(word []byte, lead bool) bool {
+	return lead && string(word) == "method" ||
+		bytes.Contains(word, []byte("methodoverride")) ||
+		bytes.Contains(word, []byte("overridemethod")) ||
+		bytes.Contains(word, []byte("httpmethod"))
+}
+
+// unescapeTwice decodes the percent escape at name[i], and the one that it may itself
+// encode. It returns the byte and the index of the last character that it was made of.
+func unescapeTwice(name string, i int) (c byte, last int) {
+	c, size := escape(name[i:])
+	if size == 0 {
+		return name[i], i
+	}
+	last = i + size - 1
+	if c == '%' && last+2 < len(name) {
+		if hi, lo := unhex(name[last+1]), unhex(name[last+2]); hi >= 0 && lo >= 0 {
+			return byte(hi<<4 | lo), last + 2
+		}
+	}
+	return c, last
+}
+
+// bodyOverride answers whether the body of a request names, or may name, another
+// method. At most maxBody bytes of it are read.
+//
+// Frameworks look into the body of a POST, by its type. Only bodies that every server
+// reads alike are known to name none: JSON and URL-encoded forms, in UTF-8, not
+// compressed. Any other body may: Rack reads multipart/mixed and a body without a type
+// as forms, Express inflates, Tomcat decodes RFC 5987 names.
+func (r *Request) bodyOverride(maxBody int) answer {
+	if r.Method != "POST" || r.EndStream || grpcType(r) != "" {
+		return answerNo
+	}
+
+	kind := formOf(r)
+	switch {
+	case kind == opaque:
+		return answerYes
+	case !r.BodyRead:
+		return answerNeedsBody
+	case len(r.Body) > maxBody,
+		kind == urlencoded && overrideIn(string(r.Body), "") != "",
+		kind == jsonText && !plainJSON(r.Body):
+		return answerYes
+	}
+	return answerNo
+}
+
+// bodyForm is how a body can be read.
+type bodyForm uint8
+
+const (
+	opaque bodyForm = iota // not by us
+	jsonText
+	urlencoded
+)
+
+// formOf tells by the headers how every server reads a body.
+func formOf(r *Request) bodyForm {
+	kind, ok := r.only("content-type")
+	if !ok || r.has("content-encoding") {
+		return opaque
+	}
+
+	media, params, _ := strings.Cut(strings.ToLower(kind), ";")
+	switch strings.Trim(params, " \t") {
+	case "", "charset=utf-8", `charset="utf-8"`:
+	default:
+		return opaque
+	}
+
+	switch media = strings.Trim(media, " \t"); {
+	case media == "application/x-www-form-urlencoded":
+		return urlencoded
+	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && token(media[len("application/"):]):
+		return jsonText
+	}
+	return opaque
+}
+
+// plainJSON reports whether a body is strict JSON of which no top-level key names a
+// method.
+func plainJSON(body []byte) bool {
+	in := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if in.PeekKind() != '{' {
+		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+	}
+
+	if _, err := in.ReadToken(); err != nil {
+		return false
+	}
+	for in.PeekKind() == '"' {
+		key, err := in.ReadToken()
+		if err != nil || namesOverride(key.String(), false) || in.SkipValue() != nil {
+			return false
+		}
+	}
+	end, err := in.ReadToken()
+	return err == nil && end.Kind() == '}' && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+}

@@ -1,0 +1,657 @@
+package maintenance
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// readings are all the ways in which servers behind the proxy may read a request's
+// host and path. docs/read-only.md, "The book of readings", names the servers; a new
+// way is a row there, an entry in pathWays or in the header lists below, and a test.
+//
+// Readings are lenient, so they may only make a decision stricter: whatever refuses
+// asks [readings.mayBe] or [readings.mayReach], whatever grants asks
+// [readings.surelyIs] or [readings.surelyUnder].
+type readings struct {
+	done bool
+
+	// paths are the path in every way in which it may be read, as sent first; folded are
+	// the same in lower case.
+	paths, folded []string
+	// prefixes are what headers take off the path.
+	prefixes []string
+	// elsewhere reports that a header makes another path of the one that was sent.
+	elsewhere bool
+	// anyPath reports that there are more ways than are followed, so that the path may be
+	// any path of its hosts.
+	anyPath bool
+
+	// hosts are the names under which the request may be served, :authority first.
+	hosts []string
+	// anyHost reports that the host may be read as any name.
+	anyHost bool
+
+	// query is whatever may be read as the query, joined by "&".
+	query string
+	// upgrade reports that the connection may carry another protocol than HTTP.
+	upgrade bool
+
+	// overrideMethod is what [Request.override] returns, once overrideRead is set.
+	overrideMethod string
+	overrideRead   bool
+
+	// Most requests have one reading, for which nothing is allocated.
+	pathBuf, foldedBuf [2]string
+	hostBuf            [1]string
+}
+
+// Bounds on how far the readings of a path are followed. Honest paths stay below them;
+// a path beyond them may be any path.
+const (
+	maxReadings    = 32
+	maxReadingWork = 4 << 10 // bytes that the ways in pathWays read
+	maxReadPath    = 4 << 10 // bytes of the path as sent
+	maxHostBytes   = 255     // RFC 1035 section 2.3.4
+)
+
+// Headers in which gateways hand on what the client asked them for, and which some
+// servers believe from anybody.
+var (
+	// pathHeaders hold the path that the server is to serve.
+	pathHeaders = [...]string{"x-original-url", "x-rewrite-url"}
+	// prefixHeaders hold a prefix that the server takes off the path.
+	prefixHeaders = [...]string{"script-name", "x-script-name", "x-forwarded-prefix"}
+	// hostHeaders hold the host that the server is to be.
+	hostHeaders = [...]string{"x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
+)
+
+// read returns the readings of a request, which are computed once.
+func (r *Request) read() *readings {
+	ways := &r.readings
+	if ways.done {
+		return ways
+	}
+	ways.done = true
+	ways.paths, ways.folded, ways.hosts = ways.pathBuf[:0], ways.foldedBuf[:0], ways.hostBuf[:0]
+
+	path, query, _ := strings.Cut(r.Path, "?")
+	ways.query = query
+	ways.upgrade = r.Method == "CONNECT" || r.has("upgrade") || r.has(":protocol")
+	ways.readHost(r.Authority)
+
+	switch {
+	case path == "" || path == "*": // CONNECT, OPTIONS * (RFC 9112 section 3.2)
+		path = "/"
+	case path[0] != '/': // absolute-form, which Envoy resolves unless told otherwise
+		ways.anyPath, ways.anyHost = true, true
+	}
+	ways.paths = append(ways.paths, path)
+	ways.readHeaders(r)
+
+	if !ways.anyPath {
+		ways.follow()
+	}
+	if !ways.anyPath {
+		for _, path := range ways.paths {
+			ways.folded = append(ways.folded, fold(path))
+		}
+	}
+	return ways
+}
+
+// readHeaders adds the hosts and paths that headers name.
+func (ways *readings) readHeaders(r *Request) {
+	for i := range r.Headers {
+		name, value := r.Headers[i][0], r.Headers[i][1]
+		is := func(known string) bool { return mayMean(name, known) }
+		switch {
+		case slices.ContainsFunc(hostHeaders[:], is):
+			for host := range strings.SplitSeq(value, ",") {
+				ways.readHost(strings.TrimSpace(host))
+			}
+		case is("forwarded"):
+			ways.readForwarded(value)
+		case slices.ContainsFunc(pathHeaders[:], is):
+			ways.readPath(value)
+		case slices.ContainsFunc(prefixHeaders[:], is):
+			if prefix := strings.TrimRight(decoded(value), "/"); prefix != "" {
+				ways.prefixes = append(ways.prefixes, prefix)
+			}
+		}
+	}
+}
+
+// readForwarded adds the hosts of a Forwarded header (RFC 7239 section 5.3).
+func (ways *readings) readForwarded(value string) {
+	for part := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ';' }) {
+		name, host, _ := strings.Cut(part, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "host") {
+			ways.readHost(strings.Trim(host, `" `+"\t"))
+		}
+	}
+}
+
+// readHost adds a name under which the request may be served. Servers parse a host
+// with other characters than names and addresses have in ways of their own: as user
+// information, as a list, percent-encoded (WHATWG URL, section 3.5).
+func (ways *readings) readHost(host string) {
+	if len(host) > maxHostBytes || !plainHost(host) || len(ways.hosts) >= maxReadings {
+		ways.anyHost = true
+		return
+	}
+	if name := canonicalHost(host); !slices.Contains(ways.hosts, name) {
+		ways.hosts = append(ways.hosts, name)
+	}
+}
+
+// plainHost reports whether every server reads a host alike: a name or an address,
+// and a port.
+func plainHost(host string) bool {
+	if address, found := strings.CutPrefix(host, "["); found {
+		address, port, closed := strings.Cut(address, "]")
+		return closed && strings.Trim(address, "0123456789abcdefABCDEF:.") == "" && (port == "" || port[0] == ':' && strings.Trim(port[1:], "0123456789") == "")
+	}
+	for i := range len(host) {
+		if c := host[i]; !alphanumeric(c) && c != '.' && c != ':' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// readPath adds the path and query of a header that holds a path or a URL.
+func (ways *readings) readPath(value string) {
+	path, query, _ := strings.Cut(value, "?")
+	if scheme, rest, found := strings.Cut(path, "://"); found && !strings.Contains(scheme, "/") {
+		path = withoutAuthority("//" + rest)
+	}
+	if path != ways.paths[0] {
+		ways.elsewhere = true
+		ways.add(path)
+	}
+	ways.addQuery(query)
+}
+
+// cutPrefixes adds a path without the prefixes that headers take off it.
+func (ways *readings) cutPrefixes(path string) {
+	for _, prefix := range ways.prefixes {
+		if len(path) >= len(prefix) && strings.EqualFold(path[:len(prefix)], prefix) {
+			ways.elsewhere = true
+			ways.add(path[len(prefix):])
+		}
+	}
+}
+
+// add adds a reading of the path.
+func (ways *readings) add(path string) {
+	switch {
+	case slices.Contains(ways.paths, path):
+	case len(ways.paths) >= maxReadings:
+		ways.anyPath = true
+	default:
+		ways.paths = append(ways.paths, path)
+		if _, query, found := strings.Cut(path, "?"); found {
+			ways.addQuery(query)
+		}
+	}
+}
+
+func (ways *readings) addQuery(query string) {
+	switch {
+	case query == "" || query == ways.query:
+	case ways.query == "":
+		ways.query = query
+	default:
+		ways.query += "&" + query
+	}
+}
+
+// A traits is what a path holds that some server reads in another way.
+type traits uint16
+
+const (
+	hasEscape      traits = 1 << iota // a percent sign
+	hasSlashEscape                    // an escape that may be of / or \
+	hasBackslash
+	hasSemicolon
+	hasEnd         // a character at which some server ends the path
+	hasEmpty       // an empty segment, but for the last, or no slash at the beginning
+	hasDots        // a segment that may be . or ..
+	hasHighBytes   // bytes beyond ASCII
+	hasEdges       // blanks, control characters or dots at the edge of a segment
+	hasScript      // a segment, not the last, with a dot
+	leadingSlashes // two slashes at the beginning
+)
+
+// pathWays are the ways in which servers turn a path into the one that they look up.
+// Some servers go several of these ways, in any order and more than once. A way is
+// gone where the path has one of its traits.
+var pathWays = [...]struct {
+	name  string // its row in docs/read-only.md
+	where traits
+	read  func(string) string
+}{
+	{"percent-decoding", hasEscape, decoded},
+	{"percent-decoding in segments", hasSlashEscape, decodedInSegments},
+	{"overlong UTF-8", hasHighBytes, overlong},
+	{"backslashes", hasBackslash, backslashed},
+	{"path parameters", hasSemicolon, withoutParams},
+	{"empty segments", hasEmpty, merged},
+	{"network-path reference", leadingSlashes, withoutAuthority},
+	{"dot segments", hasDots, resolved},
+	{"blanks and dots at the edges", hasEdges, trimmedSegments},
+	{"script and path info", hasScript, pathInfo},
+	{"path under the script's folder", hasScript, withoutScript},
+	{"end at #", hasEnd, func(p string) string { return upTo(p, '#') }},
+	{"end at ?", hasEnd, func(p string) string { return upTo(p, '?') }},
+	{"end at ;", hasSemicolon, func(p string) string { return upTo(p, ';') }},
+	{"end at NUL", hasEnd, func(p string) string { return upTo(p, 0) }},
+}
+
+// follow adds what the ways make of each reading until they make nothing new.
+func (ways *readings) follow() {
+	work := 0
+	for i := 0; i < len(ways.paths) && !ways.anyPath; i++ {
+		path := ways.paths[i]
+		if len(path) > maxReadPath {
+			ways.anyPath = true
+			return
+		}
+
+		ways.cutPrefixes(path)
+		held := traitsOf(path)
+		for _, way := range pathWays {
+			if held&way.where == 0 {
+				continue
+			}
+			if work += len(path); work > maxReadingWork {
+				ways.anyPath = true
+				return
+			}
+			ways.add(way.read(path))
+		}
+	}
+}
+
+// traitsOf reads a path once, so that an ordinary one needs no more than that.
+func traitsOf(path string) (held traits) {
+	if path == "" || path[0] != '/' {
+		held |= hasEmpty
+	}
+	if strings.HasPrefix(path, "//") {
+		held |= leadingSlashes
+	}
+
+	last := byte('/') // the character before
+	dot := false      // in this segment
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		switch {
+		case c == '/':
+			if i > 0 && last == '/' {
+				held |= hasEmpty
+			}
+			if last <= ' ' || last == 0x7f || last == '.' {
+				held |= hasEdges
+			}
+			if dot {
+				held |= hasScript
+			}
+			dot = false
+		case c == '.':
+			dot = true
+			if last == '/' {
+				held |= hasDots
+			}
+		case c == '%':
+			held |= hasEscape
+			if escaped, size := escape(path[i:]); size > 0 && (escaped == '/' || escaped == '\\') {
+				held |= hasSlashEscape
+			}
+		case c == '\\':
+			held |= hasBackslash
+		case c == ';':
+			held |= hasSemicolon
+		case c == '#' || c == '?':
+			held |= hasEnd
+		case c <= ' ' || c == 0x7f:
+			if c == 0 {
+				held |= hasEnd
+			}
+			if last == '/' {
+				held |= hasEdges
+			}
+		case c >= 0x80:
+			held |= hasHighBytes
+		}
+		last = c
+	}
+	if last <= ' ' || last == 0x7f || last == '.' {
+		held |= hasEdges
+	}
+	return held
+}
+
+// plain reports whether every server reads a path alike, but for letter case, format
+// suffixes and scripts: what a rule may be written with.
+func plain(path string) bool {
+	const disguises = hasEscape | hasBackslash | hasSemicolon | hasEnd | hasEmpty | hasHighBytes
+	if traitsOf(path)&disguises != 0 || strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }) >= 0 {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// mayBe reports whether some server may read the path as the folded one: in any letter
+// case, with or without a last slash, and with a format suffix.
+func (ways *readings) mayBe(folded string) bool {
+	if ways.anyPath {
+		return true
+	}
+	folded = strings.TrimSuffix(folded, "/")
+	return slices.ContainsFunc(ways.folded, func(path string) bool {
+		rest, found := strings.CutPrefix(path, folded)
+		return found && (strings.Trim(rest, "/") == "" || suffix(rest))
+	})
+}
+
+// mayReach reports whether some server may find the path at or below the folded one.
+func (ways *readings) mayReach(folded string) bool {
+	if ways.anyPath {
+		return true
+	}
+	folded = strings.TrimSuffix(folded, "/")
+	return slices.ContainsFunc(ways.folded, func(path string) bool {
+		rest, found := strings.CutPrefix(path, folded)
+		return found && (rest == "" || rest[0] == '/' || suffix(rest))
+	})
+}
+
+// mayLieBelow reports whether some server may find the path below the folded one.
+func (ways *readings) mayLieBelow(folded string) bool {
+	if ways.anyPath {
+		return true
+	}
+	folded = strings.TrimSuffix(folded, "/") + "/"
+	return slices.ContainsFunc(ways.folded, func(path string) bool {
+		rest, found := strings.CutPrefix(path, folded)
+		return found && strings.Trim(rest, "/") != ""
+	})
+}
+
+// suffix reports whether what follows a route's path may be a format suffix, such as
+// ".json", without which some frameworks look the path up.
+func suffix(rest string) bool {
+	return rest != "" && rest[0] == '.' && strings.IndexByte(strings.TrimRight(rest, "/"), '/') < 0
+}
+
+// surelyIs reports whether every server reads the path as exactly this one, which has
+// to be plain: it was sent so, and no header names another.
+func (ways *readings) surelyIs(path string) bool {
+	return ways.paths[0] == path && !ways.elsewhere && !ways.anyPath
+}
+
+// surelyUnder reports whether every server finds the path at prefix or below it, in
+// the letter case that was written.
+func (ways *readings) surelyUnder(prefix string) bool {
+	return !ways.anyPath && !slices.ContainsFunc(ways.paths, func(path string) bool { return !under(path, prefix) })
+}
+
+// under reports whether path is prefix or lies below it, at a segment boundary.
+func under(path, prefix string) bool {
+	rest, found := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
+	return found && (rest == "" || rest[0] == '/')
+}
+
+// canonicalHost returns a Host header as servers compare it: in lower case, without
+// port and trailing dots.
+func canonicalHost(host string) string {
+	if strings.HasPrefix(host, "[") {
+		if end := strings.IndexByte(host, ']'); end >= 0 {
+			return strings.ToLower(host[:end+1])
+		}
+	}
+	if i := strings.IndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimRight(host, "."))
+}
+
+// decoded undoes one level of percent-encoding, and IIS's %uXXXX where it hides ASCII.
+func decoded(p string) string { return unescape(p, "") }
+
+// decodedInSegments leaves encoded slashes, as servers do that split a path before
+// they decode it (RFC 3986 section 2.2), so that "a%2fb/%2e%2e" is one segment up.
+func decodedInSegments(p string) string { return unescape(p, `/\`) }
+
+func unescape(p, except string) string {
+	if strings.IndexByte(p, '%') < 0 {
+		return p
+	}
+	b := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		c, size := p[i], 1
+		if c == '%' {
+			if d, n := escape(p[i:]); n > 0 && strings.IndexByte(except, d) < 0 {
+				c, size = d, n
+			}
+		}
+		b = append(b, c)
+		i += size - 1
+	}
+	return string(b)
+}
+
+// escape decodes the %XX or %u00XX that s begins with. A size of 0 means that s begins
+// with neither.
+func escape(s string) (c byte, size int) {
+	digits := 1
+	if len(s) > 4 && s[1]|0x20 == 'u' && s[2:4] == "00" {
+		digits = 4
+	}
+	if len(s) < digits+2 {
+		return 0, 0
+	}
+	hi, lo := unhex(s[digits]), unhex(s[digits+1])
+	if hi < 0 || lo < 0 {
+		return 0, 0
+	}
+	return byte(hi<<4 | lo), digits + 2
+}
+
+// unhex returns the value of a hexadecimal digit, or -1.
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
+}
+
+// overlong undoes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3)
+// and lenient decoders accept: C0 AF, E0 80 AF and F0 80 80 AF for "/".
+func overlong(p string) string {
+	if utf8.ValidString(p) {
+		return p
+	}
+	b := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		lead, last := p[i], i // last is where the form's last byte is
+		switch {
+		case lead|1 == 0xc1:
+			last = i + 1
+		case strings.HasPrefix(p[i:], "\xe0\x80"), strings.HasPrefix(p[i:], "\xe0\x81"):
+			lead, last = p[i+1], i+2
+		case strings.HasPrefix(p[i:], "\xf0\x80\x80"), strings.HasPrefix(p[i:], "\xf0\x80\x81"):
+			lead, last = p[i+2], i+3
+		}
+		if last > i && last < len(p) && p[last]&0xc0 == 0x80 {
+			b = append(b, lead&1<<6|p[last]&0x3f)
+			i = last
+		} else {
+			b = append(b, p[i])
+		}
+	}
+	return string(b)
+}
+
+func backslashed(p string) string { return strings.ReplaceAll(p, `\`, "/") }
+
+// withoutParams drops ";…" from every segment (RFC 3986 section 3.3).
+func withoutParams(p string) string {
+	return inSegments(p, func(segment string) string { return upTo(segment, ';') })
+}
+
+// trimmedSegments drops blanks and control characters from both ends of each segment,
+// and dots from its end, as Windows does with file names and Spring's AntPathMatcher
+// with tokens. A regular expression's $ matches before a last line feed (Starlette).
+func trimmedSegments(p string) string {
+	return inSegments(p, func(segment string) string {
+		if segment == "." || segment == ".." {
+			return segment
+		}
+		blank := func(r rune) bool { return r <= ' ' || r == 0x7f }
+		return strings.TrimLeftFunc(strings.TrimRightFunc(segment, func(r rune) bool { return r == '.' || blank(r) }), blank)
+	})
+}
+
+// inSegments replaces each segment of a path.
+func inSegments(p string, replace func(segment string) string) string {
+	b := make([]byte, 0, len(p))
+	for more := true; more; {
+		var segment string
+		segment, p, more = strings.Cut(p, "/")
+		b = append(b, replace(segment)...)
+		if more {
+			b = append(b, '/')
+		}
+	}
+	return string(b)
+}
+
+// pathInfo returns what stands behind the first script in a path, which the script
+// gets as its path (PATH_INFO, RFC 3875 section 4.1.5).
+func pathInfo(p string) string {
+	if _, end := script(p); end > 0 {
+		return p[end:]
+	}
+	return p
+}
+
+// withoutScript returns a path without the name of the first script in it, as front
+// controllers do that stand in a folder (Slim, Symfony).
+func withoutScript(p string) string {
+	if begin, end := script(p); end > 0 {
+		return p[:begin] + p[end:]
+	}
+	return p
+}
+
+// scriptSuffixes are the suffixes of files that servers run and hand the rest of the
+// path to.
+var scriptSuffixes = [...]string{".php", ".phtml", ".phar", ".cgi", ".fcgi", ".pl", ".py", ".rb", ".asp", ".aspx", ".ashx", ".asmx", ".svc", ".jsp"}
+
+// script finds the first segment that names a script and is not the last, as
+// p[begin:end] with its leading slash. The end is 0 without one.
+func script(p string) (begin, end int) {
+	for i := 0; i < len(p); {
+		next := strings.IndexByte(p[i+1:], '/')
+		if next < 0 {
+			return 0, 0
+		}
+		next += i + 1
+
+		segment := strings.TrimRight(p[i:next], "0123456789") // .php8
+		if dot := strings.LastIndexByte(segment, '.'); dot >= 0 && slices.ContainsFunc(scriptSuffixes[:], func(s string) bool { return strings.EqualFold(segment[dot:], s) }) {
+			return i, next
+		}
+		i = next
+	}
+	return 0, 0
+}
+
+// upTo returns a path up to a character at which some server ends it.
+func upTo(p string, end byte) string {
+	if i := strings.IndexByte(p, end); i >= 0 {
+		return p[:i]
+	}
+	return p
+}
+
+// withoutAuthority returns what a server sees that takes the beginning for a
+// network-path reference (RFC 3986 section 4.2).
+func withoutAuthority(p string) string {
+	if !strings.HasPrefix(p, "//") {
+		return p
+	}
+	if i := strings.IndexByte(p[2:], '/'); i >= 0 {
+		return p[2+i:]
+	}
+	return "/"
+}
+
+// merged returns a path that begins with a slash and has no empty segments.
+func merged(p string) string {
+	if p == "" || p[0] != '/' {
+		return "/" + p
+	}
+	if !strings.Contains(p, "//") {
+		return p
+	}
+	b := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		if p[i] != '/' || i == 0 || p[i-1] != '/' {
+			b = append(b, p[i])
+		}
+	}
+	return string(b)
+}
+
+// resolved removes dot segments (RFC 3986 section 5.2.4).
+func resolved(p string) string {
+	if !strings.Contains(p, "/.") {
+		return p
+	}
+	out := make([]string, 0, 16)
+	segments := strings.Split(p, "/")[1:]
+	for i, s := range segments {
+		last := i == len(segments)-1
+		switch s {
+		case ".", "..":
+			if s == ".." && len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+			if last {
+				out = append(out, "")
+			}
+		default:
+			out = append(out, s)
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+// fold returns a text without its letter case. ASCII letters have relatives outside
+// ASCII, such as the Kelvin sign, that some servers take for them.
+func fold(s string) string {
+	upper := false
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, s)
+		}
+		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
+	}
+	if !upper {
+		return s
+	}
+	return strings.ToLower(s)
+}
