@@ -182,7 +182,7 @@ func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
 		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
 		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/token"}}})
 	r.enforced("default")
-	if a := v.do("POST", "/echo/token", "grant_type=password"); a.Status != 200 {
+	if a := v.do("POST", "/echo/token", "grant_type=password", "Content-Type", "application/x-www-form-urlencoded"); a.Status != 200 {
 		t.Errorf("POST to the exempt token endpoint: %d, want 200", a.Status)
 	}
 	if e := v.echo("Authorization", "Bearer "+right); e.Headers.Get("Authorization") != "Bearer "+right || e.Headers.Get("X-Drydock-Bypass") == "" {

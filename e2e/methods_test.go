@@ -39,7 +39,9 @@ func TestReadOnly_WhatWritesIsRefused(t *testing.T) {
 		{"OPTIONS", "/echo", "", nil, true},
 		{"GET", "/api/orders", "", nil, true},
 		{"GET", "/api/orders?method=post&q=1", "", nil, true},
-		{"POST", "/echo/search", `{"q":"rope"}`, nil, true},
+		{"POST", "/echo/search", `{"q":"rope"}`, []string{"Content-Type", "application/json"}, true},
+		{"POST", "/echo/search", `{"q":"rope","_method":"DELETE"}`, []string{"Content-Type", "application/json"}, false},
+		{"POST", "/echo/search", "--x--", []string{"Content-Type", "multipart/mixed; boundary=x"}, false},
 
 		{"POST", "/api/orders", `{"item":"tar"}`, []string{"Content-Type", "application/json"}, false},
 		{"POST", "/api/orders", "item=tar", []string{"Content-Type", form}, false},

@@ -317,17 +317,13 @@ func (a *app) graphQL(r *Request, d *Decision) {
 func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 	ways := r.read()
 	switch {
-	case ways.upgrade:
-		if a.spec.GraphQL == nil || a.spec.GraphQL.Upgrades != PolicyAllow {
-			return graphql.RuleUpgrade
-		}
-		d.Rule = RuleSafeMethod
-		return ""
+	case ways.upgrade && !a.graphQLUpgrades(r):
+		return graphql.RuleUpgrade
 	case r.override() != "": // no GraphQL client sends one
 		return graphql.RuleMethodOverride
 	case a.mayNameDocument(ways):
 		return graphql.RulePath
-	case safe(r.Method):
+	case safe(r.Method), ways.upgrade:
 		return a.graphQLByURL(r, d)
 	case r.Method != "POST":
 		return graphql.RuleMethod
@@ -344,6 +340,13 @@ func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 	}
 	d.needBody(RuleGraphQLQuery, a.maxBody)
 	return ""
+}
+
+// graphQLUpgrades reports whether the operator allows an upgrade on a GraphQL path. A
+// server that does not upgrade a POST may still run it, so only what asks for nothing but
+// the upgrade may pass.
+func (a *app) graphQLUpgrades(r *Request) bool {
+	return a.spec.GraphQL != nil && a.spec.GraphQL.Upgrades == PolicyAllow && (r.Method == "GET" || r.Method == "CONNECT")
 }
 
 // contentType judges the type of a GraphQL body, of which there must be one in every

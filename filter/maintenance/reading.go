@@ -221,7 +221,7 @@ const (
 	hasDots        // a segment that may be . or ..
 	hasHighBytes   // bytes beyond ASCII
 	hasEdges       // blanks, control characters or dots at the edge of a segment
-	hasScript      // a segment, not the last, with a dot
+	hasScript      // .php, or a segment, not the last, with a dot
 	leadingSlashes // two slashes at the beginning
 )
 
@@ -242,8 +242,10 @@ var pathWays = [...]struct {
 	{"network-path reference", leadingSlashes, withoutAuthority},
 	{"dot segments", hasDots, resolved},
 	{"blanks and dots at the edges", hasEdges, trimmedSegments},
-	{"script and path info", hasScript, pathInfo},
+	{"path info", hasScript, pathInfo},
+	{"path info without a slash", hasScript, joinedPathInfo},
 	{"path under the script's folder", hasScript, withoutScript},
+	{"path under the script's folder without a slash", hasScript, withoutJoinedScript},
 	{"end at #", hasEnd, func(p string) string { return upTo(p, '#') }},
 	{"end at ?", hasEnd, func(p string) string { return upTo(p, '?') }},
 	{"end at ;", hasSemicolon, func(p string) string { return upTo(p, ';') }},
@@ -305,6 +307,9 @@ func traitsOf(path string) (held traits) {
 			if last == '/' {
 				held |= hasDots
 			}
+			if i+2 < len(path) && path[i+1]|0x20 == 'p' && path[i+2]|0x20 == 'h' {
+				held |= hasScript
+			}
 		case c == '%':
 			held |= hasEscape
 			if escaped, size := escape(path[i:]); size > 0 && (escaped == '/' || escaped == '\\') {
@@ -338,7 +343,7 @@ func traitsOf(path string) (held traits) {
 // suffixes and scripts: what a rule may be written with.
 func plain(path string) bool {
 	const disguises = hasEscape | hasBackslash | hasSemicolon | hasEnd | hasEmpty | hasHighBytes
-	if traitsOf(path)&disguises != 0 || strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }) >= 0 {
+	if traitsOf(path)&disguises != 0 || strings.IndexFunc(path, isBlank) >= 0 {
 		return false
 	}
 	for segment := range strings.SplitSeq(path, "/") {
@@ -358,7 +363,8 @@ func (ways *readings) mayBe(folded string) bool {
 	folded = strings.TrimSuffix(folded, "/")
 	return slices.ContainsFunc(ways.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
-		return found && (strings.Trim(rest, "/") == "" || suffix(rest))
+		rest = strings.TrimLeft(rest, "/")
+		return found && (rest == "" || suffix(rest))
 	})
 }
 
@@ -389,6 +395,7 @@ func (ways *readings) mayLieBelow(folded string) bool {
 // suffix reports whether what follows a route's path may be a format suffix, such as
 // ".json", without which some frameworks look the path up.
 func suffix(rest string) bool {
+	rest = strings.TrimLeftFunc(rest, isBlank)
 	return rest != "" && rest[0] == '.' && strings.IndexByte(strings.TrimRight(rest, "/"), '/') < 0
 }
 
@@ -519,10 +526,12 @@ func trimmedSegments(p string) string {
 		if segment == "." || segment == ".." {
 			return segment
 		}
-		blank := func(r rune) bool { return r <= ' ' || r == 0x7f }
-		return strings.TrimLeftFunc(strings.TrimRightFunc(segment, func(r rune) bool { return r == '.' || blank(r) }), blank)
+		return strings.TrimLeftFunc(strings.TrimRightFunc(segment, func(r rune) bool { return r == '.' || isBlank(r) }), isBlank)
 	})
 }
+
+// isBlank reports whether a character is a blank or a control character.
+func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // inSegments replaces each segment of a path.
 func inSegments(p string, replace func(segment string) string) string {
@@ -541,17 +550,34 @@ func inSegments(p string, replace func(segment string) string) string {
 // pathInfo returns what stands behind the first script in a path, which the script
 // gets as its path (PATH_INFO, RFC 3875 section 4.1.5).
 func pathInfo(p string) string {
-	if _, end := script(p); end > 0 {
-		return p[end:]
+	if at, found := script(p); found {
+		return p[at.end:]
+	}
+	return p
+}
+
+// joinedPathInfo does so where no slash ends the script's name: Slim and Symfony take
+// the name off the path as a string, so that "/index.phporders" is "/orders" to them.
+func joinedPathInfo(p string) string {
+	if at, found := script(p); found {
+		return "/" + p[at.suffix:]
 	}
 	return p
 }
 
 // withoutScript returns a path without the name of the first script in it, as front
-// controllers do that stand in a folder (Slim, Symfony).
+// controllers do that stand in a folder.
 func withoutScript(p string) string {
-	if begin, end := script(p); end > 0 {
-		return p[:begin] + p[end:]
+	if at, found := script(p); found {
+		return p[:at.folder] + p[at.end:]
+	}
+	return p
+}
+
+// withoutJoinedScript does so where no slash ends the script's name.
+func withoutJoinedScript(p string) string {
+	if at, found := script(p); found {
+		return p[:at.folder] + "/" + p[at.suffix:]
 	}
 	return p
 }
@@ -560,23 +586,33 @@ func withoutScript(p string) string {
 // path to.
 var scriptSuffixes = [...]string{".php", ".phtml", ".phar", ".cgi", ".fcgi", ".pl", ".py", ".rb", ".asp", ".aspx", ".ashx", ".asmx", ".svc", ".jsp"}
 
-// script finds the first segment that names a script and is not the last, as
-// p[begin:end] with its leading slash. The end is 0 without one.
-func script(p string) (begin, end int) {
-	for i := 0; i < len(p); {
-		next := strings.IndexByte(p[i+1:], '/')
-		if next < 0 {
-			return 0, 0
-		}
-		next += i + 1
+// scriptName is where a script's name stands in a path: folder is where its segment
+// begins, suffix where its suffix ends, and end where its segment ends.
+type scriptName struct{ folder, suffix, end int }
 
-		segment := strings.TrimRight(p[i:next], "0123456789") // .php8
-		if dot := strings.LastIndexByte(segment, '.'); dot >= 0 && slices.ContainsFunc(scriptSuffixes[:], func(s string) bool { return strings.EqualFold(segment[dot:], s) }) {
-			return i, next
+// script finds the first segment that names a script: one with .php in it, or one with
+// another suffix at its end that is not the last.
+func script(p string) (at scriptName, found bool) {
+	for at.folder < len(p) {
+		at.end = len(p)
+		if next := strings.IndexByte(p[at.folder+1:], '/'); next >= 0 {
+			at.end = at.folder + 1 + next
 		}
-		i = next
+
+		segment := p[at.folder:at.end]
+		for i := range len(segment) {
+			if len(segment)-i >= len(".php") && segment[i] == '.' && strings.EqualFold(segment[i:i+len(".php")], ".php") {
+				at.suffix = at.folder + i + len(".php")
+				return at, true
+			}
+		}
+		if dot := strings.LastIndexByte(segment, '.'); dot >= 0 && at.end < len(p) && slices.ContainsFunc(scriptSuffixes[:], func(s string) bool { return strings.EqualFold(segment[dot:], s) }) {
+			at.suffix = at.end
+			return at, true
+		}
+		at.folder = at.end
 	}
-	return 0, 0
+	return at, false
 }
 
 // upTo returns a path up to a character at which some server ends it.
@@ -588,13 +624,15 @@ func upTo(p string, end byte) string {
 }
 
 // withoutAuthority returns what a server sees that takes the beginning for a
-// network-path reference (RFC 3986 section 4.2).
+// network-path reference (RFC 3986 section 4.2), also behind more than two slashes
+// (WHATWG URL, "special authority ignore slashes state").
 func withoutAuthority(p string) string {
 	if !strings.HasPrefix(p, "//") {
 		return p
 	}
-	if i := strings.IndexByte(p[2:], '/'); i >= 0 {
-		return p[2+i:]
+	rest := strings.TrimLeft(p, "/")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
 	}
 	return "/"
 }

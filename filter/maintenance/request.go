@@ -121,7 +121,7 @@ func mayMean(got, name string) bool {
 
 // keptHeaders are what a later decision or a reply looks at after [Request.Compact].
 var keptHeaders = [...]string{
-	"accept", "accept-language", "content-encoding", "content-length", "content-type", "origin",
+	"accept", "accept-language", "content-encoding", "content-length", "content-type", "origin", "transfer-encoding",
 	"access-control-request-headers", "access-control-request-method",
 }
 

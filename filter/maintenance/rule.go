@@ -97,7 +97,13 @@ func (rule *PathRule) speaksOf(method string) bool {
 // take it for the next request on the connection (Python's http.server, NanoHTTPD).
 func (r *Request) unexpectedBody() answer {
 	switch {
-	case !safe(r.Method) || r.EndStream || r.read().upgrade:
+	case !safe(r.Method) || r.EndStream:
+		return answerNo
+	case r.read().upgrade:
+		// What follows an upgrade is the other protocol's, and nobody can wait for its end.
+		if announcesBody(r.Header("content-length")) || r.has("transfer-encoding") {
+			return answerYes
+		}
 		return answerNo
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
