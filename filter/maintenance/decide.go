@@ -132,12 +132,47 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 		if i == 0 || d.Verdict > strictest.Verdict || d.Verdict == strictest.Verdict && d.Mode.strictness() > strictest.Mode.strictness() {
 			strictest = d
 		}
+		if strictest.Rule == RuleNoAccess {
+			break // nothing is stricter
+		}
 	}
 
+	if strictest.Rule == RuleOff {
+		s.guardNeighbours(r, v, &strictest)
+	}
 	if strictest.Verdict == NeedBody {
 		strictest.MaxBody = maxBody
 	}
 	return strictest
+}
+
+// guardNeighbours refuses a body that the method gives no meaning, sent to an app that
+// is off while another app of the same host is not: the server behind both may take the
+// body for a request of its own, to the closed one.
+func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
+	body := r.unexpectedBody()
+	if body == answerNo {
+		return
+	}
+
+	var closed *app
+	for _, a := range s.onHosts(r.read(), nil) {
+		if v.apps[a.index].held != nil && a.spec.ReadOnly.GetBodies != PolicyAllow {
+			closed = a
+			break
+		}
+	}
+	if closed == nil {
+		return
+	}
+
+	st := &v.apps[closed.index]
+	*d = Decision{App: closed.spec.Name, Mode: st.held.Mode, Held: st.held, Until: st.until, app: closed}
+	if body == answerYes {
+		d.refuse(RuleGetBody)
+	} else {
+		d.needBody(RuleSafeMethod, 0)
+	}
 }
 
 func (a *app) decide(r *Request, d *Decision) {

@@ -369,6 +369,35 @@ func TestStrictestApp(t *testing.T) {
 	}
 }
 
+// The server behind an open app may be the one behind a closed app of the same host, and
+// take the body of a GET for the next request.
+func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
+	s := mustParse(t, `{"apps":[
+		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+on(maintenance.NoAccess)+`},
+		{"name":"files","match":{"hosts":["files.example.com"]}},
+		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.ReadOnly)+`}
+	]}`)
+	const smuggled = "POST /orders HTTP/1.1"
+	for _, c := range []struct {
+		name string
+		r    *maintenance.Request
+		want maintenance.Rule
+	}{
+		{"announced", body(get("shop.example.com", "/healthz", "content-length", "21"), "", smuggled), maintenance.RuleGetBody},
+		{"chunked", body(get("shop.example.com", "/healthz", "transfer-encoding", "chunked"), "", smuggled), maintenance.RuleGetBody},
+		{"by HEAD", body(request("HEAD", "shop.example.com", "/healthz"), "", smuggled), maintenance.RuleGetBody},
+		{"empty", body(get("shop.example.com", "/healthz"), "", ""), maintenance.RuleOff},
+		{"none", get("shop.example.com", "/healthz"), maintenance.RuleOff},
+		{"by POST", body(request("POST", "shop.example.com", "/cart"), "", "x"), maintenance.RuleOff},
+		{"on another host", body(get("files.example.com", "/"), "", "x"), maintenance.RuleOff},
+		{"where the closed app allows it", body(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
+	} {
+		if d := decide(t, s, c.r); d.Rule != c.want || (d.Verdict == maintenance.Refuse) != (c.want == maintenance.RuleGetBody) {
+			t.Errorf("%s: %v by %s, want %s", c.name, d.Verdict, d.Rule, c.want)
+		}
+	}
+}
+
 // servers are ways in which real servers turn a request target into the path by which
 // they find a handler. They share no code with the package.
 var servers = map[string]func(target string) string{

@@ -74,9 +74,6 @@ func (p *prefixes) atFolded(path string, also func(*app)) *app {
 	return nil
 }
 
-// hasRoot reports whether every path of the host belongs to one of the apps.
-func (p *prefixes) hasRoot() bool { return p.exact[""] != nil }
-
 // app is a compiled App.
 type app struct {
 	index    int
@@ -215,8 +212,8 @@ func (s *State) match(r *Request, found []*app) []*app {
 	}
 
 	ways := r.read()
-	if ways.anyHost {
-		return append(found, s.apps...)
+	if ways.anyHost || ways.anyPath {
+		return s.onHosts(ways, found)
 	}
 	add := func(a *app) {
 		if !slices.Contains(found, a) {
@@ -226,20 +223,38 @@ func (s *State) match(r *Request, found []*app) []*app {
 	for _, host := range ways.hosts {
 		var buf [8]*prefixes
 		tables := s.tables(host, buf[:0])
-		if ways.anyPath {
-			s.addAll(tables, add)
-			continue
-		}
 		for i := range ways.paths {
 			add(s.lookup(tables, ways.paths[i]))
 			// A server that ignores letter case may see another app than one that does not.
 			add(s.lookupFolded(tables, ways.folded[i], add))
 		}
 	}
-	if ways.anyPath {
-		slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
-	}
 	return found
+}
+
+// onHosts appends to found every app to which some path of a request's hosts belongs,
+// in the order of the document.
+func (s *State) onHosts(ways *readings, found []*app) []*app {
+	if ways.anyHost {
+		return append(found, s.apps...)
+	}
+
+	for _, host := range ways.hosts {
+		rooted := false
+		for _, t := range s.tables(host, nil) {
+			for _, a := range t.exact {
+				found = append(found, a)
+			}
+			if rooted = t.exact[""] != nil; rooted {
+				break
+			}
+		}
+		if !rooted {
+			found = append(found, s.fallback)
+		}
+	}
+	slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
+	return slices.Compact(found)
 }
 
 // tables returns where a host's apps are looked for, the most specific first.
@@ -276,19 +291,6 @@ func (s *State) lookupFolded(tables []*prefixes, path string, also func(*app)) *
 		}
 	}
 	return s.fallback
-}
-
-// addAll adds every app to which some path of a host belongs.
-func (s *State) addAll(tables []*prefixes, add func(*app)) {
-	for _, t := range tables {
-		for _, a := range t.exact {
-			add(a)
-		}
-		if t.hasRoot() {
-			return
-		}
-	}
-	add(s.fallback)
 }
 
 // view is the state at a moment, valid until the next planned change.
