@@ -1,6 +1,9 @@
 package maintenance
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Readings returns the ways in which the path of a request may be read, as sent first,
 // and whether there are more than were followed.
@@ -21,6 +24,11 @@ func PathWays() map[string]func(string) string {
 		ways[way.name] = way.read
 	}
 	return ways
+}
+
+// ReadHeaders are the headers from which paths and hosts are read.
+func ReadHeaders() []string {
+	return slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:], []string{"forwarded"})
 }
 
 // Query returns what may be read as the query of a request.

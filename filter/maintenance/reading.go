@@ -241,6 +241,7 @@ var pathWays = [...]struct {
 	{"empty segments", hasEmpty, merged},
 	{"network-path reference", leadingSlashes, withoutAuthority},
 	{"dot segments", hasDots, resolved},
+	{"format suffix as a segment", hasDots, withoutSuffixSegment},
 	{"blanks and dots at the edges", hasEdges, trimmedSegments},
 	{"path info", hasScript, pathInfo},
 	{"path info without a slash", hasScript, joinedPathInfo},
@@ -516,6 +517,18 @@ func backslashed(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 // withoutParams drops ";…" from every segment (RFC 3986 section 3.3).
 func withoutParams(p string) string {
 	return inSegments(p, func(segment string) string { return upTo(segment, ';') })
+}
+
+// withoutSuffixSegment drops a last segment that is only a format suffix: what a server
+// that drops suffixes makes of "/x/.json" leads to another path with one. All other
+// suffixes are seen where paths are compared.
+func withoutSuffixSegment(p string) string {
+	bare := strings.TrimRight(p, "/")
+	slash := strings.LastIndexByte(bare, '/')
+	if last := bare[slash+1:]; strings.HasPrefix(last, ".") && strings.Trim(last, ".") != "" {
+		return bare[:slash+1]
+	}
+	return p
 }
 
 // trimmedSegments drops blanks and control characters from both ends of each segment,
