@@ -2,9 +2,6 @@ package maintenance
 
 import (
 	"cmp"
-	"encoding/binary"
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -183,7 +180,7 @@ func (a *app) decide(r *Request, d *Decision) {
 		d.Rule = RuleExempt
 		return
 	}
-	if rule := a.bypass(r.Attributes); rule != "" {
+	if rule := a.bypass(r); rule != "" {
 		d.Rule = rule
 		return
 	}
@@ -204,22 +201,20 @@ func (d *Decision) needBody(rule Rule, maxBody int) {
 	d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, max(maxBody, d.MaxBody)
 }
 
-func (a *app) bypass(attrs Attributes) Rule {
-	if len(a.networks) > 0 && a.networks.contain(attrs.SourceAddress()) {
+func (a *app) bypass(r *Request) Rule {
+	if len(a.networks) > 0 && a.networks.contain(r.Attributes.SourceAddress()) {
 		return RuleBypassIP
 	}
 	if len(a.spec.Bypass.Principals) > 0 {
-		if p := attrs.Principal(); p != "" && slices.ContainsFunc(a.spec.Bypass.Principals, func(rule string) bool {
+		if p := r.Attributes.Principal(); p != "" && slices.ContainsFunc(a.spec.Bypass.Principals, func(rule string) bool {
 			prefix, wild := strings.CutSuffix(rule, "*")
 			return p == rule || wild && strings.HasPrefix(p, prefix)
 		}) {
 			return RuleBypassPrincipal
 		}
 	}
-	for i := range a.claims {
-		if a.claims[i].holds(attrs) {
-			return RuleBypassClaim
-		}
+	if a.grantsClaims(r) {
+		return RuleBypassClaim
 	}
 	return ""
 }
@@ -422,93 +417,4 @@ func (a *app) graphQLByURL(r *Request, d *Decision) graphql.Rule {
 		return ""
 	}
 	return graphql.Query(ways.query, &a.options)
-}
-
-// claimRule is a ClaimRule with its values as properties.
-type claimRule struct {
-	ClaimRule
-	properties []string
-}
-
-var (
-	issuerPath   = []string{"iss"}
-	audiencePath = []string{"aud"}
-)
-
-func (c *claimRule) holds(attrs Attributes) bool {
-	if iss, ok := attrs.Claim(issuerPath); !ok || string(iss) != c.Issuer {
-		return false
-	}
-	if c.Audience != "" {
-		if aud, ok := attrs.Claim(audiencePath); !ok || !propertyHas(aud, c.Audience) {
-			return false
-		}
-	}
-	if len(c.Claim) == 0 {
-		return true
-	}
-	claim, ok := attrs.Claim(c.Claim)
-	if !ok {
-		return false
-	}
-	return len(c.properties) == 0 || slices.ContainsFunc(c.properties, func(p string) bool { return propertyHas(claim, p) })
-}
-
-// Property is a JSON value as proxy-wasm serialises it. Lists hold scalars only.
-func Property(v any) (string, error) {
-	list, ok := v.([]any)
-	if !ok {
-		return scalarProperty(v)
-	}
-	pairs := make([][2]string, len(list))
-	for i, item := range list {
-		var err error
-		if pairs[i][0], err = scalarProperty(item); err != nil {
-			return "", err
-		}
-	}
-	return string(appendPairs(nil, pairs)), nil
-}
-
-func scalarProperty(v any) (string, error) {
-	switch v := v.(type) {
-	case string:
-		return v, nil
-	case bool:
-		if v {
-			return "\x01", nil
-		}
-		return "\x00", nil
-	case int:
-		return scalarProperty(float64(v))
-	case float64:
-		return string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v))), nil
-	}
-	return "", fmt.Errorf("%v must be a string, a number or a boolean", v)
-}
-
-// propertyHas tells whether a property is a scalar, or is a list that holds it.
-func propertyHas(property []byte, scalar string) bool {
-	if string(property) == scalar {
-		return true
-	}
-	if len(property) < 4 {
-		return false
-	}
-	n := int(binary.LittleEndian.Uint32(property))
-	if n > (len(property)-4)/8 {
-		return false
-	}
-	sizes, data := property[4:4+8*n], property[4+8*n:]
-	found := false
-	for ; len(sizes) > 0; sizes = sizes[8:] {
-		k, v := int(binary.LittleEndian.Uint32(sizes)), int(binary.LittleEndian.Uint32(sizes[4:]))
-		if k < 0 || v != 0 || k+2 > len(data) || data[k] != 0 || data[k+1] != 0 {
-			return false
-		}
-		found = found || string(data[:k]) == scalar
-		data = data[k+2:]
-	}
-	// All of it or nothing: a text that merely begins like a list is none.
-	return found && len(data) == 0
 }

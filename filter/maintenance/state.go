@@ -545,25 +545,7 @@ func (a *app) compileBypass(c *checker) {
 			c.bad(fmt.Sprintf("bypass.ips[%d]", i), "%q %s", ip, problem)
 		}
 	}
-	for i, r := range a.spec.Bypass.Claims {
-		field := fmt.Sprintf("bypass.claims[%d]", i)
-		if r.Issuer == "" {
-			c.bad(field+".issuer", "is required: without it a token of any issuer that the proxy trusts would pass")
-		}
-		if len(r.Values) > 0 && len(r.Claim) == 0 {
-			c.bad(field+".claim", "is required where values are given")
-		}
-		c.present(field+".claim", r.Claim)
-		compiled := claimRule{ClaimRule: r}
-		for j, v := range r.Values {
-			property, err := scalarProperty(v)
-			if err != nil {
-				c.bad(fmt.Sprintf("%s.values[%d]", field, j), "%s", err)
-			}
-			compiled.properties = append(compiled.properties, property)
-		}
-		a.claims = append(a.claims, compiled)
-	}
+	a.compileClaims(c)
 	for i, p := range a.spec.Bypass.Principals {
 		if field := fmt.Sprintf("bypass.principals[%d]", i); strings.Trim(p, "*") == "" {
 			c.bad(field, "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
