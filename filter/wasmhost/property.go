@@ -9,6 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // property reads a property for a context: first what follows from the stream, then the trees that the caller gave, then
@@ -44,16 +48,22 @@ func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
 	if !ok {
 		return nil, StatusNotFound
 	}
+	if c.filter != nil && len(path) == 1 && path[0] == "metadata" {
+		return metadata(v), StatusOK
+	}
 	return serialize(v, slices.Contains(path, "filter_metadata"))
 }
 
-// wrappers are the parts of a stream that Envoy gives piece by piece only. It does give "metadata", as protobuf, which no
-// module here reads.
-var wrappers = []string{"request", "response", "source", "destination", "connection", "upstream", "xds", "metadata"}
+// wrappers are the parts of a stream that Envoy gives piece by piece only.
+var wrappers = []string{"request", "response", "source", "destination", "connection", "upstream", "xds"}
 
 // property is what follows from the stream itself; known tells that nothing else can answer for the path. Parts of the
 // request can be read as long as its headers can.
 func (f *filter) property(path []string) (v any, ok, known bool) {
+	if len(path) == 1 && path[0] == "metadata" {
+		v, _ = lookup(f.stream.cfg.Properties, []string{"metadata", "filter_metadata"})
+		return v, true, true
+	}
 	if len(path) < 2 {
 		return nil, false, false
 	}
@@ -258,4 +268,62 @@ func number(v any) (float64, bool) {
 		return float64(t), true
 	}
 	return 0, false
+}
+
+// metadata writes a stream's filter_metadata as Envoy writes dynamic metadata that is asked for whole: as a serialised
+// envoy.config.core.v3.Metadata, whose field 1 is a map of Structs. It is there, and empty, also where no filter wrote any.
+func metadata(filterMetadata any) (b []byte) {
+	namespaces, _ := filterMetadata.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
+		object := structValue(namespaces[name]).GetStructValue()
+		if object == nil {
+			panic(fmt.Sprintf("wasmhost: metadata.filter_metadata.%s must be a map, which a protobuf Struct is", name))
+		}
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(object)
+		if err != nil {
+			panic(fmt.Sprintf("wasmhost: metadata.filter_metadata.%s: %v", name, err))
+		}
+
+		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
+		entry = protowire.AppendBytes(protowire.AppendTag(entry, 2, protowire.BytesType), data)
+		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), entry)
+	}
+	return b
+}
+
+// structValue is a property as a protobuf Struct holds it.
+func structValue(v any) *structpb.Value {
+	switch t := v.(type) {
+	case map[string]any:
+		fields := make(map[string]*structpb.Value, len(t))
+		for name := range t {
+			fields[name] = structValue(t[name])
+		}
+		return structpb.NewStructValue(&structpb.Struct{Fields: fields})
+	case map[string]string:
+		fields := make(map[string]*structpb.Value, len(t))
+		for name := range t {
+			fields[name] = structpb.NewStringValue(t[name])
+		}
+		return structpb.NewStructValue(&structpb.Struct{Fields: fields})
+	case []any:
+		list := make([]*structpb.Value, len(t))
+		for i := range t {
+			list[i] = structValue(t[i])
+		}
+		return structpb.NewListValue(&structpb.ListValue{Values: list})
+	case []string:
+		list := make([]*structpb.Value, len(t))
+		for i := range t {
+			list[i] = structpb.NewStringValue(t[i])
+		}
+		return structpb.NewListValue(&structpb.ListValue{Values: list})
+	case nil, bool, string, float64, int, int64, uint64:
+		value, err := structpb.NewValue(t)
+		if err != nil {
+			panic(fmt.Sprintf("wasmhost: a property in metadata: %v", err))
+		}
+		return value
+	}
+	panic(fmt.Sprintf("wasmhost: a property in metadata cannot be a %T, since no protobuf Struct holds one", v))
 }

@@ -18,7 +18,8 @@ type StreamConfig struct {
 	//
 	// What follows from the stream is not taken from here: request.{path, url_path, query, host, scheme, method, headers,
 	// referer, useragent, id, size, total_size}, response.{code, code_details, headers, trailers, size}. What a protobuf
-	// Struct would hold, all of filter_metadata, has numbers of one kind only: integers there are read as doubles.
+	// Struct would hold, all of filter_metadata, has numbers of one kind only: integers there are read as doubles. The
+	// whole of "metadata" is answered as protobuf, with filter_metadata as all that is in it.
 	Properties map[string]any
 
 	// BufferLimit is how many bytes of a held body are kept at most: [DefaultBufferLimit] if 0.
