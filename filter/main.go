@@ -89,7 +89,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogCriticalf("drydock: %v", err)
 		return types.OnPluginStartStatusFailed
 	}
-	p.claims = claimPaths{prefix: append([]string{"metadata", "filter_metadata"}, p.config.JWTMetadata...)}
+	p.claims = claimPaths{path: p.config.JWTMetadata}
 	p.token = os.Getenv("DRYDOCK_SYNC_TOKEN")
 	if node, err := proxywasm.GetProperty([]string{"node", "id"}); err == nil {
 		p.node = string(node)

@@ -326,7 +326,9 @@ func (s *stream) resume() {
 
 // claimPaths reads what the proxy knows of the request in the effective context. It
 // is the one maintenance.Attributes of its plugin: the host keeps them by context.
-type claimPaths struct{ prefix []string }
+type claimPaths struct {
+	path []string // of the claims in the dynamic metadata
+}
 
 func property(path ...string) string {
 	value, err := proxywasm.GetProperty(path)
@@ -343,7 +345,13 @@ func (*claimPaths) Principal() string {
 func (*claimPaths) Route() string   { return property("xds", "route_name") }
 func (*claimPaths) Cluster() string { return property("xds", "cluster_name") }
 
-func (c *claimPaths) Claim(path []string) ([]byte, bool) {
-	value, err := proxywasm.GetProperty(append(c.prefix[:len(c.prefix):len(c.prefix)], path...))
-	return value, err == nil
+// Claims takes the metadata whole, which is one call however many claims are asked for:
+// only then does Envoy hand it over as the protobuf that it is. Any part of it comes
+// without types (see RATIONALE.md).
+func (c *claimPaths) Claims() maintenance.Claims {
+	metadata, err := proxywasm.GetProperty([]string{"metadata"})
+	if err != nil {
+		return ""
+	}
+	return maintenance.MetadataClaims(metadata, c.path)
 }

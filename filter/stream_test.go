@@ -464,32 +464,43 @@ func TestTowardsUpstream(t *testing.T) {
 // A claim of a verified token lets through; what the client only says does not.
 func TestClaimCompiled(t *testing.T) {
 	app := in(maintenance.NoAccess)
-	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre"}}}
+	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre", 7, true}}}
 	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
+		payload := func(issuer string, roles any) map[string]any {
+			return map[string]any{"verified": map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}}
+		}
+		const ours = "https://id.example.com"
 		for _, c := range []struct {
-			key, issuer string
-			roles       []any
-			passes      bool
+			name   string
+			jwt    map[string]any
+			passes bool
 		}{
-			{"verified", "https://id.example.com", []any{"dev", "sre"}, true},
-			{"verified", "https://id.example.com", []any{"dev"}, false},
-			{"verified", "https://evil.example.com", []any{"sre"}, false},
-			{"payload", "https://id.example.com", []any{"sre"}, false},
+			{"the role", payload(ours, []any{"dev", "sre"}), true},
+			{"the role beside null", payload(ours, []any{nil, "sre"}), true},
+			{"the number", payload(ours, 7), true},
+			{"true", payload(ours, true), true},
+			{"another role", payload(ours, []any{"dev"}), false},
+			{"another issuer", payload("https://evil.example.com", []any{"sre"}), false},
+			{"another key", map[string]any{"payload": payload(ours, "sre")["verified"]}, false},
+			{"no claims", nil, false},
+			{"the bytes of the number as a string", payload(ours, "\x00\x00\x00\x00\x00\x00\x1c@"), false},
+			{"the byte of true as a string", payload(ours, "\x01"), false},
+			{"the role as a key", payload(ours, map[string]any{"sre": ""}), false},
+			{"a text with the bytes of a list", payload(ours, "\x01\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00sre\x00\x00"), false},
 		} {
 			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
-				"source": map[string]any{"address": visitor},
-				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": map[string]any{
-					c.key: map[string]any{"iss": c.issuer, "realm": map[string]any{"roles": c.roles}}}}},
+				"source":   map[string]any{"address": visitor},
+				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
 			}})
 			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
 			if got := s.Upstream().End; got != c.passes {
-				t.Errorf("%+v: passed: %v", c, got)
+				t.Errorf("%s: passed: %v", c.name, got)
 			}
 			s.Abort()
 		}
-		w.want("bypassed", 1)
-		w.want("blocked", 3)
+		w.want("bypassed", 4)
+		w.want("blocked", 8)
 	})
 }
 

@@ -155,7 +155,7 @@ func (p *proxies) edgeStatus(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here, only GET")
 		return
 	}
-	req := &maintenance.Request{Method: http.MethodGet, Authority: r.Host, Path: "/", EndStream: true, Attributes: supposed{&Request{}}}
+	req := &maintenance.Request{Method: http.MethodGet, Authority: r.Host, Path: "/", EndStream: true, Attributes: supposed{Request: &Request{}}}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(p.Keeper.Current().State.StatusOf(req, p.Now()))
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/drydock-proxy/drydock/controller/keeper"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
@@ -160,10 +162,14 @@ func (a *api) explain(ctx context.Context, in *Request) (*Explanation, error) {
 	if now.IsZero() {
 		now = a.Now()
 	}
+	claims, err := verified(in.Claims)
+	if err != nil {
+		return nil, err
+	}
 	req := &maintenance.Request{
 		Method: in.Method, Authority: in.Host, Path: in.Path,
 		EndStream: in.Body == "", Body: []byte(in.Body), BodyRead: true,
-		Attributes: supposed{in},
+		Attributes: supposed{in, claims},
 	}
 	for name, values := range in.Headers {
 		for _, v := range values {
@@ -171,9 +177,6 @@ func (a *api) explain(ctx context.Context, in *Request) (*Explanation, error) {
 		}
 	}
 	slices.SortStableFunc(req.Headers, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	if err := checkClaims("claims", in.Claims); err != nil {
-		return nil, err
-	}
 	state := a.Keeper.Current().State
 	d := state.Decide(req, now)
 	out := &Explanation{Verdict: d.Verdict.String(), App: d.App, Mode: d.Mode, Rule: d.Rule, Explanation: d.Rule.Explain(), Bypass: d.Rule.Bypass()}
@@ -202,41 +205,31 @@ func (a *api) explain(ctx context.Context, in *Request) (*Explanation, error) {
 	return out, nil
 }
 
-// checkClaims refuses what no proxy could hand over.
-func checkClaims(at string, claims map[string]any) error {
-	for name, v := range claims {
-		if inner, ok := v.(map[string]any); ok {
-			if err := checkClaims(at+"."+name, inner); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := maintenance.Property(v); err != nil {
-			return &maintenance.FieldError{Field: at + "." + name, Problem: err.Error()}
+// verified are the claims that a proxy would have read from a token with this payload.
+func verified(payload map[string]any) (maintenance.Claims, error) {
+	if payload == nil {
+		return "", nil
+	}
+
+	object, err := structpb.NewValue(payload)
+	if err == nil {
+		var claims []byte
+		if claims, err = proto.Marshal(object); err == nil {
+			return maintenance.Claims(claims), nil
 		}
 	}
-	return nil
+	return "", &maintenance.FieldError{Field: "claims", Problem: err.Error()}
 }
 
 // supposed are the attributes that a request to be explained says it has.
-type supposed struct{ *Request }
+type supposed struct {
+	*Request
+	claims maintenance.Claims
+}
 
 func (s supposed) SourceAddress() string { return s.IP }
 func (s supposed) Principal() string     { return s.Request.Principal }
 func (s supposed) Route() string         { return s.Request.Route }
 func (s supposed) Cluster() string       { return s.Request.Cluster }
 
-func (s supposed) Claim(path []string) ([]byte, bool) {
-	var v any = s.Claims
-	for _, step := range path {
-		inner, ok := v.(map[string]any)
-		if !ok {
-			return nil, false
-		}
-		if v, ok = inner[step]; !ok {
-			return nil, false
-		}
-	}
-	property, err := maintenance.Property(v)
-	return []byte(property), err == nil
-}
+func (s supposed) Claims() maintenance.Claims { return s.claims }

@@ -68,11 +68,11 @@ func CoreGate(t testing.TB, servers []*Server) (targets []Target) {
 // anonymous is a client of whom the proxy knows nothing.
 type anonymous struct{}
 
-func (anonymous) SourceAddress() string         { return "192.0.2.1:1234" }
-func (anonymous) Principal() string             { return "" }
-func (anonymous) Route() string                 { return "" }
-func (anonymous) Cluster() string               { return "" }
-func (anonymous) Claim([]string) ([]byte, bool) { return nil, false }
+func (anonymous) SourceAddress() string      { return "192.0.2.1:1234" }
+func (anonymous) Principal() string          { return "" }
+func (anonymous) Route() string              { return "" }
+func (anonymous) Cluster() string            { return "" }
+func (anonymous) Claims() maintenance.Claims { return "" }
 
 // guard decides as the filter does, once by the headers and, where asked to, again by the body, and forwards what passes
 // as it came.

@@ -5,12 +5,34 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"unicode/utf8"
 )
 
-// claimRule is a ClaimRule with its values as properties.
+// Claims are the payload of a JWT that the proxy has verified: a serialised
+// google.protobuf.Value that holds an object, in which every claim keeps its JSON type.
+// They are read strictly: of a payload that is malformed, is not UTF-8 or nests deeper
+// than maxClaimDepth no claim holds. Without a token they are empty.
+type Claims string
+
+// maxClaimDepth bounds how deep objects and lists nest. Envoy's JSON parser stops at
+// about a hundred, so no token that it verifies is deeper.
+const maxClaimDepth = 128
+
+// MetadataClaims returns the claims in the dynamic metadata of a request, which are a
+// serialised envoy.config.core.v3.Metadata. The path is the namespace of a filter and
+// at least one key below it. The result is empty where nothing is there, and where an
+// entry on the path is there twice.
+func MetadataClaims(metadata []byte, path []string) Claims {
+	return Claims(valueAt(member(string(metadata), path[0]), path[1:]))
+}
+
+// claimRule is a [ClaimRule] of which everything that is compared is a serialised Value.
+// Equal values of a type have equal bytes, and values of two types never have.
 type claimRule struct {
-	ClaimRule
-	properties []string
+	issuer   string
+	audience string // "" for any
+	path     []string
+	values   []string // sorted
 }
 
 // compileClaims checks and compiles the app's claim rules.
@@ -24,107 +46,256 @@ func (a *app) compileClaims(c *checker) {
 			c.bad(field+".claim", "is required where values are given")
 		}
 		c.present(field+".claim", r.Claim)
-		compiled := claimRule{ClaimRule: r}
-		for j, v := range r.Values {
-			property, err := scalarProperty(v)
-			if err != nil {
-				c.bad(fmt.Sprintf("%s.values[%d]", field, j), "%s", err)
-			}
-			compiled.properties = append(compiled.properties, property)
+
+		rule := claimRule{issuer: scalarValue(r.Issuer), path: r.Claim}
+		if r.Audience != "" {
+			rule.audience = scalarValue(r.Audience)
 		}
-		a.claims = append(a.claims, compiled)
+		for j, v := range r.Values {
+			value := scalarValue(v)
+			if value == "" {
+				c.bad(fmt.Sprintf("%s.values[%d]", field, j), "%v must be a string, a boolean, or a number that is exact in every token, which is one below 2^53", v)
+			}
+			rule.values = append(rule.values, value)
+			if value == zeroValue {
+				rule.values = append(rule.values, negativeZeroValue)
+			}
+		}
+		slices.Sort(rule.values)
+		a.claims = append(a.claims, rule)
 	}
+}
+
+// scalarValue returns a value of a rule as a serialised Value, "" where it cannot be
+// compared: from 2^53 on a float64, which Envoy makes of every number, stands for more
+// than one integer (RFC 8259 section 6).
+func scalarValue(v any) string {
+	switch v := v.(type) {
+	case string:
+		b := [1 + binary.MaxVarintLen64]byte{tagString}
+		n := binary.PutUvarint(b[1:], uint64(len(v)))
+		return string(b[:1+n]) + v
+	case bool:
+		if v {
+			return trueValue
+		}
+		return falseValue
+	case int:
+		return scalarValue(float64(v))
+	case float64:
+		if v == 0 {
+			return zeroValue // of -0 too
+		}
+		if math.Abs(v) < 1<<53 {
+			b := [9]byte{tagNumber}
+			binary.LittleEndian.PutUint64(b[1:], math.Float64bits(v))
+			return string(b[:])
+		}
+	}
+	return ""
+}
+
+// verified returns the claims of the request's token as a serialised Struct that is
+// valid. It asks for them once, however many rules of however many apps must be judged.
+func (r *Request) verified() string {
+	if !r.asked {
+		r.asked = true
+		if payload := string(r.Attributes.Claims()); valid(payload, maxClaimDepth) {
+			r.claims, _, _ = field(payload, tagObject)
+		}
+	}
+	return r.claims
 }
 
 // grantsClaims reports whether a claim rule of the app lets the request pass.
 func (a *app) grantsClaims(r *Request) bool {
+	if len(a.claims) == 0 {
+		return false
+	}
+
+	claims := r.verified()
+	issuer := member(claims, "iss")
 	for i := range a.claims {
-		if a.claims[i].holds(r.Attributes) {
+		if rule := &a.claims[i]; rule.issuer == issuer && rule.holds(claims) {
 			return true
 		}
 	}
 	return false
 }
 
-var (
-	issuerPath   = []string{"iss"}
-	audiencePath = []string{"aud"}
+func (c *claimRule) holds(claims string) bool {
+	if c.audience != "" && !isFor(member(claims, "aud"), c.audience) {
+		return false
+	}
+	if len(c.path) == 0 {
+		return true
+	}
+
+	claim := valueAt(claims, c.path)
+	if claim == "" || claim == nullValue {
+		return false
+	}
+	if len(c.values) == 0 || c.lists(claim) {
+		return true
+	}
+
+	list, _, _ := field(claim, tagList)
+	for list != "" {
+		var item string
+		if item, list, _ = field(list, tagItem); c.lists(item) {
+			return true
+		}
+	}
+	return false
+}
+
+// lists reports whether a serialised Value is one of the rule's.
+func (c *claimRule) lists(value string) bool {
+	_, found := slices.BinarySearch(c.values, value)
+	return found
+}
+
+// isFor reports whether aud names the audience. It must be a string or a list of strings
+// (RFC 7519 section 4.1.3).
+func isFor(aud, audience string) bool {
+	named := aud == audience
+	list, _, _ := field(aud, tagList)
+	for list != "" {
+		var item string
+		if item, list, _ = field(list, tagItem); item[0] != tagString {
+			return false
+		}
+		named = named || item == audience
+	}
+	return named
+}
+
+// Tags of protobuf, which are eight times a field's number plus its wire type. A
+// google.protobuf.Value has one of the fields from tagNull to tagList (struct.proto). A
+// ListValue has items. A Struct and a Metadata have items too, each with a key and a value.
+const (
+	wireVarint  = 0
+	wireFixed64 = 1
+	wireBytes   = 2
+
+	tagNull   = 1*8 + wireVarint
+	tagNumber = 2*8 + wireFixed64
+	tagString = 3*8 + wireBytes
+	tagBool   = 4*8 + wireVarint
+	tagObject = 5*8 + wireBytes
+	tagList   = 6*8 + wireBytes
+
+	tagItem  = 1*8 + wireBytes
+	tagKey   = 1*8 + wireBytes
+	tagValue = 2*8 + wireBytes
 )
 
-func (c *claimRule) holds(attrs Attributes) bool {
-	if iss, ok := attrs.Claim(issuerPath); !ok || string(iss) != c.Issuer {
-		return false
+// Serialised Values.
+const (
+	nullValue         = "\x08\x00"
+	falseValue        = "\x20\x00"
+	trueValue         = "\x20\x01"
+	zeroValue         = "\x11\x00\x00\x00\x00\x00\x00\x00\x00"
+	negativeZeroValue = "\x11\x00\x00\x00\x00\x00\x00\x00\x80"
+)
+
+// field returns the data of the field that b begins with, which must have the tag and be
+// shorter than 256 MiB, and what follows the field.
+func field(b string, tag byte) (data, rest string, ok bool) {
+	if b == "" || b[0] != tag {
+		return "", "", false
 	}
-	if c.Audience != "" {
-		if aud, ok := attrs.Claim(audiencePath); !ok || !propertyHas(aud, c.Audience) {
-			return false
+	size := 0
+	for i := 1; i < len(b) && i <= 4; i++ {
+		size |= int(b[i]&0x7f) << (7 * (i - 1))
+		if b[i] < 0x80 {
+			if b = b[i+1:]; size > len(b) {
+				break
+			}
+			return b[:size], b[size:], true
 		}
 	}
-	if len(c.Claim) == 0 {
-		return true
-	}
-	claim, ok := attrs.Claim(c.Claim)
-	if !ok {
-		return false
-	}
-	return len(c.properties) == 0 || slices.ContainsFunc(c.properties, func(p string) bool { return propertyHas(claim, p) })
+	return "", "", false
 }
 
-// Property is a JSON value as proxy-wasm serialises it. Lists hold scalars only.
-func Property(v any) (string, error) {
-	list, ok := v.([]any)
-	if !ok {
-		return scalarProperty(v)
-	}
-	pairs := make([][2]string, len(list))
-	for i, item := range list {
-		var err error
-		if pairs[i][0], err = scalarProperty(item); err != nil {
-			return "", err
-		}
-	}
-	return string(appendPairs(nil, pairs)), nil
+// entry splits an item of a map. Serialisers write the key and the value, in this order.
+func entry(item string) (key, value string, ok bool) {
+	key, item, _ = field(item, tagKey)
+	value, rest, ok := field(item, tagValue)
+	return key, value, ok && rest == ""
 }
 
-func scalarProperty(v any) (string, error) {
-	switch v := v.(type) {
-	case string:
-		return v, nil
-	case bool:
-		if v {
-			return "\x01", nil
-		}
-		return "\x00", nil
-	case int:
-		return scalarProperty(float64(v))
-	case float64:
-		return string(binary.LittleEndian.AppendUint64(nil, math.Float64bits(v))), nil
-	}
-	return "", fmt.Errorf("%v must be a string, a number or a boolean", v)
-}
-
-// propertyHas tells whether a property is a scalar, or is a list that holds it.
-func propertyHas(property []byte, scalar string) bool {
-	if string(property) == scalar {
-		return true
-	}
-	if len(property) < 4 {
-		return false
-	}
-	n := int(binary.LittleEndian.Uint32(property))
-	if n > (len(property)-4)/8 {
-		return false
-	}
-	sizes, data := property[4:4+8*n], property[4+8*n:]
+// member returns the value of a key in a map, "" where it has none or more than one.
+// Other fields than the map are skipped: Metadata has them, a valid Struct does not.
+func member(message, key string) (value string) {
 	found := false
-	for ; len(sizes) > 0; sizes = sizes[8:] {
-		k, v := int(binary.LittleEndian.Uint32(sizes)), int(binary.LittleEndian.Uint32(sizes[4:]))
-		if k < 0 || v != 0 || k+2 > len(data) || data[k] != 0 || data[k+1] != 0 {
+	for message != "" {
+		tag := message[0]
+		item, rest, ok := field(message, tag)
+		message = rest
+		if ok && tag != tagItem && tag < 0x80 && tag%8 == wireBytes {
+			continue
+		}
+		k, v, isEntry := entry(item)
+		if tag != tagItem || !isEntry || found && k == key {
+			return ""
+		}
+		if k == key {
+			value, found = v, true
+		}
+	}
+	return value
+}
+
+// valueAt returns the Value at a path of names in a Struct, "" where there is none. A
+// path leads through objects only.
+func valueAt(object string, path []string) (value string) {
+	for i, name := range path {
+		if i > 0 {
+			object, _, _ = field(value, tagObject)
+		}
+		value = member(object, name)
+	}
+	return value
+}
+
+// valid reports whether a Value, with all that is in it, is well formed and nests no
+// deeper than depth.
+func valid(value string, depth int) bool {
+	if len(value) < 2 {
+		return false
+	}
+
+	tag := value[0]
+	switch tag {
+	case tagNull:
+		return value == nullValue
+	case tagBool:
+		return value == falseValue || value == trueValue
+	case tagNumber:
+		return len(value) == len(zeroValue)
+	case tagString, tagObject, tagList:
+	default:
+		return false
+	}
+
+	data, rest, ok := field(value, tag)
+	if !ok || rest != "" || depth == 0 {
+		return false
+	}
+	if tag == tagString {
+		return utf8.ValidString(data)
+	}
+	for data != "" {
+		value, data, ok = field(data, tagItem)
+		if tag == tagObject && ok {
+			var name string
+			name, value, ok = entry(value)
+			ok = ok && utf8.ValidString(name)
+		}
+		if !ok || !valid(value, depth-1) {
 			return false
 		}
-		found = found || string(data[:k]) == scalar
-		data = data[k+2:]
 	}
-	// All of it or nothing: a text that merely begins like a list is none.
-	return found && len(data) == 0
+	return true
 }

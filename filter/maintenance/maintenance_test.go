@@ -1,7 +1,6 @@
 package maintenance_test
 
 import (
-	"strings"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
@@ -12,9 +11,8 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // attributes are what a proxy would know. The zero value is a stranger.
 type attributes struct {
 	source, principal, route, cluster string
-	claims                            map[string]any // by path with dots, as JSON values
-	raw                               map[string]string
-	asked                             int
+	claims                            maintenance.Claims
+	asked, askedClaims                int
 }
 
 func (a *attributes) SourceAddress() string { a.asked++; return a.source }
@@ -22,21 +20,10 @@ func (a *attributes) Principal() string     { a.asked++; return a.principal }
 func (a *attributes) Route() string         { a.asked++; return a.route }
 func (a *attributes) Cluster() string       { a.asked++; return a.cluster }
 
-func (a *attributes) Claim(path []string) ([]byte, bool) {
+func (a *attributes) Claims() maintenance.Claims {
 	a.asked++
-	name := strings.Join(path, ".")
-	if p, ok := a.raw[name]; ok {
-		return []byte(p), true
-	}
-	v, ok := a.claims[name]
-	if !ok {
-		return nil, false
-	}
-	p, err := maintenance.Property(v)
-	if err != nil {
-		panic(err)
-	}
-	return []byte(p), true
+	a.askedClaims++
+	return a.claims
 }
 
 // request makes one without a body; headers are name, value, name, value.

@@ -178,6 +178,7 @@ func TestParseErrors(t *testing.T) {
 		{"value null", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":["x",null]}]}`), "apps[1].bypass.claims[0].values[1]", "must be a string, a number or a boolean, not null"},
 		{"value a list", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[["x"]]}]}`), "apps[1].bypass.claims[0].values[0]", "must be a string, a number or a boolean, not a list"},
 		{"value too large", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1e999]}]}`), "apps[1].bypass.claims[0].values[0]", "is too large a number"},
+		{"value that is no exact number", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[7,9007199254740993]}]}`), "apps[1].bypass.claims[0].values[1]", "below 2^53"},
 		{"unknown field of a claim", shop(`"bypass":{"claims":[{"issuer":"i","value":"x"}]}`), "apps[1].bypass.claims[0].value", "unknown field"},
 		{"principal of all", shop(`"bypass":{"principals":["*"]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},
 		{"principal empty", shop(`"bypass":{"principals":[""]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},

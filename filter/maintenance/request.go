@@ -28,6 +28,9 @@ type Request struct {
 	Attributes Attributes
 
 	readings readings
+
+	claims string // what verified returns
+	asked  bool   // whether Attributes was asked for them
 }
 
 // Attributes are what the proxy knows about a request beyond its headers. Each is a
@@ -41,10 +44,9 @@ type Attributes interface {
 	// Route and Cluster are Envoy's names of them, or "".
 	Route() string
 	Cluster() string
-	// Claim is the leaf at path of the verified JWT, as proxy-wasm serialises
-	// properties: strings raw, numbers as 8 bytes little-endian, booleans as one byte,
-	// lists as pairs whose keys are the items.
-	Claim(path []string) (property []byte, ok bool)
+	// Claims are those of the request's verified JWT, empty without one. They are asked
+	// for at most once per request, and only where a claim rule must be judged.
+	Claims() Claims
 }
 
 // A header is read in two ways, and which one is right depends on what the reader

@@ -1,0 +1,457 @@
+package maintenance_test
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// claims is a payload as Envoy's metadata holds it.
+func claims(t testing.TB, payload any) maintenance.Claims {
+	t.Helper()
+	v, err := structpb.NewValue(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return maintenance.Claims(data)
+}
+
+// Pieces of protobuf. The number of a field is that in struct.proto.
+func bytesField(number protowire.Number, data string) string {
+	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), data))
+}
+
+func varintField(number protowire.Number, n uint64) string {
+	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
+}
+
+func text(s string) string            { return bytesField(3, s) }
+func object(members ...string) string { return bytesField(5, strings.Join(members, "")) }
+func member(name, value string) string {
+	return bytesField(1, bytesField(1, name)+bytesField(2, value))
+}
+
+// Claims are those of a token that the proxy has verified. A value of a rule is compared by
+// type, with a claim and with the elements of a list.
+func TestBypassByClaim(t *testing.T) {
+	const idp = "https://idp.example.com"
+	for _, c := range []struct {
+		name   string
+		rule   string
+		claims map[string]any
+		passes bool
+	}{
+		{"string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "admin"}, true},
+		{"another string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "user"}, false},
+		{"letter case", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "Admin"}, false},
+		{"part of a string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "administrator"}, false},
+		{"a string that lists", `{"issuer":"https://idp.example.com","claim":["scope"],"values":["ops"]}`, map[string]any{"iss": idp, "scope": "read ops"}, false},
+		{"list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "admin"}}, true},
+		{"list of one", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, true},
+		{"list without it", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "adm", "in"}}, false},
+		{"empty list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{}}, false},
+		{"any of", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "role": "ops"}, true},
+		{"any of, in a list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "roles": []any{"x", "ops"}}, true},
+		{"nested", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "realm_access": map[string]any{"roles": []any{"x", "admin"}}}, true},
+		{"nested, at the top", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, false},
+		{"number", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": 3}, true},
+		{"another number", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": 30}, false},
+		{"number in a list", `{"issuer":"https://idp.example.com","claim":["levels"],"values":[1.5]}`, map[string]any{"iss": idp, "levels": []any{1, 1.5}}, true},
+		{"number as a string", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": "3"}, false},
+		{"string as a number", `{"issuer":"https://idp.example.com","claim":["level"],"values":["3"]}`, map[string]any{"iss": idp, "level": 3}, false},
+		{"true", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": true}, true},
+		{"false", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": false}, false},
+		{"true as a string", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": "true"}, false},
+		{"true wanted as a string", `{"issuer":"https://idp.example.com","claim":["staff"],"values":["true"]}`, map[string]any{"iss": idp, "staff": true}, false},
+		{"list of bools", `{"issuer":"https://idp.example.com","claim":["flags"],"values":[true]}`, map[string]any{"iss": idp, "flags": []any{false, true}}, true},
+		{"true, and the byte of it as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[true]}`, map[string]any{"iss": idp, "c": "\x01"}, false},
+		{"false, and the byte of it as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[false]}`, map[string]any{"iss": idp, "c": "\x00"}, false},
+		{"false", `{"issuer":"https://idp.example.com","claim":["c"],"values":[false]}`, map[string]any{"iss": idp, "c": false}, true},
+		{"true, and 1", `{"issuer":"https://idp.example.com","claim":["c"],"values":[true]}`, map[string]any{"iss": idp, "c": 1}, false},
+		{"1, and true", `{"issuer":"https://idp.example.com","claim":["c"],"values":[1]}`, map[string]any{"iss": idp, "c": true}, false},
+		{"a number, and its bytes as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[7]}`, map[string]any{"iss": idp, "c": "\x00\x00\x00\x00\x00\x00\x1c\x40"}, false},
+		{"a number, and its text", `{"issuer":"https://idp.example.com","claim":["c"],"values":[7]}`, map[string]any{"iss": idp, "c": "7"}, false},
+		{"a number, and one beside it", `{"issuer":"https://idp.example.com","claim":["c"],"values":[7]}`, map[string]any{"iss": idp, "c": 7.000000000000001}, false},
+		{"a number, and none", `{"issuer":"https://idp.example.com","claim":["c"],"values":[0]}`, map[string]any{"iss": idp, "c": ""}, false},
+		{"zero, and minus zero", `{"issuer":"https://idp.example.com","claim":["c"],"values":[0]}`, map[string]any{"iss": idp, "c": math.Copysign(0, -1)}, true},
+		{"minus zero, and zero", `{"issuer":"https://idp.example.com","claim":["c"],"values":[-0]}`, map[string]any{"iss": idp, "c": 0}, true},
+		{"a negative number", `{"issuer":"https://idp.example.com","claim":["c"],"values":[-7]}`, map[string]any{"iss": idp, "c": -7}, true},
+		{"the largest exact number", `{"issuer":"https://idp.example.com","claim":["c"],"values":[9007199254740991]}`, map[string]any{"iss": idp, "c": 9007199254740991}, true},
+		{"a string, and an object with it as a key", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": map[string]any{"admin": ""}}, false},
+		{"a string, and an object with it as a value", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": map[string]any{"x": "admin"}}, false},
+		{"a string, and a text that looks like a list in proxy-wasm", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": "\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00admin\x00\x00"}, false},
+		{"a string, and a text that looks like it in protobuf", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": "\x1a\x05admin"}, false},
+		{"a string, and a text that looks like a list in protobuf", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": "2\t\n\x07\x1a\x05admin"}, false},
+		{"a string, and a text that goes on behind a NUL", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": "admin\x00"}, false},
+		{"null", `{"issuer":"https://idp.example.com","claim":["c"],"values":["null",false,0,""]}`, map[string]any{"iss": idp, "c": nil}, false},
+		{"null in a list", `{"issuer":"https://idp.example.com","claim":["c"],"values":["null",false,0,""]}`, map[string]any{"iss": idp, "c": []any{nil}}, false},
+		{"a value beside null in a list", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": []any{nil, "admin"}}, true},
+		{"a value beside an object in a list", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": []any{map[string]any{"admin": true}, []any{}, "admin"}}, true},
+		{"an object in a list", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": []any{map[string]any{"admin": "admin"}}}, false},
+		{"a list in a list", `{"issuer":"https://idp.example.com","claim":["c"],"values":["admin"]}`, map[string]any{"iss": idp, "c": []any{[]any{"admin"}}}, false},
+		{"list of bools, and a byte as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[true]}`, map[string]any{"iss": idp, "c": []any{"\x01", 1}}, false},
+		{"a string beyond ASCII", `{"issuer":"https://idp.example.com","claim":["c"],"values":["é€😀"]}`, map[string]any{"iss": idp, "c": "é€😀"}, true},
+		{"a long string", `{"issuer":"https://idp.example.com","claim":["c"],"values":["` + strings.Repeat("x", 300) + `"]}`, map[string]any{"iss": idp, "c": strings.Repeat("x", 300)}, true},
+		{"a long string, and a longer one", `{"issuer":"https://idp.example.com","claim":["c"],"values":["` + strings.Repeat("x", 300) + `"]}`, map[string]any{"iss": idp, "c": strings.Repeat("x", 301)}, false},
+
+		{"presence", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": "x"}, true},
+		{"presence of what is false", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": false}, true},
+		{"presence of an empty string", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": ""}, true},
+		{"presence of an empty list", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": []any{}}, true},
+		{"presence of an object", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": map[string]any{"x": nil}}, true},
+		{"presence of null", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp, "staff": nil}, false},
+		{"a path through a list", `{"issuer":"https://idp.example.com","claim":["staff","0"]}`, map[string]any{"iss": idp, "staff": []any{"x"}}, false},
+		{"a path through a list of objects", `{"issuer":"https://idp.example.com","claim":["staff","x"]}`, map[string]any{"iss": idp, "staff": []any{map[string]any{"x": 1}}}, false},
+		{"a path through a string", `{"issuer":"https://idp.example.com","claim":["staff","x"]}`, map[string]any{"iss": idp, "staff": "x"}, false},
+		{"a path through null", `{"issuer":"https://idp.example.com","claim":["staff","x"]}`, map[string]any{"iss": idp, "staff": nil}, false},
+		{"a path through nothing", `{"issuer":"https://idp.example.com","claim":["staff","iss"]}`, map[string]any{"iss": idp}, false},
+		{"a name with a dot", `{"issuer":"https://idp.example.com","claim":["https://example.com/roles"],"values":["admin"]}`, map[string]any{"iss": idp, "https://example.com/roles": "admin"}, true},
+		{"names with dots are no paths", `{"issuer":"https://idp.example.com","claim":["a","b"]}`, map[string]any{"iss": idp, "a.b": "x"}, false},
+		{"a name with a NUL", `{"issuer":"https://idp.example.com","claim":["a","b"]}`, map[string]any{"iss": idp, "a\x00b": "x"}, false},
+		{"absence", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp}, false},
+		{"any token of the issuer", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": idp}, true},
+		{"empty string", `{"issuer":"https://idp.example.com","claim":["role"],"values":[""]}`, map[string]any{"iss": idp, "role": ""}, true},
+
+		{"no token", `{"issuer":"https://idp.example.com"}`, nil, false},
+		{"another issuer", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": "https://evil.example.com", "role": "admin"}, false},
+		{"an issuer that begins alike", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": idp + ".evil.example.com"}, false},
+		{"issuers in a list", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": []any{idp}}, false},
+		{"an issuer in an object", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": map[string]any{idp: ""}}, false},
+		{"an issuer that is null", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": nil}, false},
+		{"no issuer", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"role": "admin"}, false},
+
+		{"audience", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": "shop"}, true},
+		{"one of the audiences", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": []any{"other", "shop"}}, true},
+		{"another audience", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": "shop2"}, false},
+		{"audiences that are not all strings", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": []any{"shop", 7}}, false},
+		{"an audience beside null", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": []any{nil, "shop"}}, false},
+		{"an audience as a key", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": map[string]any{"shop": ""}}, false},
+		{"an audience in a list in a list", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": []any{[]any{"shop"}}}, false},
+		{"a number for an audience", `{"issuer":"https://idp.example.com","audience":"7"}`, map[string]any{"iss": idp, "aud": 7}, false},
+		{"no audiences", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp, "aud": []any{}}, false},
+		{"no audience", `{"issuer":"https://idp.example.com","audience":"shop"}`, map[string]any{"iss": idp}, false},
+		{"audience, but not the claim", `{"issuer":"https://idp.example.com","audience":"shop","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "aud": "shop", "role": "user"}, false},
+
+		{"the second rule", `{"issuer":"https://other.example.com"},{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "admin"}, true},
+		{"half of one rule and half of another", `{"issuer":"https://other.example.com","claim":["role"],"values":["admin"]},{"issuer":"https://idp.example.com","claim":["role"],"values":["root"]}`, map[string]any{"iss": idp, "role": "admin"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := closed(t, `"bypass":{"claims":[`+c.rule+`]}`)
+			r := get("h", "/")
+			if c.claims != nil {
+				r.Attributes = &attributes{claims: claims(t, c.claims)}
+			}
+			d := s.Decide(r, noon)
+			if c.passes != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleBypassClaim) {
+				t.Errorf("%v by %s", d.Verdict, d.Rule)
+			}
+		})
+	}
+}
+
+// Of a payload that is anything but what Envoy writes, no claim holds, wherever in it the
+// fault is.
+func TestMalformedClaimsGrantNothing(t *testing.T) {
+	s := closed(t, `"bypass":{"claims":[{"issuer":"i","claim":["role"],"values":["admin",true,7]},{"issuer":"i","claim":["here"]}]}`)
+	iss, role := member("iss", text("i")), member("role", text("admin"))
+	good := object(iss, role)
+	nested := func(depth int) string {
+		v := varintField(1, 0)
+		for range depth {
+			v = bytesField(6, bytesField(1, v))
+		}
+		return object(iss, role, member("x", v))
+	}
+	overlong := func(s string) string { return s[:1] + string([]byte{s[1] | 0x80, 0}) + s[2:] }
+	for _, c := range []struct {
+		name, payload string
+		passes        bool
+	}{
+		{"well formed", good, true},
+		{"well formed, the other way round", object(role, iss), true},
+		{"well formed, with everything", object(iss, role, member("n", varintField(1, 0)), member("d", "\x11\x00\x00\x00\x00\x00\x00\xf0\x7f"),
+			member("b", varintField(4, 0)), member("o", object()), member("l", bytesField(6, "")), member("", text(""))), true},
+		{"nested as deep as is read", nested(126), true},
+
+		{"empty", "", false},
+		{"a string", text("admin"), false},
+		{"a list", bytesField(6, bytesField(1, good)), false},
+		{"a Struct that is not in a Value", iss + role, false},
+		{"cut", good[:len(good)-1], false},
+		{"something behind it", good + "\x00", false},
+		{"two objects", good + good, false},
+		{"an object behind a null", varintField(1, 0) + good, false},
+		{"nested too deep", nested(128), false},
+		{"nested far too deep", nested(5000), false},
+
+		{"the issuer twice", object(iss, iss, role), false},
+		{"another issuer before", object(member("iss", text("j")), iss, role), false},
+		{"another issuer behind", object(iss, role, member("iss", text("j"))), false},
+		{"the claim twice", object(iss, role, role), false},
+		{"another claim before", object(iss, member("role", text("user")), role), false},
+		{"another claim behind", object(iss, role, member("role", text("user"))), false},
+		{"the claim twice, once as null", object(iss, role, member("role", varintField(1, 0))), false},
+
+		{"a value of two kinds", object(iss, member("role", text("user")+text("admin"))), false},
+		{"a value of no kind", object(iss, role, member("x", "")), false},
+		{"presence of a value of no kind", object(iss, member("here", "")), false},
+		{"a value of an unknown kind", object(iss, role, member("x", bytesField(7, "x"))), false},
+		{"a string as a varint", object(iss, role, member("x", varintField(3, 5))), false},
+		{"a string as 8 bytes", object(iss, role, member("x", "\x19admin\x00\x00\x00")), false},
+		{"a number of 7 bytes", object(iss, role, member("x", "\x11\x00\x00\x00\x00\x00\x1c\x40")), false},
+		{"a number of 9 bytes", object(iss, role, member("x", "\x11\x00\x00\x00\x00\x00\x00\x1c\x40\x00")), false},
+		{"a number as a varint", object(iss, member("role", varintField(2, 7))), false},
+		{"a number as text", object(iss, role, member("x", bytesField(2, "7"))), false},
+		{"a bool of 2", object(iss, member("role", varintField(4, 2))), false},
+		{"an overlong bool", object(iss, member("role", "\x20\x81\x00")), false},
+		{"a bool as text", object(iss, role, member("x", bytesField(4, "\x01"))), false},
+		{"a null of 1", object(iss, role, member("x", varintField(1, 1))), false},
+		{"an overlong length", object(iss, member("role", overlong(text("admin")))), false},
+		{"a length that never ends", object(iss, role, member("x", "\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x")), false},
+		{"a length past the end", object(iss, role, member("x", "\x1a\x06admin")), false},
+		{"the largest length", object(iss, role, member("x", "\x1a\xff\xff\xff\xff\x0fadmin")), false},
+		{"an overlong tag", object(iss, role, member("x", "\x9a\x00\x05admin")), false},
+		{"a group", object(iss, role, "\x0b\x0c"), false},
+
+		{"a string that is not UTF-8", object(iss, role, member("x", text("\xff"))), false},
+		{"presence of a string that is not UTF-8", object(iss, member("here", text("a\xc0\xaf"))), false},
+		{"a surrogate", object(iss, role, member("x", text("\xed\xa0\x80"))), false},
+		{"a name that is not UTF-8", object(iss, role, member("\xff", text("x"))), false},
+		{"deep in a list, a string that is not UTF-8", object(iss, role, member("x", bytesField(6, bytesField(1, object(member("y", text("\xff"))))))), false},
+
+		{"a member without a name", object(iss, role, bytesField(1, bytesField(2, text("x")))), false},
+		{"a member without a value", object(iss, role, bytesField(1, bytesField(1, "x"))), false},
+		{"a member with two names", object(iss, bytesField(1, bytesField(1, "x")+bytesField(1, "role")+bytesField(2, text("admin")))), false},
+		{"a member with two values", object(iss, bytesField(1, bytesField(1, "role")+bytesField(2, text("user"))+bytesField(2, text("admin")))), false},
+		{"a member with more", object(iss, bytesField(1, bytesField(1, "role")+bytesField(2, text("admin"))+bytesField(3, "x"))), false},
+		{"an object with another field", object(iss, role, bytesField(2, "x")), false},
+		{"a list with another field", object(iss, role, member("x", bytesField(6, bytesField(2, text("x"))))), false},
+		{"a list that is cut", object(iss, role, member("x", bytesField(6, "\x0a\x07\x1a\x05admi"))), false},
+		{"an item of no kind", object(iss, role, member("x", bytesField(6, bytesField(1, "")))), false},
+	} {
+		r := get("h", "/")
+		r.Attributes = &attributes{claims: maintenance.Claims(c.payload)}
+		if d := s.Decide(r, noon); c.passes != (d.Verdict == maintenance.Pass) {
+			t.Errorf("%s (%q): %v", c.name, c.payload, d.Verdict)
+		}
+	}
+}
+
+// Claims are found in the metadata under the namespace and the keys of the plugin's
+// configuration, among what other filters have written.
+func TestMetadataClaims(t *testing.T) {
+	payload := object(member("iss", text("i")))
+	other := bytesField(1, bytesField(1, "other")+bytesField(2, member("payload", object(member("iss", text("j"))))))
+	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("header", text("x"))+member("payload", payload)))
+	typed := bytesField(2, bytesField(1, "jwt")+bytesField(2, "any"))
+	for _, c := range []struct {
+		name, metadata, path, want string
+	}{
+		{"alone", jwt, "jwt payload", payload},
+		{"among others", other + typed + jwt + other + typed, "jwt payload", payload},
+		{"beside a field of a later Envoy", bytesField(3, "x") + jwt, "jwt payload", payload},
+		{"deeper", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("a", object(member("b", payload))))), "jwt a b", payload},
+		{"a scalar", jwt, "jwt header", text("x")}, // which holds no claim
+
+		{"no metadata", "", "jwt payload", ""},
+		{"no such namespace", other + typed, "jwt payload", ""},
+		{"no such key", jwt, "jwt claims", ""},
+		{"below a scalar", jwt, "jwt header x", ""},
+		{"below the claims", jwt, "jwt payload x", ""},
+		{"the namespace twice", jwt + jwt, "jwt payload", ""},
+		{"the namespace twice, once empty", bytesField(1, bytesField(1, "jwt")+bytesField(2, "")) + jwt, "jwt payload", ""},
+		{"the key twice", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", payload)+member("payload", payload))), "jwt payload", ""},
+		{"a key twice on the way", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("a", object())+member("a", object(member("b", payload))))), "jwt a b", ""},
+		{"cut", jwt[:len(jwt)-1], "jwt payload", ""},
+		{"something behind it", jwt + "\x0a", "jwt payload", ""},
+		{"an entry as a varint", varintField(1, 7) + jwt, "jwt payload", ""},
+	} {
+		if got := maintenance.MetadataClaims([]byte(c.metadata), strings.Fields(c.path)); string(got) != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// The claims are a host call in the filter, and a copy of the token.
+func TestClaimsAreAskedForAtMostOnce(t *testing.T) {
+	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
+	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.NoAccess)+`}]}`)
+	for _, c := range []struct {
+		name   string
+		r      *maintenance.Request
+		source string
+		asked  int
+	}{
+		{"no claim rule", get("h", "/b"), "", 0},
+		{"the address is enough", get("h", "/"), "192.0.2.1:1", 0},
+		{"three rules", get("h", "/"), "", 1},
+		{"two apps with three rules each", get("h", "/a%2f..%2f"), "", 1},
+		{"once by the headers and once by the body", request("POST", "h", "/graphql", "content-type", "application/json"), "", 1},
+	} {
+		attributes := &attributes{source: c.source, claims: claims(t, map[string]any{"iss": "i"})}
+		c.r.Attributes = attributes
+		if c.r.Method == "POST" {
+			c.r.EndStream, c.r.Body = false, []byte(`{"query":"{a}"}`)
+		}
+		decide(t, s, c.r)
+		if attributes.askedClaims != c.asked {
+			t.Errorf("%s: the claims are asked for %d times, want %d", c.name, attributes.askedClaims, c.asked)
+		}
+	}
+}
+
+const claimRules = `"bypass":{"claims":[{"issuer":"i","audience":"a","claim":["o","c"],"values":["admin",true,7,0]},{"issuer":"j","claim":["p"]}]}`
+
+// claimRulesHold judges a payload by claimRules as somebody would who has the JSON.
+func claimRulesHold(payload any) bool {
+	all, _ := payload.(map[string]any)
+	switch all["iss"] {
+	case "i":
+		audiences, isList := all["aud"].([]any)
+		if isList {
+			for _, a := range audiences {
+				if _, isString := a.(string); !isString {
+					return false
+				}
+			}
+		}
+		if all["aud"] != "a" && !slices.Contains(audiences, "a") {
+			return false
+		}
+		o, _ := all["o"].(map[string]any)
+		items, isList := o["c"].([]any)
+		if !isList {
+			items = []any{o["c"]}
+		}
+		return slices.ContainsFunc(items, func(v any) bool { return v == "admin" || v == true || v == 7.0 || v == 0.0 })
+	case "j":
+		return all["p"] != nil
+	}
+	return false
+}
+
+// checkMetadata holds the reader against the protobuf library: what passes is valid
+// protobuf that passes by its JSON too, and what the library writes is judged by its JSON.
+func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes bool) {
+	t.Helper()
+	decide := func(claims maintenance.Claims) bool {
+		r := get("h", "/")
+		r.Attributes = &attributes{claims: claims}
+		return s.Decide(r, noon).Verdict == maintenance.Pass
+	}
+
+	payload := maintenance.MetadataClaims(metadata, []string{"jwt", "payload"})
+	passes = decide(payload)
+	var v structpb.Value
+	if err := proto.Unmarshal([]byte(payload), &v); err != nil {
+		if passes {
+			t.Fatalf("%q passes: %v", metadata, err)
+		}
+		return false
+	}
+	holds := claimRulesHold(v.AsInterface())
+	if passes && !holds {
+		t.Fatalf("%q passes, which is %v", metadata, &v)
+	}
+	if passes && !bytes.Contains(metadata, []byte(payload)) {
+		t.Fatalf("%q passes by %q", metadata, payload)
+	}
+	if complete(&v) {
+		if got := decide(claims(t, v.AsInterface())); got != holds {
+			t.Fatalf("%v passes: %v, want %v", &v, got, holds)
+		}
+	}
+	return passes
+}
+
+// complete reports whether all in a value has a kind, and it is not too deep to be read.
+func complete(v *structpb.Value) bool { return completeTo(v, 100) }
+
+func completeTo(v *structpb.Value, depth int) bool {
+	if depth == 0 || v.GetKind() == nil {
+		return false
+	}
+	for _, m := range v.GetStructValue().GetFields() {
+		if !completeTo(m, depth-1) {
+			return false
+		}
+	}
+	for _, item := range v.GetListValue().GetValues() {
+		if !completeTo(item, depth-1) {
+			return false
+		}
+	}
+	return true
+}
+
+// claimSeeds are metadata that pass and such as nearly do.
+func claimSeeds(t testing.TB) (seeds [][]byte) {
+	for _, payload := range []map[string]any{
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": "admin"}},
+		{"iss": "i", "aud": []any{"b", "a"}, "o": map[string]any{"c": []any{nil, map[string]any{}, "admin"}}},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": true}},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": 7}},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": []any{0}}},
+		{"iss": "j", "p": false},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": "\x01"}},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": "\x00\x00\x00\x00\x00\x00\x1c\x40"}},
+		{"iss": "i", "aud": "a", "o": map[string]any{"c": map[string]any{"admin": ""}}},
+		{"iss": "i", "aud": map[string]any{"a": ""}, "o": map[string]any{"c": true}},
+		{"iss": "j", "p": nil},
+	} {
+		jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", string(claims(t, payload)))))
+		seeds = append(seeds, []byte(jwt+bytesField(2, bytesField(1, "jwt")+bytesField(2, ""))))
+	}
+	return seeds
+}
+
+func FuzzMetadataClaims(f *testing.F) {
+	for _, seed := range claimSeeds(f) {
+		f.Add(seed)
+	}
+	s := closed(f, claimRules)
+	f.Fuzz(func(t *testing.T, metadata []byte) { checkMetadata(t, s, metadata) })
+}
+
+// The same at random, by bytes that are changed, dropped, doubled and moved.
+func TestDamagedMetadataGrantNothingNew(t *testing.T) {
+	s := closed(t, claimRules)
+	random := rand.New(rand.NewPCG(1, 2))
+	seeds, passed := claimSeeds(t), 0
+	for range 100_000 {
+		data := slices.Clone(seeds[random.IntN(len(seeds))])
+		for range 1 + random.IntN(3) {
+			i := random.IntN(len(data))
+			j := i + random.IntN(min(len(data)-i, 16))
+			switch random.IntN(4) {
+			case 0:
+				data[i] = byte(random.IntN(256))
+			case 1:
+				data[i] ^= 1 << random.IntN(8)
+			case 2:
+				data = slices.Delete(data, i, j)
+			case 3:
+				data = slices.Insert(data, random.IntN(len(data)), slices.Clone(data[i:j])...)
+			}
+		}
+		if checkMetadata(t, s, data) {
+			passed++
+		}
+	}
+	if passed < 1000 {
+		t.Errorf("only %d passed, so little was tried", passed)
+	}
+}
