@@ -313,6 +313,32 @@ func TestClaimsAreAskedForAtMostOnce(t *testing.T) {
 	}
 }
 
+// A held request keeps the claims that were read, and says so.
+func TestCompactCountsTheClaims(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"default","bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1]}]},`+on(maintenance.ReadOnly)+`}]}`)
+	held := func(claims maintenance.Claims) (bytes, asked int) {
+		attributes := &attributes{claims: claims}
+		r := request("POST", "h", "/graphql", "content-type", "application/json")
+		r.EndStream, r.Attributes = false, attributes
+		if d := s.Decide(r, noon); d.Verdict != maintenance.NeedBody {
+			t.Fatalf("%v by %s", d.Verdict, d.Rule)
+		}
+		bytes = r.Compact()
+
+		r.Body, r.BodyRead = []byte(`{"query":"{a}"}`), true
+		if d := s.Decide(r, noon); d.Verdict != maintenance.Pass {
+			t.Fatalf("%v by %s", d.Verdict, d.Rule)
+		}
+		return bytes, attributes.askedClaims
+	}
+
+	without, _ := held("")
+	with, asked := held(claims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
+	if with < without+1000 || asked != 1 {
+		t.Errorf("%d bytes are kept with claims and %d without; they were asked for %d times", with, without, asked)
+	}
+}
+
 const claimRules = `"bypass":{"claims":[{"issuer":"i","audience":"a","claim":["o","c"],"values":["admin",true,7,0]},{"issuer":"j","claim":["p"]}]}`
 
 // claimRulesHold judges a payload by claimRules as somebody would who has the JSON.

@@ -149,6 +149,7 @@ func (r *Request) Compact() (bytes int) {
 	r.Headers = kept
 
 	r.Method, r.Authority, r.Path = keep(r.Method), keep(r.Authority), keep(r.Path)
+	r.claims = keep(r.claims)
 	for _, list := range [...][]string{ways.paths, ways.folded, ways.hosts} {
 		for i := range list {
 			list[i] = keep(list[i])
