@@ -11,6 +11,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,7 +54,15 @@ func (i *issuer) token(c claims) string {
 	i.t.Helper()
 	all := claims{"iss": i.name, "sub": "somebody", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
 	maps.Copy(all, c)
-	body := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + segment(i.t, all)
+	payload, err := json.Marshal(all)
+	must(i.t, err)
+	return i.sign(string(payload))
+}
+
+// sign makes a token of a payload as it is.
+func (i *issuer) sign(payload string) string {
+	i.t.Helper()
+	body := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
 	digest := sha256.Sum256([]byte(body))
 	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
 	must(i.t, err)
@@ -65,12 +76,18 @@ func segment(t *testing.T, v any) string {
 }
 
 // Who passes by a claim is who holds a token that Envoy verified, of the issuer that the
-// rule names. Everybody else is an ordinary user: the page in maintenance, the app
-// otherwise, and never a 401.
+// rule names, with a claim of the very type and value. Everybody else is an ordinary user:
+// the page in maintenance, the app otherwise, and never a 401.
 func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
+	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
+		t.Run(version, func(t *testing.T) { onlyVerifiedClaims(t, version) })
+	}
+}
+
+func onlyVerifiedClaims(t *testing.T, version string) {
 	staff, customers, foreign := newIssuer(t, "https://sso.example.com"), newIssuer(t, "https://login.example.com"), newIssuer(t, "https://sso.example.com")
 	keys := t.TempDir()
-	r := newRig(t, rigOptions{bootstrap: "jwt.yaml", files: map[string]string{
+	r := newRig(t, rigOptions{bootstrap: "jwt.yaml", version: version, files: map[string]string{
 		"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": customers.jwks(keys),
 	}})
 	v := r.visitor("127.0.0.1")
@@ -98,7 +115,14 @@ func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
 		{"claim in one string", staff.token(claims{"roles": "user admin"}), false},
 		{"claim deeper", staff.token(claims{"realm": claims{"roles": []string{"admin"}}}), false},
 		{"claim as a key", staff.token(claims{"roles": claims{"admin": true}}), false},
-		{"claim beside null", staff.token(claims{"roles": []any{nil, "admin"}}), false}, // Envoy cannot hand over a list with null
+		{"claim as a key without a value", staff.token(claims{"roles": claims{"admin": ""}}), false},
+		{"claim as the bytes of a list in proxy-wasm", staff.token(claims{"roles": "\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00admin\x00\x00"}), false},
+		{"claim as the bytes of protobuf", staff.token(claims{"roles": "\x1a\x05admin"}), false},
+		{"claim as the bytes of a list in protobuf", staff.token(claims{"roles": "2\t\n\x07\x1a\x05admin"}), false},
+		{"claim in a list in a list", staff.token(claims{"roles": []any{[]string{"admin"}}}), false},
+		{"claim twice", staff.sign(fmt.Sprintf(`{"iss":%q,"exp":%d,"roles":"user","roles":"admin"}`, staff.name, time.Now().Add(time.Hour).Unix())), false},
+		{"claim beside null", staff.token(claims{"roles": []any{nil, "admin"}}), true},
+		{"claim beside much else", staff.token(claims{"roles": []any{claims{"x": nil}, 1, "admin"}, "nothing": nil, "groups": make([]int, 5000)}), true},
 		{"no claim", staff.token(nil), false},
 		{"right claim, other issuer", customers.token(admin), false},
 		{"right claim, other issuer that names ours", customers.token(claims{"iss": staff.name, "roles": []string{"admin"}}), false},
@@ -145,17 +169,20 @@ func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
 			[]string{staff.token(claims{"dept": "sre"}), staff.token(claims{"dept": []string{"ops"}})},
 			[]string{staff.token(claims{"dept": "sales"}), staff.token(claims{"dept": "OPS"}), staff.token(claims{"dept": ""})}},
 		{"number", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"level"}, Values: []any{7}},
-			[]string{staff.token(claims{"level": 7})},
-			[]string{staff.token(claims{"level": 8}), staff.token(claims{"level": 7.5}), staff.token(claims{"level": true}), staff.token(nil)}},
+			[]string{staff.token(claims{"level": 7}), staff.token(claims{"level": 7.0}), staff.token(claims{"level": []any{nil, 7}})},
+			[]string{staff.token(claims{"level": 8}), staff.token(claims{"level": 7.5}), staff.token(claims{"level": true}), staff.token(nil),
+				staff.token(claims{"level": "\x00\x00\x00\x00\x00\x00\x1c@"}), staff.token(claims{"level": "7"}), staff.token(claims{"level": claims{"7": 7}}),
+				staff.token(claims{"level": "\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x1c@\x00\x00"})}},
 		{"bool", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
 			[]string{staff.token(claims{"oncall": true})},
-			[]string{staff.token(claims{"oncall": false}), staff.token(nil)}},
+			[]string{staff.token(claims{"oncall": false}), staff.token(nil), staff.token(claims{"oncall": "\x01"}), staff.token(claims{"oncall": 1}),
+				staff.token(claims{"oncall": "true"}), staff.token(claims{"oncall": []string{"\x01"}}), staff.token(claims{"oncall": claims{"\x01": ""}})}},
 		{"nested", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"realm_access", "roles"}, Values: []any{"admin"}},
 			[]string{staff.token(claims{"realm_access": claims{"roles": []string{"x", "admin"}}})},
 			[]string{staff.token(claims{"realm_access": "admin"}), staff.token(claims{"roles": []string{"admin"}})}},
 		{"presence of a claim", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"badge"}},
-			[]string{staff.token(claims{"badge": "x"}), staff.token(claims{"badge": 1})},
-			[]string{staff.token(nil), customers.token(claims{"badge": "x"})}},
+			[]string{staff.token(claims{"badge": "x"}), staff.token(claims{"badge": 1}), staff.token(claims{"badge": false}), staff.token(claims{"badge": claims{"color": nil}})},
+			[]string{staff.token(nil), staff.token(claims{"badge": nil}), customers.token(claims{"badge": "x"})}},
 		{"any token of the issuer: who is signed in passes", maintenance.ClaimRule{Issuer: customers.name},
 			[]string{customers.token(nil)},
 			[]string{staff.token(nil), ""}},
@@ -188,4 +215,57 @@ func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
 	if e := v.echo("Authorization", "Bearer "+right); e.Headers.Get("Authorization") != "Bearer "+right || e.Headers.Get("X-Drydock-Bypass") == "" {
 		t.Errorf("the app has to see the token and that it passed by it: %v", e.Headers)
 	}
+}
+
+// A request that came before the first state is judged from another callback than its own.
+// Its token counts there as well, by the types of its claims.
+func TestJWT_TheTokenOfAHeldRequestCounts(t *testing.T) {
+	staff := newIssuer(t, "https://sso.example.com")
+	keys := t.TempDir()
+	r := newRig(t, rigOptions{
+		bootstrap: "jwt.yaml", withoutEnvoy: true,
+		files: map[string]string{"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": newIssuer(t, "https://login.example.com").jwks(keys)},
+		edit: func(bootstrap map[string]any) {
+			data, err := json.Marshal(bootstrap)
+			must(t, err)
+			patient := strings.Replace(string(data), `\"boot_wait\": 2,`, `\"boot_wait\": 60,`, 1)
+			if patient == string(data) {
+				t.Fatal("the bootstrap has another boot_wait")
+			}
+			must(t, json.Unmarshal([]byte(patient), &bootstrap))
+		},
+	})
+	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
+		{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
+	}}})
+	r.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": "closed"}, "If-Match", "*")
+	must(t, r.controller.Stop(10*time.Second))
+	r.startEnvoy()
+
+	var asked sync.WaitGroup
+	var answered atomic.Bool
+	for _, tt := range []struct {
+		name   string
+		oncall any
+		want   int
+	}{
+		{"true", true, 200},
+		{"the byte of true as a string", "\x01", 503},
+		{"false", false, 503},
+	} {
+		asked.Go(func() {
+			token := staff.token(claims{"oncall": tt.oncall, "email": nil})
+			a, err := r.visitor("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
+			answered.Store(true)
+			if err != nil || a.Status != tt.want {
+				t.Errorf("%s: %d, %v, want %d", tt.name, a.Status, err, tt.want)
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	if answered.Load() {
+		t.Error("a request was not held, so the scenario shows nothing")
+	}
+	r.startController()
+	asked.Wait()
 }
