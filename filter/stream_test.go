@@ -309,6 +309,9 @@ func TestHostCallsCompiled(t *testing.T) {
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
 	closed := in(maintenance.NoAccess)
 	closed.Name, closed.Match.Hosts = "admin", []string{"admin.example.com"}
+	staff := in(maintenance.NoAccess)
+	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
+	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
 	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
 	var got strings.Builder
 	tracing := false
@@ -325,13 +328,14 @@ func TestHostCallsCompiled(t *testing.T) {
 		}
 	}})
 	w := p.worker("worker_0")
-	w.follow(docs(1, 1, app, closed, open))
+	w.follow(docs(1, 1, app, closed, staff, open))
 	for _, c := range []struct {
 		name    string
 		request func()
 	}{
 		{"another app is on", func() { w.request("GET", "/", "", ":authority", "open.example.com") }},
 		{"refused", func() { w.request("GET", "/", "", ":authority", "admin.example.com") }},
+		{"refused by three claim rules", func() { w.request("GET", "/", "", ":authority", "staff.example.com") }},
 		{"let through by its address", func() { w.request("POST", "/cart", "x", "from", "10.1.2.3:4711") }},
 		{"a query in read-only", func() { w.graphQL(aQuery) }},
 		{"a mutation in read-only, with a header of ours", func() {
