@@ -379,10 +379,10 @@ func (a *app) graphQLUpgrades(r *Request) bool {
 	return a.spec.GraphQL != nil && a.spec.GraphQL.Upgrades == PolicyAllow && (r.Method == "GET" || r.Method == "CONNECT")
 }
 
-// contentType judges the type of a GraphQL body, of which there must be one in every
-// spelling.
+// contentType judges the type of a GraphQL body, of which there must be only one in all
+// spellings.
 func (a *app) contentType(r *Request) graphql.Rule {
-	if _, ok := r.only("content-type"); !ok {
+	if _, ok := r.only("content-type"); !ok && r.has("content-type") {
 		return graphql.RuleContentType
 	}
 	return graphql.ContentType(r.headers("content-type"))

@@ -3,9 +3,9 @@
 //
 // A parser that is right by the specification is not enough, because servers are not: they disagree about where a
 // comment or a block string ends, which of two equal JSON keys counts, and which charset a body is in. So this package
-// is an allow-list. It passes what every server must read as a query, and refuses the rest by a [Rule] that tells the
-// developer at the other end what to change. What a server does after parsing (validation, execution) is not its
-// business: a document that no server accepts may pass.
+// is an allow-list. It passes what no server can read as anything but a query, and refuses the rest by a [Rule] that
+// tells the developer at the other end what to change. What a server does after parsing (validation, execution) is not
+// its business: a document that no server accepts may pass, so that the server itself says what is wrong with it.
 //
 // For a request to a GraphQL path, ask in this order, and let the first rule decide:
 //
@@ -66,13 +66,14 @@ func (o *Options) maxDepth() int  { return min(limit(o.MaxDepth, DefaultMaxDepth
 
 var defaults Options
 
-// Document judges one decoded GraphQL document: "" if all its operations are queries and there is at least one.
+// Document judges one decoded GraphQL document: "" if all its operations are queries and there is at least one, or if
+// it is not well-formed and no reading can find anything but a query in it.
 func Document(doc []byte, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
 	}
 	if !utf8.Valid(doc) {
-		return RuleSyntax
+		return RuleAmbiguous
 	}
 	return document(doc, opt)
 }
@@ -83,16 +84,92 @@ func Document(doc []byte, opt *Options) Rule {
 // ours must be the reading of every server, so whatever some server reads differently is refused.
 func document(doc []byte, opt *Options) Rule {
 	if bytes.IndexByte(doc, 0) >= 0 {
-		return RuleSyntax
+		return RuleAmbiguous
 	}
-	l := lexer{src: doc, budget: opt.maxTokens(), maxDepth: opt.maxDepth()}
-	if bytes.Contains(doc, mutation) || bytes.Contains(doc, subscription) {
-		if ambiguous(doc) {
-			return RuleAmbiguous
-		}
-		l.strict = true
+	strict := bytes.Contains(doc, mutation) || bytes.Contains(doc, subscription)
+	if strict && ambiguous(doc) {
+		return RuleAmbiguous
 	}
+
+	rule := lex(doc, strict, opt)
+	switch {
+	case rule != RuleSyntax && rule != RuleAmbiguous && rule != RuleNoOperation:
+		return rule
+	case identifier(doc):
+		return RuleDocumentID
+	case rule != RuleNoOperation && !strict && inert(doc, opt):
+		return ""
+	case rule != RuleAmbiguous && !strict && (ambiguous(doc) || lex(doc, true, opt) == RuleAmbiguous):
+		// It is malformed as we read it, and another server may not read it so.
+		return RuleAmbiguous
+	}
+	return rule
+}
+
+func lex(doc []byte, strict bool, opt *Options) Rule {
+	l := lexer{src: doc, budget: opt.maxTokens(), maxDepth: opt.maxDepth(), strict: strict}
 	return l.document()
+}
+
+// identifier reports whether doc may be the name of a document that the server stores, instead of a document: Mercurius
+// takes such a one as query where "persisted" is beside it.
+func identifier(doc []byte) bool {
+	return len(doc) > 0 && !bytes.ContainsAny(doc, " \t\r\n,{}()\"#")
+}
+
+// inert reports whether a document that is not well-formed may pass, so that the server says what is wrong with it.
+// It must have a selection set, so that it is not the name of a stored document, and must be made of nothing but names,
+// digits, white space and punctuation: no string, comment or escape, in which something could hide. Neither keyword may
+// be in it, in any case, even when a reader leaves out all that stands between the letters. Since it was not read to its
+// end, its bytes are counted as tokens and its brackets as depth.
+func inert(doc []byte, opt *Options) bool {
+	if len(doc) > opt.maxTokens() {
+		return false
+	}
+
+	set, depth := false, opt.maxDepth()
+	for i, c := range doc {
+		switch c {
+		case '{':
+			set = true
+			depth--
+		case '(', '[':
+			depth--
+		case 'm', 'M':
+			if spells(doc[i:], "mutation") {
+				return false
+			}
+		case 's', 'S':
+			if spells(doc[i:], "subscription") {
+				return false
+			}
+		case '&':
+			return false
+		case '.':
+		default:
+			if class[c]&(ignored|nameStart|digit|punct) == 0 {
+				return false
+			}
+		}
+	}
+	return set && depth >= 0
+}
+
+// spells reports whether the letters of s begin with word, which is in lower case, whatever is between them.
+func spells(s []byte, word string) bool {
+	n := 0
+	for _, c := range s {
+		switch c = lower(c); {
+		case c < 'a' || c > 'z':
+		case c != word[n]:
+			return false
+		default:
+			if n++; n == len(word) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var (

@@ -8,7 +8,8 @@ import (
 
 // The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
 const (
-	paramQuery = iota
+	paramForeign = iota - 1 // a name that no server is known to read anything from
+	paramQuery
 	paramOperationName
 	paramVariables
 	paramExtensions
@@ -23,7 +24,7 @@ type seen uint64
 // add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
 // fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
 func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
-	param = -1
+	param = paramForeign
 	var set seen
 	fold := func(i int, p string) {
 		if string(key) == p {
@@ -50,8 +51,10 @@ func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
 		return param, ""
 	case storedName(key):
 		return 0, RuleDocumentID
+	case set != 0 || string(key) == "_json" || parameterName(string(key)): // _json is where Rails puts an array
+		return 0, RuleUnknownKey
 	}
-	return 0, RuleUnknownKey
+	return paramForeign, ""
 }
 
 // storedName reports whether key is a name by which some server takes the id or the hash of a document that it stores,
@@ -125,6 +128,8 @@ func Query(rawQuery string, opt *Options) Rule {
 			return RuleURLEncoding
 		}
 		switch p {
+		case paramForeign: // it may be a page's, or a stored document's
+			return RuleUnknownKey
 		case paramQuery:
 			q.doc = v
 		case paramVariables, paramExtensions:
@@ -141,22 +146,23 @@ func Query(rawQuery string, opt *Options) Rule {
 	return q.judge(opt)
 }
 
-// jsonParameter reads variables or extensions from a URL: empty, null or an object.
+// jsonParameter reads variables or extensions from a URL: empty, or JSON. What is not JSON some servers leave out, and
+// run the document all the same (graphql-go's handler does).
 func jsonParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
+	if len(src) == 0 {
+		return ""
+	}
+
 	r := reader{src: src, opt: opt}
 	defer r.release()
-	switch c := r.space(); {
-	case len(src) == 0:
-		return ""
-	case c == '{' && p == paramExtensions:
+
+	if r.space() == '{' && p == paramExtensions {
 		rule = r.extensions(q)
-	case c == '{' || c == 'n':
-		rule = r.value()
-	default:
-		return RuleKeyType
+	} else if rule = r.value(); rule == "" && p == paramExtensions && !braceless(src) {
+		rule = RulePersistedForm
 	}
-	if r.space(); rule == "" && r.pos < len(src) {
-		return RuleJSON
+	if r.space(); rule == RuleJSON || rule == "" && r.pos < len(src) {
+		return RuleJSONAmbiguous
 	}
 	return rule
 }
@@ -263,11 +269,18 @@ func parameterWord(word []byte) bool {
 // ContentType judges the values of a POST's Content-Type header: exactly one, application/json, with no parameter but a
 // charset of UTF-8.
 func ContentType(values []string) Rule {
-	if len(values) != 1 {
+	if len(values) == 0 {
+		return RuleNoContentType
+	}
+	if len(values) > 1 {
 		return RuleContentType
 	}
+
 	media, param, more := strings.Cut(values[0], ";")
-	if !equalASCII(strings.Trim(media, " \t"), "application/json") {
+	switch media = strings.Trim(media, " \t"); {
+	case media == "" || equalASCII(media, "text/plain"):
+		return RuleNoContentType
+	case !equalASCII(media, "application/json"):
 		return RuleContentType
 	}
 	if !more {

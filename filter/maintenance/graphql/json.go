@@ -1,6 +1,7 @@
 package graphql
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"sync"
 	"unicode/utf8"
@@ -15,17 +16,45 @@ func JSON(body []byte, opt *Options) Rule {
 		return RuleLimitBody
 	}
 	if !utf8.Valid(body) {
-		return RuleJSON
+		return RuleJSONAmbiguous
 	}
+
 	r := reader{src: body, opt: opt}
 	defer r.release()
+
 	if rule := r.body(); rule != "" {
 		return rule
 	}
 	if r.space(); r.pos < len(body) {
-		return RuleJSON
+		return RuleJSONAmbiguous
 	}
 	return ""
+}
+
+// unexpected returns the rule for the byte at pos, which JSON has no place for.
+//
+// No dialect of JSON takes a text that is cut short, nor a quote, a colon or an opening bracket that is out of place.
+// What other bytes there are some parser reads: comments, NaN, names without quotes, a comma too many, 01, a raw line
+// feed in a string (Jackson's JsonReadFeature lists most of them, and Json.NET takes many by default).
+func (r *reader) unexpected() Rule {
+	if r.pos >= len(r.src) {
+		return RuleJSON
+	}
+	switch r.src[r.pos] {
+	case '"', ':', '{', '[':
+		return RuleJSON
+	}
+	return RuleJSONAmbiguous
+}
+
+// noRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
+// such a one all the same, as a form, as GraphQL, or behind a byte order mark; where no brace is, nor an escape that
+// could stand for one, none can be found.
+func (r *reader) noRequest() Rule {
+	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
+		return RuleJSONAmbiguous
+	}
+	return RuleJSON
 }
 
 // A reader reads strict JSON (RFC 8259) from src, which is valid UTF-8. JSON parsers differ in what they tolerate beyond
@@ -72,7 +101,7 @@ func (r *reader) body() Rule {
 		return r.request()
 	case '[':
 	default:
-		return RuleJSON
+		return r.noRequest()
 	}
 	if !r.opt.Batching {
 		return RuleBatch
@@ -85,16 +114,21 @@ func (r *reader) body() Rule {
 			if n == 1 {
 				return RuleBatchEmpty
 			}
-			return RuleJSON
+			return r.unexpected()
 		case '[':
 			return RuleBatchNested
 		default:
+			if r.pos < len(r.src) {
+				return RuleBatchElement
+			}
 			return RuleJSON
 		}
 		if n > r.opt.maxBatch() {
 			return RuleLimitBatch
 		}
-		if rule := r.request(); rule != "" {
+		if rule := r.request(); rule.ClientError() != 0 && rule != RuleJSON {
+			return RuleBatchElement // servers run the others
+		} else if rule != "" {
 			return rule
 		}
 		switch r.space() {
@@ -104,28 +138,36 @@ func (r *reader) body() Rule {
 			r.pos++
 			return ""
 		default:
-			return RuleJSON
+			return r.unexpected()
 		}
 	}
 }
 
 // A request is what matters of one set of parameters, be it from JSON or from a URL.
 type request struct {
-	seen  seen
-	doc   []byte // nil if absent
-	hash  [sha256.Size]byte
-	named bool // hash is set
+	seen    seen
+	doc     []byte // nil if absent
+	hash    [sha256.Size]byte
+	named   bool // hash is set
+	foreign bool // a parameter is given that no server is known to read
+	typed   Rule // what is wrong with the type of the parameter query
 }
 
 func (q *request) judge(opt *Options) Rule {
+	switch {
+	case q.typed != "":
+		return q.typed
+	case q.doc == nil && !q.named:
+		return RuleNoQuery
+	case q.foreign:
+		return RuleUnknownKey
+	}
+
 	if len(q.doc) == 0 && q.named { // servers in Go cannot tell "" from none
 		if _, ok := opt.Persisted[q.hash]; !ok {
 			return RulePersisted
 		}
 		return ""
-	}
-	if q.doc == nil {
-		return RuleNoQuery
 	}
 	if rule := document(q.doc, opt); rule != "" {
 		return rule
@@ -145,23 +187,27 @@ func (r *reader) request() Rule {
 		if rule != "" {
 			return rule
 		}
-		c := r.space()
-		if c == 'n' && p <= paramExtensions {
-			return r.value()
-		}
+
+		c, start := r.space(), r.pos
 		switch {
 		case p == paramQuery && c == '"':
-			var ok bool
-			if q.doc, ok = r.string(); !ok {
-				return RuleJSON
-			}
-			return ""
+			q.doc, rule = r.string()
+			return rule
 		case p == paramExtensions && c == '{':
 			return r.extensions(&q)
 		}
+
 		rule = r.value()
-		if rule == "" && (p == paramQuery || p == paramExtensions || p == paramOperationName && c != '"') {
-			return RuleKeyType
+		switch value := r.src[start:r.pos]; {
+		case rule != "" || c == 'n':
+		case p == paramForeign:
+			q.foreign = true
+		case p == paramQuery && c == '[' && !braceless(value): // Mercurius takes the string out of an array
+			q.typed = RuleJSONAmbiguous
+		case p == paramQuery:
+			q.typed = RuleKeyType
+		case p == paramExtensions && !braceless(value): // Apollo Server 2 parses a string
+			return RulePersistedForm
 		}
 		return rule
 	})
@@ -170,6 +216,10 @@ func (r *reader) request() Rule {
 	}
 	return q.judge(r.opt)
 }
+
+// braceless reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
+// object within it, however often it is decoded.
+func braceless(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
 
 // extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
 func (r *reader) extensions(q *request) Rule {
@@ -216,9 +266,9 @@ func (r *reader) persistedQuery(q *request) Rule {
 			return RuleDuplicateKey
 		}
 		if c == '"' {
-			s, ok := r.string()
-			if !ok {
-				return RuleJSON
+			s, rule := r.string()
+			if rule != "" {
+				return rule
 			}
 			if string(key) != "sha256Hash" || !unhex(&q.hash, s) {
 				return RulePersistedForm
@@ -274,9 +324,9 @@ func (r *reader) object(value func(key []byte) Rule) Rule {
 	}
 	for {
 		mark := len(r.decoded)
-		key, ok := r.key()
-		if !ok {
-			return RuleJSON
+		key, rule := r.key()
+		if rule != "" {
+			return rule
 		}
 		// The key is done with before its value is read, but value must not lose what it decodes itself.
 		r.decoded = r.decoded[:mark]
@@ -290,28 +340,28 @@ func (r *reader) object(value func(key []byte) Rule) Rule {
 			r.pos++
 			return ""
 		default:
-			return RuleJSON
+			return r.unexpected()
 		}
 	}
 }
 
 // key reads a member's name and the colon after it. A name that reaches into JavaScript's prototypes, or that ends early
 // for a parser in C, is refused wherever it is.
-func (r *reader) key() ([]byte, bool) {
+func (r *reader) key() ([]byte, Rule) {
 	if r.space() != '"' {
-		return nil, false
+		return nil, r.unexpected()
 	}
-	key, ok := r.string()
-	if !ok || string(key) == "__proto__" || r.space() != ':' {
-		return nil, false
-	}
-	for _, c := range key {
-		if c == 0 {
-			return nil, false
-		}
+	key, rule := r.string()
+	switch {
+	case rule != "":
+		return nil, rule
+	case string(key) == "__proto__" || bytes.IndexByte(key, 0) >= 0:
+		return nil, RuleJSONAmbiguous
+	case r.space() != ':':
+		return nil, r.unexpected()
 	}
 	r.pos++
-	return key, true
+	return key, ""
 }
 
 // value reads any value and forgets it. It keeps its own stack, so that no input can exhaust the caller's.
@@ -337,18 +387,18 @@ func (r *reader) value() Rule {
 			depth++
 			if c == '{' {
 				*word |= bit
-				if _, ok := r.key(); !ok {
-					return RuleJSON
+				if _, rule := r.key(); rule != "" {
+					return rule
 				}
 				r.decoded = r.decoded[:mark]
 			}
 			continue
 		case c == '"':
-			if !r.skipString() {
-				return RuleJSON
+			if rule := r.skipString(); rule != "" {
+				return rule
 			}
 		case !r.scalar():
-			return RuleJSON
+			return r.unexpected()
 		}
 		// A value has ended: so may have what holds it.
 		for {
@@ -363,12 +413,12 @@ func (r *reader) value() Rule {
 				continue
 			}
 			if c != ',' {
-				return RuleJSON
+				return r.unexpected()
 			}
 			r.pos++
 			if object {
-				if _, ok := r.key(); !ok {
-					return RuleJSON
+				if _, rule := r.key(); rule != "" {
+					return rule
 				}
 				r.decoded = r.decoded[:mark]
 			}
@@ -440,56 +490,56 @@ func digits(src []byte, i int) int {
 }
 
 // string reads the string at pos and returns its value, which lies in src or in decoded.
-func (r *reader) string() ([]byte, bool) {
+func (r *reader) string() ([]byte, Rule) {
 	start := r.pos + 1
 	i := plain(r.src, start)
 	if i < len(r.src) && r.src[i] == '"' {
 		r.pos = i + 1
-		return r.src[start:i:i], true
+		return r.src[start:i:i], ""
 	}
 	r.scratch()
 	mark := len(r.decoded)
 	for {
 		r.decoded = append(r.decoded, r.src[start:i]...)
 		if i == len(r.src) {
-			return nil, false
+			return nil, RuleJSON
 		}
 		switch r.src[i] {
 		case '"':
 			r.pos = i + 1
-			return r.decoded[mark:], true
+			return r.decoded[mark:], ""
 		case '\\':
 			c, n := unescape(r.src[i:])
 			if n == 0 {
-				return nil, false
+				return nil, RuleJSONAmbiguous
 			}
 			r.decoded = utf8.AppendRune(r.decoded, c)
 			start = i + n
 			i = plain(r.src, start)
 		default:
-			return nil, false
+			return nil, RuleJSONAmbiguous
 		}
 	}
 }
 
 // skipString reads the string at pos without decoding it.
-func (r *reader) skipString() bool {
+func (r *reader) skipString() Rule {
 	for i := plain(r.src, r.pos+1); i < len(r.src); {
 		switch r.src[i] {
 		case '"':
 			r.pos = i + 1
-			return true
+			return ""
 		case '\\':
 			_, n := unescape(r.src[i:])
 			if n == 0 {
-				return false
+				return RuleJSONAmbiguous
 			}
 			i = plain(r.src, i+n)
 		default:
-			return false
+			return RuleJSONAmbiguous
 		}
 	}
-	return false
+	return RuleJSON
 }
 
 // plain returns the index of the first byte from i on that is not plain text in a string, or len(src).

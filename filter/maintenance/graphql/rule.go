@@ -19,6 +19,7 @@ const (
 // Rules about the JSON body or the URL parameters around it.
 const (
 	RuleJSON              Rule = "graphql.json"
+	RuleJSONAmbiguous     Rule = "graphql.json-ambiguous"
 	RuleNoQuery           Rule = "graphql.no-query"
 	RuleKeyType           Rule = "graphql.key-type"
 	RuleDuplicateKey      Rule = "graphql.duplicate-key"
@@ -30,6 +31,7 @@ const (
 	RuleBatch             Rule = "graphql.batch"
 	RuleBatchEmpty        Rule = "graphql.batch-empty"
 	RuleBatchNested       Rule = "graphql.batch-nested"
+	RuleBatchElement      Rule = "graphql.batch-element"
 	RuleLimitBatch        Rule = "graphql.limit-batch"
 	RuleLimitBody         Rule = "graphql.limit-body"
 	RuleURLEncoding       Rule = "graphql.url-encoding"
@@ -38,6 +40,7 @@ const (
 // Rules about the transport. Those that no function of this package returns are for its caller, who sees the method,
 // the headers and whether there is a body.
 const (
+	RuleNoContentType   Rule = "graphql.no-content-type"
 	RuleContentType     Rule = "graphql.content-type"
 	RuleCharset         Rule = "graphql.charset"
 	RuleContentEncoding Rule = "graphql.content-encoding"
@@ -58,24 +61,27 @@ var explanations = [...]struct {
 	{RuleNoOperation, "The document holds no operation; send at least one query."},
 	{RuleTypeSystem, "The document holds a type definition, which has no place in a request; send only queries and fragments."},
 	{RuleSyntax, "The document is not well-formed GraphQL up to its last byte; check its brackets, strings and top-level definitions."},
-	{RuleAmbiguous, "The document holds the word mutation or subscription together with text that GraphQL servers read differently (a control or unusual line-end character, a comment outside ASCII, \\u{…}, or a quote or backslash at the edge of a string); move the text into variables or leave it out."},
+	{RuleAmbiguous, "The document holds text that GraphQL servers read differently (a control or unusual line-end character, a string, number or character outside the grammar, or, beside the word mutation or subscription, a comment outside ASCII, \\u{…}, or a quote or backslash at the edge of a string), so it cannot be seen to be a query; move the text into variables or leave it out."},
 	{RuleLimitTokens, "The document has more tokens than the limit; send a smaller document."},
 	{RuleLimitDepth, "The document or the JSON around it is nested deeper than the limit; send a flatter one."},
-	{RuleJSON, "The body (or a URL parameter that must be JSON) is not strict JSON by RFC 8259 holding one request object or an array of them: UTF-8, no byte order mark, no lone surrogate, nothing after it; check it with a strict parser."},
+	{RuleJSON, "The body is not JSON (RFC 8259) holding a request object or an array of them: it is empty, cut short, or something else; check it with a strict parser."},
+	{RuleJSONAmbiguous, "The body, or a URL parameter that must be JSON, holds what JSON parsers read differently (a comment, a comma too many, NaN, a byte order mark, invalid UTF-8, a lone surrogate, __proto__, an array in place of the string \"query\", or more text after the JSON); send strict JSON by RFC 8259."},
 	{RuleNoQuery, "The request has no document; send it as the string \"query\"."},
-	{RuleKeyType, "A part of the request has the wrong type: \"query\" must be a string, \"operationName\" a string or null, \"extensions\" an object or null."},
+	{RuleKeyType, "The document has the wrong type; send \"query\" as a string."},
 	{RuleDuplicateKey, "A part of the request is given twice, or twice but for letter case; give each once, spelled as in the GraphQL-over-HTTP specification."},
 	{RuleUnknownKey, "The request has a part other than \"query\", \"operationName\", \"variables\" and \"extensions\", spelled exactly so; leave it out, or have the operator list it as known."},
-	{RuleDocumentID, "The request names a stored document by id, which cannot be seen to be a query; send the document itself as \"query\"."},
+	{RuleDocumentID, "The request names a stored document by id, or has a single word in place of a document, which cannot be seen to be a query; send the document itself as \"query\"."},
 	{RulePersisted, "The request names a persisted document by a hash that the operator has not listed as a query; send the document itself as \"query\"."},
 	{RulePersistedMismatch, "The persisted-query hash is not the SHA-256 of the document beside it; send the document's own hash or none."},
 	{RulePersistedForm, "The request's \"extensions\" may name a stored document in an unknown way; only persistedQuery with version 1 and a sha256Hash in lower-case hexadecimal is understood."},
 	{RuleBatch, "The body is an array of requests, and batching is not enabled for this path; send one request at a time."},
 	{RuleBatchEmpty, "The batch holds no request; send at least one."},
 	{RuleBatchNested, "The batch holds another array; send a flat array of requests."},
+	{RuleBatchElement, "A request of the batch is malformed, and servers run the others all the same; correct it or leave it out."},
 	{RuleLimitBatch, "The batch holds more requests than the limit; send it in parts."},
 	{RuleLimitBody, "The request is larger than the limit; send a smaller one."},
 	{RuleURLEncoding, "The URL's query string is encoded in a way that servers read differently (a bare semicolon, a malformed or double percent escape, or bytes that are not UTF-8); percent-encode each parameter once, as UTF-8."},
+	{RuleNoContentType, "The body's type is missing, or text/plain, which HTTP clients send when they are told of no other; send the request as application/json."},
 	{RuleContentType, "The body's type is not application/json, alone and given once; send the request as application/json."},
 	{RuleCharset, "The body's charset is not UTF-8; send it as UTF-8 and leave other Content-Type parameters out."},
 	{RuleContentEncoding, "The body is compressed, so it cannot be seen to be a query; send it without Content-Encoding."},
@@ -96,6 +102,29 @@ func (r Rule) Explain() string {
 		}
 	}
 	return ""
+}
+
+// ClientError returns the status of a request that is wrong for every GraphQL server, by the status codes of the
+// GraphQL-over-HTTP specification (https://graphql.github.io/graphql-over-http/draft/#sec-Status-Codes): repeating it
+// later does not help. It returns 0 for a rule by which only Drydock refuses, because some server would run the request.
+//
+//   - 400 for a body that is no JSON, for a request that is not a well-formed GraphQL-over-HTTP request (section
+//     "Request Parameters": there is no "query", or it is no string), and for a document that cannot be parsed or has no
+//     operation. The edition of September 2026 asks for 422 where the request is JSON and still not well-formed; its
+//     drafts until 2025, the audits of npm's graphql-http and the servers that there are say 400.
+//   - 415 for a POST without a Content-Type (section "POST"), and for one of text/plain, which is what HTTP clients
+//     send then. Servers that read such a body as JSON read it as application/json too, so the client need not wait.
+//
+// A media type that servers do support beside JSON (forms, uploads, application/graphql) and a method that some do
+// (PUT) are refused only for the maintenance, as is a mutation by GET.
+func (r Rule) ClientError() int {
+	switch r {
+	case RuleJSON, RuleNoQuery, RuleKeyType, RuleBatchEmpty, RuleSyntax, RuleNoOperation:
+		return 400
+	case RuleNoContentType:
+		return 415
+	}
+	return 0
 }
 
 // Rules lists every rule.
