@@ -34,63 +34,101 @@ const grpcUnavailable = 14 // google.rpc.Code.UNAVAILABLE
 
 // Reply makes the answer to a request that the decision refused.
 func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
-	spec := &d.app.spec
-	origin := r.Header("origin")
-	listed := origin != "" && slices.Contains(spec.CORS.Origins, origin)
-	headers := append(make([][2]string, 0, 10), [2]string{"cache-control", "no-store"})
-	if listed {
-		headers = append(headers,
-			[2]string{"access-control-allow-origin", origin},
-			[2]string{"access-control-allow-credentials", "true"})
-	}
+	headers, listed := d.cors(r)
 	if method := r.Header("access-control-request-method"); listed && r.Method == "OPTIONS" && method != "" {
-		// The preflight is answered so that the script gets to read the 503 itself;
-		// max-age 0 so that nothing of it outlives the maintenance.
-		headers = append(headers,
-			[2]string{"access-control-allow-methods", method},
-			[2]string{"access-control-max-age", "0"},
-			[2]string{"vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"})
-		if asked := strings.Join(r.headers("access-control-request-headers"), ","); asked != "" {
-			headers = append(headers, [2]string{"access-control-allow-headers", asked})
-		}
-		return Reply{Status: 204, Headers: headers, GRPCStatus: -1}
+		return preflight(r, method, headers)
 	}
 	if listed {
 		headers = append(headers, [2]string{"access-control-expose-headers", "Retry-After, Grpc-Status, Grpc-Message"})
 	}
+
+	const vary = "Accept, Accept-Language, Origin"
+	accepted := parseAccept(r.headers("accept"))
+	form := accepted.prefer(strings.HasPrefix(strings.ToLower(r.Header("content-type")), "application/json"))
+	rpc := grpcType(r)
+	if status := d.clientError(r); status != 0 && rpc == "" && form != formHTML {
+		headers = append(headers, [2]string{"vary", vary})
+		if status == 415 { // RFC 9110 section 15.5.16
+			headers = append(headers, [2]string{"accept", "application/json"})
+		}
+		headers = append(headers, [2]string{"content-type", graphQLType(accepted)})
+		return Reply{Status: status, Headers: headers, Body: d.graphQLClientError(), GRPCStatus: -1}
+	}
+
 	headers = append(headers,
 		[2]string{"retry-after", strconv.Itoa(d.retryAfter(now))},
-		[2]string{"vary", "Accept, Accept-Language, Origin"})
+		[2]string{"vary", vary})
+	if rpc != "" {
+		return d.grpc(rpc, headers)
+	}
 
 	reply := Reply{Status: 503, GRPCStatus: -1}
 	if d.Rule == Rule(graphql.RuleLimitBody) {
 		reply.Status = 413
 	}
-	switch rpc := grpcType(r); {
-	case strings.HasPrefix(rpc, "application/grpc-web"):
-		// Trailers-only: clients take the status from the headers. The body has it again for
-		// those that look there first, and because Envoy takes the content type from a reply
-		// without a body, which some clients then refuse.
-		status, message := strconv.Itoa(grpcUnavailable), grpcMessage(d.text())
-		reply.Status = 200
-		headers = append(headers, [2]string{"content-type", rpc}, [2]string{"grpc-status", status}, [2]string{"grpc-message", message})
-		reply.Body = grpcWebTrailers("grpc-status:" + status + "\r\ngrpc-message:" + message + "\r\n")
-		if strings.HasPrefix(rpc, "application/grpc-web-text") {
-			reply.Body = []byte("gAAAAAA=") // no trailers: who speaks this form looks at the headers
-		}
-	case rpc != "":
-		reply.GRPCStatus = grpcUnavailable
-		reply.Body = []byte(d.text())
-	default:
-		var kind, lang string
-		kind, lang, reply.Body = d.body(r, pages, reply.Status, now)
-		headers = append(headers, [2]string{"content-type", kind})
-		if lang != "" {
-			headers = append(headers, [2]string{"content-language", lang})
-		}
+	kind, lang, body := d.body(r, pages, accepted, form, reply.Status, now)
+	headers = append(headers, [2]string{"content-type", kind})
+	if lang != "" {
+		headers = append(headers, [2]string{"content-language", lang})
 	}
-	reply.Headers = headers
+	reply.Headers, reply.Body = headers, body
 	return reply
+}
+
+// cors returns the headers that every reply has, and whether the request comes from an origin that the app lists.
+func (d *Decision) cors(r *Request) (headers [][2]string, listed bool) {
+	headers = append(make([][2]string, 0, 10), [2]string{"cache-control", "no-store"})
+	origin := r.Header("origin")
+	if origin == "" || !slices.Contains(d.app.spec.CORS.Origins, origin) {
+		return headers, false
+	}
+	return append(headers,
+		[2]string{"access-control-allow-origin", origin},
+		[2]string{"access-control-allow-credentials", "true"}), true
+}
+
+// preflight answers a preflight so that the script gets to read the 503 itself; with a max-age of 0 so that nothing of
+// it outlives the maintenance.
+func preflight(r *Request, method string, headers [][2]string) Reply {
+	headers = append(headers,
+		[2]string{"access-control-allow-methods", method},
+		[2]string{"access-control-max-age", "0"},
+		[2]string{"vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"})
+	if asked := strings.Join(r.headers("access-control-request-headers"), ","); asked != "" {
+		headers = append(headers, [2]string{"access-control-allow-headers", asked})
+	}
+	return Reply{Status: 204, Headers: headers, GRPCStatus: -1}
+}
+
+// grpc answers a gRPC or gRPC-Web request of the media type rpc.
+func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
+	if !strings.HasPrefix(rpc, "application/grpc-web") {
+		return Reply{Status: 503, Headers: headers, Body: []byte(d.text()), GRPCStatus: grpcUnavailable}
+	}
+
+	// Trailers-only: clients take the status from the headers. The body has it again for
+	// those that look there first, and because Envoy takes the content type from a reply
+	// without a body, which some clients then refuse.
+	status, message := strconv.Itoa(grpcUnavailable), grpcMessage(d.text())
+	headers = append(headers, [2]string{"content-type", rpc}, [2]string{"grpc-status", status}, [2]string{"grpc-message", message})
+	body := grpcWebTrailers("grpc-status:" + status + "\r\ngrpc-message:" + message + "\r\n")
+	if strings.HasPrefix(rpc, "application/grpc-web-text") {
+		body = []byte("gAAAAAA=") // no trailers: who speaks this form looks at the headers
+	}
+	return Reply{Status: 200, Headers: headers, Body: body, GRPCStatus: -1}
+}
+
+// clientError returns the 4xx status of a request that is wrong for every GraphQL server, so that waiting would not
+// help it, or 0. It is 0 below a GraphQL path, and wherever else a server may serve something other than GraphQL.
+func (d *Decision) clientError(r *Request) int {
+	if d.Mode != ReadOnly || !d.graphql {
+		return 0
+	}
+	status := graphql.Rule(d.Rule).ClientError()
+	if status == 0 || !slices.ContainsFunc(d.app.graphql, func(p graphqlPath) bool { return p.isSurely(r.read()) }) {
+		return 0
+	}
+	return status
 }
 
 // retryAfter is in seconds, at least 1: 0 would ask for a retry at once.
@@ -120,15 +158,9 @@ func (d *Decision) text() string {
 	return phrases["en"].noAccess
 }
 
-func (d *Decision) body(r *Request, pages Pages, status int, now time.Time) (kind, lang string, body []byte) {
-	accept := parseAccept(r.headers("accept"))
-	form := accept.prefer(strings.HasPrefix(strings.ToLower(r.Header("content-type")), "application/json"))
+func (d *Decision) body(r *Request, pages Pages, accepted accept, form form, status int, now time.Time) (kind, lang string, body []byte) {
 	if d.graphql && form != formHTML {
-		kind = "application/json"
-		if accept.names("application/graphql-response+json") {
-			kind = "application/graphql-response+json"
-		}
-		return kind + "; charset=utf-8", "", d.graphQLErrors(now)
+		return graphQLType(accepted), "", d.graphQLErrors(now)
 	}
 	switch form {
 	case formHTML:
@@ -155,6 +187,14 @@ func (d *Decision) problem(status int, now time.Time) []byte {
 	return append(o, '}')
 }
 
+// graphQLType is the media type of a GraphQL response (GraphQL over HTTP, section "Media Types").
+func graphQLType(accepted accept) string {
+	if accepted.names("application/graphql-response+json") {
+		return "application/graphql-response+json; charset=utf-8"
+	}
+	return "application/json; charset=utf-8"
+}
+
 // graphQLErrors is a GraphQL response (GraphQL specification section 7.1) whose
 // extensions tell a developer which rule refused the request.
 func (d *Decision) graphQLErrors(now time.Time) []byte {
@@ -177,10 +217,32 @@ func (d *Decision) graphQLErrors(now time.Time) []byte {
 	return append(o, "]}"...)
 }
 
-func (d *Decision) explain(o *jsonObject, now time.Time) {
+// graphQLClientError is a GraphQL response to a request that is wrong by itself. It says nothing of the maintenance, and
+// its codes are Apollo Server's ("Error handling", "Built-in error codes"), which clients know.
+func (d *Decision) graphQLClientError() []byte {
+	code := "BAD_REQUEST"
+	if d.Rule == Rule(graphql.RuleSyntax) {
+		code = "GRAPHQL_PARSE_FAILED"
+	}
+	o := jsonObject(`{"errors":[{`)
+	o.text("message", d.Rule.Explain())
+	o.key("extensions")
+	o = append(o, '{')
+	o.text("code", code)
+	d.name(&o)
+	return append(o, "}}]}"...)
+}
+
+// name says what refused the request.
+func (d *Decision) name(o *jsonObject) {
 	o.text("app", d.App)
 	o.text("mode", string(d.Mode))
 	o.text("rule", string(d.Rule))
+}
+
+// explain says what refused the request, and when to come back.
+func (d *Decision) explain(o *jsonObject, now time.Time) {
+	d.name(o)
 	o.text("explanation", d.Rule.Explain())
 	o.number("retry_after", int64(d.retryAfter(now)))
 	if !d.Until.IsZero() {

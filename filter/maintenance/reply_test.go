@@ -84,6 +84,11 @@ func TestReplies(t *testing.T) {
 		{"GraphQL that only takes JSON", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json;q=0, application/json"), "application/json", `{"query":"mutation{b}"}`)},
 		{"GraphQL, too large", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", strings.Repeat(" ", 1<<20+1))},
 		{"GraphQL by hash alone, whose client sends the document next", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"`+strings.Repeat("0", 64)+`"}}}`)},
+		{"GraphQL that is cut off, to a client that takes its own type", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json"), "application/json", `{"query":"{a`)},
+		{"GraphQL without a document, from a listed origin", writes, body(request("POST", "h", "/graphql", "accept", "application/json", "origin", "https://app.example.com"), "application/json", `{"qeury":"{a}"}`)},
+		{"GraphQL that cannot be parsed", writes, body(request("POST", "h", "/graphql/"), "application/json", `{"query":"{mutation"}`)},
+		{"GraphQL as text", writes, body(request("POST", "h", "/graphql", "accept", "*/*"), "text/plain;charset=UTF-8", `{"query":"{a}"}`)},
+		{"GraphQL as a form", writes, body(request("POST", "h", "/graphql", "accept", "*/*"), "application/x-www-form-urlencoded", `query={a}`)},
 		{"GraphQL in a browser's address bar", writes, get("h", "/graphql?query=mutation{b}", "accept", browser)},
 		{"a listed origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://app.example.com")},
 		{"an unlisted origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://evil.example.com")},
@@ -113,6 +118,55 @@ func TestReplies(t *testing.T) {
 		}
 	}
 	golden(t, "testdata/replies.golden", got.Bytes())
+}
+
+// What is wrong by itself is told so, once, and what Drydock alone refuses is told when to come back. The one is known
+// only on a GraphQL path itself, and only a GraphQL client reads it.
+func TestMalformedIsNotUnavailable(t *testing.T) {
+	const json = "application/json"
+	empty := func(path string, headers ...string) *maintenance.Request {
+		return body(request("POST", "h", path, headers...), json, "")
+	}
+	two := readOnly(t, `"graphql":{"paths":["/graphql","/shop/graphql"]}`)
+	for _, c := range []struct {
+		name   string
+		state  *maintenance.State
+		r      *maintenance.Request
+		status int
+	}{
+		{"no body", two, empty("/graphql"), 400},
+		{"no body, on another GraphQL path", two, empty("/shop/graphql"), 400},
+		{"no body, with a slash", two, empty("/graphql/"), 400},
+		{"no body, with a parameter of the page", two, empty("/graphql?op=GetUser"), 400},
+		{"no type", two, body(request("POST", "h", "/graphql"), "", `{"query":"{a}"}`), 415},
+		{"GET without a document", two, get("h", "/graphql?operationName=A"), 400},
+		{"a mutation", two, body(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}"}`), 503},
+		{"a mutation by GET", two, get("h", "/graphql?query=mutation{b}"), 503},
+		{"an upload", two, body(request("POST", "h", "/graphql"), "multipart/form-data; boundary=x", ""), 503},
+		{"another method", two, request("PUT", "h", "/graphql"), 503},
+		{"too large", two, body(request("POST", "h", "/graphql"), json, strings.Repeat(" ", 1<<20+1)), 413},
+
+		{"below the path, where anything may be", two, empty("/graphql/upload"), 503},
+		{"in another spelling, which some servers route to something else", two, empty("/GraphQL"), 503},
+		{"an escaped path", two, empty("/%67raphql"), 503},
+		{"a path that a gateway may have cut", two, empty("/graphql", "x-forwarded-prefix", "/graphql"), 503},
+		{"not GraphQL", two, empty("/orders"), 503},
+		{"a browser", two, empty("/graphql", "accept", browser), 503},
+		{"gRPC", two, body(request("POST", "h", "/graphql"), "application/grpc", ""), 503},
+		{"no-access", mustParse(t, `{"apps":[{"name":"default",`+on(maintenance.NoAccess)+`}]}`), empty("/graphql"), 503},
+	} {
+		reply := refusal(t, c.state, c.r, nil, noon)
+		if reply.Status != c.status {
+			t.Errorf("%s: %d, want %d", c.name, reply.Status, c.status)
+		}
+		told := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
+		if malformed := c.status == 400 || c.status == 415; malformed && (told || header(&reply, "retry-after") != "") || !malformed && header(&reply, "retry-after") == "" {
+			t.Errorf("%s: %v %s", c.name, reply.Headers, reply.Body)
+		}
+		if header(&reply, "cache-control") != "no-store" {
+			t.Errorf("%s may be cached", c.name)
+		}
+	}
 }
 
 func golden(t *testing.T, name string, got []byte) {
