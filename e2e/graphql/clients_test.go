@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
 // client is a request as a GraphQL client sent it; clients/capture.sh records them.
@@ -23,8 +25,8 @@ type client struct {
 	Expect           string // pass, or refuse for a hash without its document
 }
 
-func (c *client) request(more ...[2]string) *Request {
-	return &Request{Method: c.Method, Target: c.Target, Headers: append(c.Headers[:len(c.Headers):len(c.Headers)], more...), Body: []byte(c.Body), Trail: []string{c.Client, c.Document}}
+func (c *client) request(more ...[2]string) *differential.Request {
+	return &differential.Request{Method: c.Method, Target: c.Target, Headers: append(c.Headers[:len(c.Headers):len(c.Headers)], more...), Body: []byte(c.Body), Trail: []string{c.Client, c.Document}}
 }
 
 func clients(t testing.TB) (all []client) {
@@ -59,7 +61,7 @@ func TestClientsPass(t *testing.T) {
 		for _, c := range all {
 			for _, more := range [][][2]string{nil, browser} {
 				r := c.request(more...)
-				m := &maintenance.Request{Method: r.Method, Authority: anyHost, Path: r.Target, Body: r.Body, BodyRead: true, EndStream: len(r.Body) == 0, Attributes: anonymous{}}
+				m := &maintenance.Request{Method: r.Method, Authority: differential.AnyHost, Path: r.Target, Body: r.Body, BodyRead: true, EndStream: len(r.Body) == 0, Attributes: differential.Anonymous{}}
 				for _, h := range r.Headers {
 					m.Headers = append(m.Headers, [2]string{strings.ToLower(h[0]), h[1]})
 				}
@@ -85,13 +87,13 @@ func TestClientsPass(t *testing.T) {
 	// Through Envoy every server gets them, and answers a part of them again without it: the answers are the same.
 	t.Run("envoy", func(t *testing.T) {
 		servers := running(t)
-		direct, gated := NoGate(t, servers), EnvoyGate(t, servers)
+		gated := differential.EnvoyGate(t, servers, readOnly())
 		shut(t, servers, gated)
 		var asked, passed, hashes, compared atomic.Int64
-		each(servers, func(i int, s *Server) {
+		differential.Each(servers, func(i int, s *differential.Server) {
 			for j, c := range all {
 				r := c.request(browser[:(i+j)%2*len(browser)]...)
-				got, err := Send(gated[i], r)
+				got, err := differential.Send(gated[i], r)
 				if err != nil {
 					t.Errorf("%s: %v", s.Name, err)
 					return
@@ -114,7 +116,7 @@ func TestClientsPass(t *testing.T) {
 					continue
 				}
 				compared.Add(1)
-				want, err := Send(direct[i], r)
+				want, err := differential.Send(s.Addr, r)
 				if err != nil {
 					t.Errorf("%s: %v", s.Name, err)
 					return

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
 // The corpus: what the generator begins with. It is also sent as it stands, to each server without a gate, which tells
@@ -145,8 +147,8 @@ func quote(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func post(name, contentType, body string) *Request {
-	r := &Request{Method: "POST", Target: "/graphql", Body: []byte(body), Trail: []string{name}}
+func post(name, contentType, body string) *differential.Request {
+	r := &differential.Request{Method: "POST", Target: "/graphql", Body: []byte(body), Trail: []string{name}}
 	if contentType != "" {
 		r.Headers = [][2]string{{"Content-Type", contentType}}
 	}
@@ -159,9 +161,9 @@ const (
 )
 
 // seeds are the requests of the corpus.
-func seeds() []*Request {
-	var all []*Request
-	add := func(rs ...*Request) { all = append(all, rs...) }
+func seeds() []*differential.Request {
+	var all []*differential.Request
+	add := func(rs ...*differential.Request) { all = append(all, rs...) }
 	js := func(name, body string) { add(post(name, "application/json", body)) }
 	for _, group := range []struct {
 		name string
@@ -247,14 +249,14 @@ func seeds() []*Request {
 	add(two)
 
 	for _, e := range []string{"utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "utf-8"} {
-		add(post("body in "+e+", named", "application/json; charset="+e, string(transcode(e, body))))
-		add(post("body in "+e+", not named", "application/json", string(transcode(e, body))))
-		add(post("body in "+e+" with a BOM", "application/json", string(transcode(e, "\ufeff"+body))))
+		add(post("body in "+e+", named", "application/json; charset="+e, string(differential.Transcode(e, body))))
+		add(post("body in "+e+", not named", "application/json", string(differential.Transcode(e, body))))
+		add(post("body in "+e+" with a BOM", "application/json", string(differential.Transcode(e, "\ufeff"+body))))
 	}
 	add(post("mutation in UTF-7 within an innocent document", "application/json; charset=utf-7", `{"query":"{a}+ACA-#","query":"+AG0-utation M{b}"}`))
 
 	for _, e := range []string{"gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw"} {
-		r := post("encoded by "+e, "application/json", string(compress(e, []byte(body))))
+		r := post("encoded by "+e, "application/json", string(differential.Compress(e, []byte(body))))
 		r.Headers = append(r.Headers, [2]string{"Content-Encoding", strings.TrimSuffix(e, "-raw")})
 		add(r)
 	}
@@ -272,8 +274,8 @@ func seeds() []*Request {
 		post("multipart map into query", "multipart/form-data; boundary=x", multipart("operations", object(`"query"`, "null"), "map", `{"0":["query"]}`, "0", m)),
 		post("multipart map over query", "multipart/form-data; boundary=x", multipart("operations", object(`"query"`, Q), "map", `{"0":["query"]}`, "0", m)))
 
-	get := func(name, target string) *Request {
-		r := &Request{Method: "GET", Target: target, Trail: []string{name}}
+	get := func(name, target string) *differential.Request {
+		r := &differential.Request{Method: "GET", Target: target, Trail: []string{name}}
 		add(r)
 		return r
 	}
@@ -288,7 +290,7 @@ func seeds() []*Request {
 	get("GET query[0]", "/graphql?query%5B0%5D="+e)
 	get("GET after ;", "/graphql?x=1;query="+e)
 	get("GET operationName", "/graphql?operationName=A&query="+url.QueryEscape("query A{a} mutation M{b}"))
-	get("GET subscription", "/graphql?query="+url.QueryEscape("subscription{bump}")).set("Accept", "text/event-stream")
+	get("GET subscription", "/graphql?query="+url.QueryEscape("subscription{bump}")).Set("Accept", "text/event-stream")
 	get("GET path case", "/GraphQL?query="+e)
 	get("GET slash", "/graphql/?query="+e)
 	get("GET below", "/graphql/x?query="+e)
@@ -298,13 +300,13 @@ func seeds() []*Request {
 	get("GET ../graphql", "/x/../graphql?query="+e)
 	get("GET ;params", "/graphql;x=1?query="+e)
 	get("GET encoded ?", "/graphql%3Fquery="+e)
-	get("GET absolute", "http://graphql.test/graphql?query="+e)
+	get("GET absolute", "http://app.test/graphql?query="+e)
 	get("GET fragment", "/graphql?x#?query="+e)
 	r := get("GET body", "/graphql")
-	r.set("Content-Type", "application/json")
+	r.Set("Content-Type", "application/json")
 	r.Body = []byte(body)
 	r = get("GET override", "/graphql?query="+e)
-	r.set("X-HTTP-Method-Override", "POST")
+	r.Set("X-HTTP-Method-Override", "POST")
 	r = get("GET override, body", "/graphql")
 	r.Headers = [][2]string{{"X-HTTP-Method-Override", "POST"}, {"Content-Type", "application/json"}}
 	r.Body = []byte(body)
@@ -323,9 +325,11 @@ func seeds() []*Request {
 	add(r)
 
 	for _, f := range []struct {
-		framing Framing
+		framing differential.Framing
 		name    string
-	}{{Chunked, "chunked"}, {ManyChunks, "many chunks"}, {Both, "length and chunked"}, {Unfinished, "unfinished"}, {None, "no length"}} {
+	}{
+		{differential.Chunked, "chunked"}, {differential.ManyChunks, "many chunks"}, {differential.Both, "length and chunked"}, {differential.Unfinished, "unfinished"}, {differential.None, "no length"},
+	} {
 		r := post(f.name, "application/json", body)
 		r.Framing = f.framing
 		add(r)
@@ -334,7 +338,7 @@ func seeds() []*Request {
 	r.Version = "HTTP/1.0"
 	add(r)
 	r = post("Expect", "application/json", body)
-	r.set("Expect", "100-continue")
+	r.Set("Expect", "100-continue")
 	add(r)
 	r = post("pipelined", "application/json", object(`"query"`, Q))
 	r.After = post("", "application/json", body).Bytes()
@@ -344,10 +348,10 @@ func seeds() []*Request {
 		add(websocket(protocol, m))
 	}
 	r = post("SSE", "application/json", object(`"query"`, quote(`subscription{bump}`)))
-	r.set("Accept", "text/event-stream")
+	r.Set("Accept", "text/event-stream")
 	add(r)
 	r = post("multipart subscription", "application/json", object(`"query"`, quote(`subscription{bump}`)))
-	r.set("Accept", "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json")
+	r.Set("Accept", "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json")
 	add(r)
 
 	hash := sha256Hex(m)

@@ -2,11 +2,7 @@ package graphql
 
 import (
 	"bytes"
-	"compress/flate"
-	"compress/gzip"
-	"compress/zlib"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -17,33 +13,35 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
 // Generator makes requests from the corpus: first the corpus as it stands, then what mutations of documents, envelopes,
 // transports and encodings make of it. Most of it asks for a mutation in a way that some server understands.
 type Generator struct {
 	seed  uint64
-	seeds []*Request
+	seeds []*differential.Request
 }
 
 // NewGenerator returns the generator of a seed; extra requests join the corpus.
-func NewGenerator(seed uint64, extra ...*Request) *Generator {
+func NewGenerator(seed uint64, extra ...*differential.Request) *Generator {
 	return &Generator{seed: seed, seeds: append(seeds(), extra...)}
 }
 
 // Request is the i-th request. It depends on nothing but the seed, the corpus and i.
-func (g *Generator) Request(i int) *Request {
+func (g *Generator) Request(i int) *differential.Request {
 	if i < len(g.seeds) {
-		return g.seeds[i].clone()
+		return g.seeds[i].Clone()
 	}
 	d := &dice{rand.New(rand.NewPCG(g.seed, uint64(i)))}
-	var r *Request
+	var r *differential.Request
 	if d.chance(15) {
-		r = d.pick(g.seeds).clone()
+		r = d.pick(g.seeds).Clone()
 		if d.chance(50) { // what a client sends, but to write
 			r.Body = bytes.Replace(r.Body, []byte(`:"query `), []byte(`:"mutation `), 1)
 			r.Target = strings.Replace(r.Target, "query=query", "query=mutation", 1)
-			r.did("as a mutation")
+			r.Did("as a mutation")
 		}
 		if d.chance(80) {
 			d.transport(r)
@@ -60,9 +58,9 @@ func (g *Generator) Request(i int) *Request {
 // dice are the generator's choices.
 type dice struct{ *rand.Rand }
 
-func (d *dice) chance(percent int) bool     { return d.IntN(100) < percent }
-func (d *dice) pick(of []*Request) *Request { return of[d.IntN(len(of))] }
-func (d *dice) one(of ...string) string     { return of[d.IntN(len(of))] }
+func (d *dice) chance(percent int) bool                               { return d.IntN(100) < percent }
+func (d *dice) pick(of []*differential.Request) *differential.Request { return of[d.IntN(len(of))] }
+func (d *dice) one(of ...string) string                               { return of[d.IntN(len(of))] }
 
 // insert puts s somewhere into text, at a rune's boundary.
 func (d *dice) insert(text, s string) string {
@@ -398,9 +396,9 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 // Transports.
 
 // request wraps a document in an envelope and a transport.
-func (d *dice) request() *Request {
+func (d *dice) request() *differential.Request {
 	doc, trail := d.document()
-	r := &Request{Method: "POST", Target: "/graphql"}
+	r := &differential.Request{Method: "POST", Target: "/graphql"}
 	form := func() string {
 		sep := d.one("&", "&", "&", "&", ";")
 		name := d.one("query", "query", "query", "query", "query", "query[]", "Query", "%71uery", "qu%65ry", "query%00", "+query", "query[0]", "query.x", "mutation")
@@ -423,23 +421,23 @@ func (d *dice) request() *Request {
 		body, more := d.envelope(doc)
 		r.Body = []byte(body)
 		r.Trail = append(append(r.Trail, "JSON"), more...)
-		r.set("Content-Type", "application/json")
+		r.Set("Content-Type", "application/json")
 	case n < 84:
 		r.Method = "GET"
 		r.Target += "?" + form()
-		r.did("GET")
+		r.Did("GET")
 	case n < 90:
 		r.Body = []byte(form())
-		r.set("Content-Type", "application/x-www-form-urlencoded")
-		r.did("form")
+		r.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Did("form")
 	case n < 93:
 		r.Body = []byte(doc)
-		r.set("Content-Type", "application/graphql")
-		r.did("application/graphql")
+		r.Set("Content-Type", "application/graphql")
+		r.Did("application/graphql")
 	case n < 96:
 		body, more := d.envelope(doc)
 		r.Trail = append(r.Trail, more...)
-		r.set("Content-Type", "multipart/form-data; boundary=x")
+		r.Set("Content-Type", "multipart/form-data; boundary=x")
 		switch d.IntN(4) {
 		case 0:
 			r.Body = []byte(multipart("query", doc))
@@ -450,14 +448,14 @@ func (d *dice) request() *Request {
 		case 3:
 			r.Body = []byte(multipart("map", "{}", "operations", body, "operations", `{"query":"{a}"}`))
 		}
-		r.did("multipart")
+		r.Did("multipart")
 	case n < 98:
 		body, more := d.envelope(doc)
 		r.Trail = append(r.Trail, more...)
 		r.Body = []byte(body)
 		r.Target += "?" + form()
-		r.set("Content-Type", "application/json")
-		r.did("POST with parameters in the URL")
+		r.Set("Content-Type", "application/json")
+		r.Did("POST with parameters in the URL")
 	default:
 		r.Trail = append(r.Trail, "websocket")
 		w := websocket(d.one("graphql-transport-ws", "graphql-ws"), doc)
@@ -496,65 +494,65 @@ var types = []string{
 }
 
 // transport changes one thing about how a request is sent.
-func (d *dice) transport(r *Request) {
+func (d *dice) transport(r *differential.Request) {
 	switch n := d.IntN(20); n {
 	case 0, 1, 2:
 		t := d.one(types...)
-		r.set("Content-Type", t)
+		r.Set("Content-Type", t)
 		if t == "" {
-			r.drop("Content-Type")
+			r.Drop("Content-Type")
 		}
-		r.did("type " + quote(t))
+		r.Did("type " + quote(t))
 	case 3:
 		t := d.one(types...)
 		name := d.one("Content-Type", "content-type", "Content_Type", "X-Content-Type", "CONTENT-TYPE")
 		h := [2]string{name, t}
 		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), h)
-		r.did("second type, " + name + ": " + t)
+		r.Did("second type, " + name + ": " + t)
 	case 4, 5:
 		e := d.one("gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw", "gzip, identity", "compress", "")
 		if len(r.Body) > 0 {
-			r.Body = compress(e, r.Body)
+			r.Body = differential.Compress(e, r.Body)
 		}
 		if d.chance(85) {
 			r.Headers = append(r.Headers, [2]string{d.one("Content-Encoding", "content-encoding", "Content-Encoding", "Content_Encoding"), strings.TrimSuffix(e, "-raw")})
 		}
-		r.did("encoded " + quote(e))
+		r.Did("encoded " + quote(e))
 	case 6:
 		e := d.one("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1")
-		r.Body = transcode(e, string(r.Body))
+		r.Body = differential.Transcode(e, string(r.Body))
 		if d.chance(60) {
-			r.set("Content-Type", "application/json; charset="+e)
+			r.Set("Content-Type", "application/json; charset="+e)
 		}
-		r.did("in " + e)
+		r.Did("in " + e)
 	case 7:
 		r.Body = append([]byte(d.one("\ufeff", "\xff\xfe", "\xfe\xff")), r.Body...)
-		r.did("BOM")
+		r.Did("BOM")
 	case 8, 9:
-		r.Framing = Framing(d.IntN(int(None) + 1))
-		if r.Framing >= Both && d.chance(75) { // those mostly lead to a wait for the time-out
-			r.Framing = ManyChunks
+		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
+		if r.Framing >= differential.Both && d.chance(75) { // those mostly lead to a wait for the time-out
+			r.Framing = differential.ManyChunks
 		}
-		r.did(fmt.Sprintf("framing %d", r.Framing))
+		r.Did(fmt.Sprintf("framing %d", r.Framing))
 	case 10:
 		r.Method = d.one("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "post", "get", "POST", "TRACE", "PROPFIND")
-		r.did(r.Method)
+		r.Did(r.Method)
 	case 11:
 		name := d.one("X-HTTP-Method-Override", "X-Http-Method", "X-Method-Override", "X_HTTP_Method_Override")
-		r.set(name, d.one("POST", "GET", "PUT", "post"))
+		r.Set(name, d.one("POST", "GET", "PUT", "post"))
 		if d.chance(50) {
 			r.Method = d.one("GET", "HEAD", "OPTIONS")
 		}
-		r.did(name)
+		r.Did(name)
 	case 12, 13:
 		path, query, has := strings.Cut(r.Target, "?")
 		path = d.one(path, "/graphql/", "/GraphQL", "//graphql", "/./graphql", "/x/../graphql", "/%67raphql", "/graphql;x=1", "/graphql/x", "/graphql%2f", `\graphql`, `/x\..\graphql`,
-			"/graphql%3f", "/graphql%00", "/graphql.", "/graphql%20", "/%2567raphql", "/graphql/../graphql", "http://graphql.test/graphql", "http://other.test/graphql", "/graphql/batch", "/graphql/.", "*", "/")
+			"/graphql%3f", "/graphql%00", "/graphql.", "/graphql%20", "/%2567raphql", "/graphql/../graphql", "http://app.test/graphql", "http://other.test/graphql", "/graphql/batch", "/graphql/.", "*", "/")
 		r.Target = path
 		if has {
 			r.Target += "?" + query
 		}
-		r.did("path " + path)
+		r.Did("path " + path)
 	case 14:
 		sep := "?"
 		if strings.Contains(r.Target, "?") {
@@ -563,25 +561,25 @@ func (d *dice) transport(r *Request) {
 		p := d.one("x=1", "query=", "query="+url.QueryEscape(m), "Query="+url.QueryEscape(m), "query[]="+url.QueryEscape(m), "%71uery="+url.QueryEscape(m), "query="+url.QueryEscape(q), "operationName=M",
 			"_method=POST", "_method=GET", "variables={}", "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(m)+`"}}`), "doc_id=1", "raw")
 		r.Target += sep + p
-		r.did("parameter " + p)
+		r.Did("parameter " + p)
 	case 15:
-		r.set("Accept", d.one("text/event-stream", "application/graphql-response+json", "multipart/mixed; deferSpec=20220824, application/json", "text/html", "*/*", "", "application/json;q=0"))
-		r.did("Accept")
+		r.Set("Accept", d.one("text/event-stream", "application/graphql-response+json", "multipart/mixed; deferSpec=20220824, application/json", "text/html", "*/*", "", "application/json;q=0"))
+		r.Did("Accept")
 	case 16:
 		name := d.one("Upgrade", "Expect", "Transfer-Encoding", "TE", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "Content-Transfer-Encoding", "Content-Disposition", "Range", "Content-Length", "Cookie", "X-Apollo-Operation-Name", "Apollo-Require-Preflight")
 		value := map[string]string{"Upgrade": d.one("h2c", "websocket", "foo"), "Expect": "100-continue", "Transfer-Encoding": d.one("gzip, chunked", "identity", "Chunked", "chunked, identity"),
 			"X-Original-URL": "/graphql", "X-Rewrite-URL": "/graphql", "Content-Length": d.one("0", "5", "+10", "1, 2"), "Content-Transfer-Encoding": "base64"}[name]
 		r.Headers = append(r.Headers, [2]string{name, value})
-		r.did(name + ": " + value)
+		r.Did(name + ": " + value)
 	case 17:
 		if d.chance(30) {
 			r.After = post("", "application/json", object(`"query"`, quote(m))).Bytes()
-			r.did("pipelined")
+			r.Did("pipelined")
 		}
 	case 18:
 		if d.chance(40) {
 			r.Version = "HTTP/1.0"
-			r.did(r.Version)
+			r.Did(r.Version)
 		}
 	case 19:
 		if len(r.Body) > 0 && r.Method == "POST" && d.chance(30) {
@@ -591,7 +589,7 @@ func (d *dice) transport(r *Request) {
 				pad = 1<<20 - 512 + d.IntN(1024)
 			}
 			r.Body = append(bytes.Repeat([]byte(" "), pad), r.Body...)
-			r.did(fmt.Sprintf("padded by %d", pad))
+			r.Did(fmt.Sprintf("padded by %d", pad))
 		}
 	}
 }
@@ -601,85 +599,6 @@ func (d *dice) transport(r *Request) {
 func sha256Hex(s string) string {
 	h := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(h[:])
-}
-
-func transcode(charset, s string) (out []byte) {
-	switch charset {
-	case "utf-16", "utf-16le":
-		for _, u := range utf16.Encode([]rune(s)) {
-			out = binary.LittleEndian.AppendUint16(out, u)
-		}
-	case "utf-16be":
-		for _, u := range utf16.Encode([]rune(s)) {
-			out = binary.BigEndian.AppendUint16(out, u)
-		}
-	case "utf-32":
-		for _, r := range s {
-			out = binary.LittleEndian.AppendUint32(out, uint32(r))
-		}
-	case "latin1":
-		for _, r := range s {
-			out = append(out, byte(r))
-		}
-	case "utf-7":
-		// Only letters stay as they are: every other character may be written in base64.
-		for _, r := range s {
-			if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == ' ') && r != 'm' {
-				out = append(out, byte(r))
-				continue
-			}
-			var u []byte
-			for _, c := range utf16.Encode([]rune{r}) {
-				u = binary.BigEndian.AppendUint16(u, c)
-			}
-			out = append(append(append(out, '+'), base64.RawStdEncoding.EncodeToString(u)...), '-')
-		}
-	default:
-		out = []byte(s)
-	}
-	return out
-}
-
-func compress(encoding string, body []byte) []byte {
-	for e := range strings.SplitSeq(encoding, ",") {
-		var b bytes.Buffer
-		switch strings.ToLower(strings.TrimSpace(e)) {
-		case "gzip", "x-gzip":
-			w := gzip.NewWriter(&b)
-			w.Write(body)
-			w.Close()
-		case "deflate":
-			w := zlib.NewWriter(&b)
-			w.Write(body)
-			w.Close()
-		case "deflate-raw":
-			w, _ := flate.NewWriter(&b, flate.DefaultCompression)
-			w.Write(body)
-			w.Close()
-		case "br":
-			brotli(&b, body)
-		default:
-			b.Write(body)
-		}
-		body = b.Bytes()
-	}
-	return body
-}
-
-// brotli writes body in uncompressed meta-blocks (RFC 7932 section 9.2), which every decoder takes: a window of 16 bits,
-// then for each block of up to 64 KiB ISLAST 0, four nibbles of length, ISUNCOMPRESSED 1, and an empty last block.
-func brotli(b *bytes.Buffer, body []byte) {
-	bits, n := uint32(0), 1 // WBITS 0: 16
-	for chunk := range slices.Chunk(body, 1<<16) {
-		bits |= uint32(len(chunk)-1)<<(n+3) | 1<<(n+19)
-		for n += 20; n > 0; n -= 8 {
-			b.WriteByte(byte(bits))
-			bits >>= 8
-		}
-		b.Write(chunk)
-		bits, n = 0, 0
-	}
-	b.WriteByte(byte(bits | 3<<n))
 }
 
 func multipart(fields ...string) string {
@@ -695,9 +614,9 @@ func multipart(fields ...string) string {
 }
 
 // websocket asks for an upgrade and sends, without waiting for it, what starts an operation.
-func websocket(protocol, doc string) *Request {
+func websocket(protocol, doc string) *differential.Request {
 	start := map[string]string{"graphql-transport-ws": "subscribe", "graphql-ws": "start"}[protocol]
-	r := &Request{Method: "GET", Target: "/graphql", Trail: []string{"WebSocket " + protocol}, Headers: [][2]string{
+	r := &differential.Request{Method: "GET", Target: "/graphql", Trail: []string{"WebSocket " + protocol}, Headers: [][2]string{
 		{"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", "ZHJ5ZG9ja2RyeWRvY2tkcg=="}, {"Sec-WebSocket-Protocol", protocol},
 	}}
 	for _, message := range []string{`{"type":"connection_init","payload":{}}`, `{"id":"1","type":"` + start + `","payload":{"query":` + quote(doc) + `}}`} {

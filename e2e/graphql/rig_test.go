@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
 var (
@@ -21,13 +23,13 @@ var (
 
 var rig struct {
 	sync.Once
-	servers []*Server
+	servers []*differential.Server
 	stop    func()
 	err     error
 }
 
 // running are the servers, started for the first test that asks.
-func running(t testing.TB) []*Server {
+func running(t testing.TB) []*differential.Server {
 	t.Helper()
 	rig.Do(func() { rig.servers, rig.stop, rig.err = Start(context.Background()) })
 	if rig.err != nil {
@@ -44,34 +46,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// rises sends one request and says by how much the server's counter rose.
-func rises(t testing.TB, s *Server, to Target, r *Request, before int) (res Response, by int) {
-	t.Helper()
-	res, err := Send(to, r)
-	if err != nil {
-		t.Fatalf("%s: %v", s.Name, err)
-	}
-	return res, counter(t, s) - before
-}
-
-func counter(t testing.TB, s *Server) int {
-	t.Helper()
-	n, err := s.Counter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// each runs f for every server at once. A t.Fatal in f ends the run of that server only.
-func each(servers []*Server, f func(i int, s *Server)) {
-	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() { f(i, s) })
-	}
-	wg.Wait()
-}
-
 // TestServersDiffer sends the corpus to every server as it is and compares which of them ran a mutation with what is
 // known: the reason why a parser that is right by the specification is not enough, and the proof that a server still is
 // as dangerous as it was when the rig was written.
@@ -79,10 +53,10 @@ func TestServersDiffer(t *testing.T) {
 	servers := running(t)
 	corpus := seeds()
 	raised := make([][]bool, len(servers))
-	each(servers, func(i int, s *Server) {
-		to, n := NoGate(t, []*Server{s})[0], counter(t, s)
+	differential.Each(servers, func(i int, s *differential.Server) {
+		n := differential.Counter(t, s)
 		for _, r := range corpus {
-			_, by := rises(t, s, to, r, n)
+			_, by := differential.Rises(t, s, s.Addr, r, n)
 			n += by
 			raised[i] = append(raised[i], by > 0)
 		}
@@ -145,11 +119,11 @@ func TestGeneratorReachesServers(t *testing.T) {
 	raised := make([]int, len(servers))
 	took := make([]time.Duration, len(servers))
 	var somewhere [n]atomic.Bool
-	each(servers, func(i int, s *Server) {
+	differential.Each(servers, func(i int, s *differential.Server) {
 		begin := time.Now()
-		to, before := NoGate(t, servers)[i], counter(t, s)
+		before := differential.Counter(t, s)
 		for j := range n {
-			_, by := rises(t, s, to, g.Request(first+j), before)
+			_, by := differential.Rises(t, s, s.Addr, g.Request(first+j), before)
 			before += by
 			if by > 0 {
 				raised[i]++

@@ -1,8 +1,9 @@
-package graphql
+package differential
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 type Request struct {
 	Method  string
 	Target  string
+	Host    string // "" is [AnyHost]
 	Version string // "" is HTTP/1.1
 	Headers [][2]string
 	Body    []byte
@@ -42,33 +44,36 @@ const (
 	None                      // a body that nothing announces
 )
 
-func (r *Request) clone() *Request {
+// Clone returns a copy that shares nothing that the methods of Request change.
+func (r *Request) Clone() *Request {
 	c := *r
 	c.Headers = slices.Clone(r.Headers)
 	c.Trail = slices.Clone(r.Trail)
 	return &c
 }
 
-func (r *Request) did(what string) { r.Trail = append(r.Trail, what) }
+// Did notes a step by which the request came about.
+func (r *Request) Did(what string) { r.Trail = append(r.Trail, what) }
 
-// set replaces a header, or adds it.
-func (r *Request) set(name, value string) {
-	r.drop(name)
+// Set replaces a header, or adds it.
+func (r *Request) Set(name, value string) {
+	r.Drop(name)
 	r.Headers = append(r.Headers, [2]string{name, value})
 }
 
-func (r *Request) drop(name string) {
+// Drop removes a header.
+func (r *Request) Drop(name string) {
 	r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool { return strings.EqualFold(h[0], name) })
 }
 
-// Bytes is the request on the wire. The connection ends with it: nothing is left of one for the next.
+// Bytes returns the request on the wire. The connection ends with it: nothing is left of one for the next.
 func (r *Request) Bytes() []byte {
 	var b bytes.Buffer
 	version := r.Version
 	if version == "" {
 		version = "HTTP/1.1"
 	}
-	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.Target, version, anyHost)
+	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.Target, version, cmp.Or(r.Host, AnyHost))
 	upgrade := false
 	for _, h := range r.Headers {
 		upgrade = upgrade || strings.EqualFold(h[0], "connection")
@@ -120,13 +125,14 @@ func (r *Request) String() string {
 // patience is how long an answer may take. A request that leaves the other side waiting for more of it gets less.
 func (r *Request) patience() time.Duration {
 	switch {
-	case r.Framing == Unfinished, r.Framing == Both, r.header("Transfer-Encoding") != "", r.header("Content-Length") != "", r.header("Expect") != "", len(r.After) > 0:
+	case r.Framing == Unfinished, r.Framing == Both, r.Header("Transfer-Encoding") != "", r.Header("Content-Length") != "", r.Header("Expect") != "", len(r.After) > 0:
 		return time.Second
 	}
 	return 15 * time.Second
 }
 
-func (r *Request) header(name string) string {
+// Header returns the first value of a header, "" without one.
+func (r *Request) Header(name string) string {
 	for _, h := range r.Headers {
 		if strings.EqualFold(h[0], name) {
 			return h[1]
@@ -142,16 +148,16 @@ type Response struct {
 	Body   []byte
 }
 
-// anyHost is the host that requests are written for; [Send] puts the target's in its place.
-const anyHost = "graphql.test"
+// AnyHost is the host of a request that names no other.
+const AnyHost = "app.test"
 
-// Send writes a request to a target and reads the answer. That a server closes the connection, or says nothing in
+// Send writes a request to an address and reads the answer. That a server closes the connection, or says nothing in
 // time, is an answer too; only an address that nobody listens on is an error.
-func Send(to Target, r *Request) (Response, error) {
-	return send(to.Addr, bytes.ReplaceAll(r.Bytes(), []byte(anyHost), []byte(to.Host)), r.Method, r.patience(), len(r.After) > 0)
+func Send(addr string, r *Request) (Response, error) {
+	return send(addr, r.Bytes(), r.Method, r.patience(), len(r.After) > 0)
 }
 
-// send sends raw; more tells that there is something after the request in it.
+// send sends raw; more says that something follows the request in it.
 func send(addr string, raw []byte, method string, patience time.Duration, more bool) (res Response, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -1,0 +1,313 @@
+package differential
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/e2e"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// A Gate stands between the generator and the servers. It enforces a state until the test ends, and returns, in the
+// servers' order, the addresses (host:port) at which each is reached through it.
+type Gate func(t testing.TB, servers []*Server, state maintenance.Document) (addrs []string)
+
+// NoGate lets everything through.
+func NoGate(_ testing.TB, servers []*Server, _ maintenance.Document) (addrs []string) {
+	for _, s := range servers {
+		addrs = append(addrs, s.Addr)
+	}
+	return addrs
+}
+
+// Closed is an app in a mode, as an operator has put it there.
+func Closed(spec maintenance.Spec, mode maintenance.Mode) maintenance.App {
+	return maintenance.App{Spec: spec, Activations: []maintenance.Activation{{
+		ID: "rig", Source: maintenance.SourceManual, Mode: mode, Since: time.Now().Add(-time.Minute).UTC().Truncate(time.Second),
+	}}}
+}
+
+// State is a document of these apps.
+func State(apps ...maintenance.App) maintenance.Document {
+	return maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps}
+}
+
+// CoreGate judges by the core as it is, in a proxy of Go's net/http. It is there to find a hole in the rules fast, and
+// to tell it from one that only Envoy makes.
+func CoreGate(t testing.TB, servers []*Server, document maintenance.Document) (addrs []string) {
+	t.Helper()
+	state, err := maintenance.Compile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range servers {
+		gate := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guard(w, r, state, s) }))
+		gate.Config.ErrorLog = log.New(io.Discard, "", 0)
+		gate.Start()
+		t.Cleanup(gate.Close)
+		addrs = append(addrs, gate.Listener.Addr().String())
+	}
+	return addrs
+}
+
+// Anonymous is a client of whom the proxy knows nothing but an address.
+type Anonymous struct{}
+
+func (Anonymous) SourceAddress() string      { return "192.0.2.1:1234" }
+func (Anonymous) Principal() string          { return "" }
+func (Anonymous) Route() string              { return "" }
+func (Anonymous) Cluster() string            { return "" }
+func (Anonymous) Claims() maintenance.Claims { return "" }
+
+// guard decides as the filter does, once by the headers and, where asked to, again by the body, and forwards what passes
+// as it came.
+func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *Server) {
+	// A target in absolute form says host and path, as Envoy reads it too.
+	target := r.RequestURI
+	if r.URL.IsAbs() {
+		target = r.URL.RequestURI()
+	}
+	m := &maintenance.Request{Method: r.Method, Authority: r.Host, Path: target, EndStream: r.Body == http.NoBody, Attributes: Anonymous{}}
+	for name, values := range r.Header {
+		for _, v := range values {
+			m.Headers = append(m.Headers, [2]string{strings.ToLower(name), v})
+		}
+	}
+	d := state.Decide(m, time.Now())
+	body, err := io.ReadAll(io.LimitReader(r.Body, 2<<20))
+	if err != nil {
+		return
+	}
+	if d.Verdict == maintenance.NeedBody {
+		// The filter reads one byte more than is asked for.
+		m.Body, m.BodyRead = body[:min(len(body), d.MaxBody+1)], true
+		d = state.Decide(m, time.Now())
+	}
+	if d.Verdict != maintenance.Pass {
+		w.Header().Set(RefusedBy, string(d.Rule))
+		http.Error(w, string(d.Rule), http.StatusServiceUnavailable)
+		return
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", r.Method, target, r.Host)
+	for name, values := range r.Header {
+		if slices.Contains([]string{"Connection", "Content-Length", "Expect", "Te", "Trailer", "Upgrade"}, name) {
+			continue
+		}
+		for _, v := range values {
+			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+		}
+	}
+	if r.Body != http.NoBody {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	b.WriteString("\r\n")
+	b.Write(body)
+	res, err := send(s.Addr, b.Bytes(), r.Method, 15*time.Second, false)
+	if err != nil || res.Status < 200 {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	if t := res.Header.Get("Content-Type"); t != "" {
+		w.Header().Set("Content-Type", t)
+	}
+	w.WriteHeader(res.Status)
+	w.Write(res.Body)
+}
+
+// RefusedBy is the header in which CoreGate names its rule.
+const RefusedBy = "X-Refused-By"
+
+// EnvoyGate is the real Envoy with bin/drydock.wasm and the bootstrap that people copy, but for the ports, and with one
+// listener for each server, so that requests may name any host. The state comes from a server that answers as the
+// controller does. The working directory becomes the repository's root.
+func EnvoyGate(t testing.TB, servers []*Server, state maintenance.Document) []string {
+	t.Helper()
+	return envoy(t, servers, state, true)
+}
+
+// EnvoyPluginGate is Envoy without allow_on_headers_stop_iteration, as a plain WasmPlugin of Istio has it: there a
+// request's headers are upstream before its body is judged.
+func EnvoyPluginGate(t testing.TB, servers []*Server, state maintenance.Document) []string {
+	t.Helper()
+	return envoy(t, servers, state, false)
+}
+
+func envoy(t testing.TB, servers []*Server, document maintenance.Document, held bool) (addrs []string) {
+	t.Helper()
+	fail := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The e2e package looks for the product from the working directory upwards; here this module would be in its way.
+	root, err := filepath.Abs("../..")
+	fail(err)
+	t.Chdir(root)
+	// The module of an older source would show nothing, or too much.
+	if out, err := exec.Command("make", "-s", "bin/drydock.wasm").CombinedOutput(); err != nil {
+		t.Fatalf("make bin/drydock.wasm: %v\n%s", err, out)
+	}
+	binary, err := e2e.FindEnvoy(t.Context(), os.Stderr)
+	fail(err)
+
+	const token = "token-of-the-rig"
+	state, err := json.Marshal(document)
+	fail(err)
+	controller := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var has maintenance.SyncRequest
+		switch {
+		case r.Header.Get("Authorization") != "Bearer "+token:
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path != maintenance.SyncPath:
+			w.WriteHeader(http.StatusNoContent)
+		case json.NewDecoder(r.Body).Decode(&has) != nil:
+			w.WriteHeader(http.StatusBadRequest)
+		case has.Revision > 0:
+			select { // a long poll: there will be nothing newer
+			case <-r.Context().Done():
+			case <-time.After(time.Second):
+			}
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.Write(state)
+		}
+	}))
+	t.Cleanup(controller.Close)
+
+	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
+		8080: ":0", 8081: servers[0].Addr, 7071: controller.Listener.Addr().String(), 9901: ":0",
+	}})
+	fail(err)
+	bootstrap, err = listeners(bootstrap, servers, held)
+	fail(err)
+	e, err := e2e.StartEnvoy(t.Context(), e2e.EnvoyOptions{
+		Binary: binary, Bootstrap: bootstrap, Dir: t.TempDir(), Env: []string{"DRYDOCK_SYNC_TOKEN=" + token}, Workers: 2,
+	})
+	fail(err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of Envoy's log:\n%s", e.Tail(30))
+		}
+		e.Kill()
+	})
+	for _, s := range servers {
+		addrs = append(addrs, e.Listeners[s.Name])
+	}
+	return addrs
+}
+
+// listeners gives a bootstrap that leads from one listener to one app a listener and a cluster for each server instead.
+func listeners(bootstrap []byte, servers []*Server, held bool) (_ []byte, err error) {
+	var tree map[string]any
+	if err := json.Unmarshal(bootstrap, &tree); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the bootstrap is not of the form that the rig knows: %v", r)
+		}
+	}()
+	resources := tree["static_resources"].(map[string]any)
+	edge := resources["listeners"].([]any)[0]
+	if !held {
+		notHeld(edge)
+	}
+	clusters := resources["clusters"].([]any)
+	app := clusters[slices.IndexFunc(clusters, func(c any) bool { return c.(map[string]any)["name"] == "app" })]
+	var all []any
+	for _, s := range servers {
+		l := clone(edge).(map[string]any)
+		l["name"] = s.Name
+		routes := connectionManager(l)["route_config"].(map[string]any)["virtual_hosts"].([]any)[0].(map[string]any)["routes"].([]any)
+		routes[len(routes)-1].(map[string]any)["route"].(map[string]any)["cluster"] = s.Name
+		all = append(all, l)
+
+		cluster, err := clusterOf(app, s)
+		if err != nil {
+			return nil, err
+		}
+		clusters = append(clusters, cluster)
+	}
+	resources["listeners"], resources["clusters"] = all, clusters
+	return json.Marshal(tree)
+}
+
+// clusterOf returns the app's cluster with a server in the app's place.
+func clusterOf(app any, s *Server) (any, error) {
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	c := clone(app).(map[string]any)
+	c["name"] = s.Name
+	// The servers speak HTTP/1.1 only, whatever the client speaks.
+	for _, o := range c["typed_extension_protocol_options"].(map[string]any) {
+		o := o.(map[string]any)
+		delete(o, "use_downstream_protocol_config")
+		o["explicit_http_config"] = map[string]any{"http_protocol_options": map[string]any{}}
+	}
+	for object := range e2e.Objects(c) {
+		if object["socket_address"] != nil {
+			object["socket_address"] = map[string]any{"address": host, "port_value": number}
+		}
+	}
+	return c, nil
+}
+
+func connectionManager(listener any) map[string]any {
+	filters := listener.(map[string]any)["filter_chains"].([]any)[0].(map[string]any)["filters"].([]any)
+	return filters[0].(map[string]any)["typed_config"].(map[string]any)
+}
+
+// notHeld takes allow_on_headers_stop_iteration from a listener's filter.
+func notHeld(listener any) {
+	for _, f := range connectionManager(listener)["http_filters"].([]any) {
+		f := f.(map[string]any)
+		if f["name"] != "drydock" {
+			continue
+		}
+		config := f["typed_config"].(map[string]any)["config"].(map[string]any)
+		delete(config, "allow_on_headers_stop_iteration")
+		own := config["configuration"].(map[string]any)
+		own["value"] = strings.Replace(own["value"].(string), `"allow_on_headers_stop_iteration": true`, `"allow_on_headers_stop_iteration": false`, 1)
+	}
+}
+
+// clone copies a parsed bootstrap's part.
+func clone(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		c := make(map[string]any, len(v))
+		for key, value := range v {
+			c[key] = clone(value)
+		}
+		return c
+	case []any:
+		c := make([]any, len(v))
+		for i, value := range v {
+			c[i] = clone(value)
+		}
+		return c
+	}
+	return v
+}

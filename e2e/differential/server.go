@@ -1,0 +1,167 @@
+// Package differential holds Drydock against foreign servers as they are. A rig starts real servers, each with a
+// counter that only a write raises, and sends what a generator makes of a corpus through a [Gate] to each of them: no
+// counter may ever rise. What the rigs e2e/graphql and e2e/frameworks share is here.
+package differential
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command is how a server is started. The server prints "listening HOST:PORT" once it serves, answers GET /__counter
+// with its counter in decimal, and serves until it is killed.
+type Command struct {
+	Name string
+	Args []string // the program and its arguments
+	Env  []string // beside the environment of the test, NAME=value
+}
+
+// Server is a running server.
+type Server struct {
+	Name string
+	Addr string // host:port
+
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+}
+
+// Install runs a rig's install script and returns the folder that the script prints.
+func Install(ctx context.Context, script string) (dir string, err error) {
+	out, err := exec.CommandContext(ctx, script).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return "", fmt.Errorf("installing the servers by %s: %w", script, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Start starts the servers and returns when all of them listen, or an error with what the first that does not listen
+// within a minute printed. The servers end with stop, and with this process whatever ends it.
+func Start(commands []Command) (servers []*Server, stop func(), err error) {
+	for _, c := range commands {
+		servers = append(servers, &Server{Name: c.Name})
+	}
+
+	end, ended, started := make(chan struct{}), make(chan struct{}), make(chan error)
+	stop = func() {
+		close(end)
+		<-ended
+	}
+	go func() {
+		// The kernel sends a Pdeathsig when the thread that started the process ends, so this one stays.
+		runtime.LockOSThread()
+		defer close(ended)
+
+		started <- startAll(servers, commands)
+		<-end
+		for _, s := range servers {
+			s.kill()
+		}
+	}()
+	if err := <-started; err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return servers, stop, nil
+}
+
+func startAll(servers []*Server, commands []Command) error {
+	lines := make([]io.Reader, len(servers))
+	for i, s := range servers {
+		s.cmd = exec.Command(commands[i].Args[0], commands[i].Args[1:]...)
+		s.cmd.Env = append(os.Environ(), commands[i].Env...)
+		s.cmd.Stderr = &head{b: &s.stderr}
+		// A group of its own: servers such as gunicorn have workers, which end with it.
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		s.cmd.WaitDelay = time.Second
+		var err error
+		if lines[i], err = s.cmd.StdoutPipe(); err == nil {
+			err = s.cmd.Start()
+		}
+		if err != nil {
+			return fmt.Errorf("starting %s: %w", s.Name, err)
+		}
+	}
+	for i, s := range servers {
+		if err := s.await(lines[i], time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) kill() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		s.cmd.Wait()
+	}
+}
+
+// await reads the line by which a server announces where it listens, and discards what follows it.
+func (s *Server) await(stdout io.Reader, patience time.Duration) error {
+	found := make(chan string, 1)
+	go func() {
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			if addr, ok := strings.CutPrefix(lines.Text(), "listening "); ok {
+				found <- addr
+				break
+			}
+		}
+		close(found)
+		io.Copy(io.Discard, stdout)
+	}()
+	select {
+	case s.Addr = <-found:
+	case <-time.After(patience):
+	}
+	if s.Addr == "" {
+		s.kill()
+		return fmt.Errorf("%s does not listen: %s", s.Name, s.stderr.Bytes())
+	}
+	return nil
+}
+
+// direct opens a connection each time: on a kept one a server that writes head and body apart waits for a delayed
+// acknowledgement, 40 ms a time.
+var direct = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Counter returns how often the server has written.
+func (s *Server) Counter() (int, error) {
+	res, err := direct.Get("http://" + s.Addr + "/__counter")
+	if err != nil {
+		return 0, fmt.Errorf("reading the counter of %s: %w (stderr: %s)", s.Name, err, s.stderr.Bytes())
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, fmt.Errorf("reading the counter of %s: %w", s.Name, err)
+	}
+	n, err := strconv.Atoi(string(b))
+	if err != nil {
+		return 0, fmt.Errorf("reading the counter of %s: status %d: %w", s.Name, res.StatusCode, err)
+	}
+	return n, nil
+}
+
+// head keeps the beginning of what a server complains of: enough to see why it does not start.
+type head struct{ b *bytes.Buffer }
+
+func (h *head) Write(p []byte) (int, error) {
+	h.b.Write(p[:min(len(p), max(0, 4096-h.b.Len()))])
+	return len(p), nil
+}
