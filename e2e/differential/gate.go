@@ -57,6 +57,9 @@ func CoreGate(t testing.TB, servers []*Server, document maintenance.Document) (a
 	for _, s := range servers {
 		gate := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guard(w, r, state, s) }))
 		gate.Config.ErrorLog = log.New(io.Discard, "", 0)
+		gate.Config.Protocols = new(http.Protocols)
+		gate.Config.Protocols.SetHTTP1(true)
+		gate.Config.Protocols.SetUnencryptedHTTP2(true)
 		gate.Start()
 		t.Cleanup(gate.Close)
 		addrs = append(addrs, gate.Listener.Addr().String())

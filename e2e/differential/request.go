@@ -27,6 +27,8 @@ type Request struct {
 	Framing Framing
 	// After follows the request on the same connection: a second request, or frames after an upgrade.
 	After []byte
+	// HTTP2 is how the request is sent over HTTP/2; nil is over HTTP/1.
+	HTTP2 *HTTP2
 
 	// Trail says how the request came about, from its seed on.
 	Trail []string
@@ -49,6 +51,7 @@ func (r *Request) Clone() *Request {
 	c := *r
 	c.Headers = slices.Clone(r.Headers)
 	c.Trail = slices.Clone(r.Trail)
+	c.HTTP2 = r.HTTP2.clone()
 	return &c
 }
 
@@ -117,6 +120,9 @@ func (r *Request) Bytes() []byte {
 
 // String is the request so that it can be sent again from a shell, with how it came about.
 func (r *Request) String() string {
+	if r.HTTP2 != nil {
+		return r.describeHTTP2()
+	}
 	raw := r.Bytes()
 	return fmt.Sprintf("%s\n%s\nsend it again: echo %s | base64 -d | nc -q1 HOST PORT",
 		strings.Join(r.Trail, " > "), strconv.QuoteToASCII(string(raw)), base64.StdEncoding.EncodeToString(raw))
@@ -154,6 +160,9 @@ const AnyHost = "app.test"
 // Send writes a request to an address and reads the answer. That a server closes the connection, or says nothing in
 // time, is an answer too; only an address that nobody listens on is an error.
 func Send(addr string, r *Request) (Response, error) {
+	if r.HTTP2 != nil {
+		return sendHTTP2(addr, r)
+	}
 	return send(addr, r.Bytes(), r.Method, r.patience(), len(r.After) > 0)
 }
 

@@ -11,7 +11,11 @@ require (
 	github.com/vektah/gqlparser/v2 v2.5.64
 )
 
-require github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3 // indirect
+require (
+	github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3 // indirect
+	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+)
 
 require (
 	github.com/drydock-proxy/drydock v0.0.0-00010101000000-000000000000

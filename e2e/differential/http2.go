@@ -1,0 +1,442 @@
+package differential
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// HTTP2 describes how a request is sent over HTTP/2 (RFC 9113) in cleartext with prior knowledge. The request's method,
+// target, headers, body and framing say what is sent; header names are sent in lower case unless RawNames is set, and
+// what HTTP/2 forbids is sent as it stands.
+type HTTP2 struct {
+	// Pseudo replaces pseudo-header fields or adds others. The value [Absent] leaves a field out.
+	Pseudo [][2]string
+	// PseudoLast sends the pseudo-header fields after the others, which RFC 9113 section 8.3 forbids.
+	PseudoLast bool
+	RawNames   bool
+	// Trailers are sent in a HEADERS frame after the body.
+	Trailers [][2]string
+	// DataSize is the length of a DATA frame in bytes; 0 is the most that every peer must take.
+	DataSize int
+	// FieldSize is the length of a HEADERS or CONTINUATION frame in bytes; 0 is the most that every peer must take.
+	FieldSize int
+	Padding   uint8
+	// EndApart sends END_STREAM in an empty DATA frame of its own.
+	EndApart bool
+	Priority bool
+	// Beside are requests on further streams of the same connection. All HEADERS frames are sent first, then DATA
+	// frames of the streams in turn.
+	Beside []*Request
+}
+
+// Absent is the value of a pseudo-header field that is not sent.
+const Absent = "\x00absent"
+
+// maxFrame is the length of a frame that every peer must take (RFC 9113 section 4.2), in bytes.
+const maxFrame = 1 << 14
+
+// initialWindow is the flow-control window of a connection before any WINDOW_UPDATE frame, and of a stream before any
+// SETTINGS frame (RFC 9113 section 6.9.2), in bytes.
+const initialWindow = 1<<16 - 1
+
+func (h *HTTP2) clone() *HTTP2 {
+	if h == nil {
+		return nil
+	}
+	c := *h
+	c.Pseudo, c.Trailers, c.Beside = slices.Clone(h.Pseudo), slices.Clone(h.Trailers), slices.Clone(h.Beside)
+	return &c
+}
+
+// frame is a frame on the wire, or a HEADERS frame with its CONTINUATION frames.
+type frame struct {
+	stream uint32
+	flow   int // how much of the flow-control windows it uses, in bytes
+	bytes  []byte
+}
+
+// frames returns what opens the connection and then the frames of all requests. Every one but the first belongs to a
+// stream; the request's own is 1.
+func (r *Request) frames() []frame {
+	w := newFrameWriter()
+	streams := []*Request{r}
+	if r.HTTP2 != nil {
+		streams = append(streams, r.HTTP2.Beside...)
+	}
+	all := []frame{w.opening()}
+	bodies := make([][]frame, len(streams))
+	for i, s := range streams {
+		head, body := w.request(s, uint32(2*i+1))
+		all, bodies[i] = append(all, head), body
+	}
+	for more := true; more; {
+		more = false
+		for i, body := range bodies {
+			if len(body) > 0 {
+				all, bodies[i], more = append(all, body[0]), body[1:], true
+			}
+		}
+	}
+	// Trailers are encoded when all that was sent before them is: HPACK has one state for the connection.
+	for i, s := range streams {
+		if t := s.trailers(); len(t) > 0 {
+			all = append(all, w.fields(s.http2(), uint32(2*i+1), t, true))
+		}
+	}
+	return all
+}
+
+// http2 returns how the request is sent, never nil.
+func (r *Request) http2() *HTTP2 { return cmp.Or(r.HTTP2, &HTTP2{}) }
+
+func (r *Request) trailers() [][2]string {
+	t := r.http2().Trailers
+	if r.Framing == ManyChunks {
+		t = append(slices.Clip(t), [2]string{"x-trailer", "t"})
+	}
+	return t
+}
+
+// frameWriter writes the frames of one connection.
+type frameWriter struct {
+	out   bytes.Buffer
+	block bytes.Buffer
+	hpack *hpack.Encoder
+	*http2.Framer
+}
+
+func newFrameWriter() *frameWriter {
+	w := &frameWriter{}
+	w.hpack = hpack.NewEncoder(&w.block)
+	w.Framer = http2.NewFramer(&w.out, nil)
+	w.AllowIllegalWrites = true
+	return w
+}
+
+// cut returns what has been written since the last cut. Writes to a buffer do not fail.
+func (w *frameWriter) cut(stream uint32, flow int) frame {
+	f := frame{stream, flow, bytes.Clone(w.out.Bytes())}
+	w.out.Reset()
+	return f
+}
+
+// opening is a client's preface and settings, with windows wide enough that no answer waits for more.
+func (w *frameWriter) opening() frame {
+	w.out.WriteString(http2.ClientPreface)
+	w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24}, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
+	w.WriteWindowUpdate(0, 1<<24)
+	return w.cut(0, 0)
+}
+
+// request returns the frame of the request's fields and those of its body.
+func (w *frameWriter) request(r *Request, stream uint32) (head frame, body []frame) {
+	h := r.http2()
+	content := r.Body
+	if len(r.After) > 0 && r.tunnel() {
+		content = slices.Concat(content, r.After)
+	}
+	ends := r.Framing != Unfinished && !r.tunnel()
+	trailers := len(r.trailers()) > 0
+	endApart := h.EndApart || len(content) == 0 && (r.Framing == Chunked || r.Framing == ManyChunks)
+	bare := len(content) == 0 && !endApart
+	head = w.fields(h, stream, r.fields(), ends && bare && !trailers)
+
+	size := cmp.Or(h.DataSize, maxFrame)
+	if r.Framing == ManyChunks {
+		size = 7
+	}
+	size = min(size, maxFrame-1-int(h.Padding))
+	data := func(b []byte, end bool) {
+		w.WriteDataPadded(stream, end, b, padding(h.Padding))
+		flow := len(b)
+		if h.Padding > 0 {
+			flow += 1 + int(h.Padding)
+		}
+		body = append(body, w.cut(stream, flow))
+	}
+	for len(content) > 0 {
+		n := min(size, len(content))
+		last := n == len(content) && !endApart && !trailers
+		data(content[:n], last && ends)
+		content = content[n:]
+	}
+	if endApart && ends && !trailers {
+		data(nil, true)
+	}
+	return head, body
+}
+
+// padding is nil where there is none: a frame that is padded by nothing differs from one that is not padded.
+func padding(n uint8) []byte {
+	if n == 0 {
+		return nil
+	}
+	return make([]byte, n)
+}
+
+// fields writes one field section, cut into frames.
+func (w *frameWriter) fields(h *HTTP2, stream uint32, fields [][2]string, end bool) frame {
+	w.block.Reset()
+	for _, f := range fields {
+		w.hpack.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	block := w.block.Bytes()
+	size := min(cmp.Or(h.FieldSize, maxFrame), maxFrame-6-int(h.Padding)) // beside the priority and the padding's length
+	first := block[:min(size, len(block))]
+	param := http2.HeadersFrameParam{StreamID: stream, BlockFragment: first, EndStream: end, EndHeaders: len(first) == len(block), PadLength: h.Padding}
+	if h.Priority {
+		param.Priority = http2.PriorityParam{StreamDep: 0, Exclusive: true, Weight: 200}
+	}
+	w.WriteHeaders(param)
+	for block = block[len(first):]; len(block) > 0; {
+		n := min(size, len(block))
+		w.WriteContinuation(stream, n == len(block), block[:n])
+		block = block[n:]
+	}
+	return w.cut(stream, 0)
+}
+
+// tunnel reports whether the request asks for an extended CONNECT (RFC 8441).
+func (r *Request) tunnel() bool {
+	return slices.ContainsFunc(r.http2().Pseudo, func(f [2]string) bool { return f[0] == ":protocol" && f[1] != Absent })
+}
+
+// fields are the header fields as they are sent.
+func (r *Request) fields() [][2]string {
+	h := r.http2()
+	pseudo := [][2]string{{":method", r.Method}, {":scheme", "http"}, {":authority", cmp.Or(r.Host, AnyHost)}, {":path", r.Target}}
+	for _, p := range h.Pseudo {
+		if i := slices.IndexFunc(pseudo, func(f [2]string) bool { return f[0] == p[0] }); i >= 0 {
+			pseudo[i][1] = p[1]
+		} else {
+			pseudo = append(pseudo, p)
+		}
+	}
+	pseudo = slices.DeleteFunc(pseudo, func(f [2]string) bool { return f[1] == Absent })
+
+	var regular [][2]string
+	for _, f := range r.Headers {
+		lower := strings.ToLower(f[0])
+		if r.tunnel() && slices.Contains([]string{"connection", "upgrade", "sec-websocket-key"}, lower) {
+			continue
+		}
+		if !h.RawNames {
+			f[0] = lower
+		}
+		regular = append(regular, f)
+	}
+	add := func(name, value string) { regular = append(regular, [2]string{name, value}) }
+	switch r.Framing {
+	case Length:
+		if len(r.Body) > 0 || r.Method == "POST" {
+			add("content-length", strconv.Itoa(len(r.Body)))
+		}
+	case Both:
+		add("content-length", strconv.Itoa(len(r.Body)))
+		add("transfer-encoding", "chunked")
+	case Unfinished:
+		add("content-length", strconv.Itoa(len(r.Body)+1))
+	}
+	if h.PseudoLast {
+		return append(regular, pseudo...)
+	}
+	return append(pseudo, regular...)
+}
+
+// connection is all that a client writes for the request, as one piece.
+func (r *Request) connection() (raw []byte) {
+	for _, f := range r.frames() {
+		raw = append(raw, f.bytes...)
+	}
+	return raw
+}
+
+// describeHTTP2 lists the frames, then the whole connection as base64.
+func (r *Request) describeHTTP2() string {
+	raw := r.connection()
+	var b strings.Builder
+	fields := hpack.NewDecoder(4096, func(f hpack.HeaderField) { fmt.Fprintf(&b, "\t%+q: %+q\n", f.Name, f.Value) })
+	in := http2.NewFramer(nil, bytes.NewReader(raw[len(http2.ClientPreface):]))
+	in.AllowIllegalReads = true // what is wrong with them is what they are printed for
+	for {
+		f, err := in.ReadFrame()
+		if err != nil {
+			break
+		}
+		fmt.Fprintln(&b, f.Header())
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			fields.Write(f.HeaderBlockFragment())
+		case *http2.ContinuationFrame:
+			fields.Write(f.HeaderBlockFragment())
+		case *http2.DataFrame:
+			fmt.Fprintf(&b, "\t%+q\n", f.Data())
+		}
+	}
+	return fmt.Sprintf("%s\n%ssend it again: echo %s | base64 -d | nc -q1 HOST PORT", strings.Join(r.Trail, " > "), &b, base64.StdEncoding.EncodeToString(raw))
+}
+
+// exchange is a connection on which a request and those beside it are sent and answered.
+type exchange struct {
+	net.Conn
+	in      *http2.Framer
+	frames  []frame
+	window  int
+	initial int
+	windows map[uint32]int // of streams, what was added to or taken from the initial window
+	answers map[uint32]*answer
+	open    int
+}
+
+type answer struct {
+	Response
+	tunnel bool // asked for by an extended CONNECT
+	ended  bool
+	flows  bool // the answer has begun and may never end
+}
+
+// sendHTTP2 sends a request and those beside it on a connection of their own, and returns the answer to the request.
+func sendHTTP2(addr string, r *Request) (Response, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return Response{}, err
+	}
+	defer c.Close()
+	c.(*net.TCPConn).SetLinger(0)
+	c.SetDeadline(time.Now().Add(r.patience()))
+	x := &exchange{Conn: c, frames: r.frames(), window: initialWindow, initial: initialWindow, windows: map[uint32]int{}, answers: map[uint32]*answer{}}
+	x.in = http2.NewFramer(c, c)
+	x.in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	for i := range 1 + len(r.http2().Beside) {
+		x.answers[uint32(2*i+1)] = &answer{}
+		x.open++
+	}
+	x.answers[1].tunnel = r.tunnel()
+	x.run()
+	return x.answers[1].Response, nil
+}
+
+// run sends and reads until every stream has ended, the peer closes the connection, or the deadline has passed: each
+// of these is an answer.
+func (x *exchange) run() {
+	x.send()
+	for x.open > 0 {
+		f, err := x.in.ReadFrame()
+		if _, ok := err.(http2.StreamError); ok {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		x.read(f)
+		x.send()
+	}
+}
+
+// send writes as many frames as the windows allow, in order.
+func (x *exchange) send() {
+	var out []byte
+	for len(x.frames) > 0 {
+		f := x.frames[0]
+		if a := x.answers[f.stream]; f.flow > 0 && a != nil && !a.ended {
+			if x.window < f.flow || x.initial+x.windows[f.stream] < f.flow {
+				break
+			}
+			x.window -= f.flow
+			x.windows[f.stream] -= f.flow
+		} else if f.flow > 0 { // nobody waits for it any more
+			x.frames = x.frames[1:]
+			continue
+		}
+		out, x.frames = append(out, f.bytes...), x.frames[1:]
+	}
+	if len(out) > 0 {
+		x.Write(out) // may fail: a peer that refuses a request need not read it whole
+	}
+}
+
+func (x *exchange) read(f http2.Frame) {
+	a := x.answers[f.Header().StreamID]
+	switch f := f.(type) {
+	case *http2.SettingsFrame:
+		if f.IsAck() {
+			return
+		}
+		if size, ok := f.Value(http2.SettingInitialWindowSize); ok {
+			x.initial = int(size)
+		}
+		x.in.WriteSettingsAck()
+	case *http2.WindowUpdateFrame:
+		if f.StreamID == 0 {
+			x.window += int(f.Increment)
+		} else {
+			x.windows[f.StreamID] += int(f.Increment)
+		}
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			x.in.WritePing(true, f.Data)
+		}
+	case *http2.MetaHeadersFrame:
+		if a != nil {
+			a.headers(f)
+			x.ended(a, f.StreamEnded())
+		}
+	case *http2.DataFrame:
+		if a != nil {
+			if len(a.Body) < 1<<20 {
+				a.Body = append(a.Body, f.Data()...)
+			}
+			x.ended(a, f.StreamEnded())
+		}
+	case *http2.RSTStreamFrame:
+		if a != nil {
+			x.ended(a, true)
+		}
+	}
+}
+
+// headers takes a response's header fields; informational ones are overwritten by the next.
+func (a *answer) headers(f *http2.MetaHeadersFrame) {
+	if f.PseudoValue("status") == "" {
+		return // trailers
+	}
+	a.Status, _ = strconv.Atoi(f.PseudoValue("status"))
+	a.Header = http.Header{}
+	for _, h := range f.RegularFields() {
+		a.Header.Add(h.Name, h.Value)
+	}
+}
+
+// ended notes that a stream has ended, or, when all that are open have answered with a stream that may never end, sets
+// a short deadline.
+func (x *exchange) ended(a *answer, end bool) {
+	if a.ended {
+		return
+	}
+	if end {
+		a.ended = true
+		x.open--
+	} else if t := a.Header.Get("Content-Type"); strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") || a.tunnel && a.Status == http.StatusOK {
+		a.flows = true
+	}
+	if x.open == 0 {
+		return
+	}
+	for _, a := range x.answers {
+		if !a.ended && !a.flows {
+			return
+		}
+	}
+	x.SetDeadline(time.Now().Add(300 * time.Millisecond))
+}
