@@ -25,8 +25,6 @@ type HTTP2 struct {
 	// PseudoLast sends the pseudo-header fields after the others, which RFC 9113 section 8.3 forbids.
 	PseudoLast bool
 	RawNames   bool
-	// Trailers are sent in a HEADERS frame after the body.
-	Trailers [][2]string
 	// DataSize is the length of a DATA frame in bytes; 0 is the most that every peer must take.
 	DataSize int
 	// FieldSize is the length of a HEADERS or CONTINUATION frame in bytes; 0 is the most that every peer must take.
@@ -55,7 +53,7 @@ func (h *HTTP2) clone() *HTTP2 {
 		return nil
 	}
 	c := *h
-	c.Pseudo, c.Trailers, c.Beside = slices.Clone(h.Pseudo), slices.Clone(h.Trailers), slices.Clone(h.Beside)
+	c.Pseudo, c.Beside = slices.Clone(h.Pseudo), slices.Clone(h.Beside)
 	return &c
 }
 
@@ -90,8 +88,8 @@ func (r *Request) frames() []frame {
 	}
 	// Trailers are encoded when all that was sent before them is: HPACK has one state for the connection.
 	for i, s := range streams {
-		if t := s.trailers(); len(t) > 0 {
-			all = append(all, w.fields(s.http2(), uint32(2*i+1), t, true))
+		if len(s.Trailers) > 0 {
+			all = append(all, w.fields(s.http2(), uint32(2*i+1), lowered(s.Trailers, s.http2().RawNames), true))
 		}
 	}
 	return all
@@ -99,14 +97,6 @@ func (r *Request) frames() []frame {
 
 // http2 returns how the request is sent, never nil.
 func (r *Request) http2() *HTTP2 { return cmp.Or(r.HTTP2, &HTTP2{}) }
-
-func (r *Request) trailers() [][2]string {
-	t := r.http2().Trailers
-	if r.Framing == ManyChunks {
-		t = append(slices.Clip(t), [2]string{"x-trailer", "t"})
-	}
-	return t
-}
 
 // frameWriter writes the frames of one connection.
 type frameWriter struct {
@@ -147,7 +137,7 @@ func (w *frameWriter) request(r *Request, stream uint32) (head frame, body []fra
 		content = slices.Concat(content, r.After)
 	}
 	ends := r.Framing != Unfinished && !r.tunnel()
-	trailers := len(r.trailers()) > 0
+	trailers := len(r.Trailers) > 0
 	endApart := h.EndApart || len(content) == 0 && (r.Framing == Chunked || r.Framing == ManyChunks)
 	bare := len(content) == 0 && !endApart
 	head = w.fields(h, stream, r.fields(), ends && bare && !trailers)
@@ -231,11 +221,9 @@ func (r *Request) fields() [][2]string {
 		if r.tunnel() && slices.Contains([]string{"connection", "upgrade", "sec-websocket-key"}, lower) {
 			continue
 		}
-		if !h.RawNames {
-			f[0] = lower
-		}
 		regular = append(regular, f)
 	}
+	regular = lowered(regular, h.RawNames)
 	add := func(name, value string) { regular = append(regular, [2]string{name, value}) }
 	switch r.Framing {
 	case Length:
@@ -252,6 +240,17 @@ func (r *Request) fields() [][2]string {
 		return append(regular, pseudo...)
 	}
 	return append(pseudo, regular...)
+}
+
+// lowered returns fields with their names in lower case, unless the names are sent raw.
+func lowered(fields [][2]string, raw bool) [][2]string {
+	fields = slices.Clone(fields)
+	for i := range fields {
+		if !raw {
+			fields[i][0] = strings.ToLower(fields[i][0])
+		}
+	}
+	return fields
 }
 
 // connection is all that a client writes for the request, as one piece.

@@ -58,7 +58,7 @@ func TestHTTP2RequestsAreReadAsTheyAreMeant(t *testing.T) {
 		"priority":            func(r *Request) { r.HTTP2.Priority, r.HTTP2.FieldSize = true, 9 },
 		"trailers": func(r *Request) {
 			r.Set("Trailer", "X-Late")
-			r.HTTP2.Trailers = [][2]string{{"x-late", "1"}}
+			r.Trailers = [][2]string{{"x-late", "1"}}
 		},
 		"a body past every window": func(r *Request) { r.Body = []byte(strings.Repeat("x", 3<<20)) },
 		"another :authority":       func(r *Request) { r.HTTP2.Pseudo = [][2]string{{":authority", "other.test"}} },
@@ -97,7 +97,7 @@ func TestHTTP2ConnectionsCarryManyRequests(t *testing.T) {
 	for _, target := range []string{"/first", "/second"} {
 		r.HTTP2.Beside = append(r.HTTP2.Beside, &Request{
 			Method: "POST", Target: target, Body: []byte(`{"query":"{b}"}`),
-			HTTP2: &HTTP2{DataSize: 2, EndApart: true, Trailers: [][2]string{{"x-late", target}}},
+			HTTP2: &HTTP2{DataSize: 2, EndApart: true}, Trailers: [][2]string{{"x-late", target}},
 		})
 	}
 	if res, err := Send(rec.addr, r); err != nil || res.Status != http.StatusOK {

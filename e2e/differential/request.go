@@ -25,6 +25,8 @@ type Request struct {
 	Headers [][2]string
 	Body    []byte
 	Framing Framing
+	// Trailers follow a body over HTTP/2, and over HTTP/1 one in chunks.
+	Trailers [][2]string
 	// After follows the request on the same connection: a second request, or frames after an upgrade.
 	After []byte
 	// HTTP2 is how the request is sent over HTTP/2; nil is over HTTP/1.
@@ -50,6 +52,7 @@ const (
 func (r *Request) Clone() *Request {
 	c := *r
 	c.Headers = slices.Clone(r.Headers)
+	c.Trailers = slices.Clone(r.Trailers)
 	c.Trail = slices.Clone(r.Trail)
 	c.HTTP2 = r.HTTP2.clone()
 	return &c
@@ -105,17 +108,26 @@ func (r *Request) Bytes() []byte {
 		if len(r.Body) > 0 {
 			fmt.Fprintf(&b, "%x\r\n%s\r\n", len(r.Body), r.Body)
 		}
-		b.WriteString("0\r\n\r\n")
+		b.WriteString("0\r\n")
+		r.writeTrailers(&b)
 	case ManyChunks:
 		for chunk := range slices.Chunk(r.Body, 7) {
 			fmt.Fprintf(&b, "%x;query=a\r\n%s\r\n", len(chunk), chunk)
 		}
-		b.WriteString("0\r\nX-Trailer: t\r\n\r\n")
+		b.WriteString("0\r\nX-Trailer: t\r\n")
+		r.writeTrailers(&b)
 	default:
 		b.Write(r.Body)
 	}
 	b.Write(r.After)
 	return b.Bytes()
+}
+
+func (r *Request) writeTrailers(b *bytes.Buffer) {
+	for _, h := range r.Trailers {
+		fmt.Fprintf(b, "%s: %s\r\n", h[0], h[1])
+	}
+	b.WriteString("\r\n")
 }
 
 // String is the request so that it can be sent again from a shell, with how it came about.
@@ -163,10 +175,15 @@ func Send(addr string, r *Request) (Response, error) {
 	if r.HTTP2 != nil {
 		return sendHTTP2(addr, r)
 	}
-	return send(addr, r.Bytes(), r.Method, r.patience(), len(r.After) > 0)
+	return send(addr, r.Bytes(), r.Method, r.patience(), r.pipelined())
 }
 
-// send sends raw; more says that something follows the request in it.
+// pipelined reports whether what follows the request is another one, to be answered too.
+func (r *Request) pipelined() bool {
+	return len(r.After) > 0 && r.After[0] >= 'A' && r.After[0] <= 'Z'
+}
+
+// send sends raw; more says that another request follows in it.
 func send(addr string, raw []byte, method string, patience time.Duration, more bool) (res Response, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -192,11 +209,10 @@ func send(addr string, raw []byte, method string, patience time.Duration, more b
 		}
 	}
 	switch {
-	case !more:
 	case res.Status == http.StatusSwitchingProtocols:
 		c.SetDeadline(time.Now().Add(500 * time.Millisecond))
 		io.Copy(io.Discard, in)
-	default:
+	case more:
 		if h, err := http.ReadResponse(in, nil); err == nil {
 			io.Copy(io.Discard, h.Body)
 		}
