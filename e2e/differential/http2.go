@@ -33,6 +33,8 @@ type HTTP2 struct {
 	// EndApart sends END_STREAM in an empty DATA frame of its own.
 	EndApart bool
 	Priority bool
+	// FirstStream is the identifier of the request's stream; 0 is 1. Further streams have the odd numbers after it.
+	FirstStream uint32
 	// Beside are requests on further streams of the same connection. All HEADERS frames are sent first, then DATA
 	// frames of the streams in turn.
 	Beside []*Request
@@ -65,17 +67,18 @@ type frame struct {
 }
 
 // frames returns what opens the connection and then the frames of all requests. Every one but the first belongs to a
-// stream; the request's own is 1.
+// stream, of which the request's own is the first.
 func (r *Request) frames() []frame {
 	w := newFrameWriter()
 	streams := []*Request{r}
 	if r.HTTP2 != nil {
 		streams = append(streams, r.HTTP2.Beside...)
 	}
+	id := func(i int) uint32 { return cmp.Or(r.http2().FirstStream, 1) + uint32(2*i) }
 	all := []frame{w.opening()}
 	bodies := make([][]frame, len(streams))
 	for i, s := range streams {
-		head, body := w.request(s, uint32(2*i+1))
+		head, body := w.request(s, id(i))
 		all, bodies[i] = append(all, head), body
 	}
 	for more := true; more; {
@@ -89,7 +92,7 @@ func (r *Request) frames() []frame {
 	// Trailers are encoded when all that was sent before them is: HPACK has one state for the connection.
 	for i, s := range streams {
 		if len(s.Trailers) > 0 {
-			all = append(all, w.fields(s.http2(), uint32(2*i+1), lowered(s.Trailers, s.http2().RawNames), true))
+			all = append(all, w.fields(s.http2(), id(i), lowered(s.Trailers, s.http2().RawNames), true))
 		}
 	}
 	return all
@@ -253,8 +256,8 @@ func lowered(fields [][2]string, raw bool) [][2]string {
 	return fields
 }
 
-// connection is all that a client writes for the request, as one piece.
-func (r *Request) connection() (raw []byte) {
+// Connection is all that a client writes for the request, as one piece.
+func (r *Request) Connection() (raw []byte) {
 	for _, f := range r.frames() {
 		raw = append(raw, f.bytes...)
 	}
@@ -263,7 +266,7 @@ func (r *Request) connection() (raw []byte) {
 
 // describeHTTP2 lists the frames, then the whole connection as base64.
 func (r *Request) describeHTTP2() string {
-	raw := r.connection()
+	raw := r.Connection()
 	var b strings.Builder
 	fields := hpack.NewDecoder(4096, func(f hpack.HeaderField) { fmt.Fprintf(&b, "\t%+q: %+q\n", f.Name, f.Value) })
 	in := http2.NewFramer(nil, bytes.NewReader(raw[len(http2.ClientPreface):]))
@@ -317,13 +320,14 @@ func sendHTTP2(addr string, r *Request) (Response, error) {
 	x := &exchange{Conn: c, frames: r.frames(), window: initialWindow, initial: initialWindow, windows: map[uint32]int{}, answers: map[uint32]*answer{}}
 	x.in = http2.NewFramer(c, c)
 	x.in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	own := cmp.Or(r.http2().FirstStream, 1)
 	for i := range 1 + len(r.http2().Beside) {
-		x.answers[uint32(2*i+1)] = &answer{}
+		x.answers[own+uint32(2*i)] = &answer{}
 		x.open++
 	}
-	x.answers[1].tunnel = r.tunnel()
+	x.answers[own].tunnel = r.tunnel()
 	x.run()
-	return x.answers[1].Response, nil
+	return x.answers[own].Response, nil
 }
 
 // run sends and reads until every stream has ended, the peer closes the connection, or the deadline has passed: each

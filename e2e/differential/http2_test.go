@@ -113,7 +113,7 @@ func TestHTTP2ConnectionsCarryManyRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Write(r.connection()); err != nil {
+	if _, err := c.Write(r.Connection()); err != nil {
 		t.Fatal(err)
 	}
 	c.(*net.TCPConn).CloseWrite()

@@ -249,7 +249,7 @@ func minimize(r *Request, bad func(*Request) bool) *Request {
 	attempt := func(change func(*Request)) bool {
 		c := r.Clone()
 		change(c)
-		if c.HTTP2 != nil && bytes.Equal(c.connection(), r.connection()) || c.HTTP2 == nil && r.HTTP2 == nil && bytes.Equal(c.Bytes(), r.Bytes()) || !bad(c) {
+		if c.HTTP2 != nil && bytes.Equal(c.Connection(), r.Connection()) || c.HTTP2 == nil && r.HTTP2 == nil && bytes.Equal(c.Bytes(), r.Bytes()) || !bad(c) {
 			return false
 		}
 		r = c

@@ -17,8 +17,9 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// Generator makes requests from the corpus: first the corpus as it stands, then what mutations of documents, envelopes,
-// transports and encodings make of it. Most of it asks for a mutation in a way that some server understands.
+// Generator makes requests from the corpus: first the corpus as it stands, then the same over HTTP/2, then what mutations
+// of documents, envelopes, transports, encodings and disguises make of it, a third of it over HTTP/2. Most of it asks for
+// a mutation in a way that some server understands.
 type Generator struct {
 	seed  uint64
 	seeds []*differential.Request
@@ -31,8 +32,16 @@ func NewGenerator(seed uint64, extra ...*differential.Request) *Generator {
 
 // Request is the i-th request. It depends on nothing but the seed, the corpus and i.
 func (g *Generator) Request(i int) *differential.Request {
-	if i < len(g.seeds) {
-		return g.seeds[i].Clone()
+	if i < 2*len(g.seeds) {
+		r := g.seeds[i%len(g.seeds)].Clone()
+		if i >= len(g.seeds) {
+			r.HTTP2 = &differential.HTTP2{}
+			r.Did("HTTP/2")
+			if r.Header("Upgrade") == "websocket" {
+				r.HTTP2.Pseudo = [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}}
+			}
+		}
+		return r
 	}
 	d := &dice{rand.New(rand.NewPCG(g.seed, uint64(i)))}
 	var r *differential.Request
@@ -51,6 +60,12 @@ func (g *Generator) Request(i int) *differential.Request {
 	}
 	for d.chance(20) {
 		d.transport(r)
+	}
+	for d.chance(15) {
+		d.disguise(r)
+	}
+	if d.chance(35) {
+		d.http2(r)
 	}
 	return r
 }

@@ -19,7 +19,8 @@ if [ ! -f "$dir/done" ]; then
 		missing=
 		command -v mvn >/dev/null || missing="$missing maven"
 		command -v javac >/dev/null || missing="$missing default-jdk-headless" # java runs a source file by its compiler
-		ruby -e 'require "graphql"; require "webrick"' 2>/dev/null || missing="$missing ruby ruby-graphql ruby-webrick"
+		ruby -e 'require "graphql"; require "webrick"; require "puma"; require "rails"; require "action_controller/railtie"' 2>/dev/null ||
+			missing="$missing ruby ruby-graphql ruby-webrick ruby-actionpack ruby-railties puma"
 		python3 -m venv --help >/dev/null 2>&1 || missing="$missing python3-venv"
 		if [ -n "$missing" ]; then
 			apt-get update -q

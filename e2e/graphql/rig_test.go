@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
 var (
@@ -109,21 +110,49 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestGeneratorReachesServers shows that the invariant can fail: without a gate a good part of what the generator makes
-// raises the counter of each server.
+// TestGeneratorReachesServers shows that the invariant can fail: with nothing on, a good part of what the generator makes
+// raises the counter of each server, straight and through Envoy over HTTP/1 and HTTP/2.
 func TestGeneratorReachesServers(t *testing.T) {
 	servers := running(t)
 	g := newGenerator(t)
-	const n = 600
-	first := len(g.seeds) // the corpus as it stands is TestServersDiffer's
+	off := differential.State(maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}})
+	t.Run("direct", func(t *testing.T) {
+		reaches(t, g, servers, differential.NoGate(t, servers, off), func(r *differential.Request) *differential.Request {
+			r.HTTP2 = nil // which the servers do not speak
+			return r
+		})
+	})
+	for name, over2 := range map[string]bool{"envoy": false, "envoy-http2": true} {
+		t.Run(name, func(t *testing.T) {
+			reaches(t, g, servers, differential.EnvoyGate(t, servers, off), func(r *differential.Request) *differential.Request {
+				if (r.HTTP2 != nil) != over2 {
+					return nil
+				}
+				return r
+			})
+		})
+	}
+}
+
+// reaches sends generated requests, of those that choose does not return nil for, and fails for each server whose
+// counter less than a twelfth of them raise.
+func reaches(t *testing.T, g *Generator, servers []*differential.Server, addrs []string, choose func(*differential.Request) *differential.Request) {
+	t.Helper()
+	const n = 500
+	var chosen []*differential.Request
+	for i := 2 * len(g.seeds); len(chosen) < n; i++ { // the corpus as it stands is TestServersDiffer's
+		if r := choose(g.Request(i)); r != nil {
+			chosen = append(chosen, r)
+		}
+	}
 	raised := make([]int, len(servers))
 	took := make([]time.Duration, len(servers))
 	var somewhere [n]atomic.Bool
 	differential.Each(servers, func(i int, s *differential.Server) {
 		begin := time.Now()
 		before := differential.Counter(t, s)
-		for j := range n {
-			_, by := differential.Rises(t, s, s.Addr, g.Request(first+j), before)
+		for j, r := range chosen {
+			_, by := differential.Rises(t, s, addrs[i], r, before)
 			before += by
 			if by > 0 {
 				raised[i]++

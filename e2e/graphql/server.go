@@ -1,4 +1,4 @@
-// Package graphql holds read-only against GraphQL servers as they are: fifteen of them run, each with a counter that
+// Package graphql holds read-only against GraphQL servers as they are: sixteen of them run, each with a counter that
 // only a mutation or a subscription raises, and what a generator makes of a corpus goes to each through a
 // [differential.Gate]. No counter may ever rise.
 package graphql
@@ -36,6 +36,7 @@ var commands = []struct {
 		return []string{"java", "-Xss4m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", dir + "/java/*", "servers/java/Server.java"}
 	}},
 	{"graphql-ruby", func(string, string) []string { return []string{"ruby", "servers/ruby/server.rb"} }},
+	{"rails", func(string, string) []string { return []string{"ruby", "servers/ruby/rails.rb"} }},
 }
 
 func node(set, name string) func(dir, bin string) []string {

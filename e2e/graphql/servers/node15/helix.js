@@ -1,7 +1,9 @@
-// GraphQL Helix with Express, as its guide has it: the body is what express.json made of it, subscriptions by SSE.
+// GraphQL Helix with Express, as its guide has it: the body is what express.json made of it, subscriptions by SSE. Beside
+// it a server of graphql-ws, the protocol of subscriptions-transport-ws, that names no path: it upgrades whatever asks.
 'use strict';
 const express = require('express');
 const graphql = require('graphql');
+const { SubscriptionServer } = require('subscriptions-transport-ws');
 const { getGraphQLParameters, processRequest, sendResult } = require('graphql-helix');
 const { fromSDL, listen } = require('../rig.js');
 
@@ -17,4 +19,4 @@ app.use('/graphql', async (req, res, next) => {
   }
 });
 app.use((err, req, res, next) => res.status(err.status || 500).end());
-listen(app);
+listen(app, (server) => SubscriptionServer.create({ schema, execute: graphql.execute, subscribe: graphql.subscribe }, { server }));

@@ -1,7 +1,8 @@
 """graphql-core under a hand-made Flask view on waitress, as many services have it: whatever carries a query will do.
 
 JSON whatever the type says it is (json.loads on bytes also reads UTF-16 and UTF-32), forms, application/graphql,
-parameters of the URL, any operation by any method, batches, Flask's documented method override, and mutations by GET.
+parameters of the URL, any operation by any method, batches, Flask's documented method override, mutations by GET, a
+prefix that a header names and the path loses, and stored operations by their path.
 """
 
 import json
@@ -35,7 +36,25 @@ class MethodOverride:
         return self.wrapped(environ, start_response)
 
 
-app.wsgi_app = MethodOverride(app.wsgi_app)
+class ReverseProxied:
+    """Flask's snippet 35, which is in many services: X-Script-Name is cut from the path."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, environ, start_response):
+        prefix = environ.get("HTTP_X_SCRIPT_NAME", "")
+        if prefix:
+            environ["SCRIPT_NAME"] = prefix
+            if environ["PATH_INFO"].startswith(prefix):
+                environ["PATH_INFO"] = environ["PATH_INFO"][len(prefix):]
+        return self.wrapped(environ, start_response)
+
+
+app.wsgi_app = ReverseProxied(MethodOverride(app.wsgi_app))
+
+# By their id and, where it is given, their name, as Hot Chocolate's MapGraphQLPersistedOperations has it.
+stored = {"a1": ("query Read{a}", "Read"), "b2": ("mutation Pay{b}", "Pay")}
 
 
 def execute(data):
@@ -55,6 +74,13 @@ def graphql():
     if isinstance(data, list):
         return json.dumps([execute(entry) for entry in data])
     return execute({**request.values, **(data or {})})
+
+
+@app.route("/graphql/persisted/<id>", methods=["GET", "POST"])
+@app.route("/graphql/persisted/<id>/<name>", methods=["GET", "POST"])
+def persisted(id, name=None):
+    document, only = stored.get(id, ("", ""))
+    return execute({"query": document, "operationName": name or only})
 
 
 rig.serve_wsgi(app)
