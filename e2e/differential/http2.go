@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -299,6 +301,7 @@ type exchange struct {
 	windows map[uint32]int // of streams, what was added to or taken from the initial window
 	answers map[uint32]*answer
 	open    int
+	closed  bool // by the peer, before all was answered
 }
 
 type answer struct {
@@ -327,7 +330,9 @@ func sendHTTP2(addr string, r *Request) (Response, error) {
 	}
 	x.answers[own].tunnel = r.tunnel()
 	x.run()
-	return x.answers[own].Response, nil
+	res := x.answers[own].Response
+	res.Malformed = x.closed && res.Status == 0 && len(r.http2().Beside) == 0 && len(r.Trailers) == 0
+	return res, nil
 }
 
 // run sends and reads until every stream has ended, the peer closes the connection, or the deadline has passed: each
@@ -340,6 +345,7 @@ func (x *exchange) run() {
 			continue
 		}
 		if err != nil {
+			x.closed = !errors.Is(err, os.ErrDeadlineExceeded)
 			return
 		}
 		x.read(f)

@@ -61,12 +61,13 @@ const (
 	enough = 3
 )
 
-// Outcome counts what came of a run's requests. What is in none of Refused, Answered and Unanswered failed in the proxy
-// or the server.
+// Outcome counts what came of a run's requests. What is in none of Refused, Answered, Malformed and Unanswered
+// failed in the proxy or the server.
 type Outcome struct {
 	Sent       int64 // one for each server that a request was sent to
 	Refused    int64 // 503
 	Answered   int64 // 200
+	Malformed  int64 // the gate closed an HTTP/2 connection without an answer
 	Unanswered int64
 	Slow       int64 // took more than two seconds
 	Risen      []string
@@ -168,7 +169,11 @@ func (p *progress) one(server, i int) {
 	case http.StatusServiceUnavailable:
 		p.Refused++
 	case 0:
-		p.Unanswered++
+		if res.Malformed {
+			p.Malformed++
+		} else {
+			p.Unanswered++
+		}
 	case http.StatusOK:
 		p.Answered++
 	}
@@ -187,9 +192,13 @@ func (r *Request) alone() bool {
 }
 
 // ofTheGate reports whether an answer is known to come from the gate and not from the server behind it: CoreGate says
-// so, and Envoy adds the time that a server took to all that comes from one.
+// so, Envoy adds the time that a server took to all that comes from one but upgrades, and over HTTP/2 it closes the
+// connection without an answer for what is malformed.
 func (res *Response) ofTheGate() bool {
-	return res.Header.Get(RefusedBy) != "" || res.Header.Get("Server") == "envoy" &&
+	if res.Malformed {
+		return true
+	}
+	return res.Header.Get(RefusedBy) != "" || res.Status >= 300 && res.Header.Get("Server") == "envoy" &&
 		res.Header.Get("X-Envoy-Upstream-Service-Time") == "" && !bytes.HasPrefix(res.Body, []byte("upstream connect error"))
 }
 

@@ -162,6 +162,9 @@ func (r *Request) Header(name string) string {
 // Response is what came back; a status of 0 is no answer at all.
 type Response struct {
 	Status int
+	// Malformed is set where the peer closed an HTTP/2 connection before it had answered any request, none of which
+	// has trailers: it forwarded nothing.
+	Malformed bool
 	Header http.Header
 	Body   []byte
 }

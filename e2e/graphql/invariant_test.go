@@ -70,8 +70,8 @@ func TestNoCounterRises(t *testing.T) {
 			}
 			got := run.NoCounterRises(t)
 			shut(t, servers, addrs)
-			t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
-				*seed, gate.requests, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Unanswered, got.Sent),
+			t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% malformed to the gate, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
+				*seed, gate.requests, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Malformed, got.Sent), percent(got.Unanswered, got.Sent),
 				got.Slow, got.Took.Round(time.Second), float64(got.Sent)/got.Took.Seconds(), got.Risen)
 		})
 	}
