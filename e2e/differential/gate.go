@@ -101,8 +101,13 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 		d = state.Decide(m, time.Now())
 	}
 	if d.Verdict != maintenance.Pass {
-		w.Header().Set(RefusedBy, string(d.Rule))
-		http.Error(w, string(d.Rule), http.StatusServiceUnavailable)
+		reply := d.Reply(m, nil, time.Now())
+		for _, h := range reply.Headers {
+			w.Header().Add(h[0], h[1])
+		}
+		w.Header().Set(refusedBy, string(d.Rule))
+		w.WriteHeader(reply.Status)
+		w.Write(reply.Body)
 		return
 	}
 	var b bytes.Buffer
@@ -132,8 +137,8 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 	w.Write(res.Body)
 }
 
-// RefusedBy is the header in which CoreGate names its rule.
-const RefusedBy = "X-Refused-By"
+// refusedBy is the header in which CoreGate names its rule.
+const refusedBy = "X-Refused-By"
 
 // EnvoyGate is the real Envoy with bin/drydock.wasm and the bootstrap that people copy, but for the ports, and with one
 // listener for each server, so that requests may name any host. The state comes from a server that answers as the

@@ -65,7 +65,7 @@ const (
 // failed in the proxy or the server.
 type Outcome struct {
 	Sent       int64 // one for each server that a request was sent to
-	Refused    int64 // 503
+	Refused    int64 // by the gate
 	Answered   int64 // 200
 	Malformed  int64 // the gate closed an HTTP/2 connection without an answer
 	Unanswered int64
@@ -165,16 +165,14 @@ func (p *progress) one(server, i int) {
 		return
 	}
 	p.Sent++
-	switch res.Status {
-	case http.StatusServiceUnavailable:
+	switch {
+	case res.RefusedBy() != "":
 		p.Refused++
-	case 0:
-		if res.Malformed {
-			p.Malformed++
-		} else {
-			p.Unanswered++
-		}
-	case http.StatusOK:
+	case res.Malformed:
+		p.Malformed++
+	case res.Status == 0:
+		p.Unanswered++
+	case res.Status == http.StatusOK:
 		p.Answered++
 	}
 	if took > 2*time.Second {
@@ -198,7 +196,7 @@ func (res *Response) ofTheGate() bool {
 	if res.Malformed {
 		return true
 	}
-	return res.Header.Get(RefusedBy) != "" || res.Status >= 300 && res.Header.Get("Server") == "envoy" &&
+	return res.Header.Get(refusedBy) != "" || res.Status >= 300 && res.Header.Get("Server") == "envoy" &&
 		res.Header.Get("X-Envoy-Upstream-Service-Time") == "" && !bytes.HasPrefix(res.Body, []byte("upstream connect error"))
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
 // Request is one request as it goes over the wire. It is written as it stands: an HTTP client would put right much of
@@ -165,12 +168,32 @@ type Response struct {
 	// Malformed is set where the peer closed an HTTP/2 connection before it had answered any request, none of which
 	// has trailers: it forwarded nothing.
 	Malformed bool
-	Header http.Header
-	Body   []byte
+	Header    http.Header
+	Body      []byte
 }
 
 // AnyHost is the host of a request that names no other.
 const AnyHost = "app.test"
+
+// RefusedBy returns the rule by which a gate refused a request, or "" for an answer of the server's own. Of a refusal in
+// another form than GraphQL's only the status is known, and the rule is "unknown".
+func (res *Response) RefusedBy() maintenance.Rule {
+	var reply struct {
+		Errors []struct {
+			Extensions struct {
+				Mode maintenance.Mode
+				Rule maintenance.Rule
+			}
+		}
+	}
+	switch {
+	case json.Unmarshal(res.Body, &reply) == nil && len(reply.Errors) > 0 && reply.Errors[0].Extensions.Mode != "":
+		return reply.Errors[0].Extensions.Rule
+	case res.Status == http.StatusServiceUnavailable:
+		return "unknown"
+	}
+	return ""
+}
 
 // Send writes a request to an address and reads the answer. That a server closes the connection, or says nothing in
 // time, is an answer too; only an address that nobody listens on is an error.

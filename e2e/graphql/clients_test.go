@@ -3,7 +3,6 @@ package graphql
 import (
 	"bytes"
 	"encoding/json"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -98,7 +97,7 @@ func TestClientsPass(t *testing.T) {
 					t.Errorf("%s: %v", s.Name, err)
 					return
 				}
-				refused := got.Status == http.StatusServiceUnavailable
+				refused := got.RefusedBy() != ""
 				if c.Expect == "refuse" {
 					hashes.Add(1)
 					if !refused || !strings.Contains(string(got.Body), "MAINTENANCE_READ_ONLY") {
