@@ -172,19 +172,38 @@ func formOf(r *Request) bodyForm {
 	}
 
 	media, params, _ := strings.Cut(strings.ToLower(kind), ";")
-	switch strings.Trim(params, " \t") {
-	case "", "charset=utf-8", `charset="utf-8"`:
-	default:
-		return opaque
-	}
-
 	switch media = strings.Trim(media, " \t"); {
-	case media == "application/x-www-form-urlencoded":
+	case media == "application/x-www-form-urlencoded" && utf8Charset(params):
 		return urlencoded
 	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && token(media[len("application/"):]):
-		return jsonText
+		if jsonParameters(params) {
+			return jsonText
+		}
 	}
 	return opaque
+}
+
+func utf8Charset(params string) bool {
+	params = strings.Trim(params, " \t")
+	return params == "" || params == "charset=utf-8" || params == `charset="utf-8"`
+}
+
+// jsonParameters reports whether the parameters of a JSON type leave it JSON in UTF-8 to
+// every server. Elasticsearch's clients send compatible-with=8, OData's odata.metadata,
+// ActivityPub's and JSON:API's a profile. Laravel looks for "json" anywhere in the value
+// and Slim for the form's name, so a parameter must not look like another type.
+func jsonParameters(params string) bool {
+	if strings.Contains(params, ",") || strings.Contains(params, "form") || strings.Contains(params, "multipart") {
+		return false
+	}
+	for params != "" {
+		var param string
+		param, params, _ = strings.Cut(params, ";")
+		if strings.Contains(param, "charset") && !utf8Charset(param) {
+			return false
+		}
+	}
+	return true
 }
 
 // plainJSON reports whether a body is strict JSON of which no top-level key names a
