@@ -100,7 +100,9 @@ func TestExempt(t *testing.T) {
 			{get("h", "/healthz?verbose"), true},
 			{request("HEAD", "h", "/healthz"), true}, // RFC 9110 section 9.3.2
 			{request("POST", "h", "/healthz"), false},
-			{request("OPTIONS", "h", "/healthz"), false},
+			{request("OPTIONS", "h", "/healthz"), true},
+			{request("OPTIONS", "h", "/hooks", "origin", "https://app.example.com", "access-control-request-method", "POST"), true},
+			{body(request("OPTIONS", "h", "/hooks"), "", "x"), false},
 			{request("get", "h", "/healthz"), false},
 			{get("h", "/healthz/x"), false},
 			{get("h", "/.well-known/acme-challenge/token"), true},
@@ -129,6 +131,9 @@ func TestExempt(t *testing.T) {
 			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `_method=DELETE`), false},
 			{body(request("POST", "h", "/hooks"), "application/json", `{"_method":"DELETE"}`), false},
 			{body(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"), false},
+			{body(request("POST", "h", "/hooks"), "", ""), true},
+			{body(request("POST", "h", "/hooks"), "", "_method=DELETE"), false},
+			{body(request("POST", "h", "/hooks"), "application/json", `{"httpMethod":"GET","method":"x"}`), true},
 			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 
 			// Whatever method a framework may see must be one of the rule's.

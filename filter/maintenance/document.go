@@ -142,9 +142,10 @@ type ClaimRule struct {
 }
 
 // PathRule matches an exact path or a prefix (at a segment boundary), for some
-// methods or for all. GET includes HEAD (RFC 9110 section 9.3.2).
+// methods or for all. GET includes HEAD (RFC 9110 section 9.3.2), and a rule that lets
+// requests pass includes OPTIONS, by which browsers ask before they send.
 //
-// A rule that lets requests pass says nothing of upgrades, of method overrides to other
+// Such a rule says nothing of upgrades, of method overrides to other
 // methods than its own, or of bodies of GET, HEAD, OPTIONS and TRACE: requests with
 // these do not pass by it unless Allow lists them. To know that a POST overrides
 // nothing, its body is held and read, up to graphql.max_body, and has to be JSON or a

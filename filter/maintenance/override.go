@@ -104,13 +104,13 @@ func namesOverride(name string, encoded bool) bool {
 }
 
 // overrideWord judges the letters and digits of a name; lead reports that other
-// characters came before them, as in "_method". A parameter that is just "method" is
-// common and no override.
+// characters came before them, as in "_method". Parameters that are just "method" or
+// "httpMethod" are common and no overrides.
 func overrideWord(word []byte, lead bool) bool {
-	return lead && string(word) == "method" ||
+	return lead && (string(word) == "method" || string(word) == "httpmethod") ||
 		bytes.Contains(word, []byte("methodoverride")) ||
 		bytes.Contains(word, []byte("overridemethod")) ||
-		bytes.Contains(word, []byte("httpmethod"))
+		bytes.Contains(word, []byte("xhttpmethod"))
 }
 
 // unescapeTwice decodes the percent escape at name[i], and the one that it may itself
@@ -143,10 +143,14 @@ func (r *Request) bodyOverride(maxBody int) answer {
 
 	kind := formOf(r)
 	switch {
-	case kind == opaque:
+	case r.BodyRead && len(r.Body) == 0:
+		return answerNo
+	case kind == opaque && r.has("content-type"):
 		return answerYes
 	case !r.BodyRead:
 		return answerNeedsBody
+	case kind == opaque:
+		return answerYes
 	case len(r.Body) > maxBody,
 		kind == urlencoded && overrideIn(string(r.Body), "") != "",
 		kind == jsonText && !plainJSON(r.Body):

@@ -54,10 +54,12 @@ func (rule *grantRule) grants(r *Request, maxBody int) answer {
 	return max(body, override).not()
 }
 
-// matches reports whether the rule is about the path and the method of a request.
+// matches reports whether the rule is about the path and the method of a request. What
+// passes from a script passes after its preflight (Fetch standard, "CORS-preflight
+// fetch"), so OPTIONS passes wherever another method does.
 func (rule *grantRule) matches(r *Request) bool {
 	ways := r.read()
-	return rule.speaksOf(r.Method) && (rule.Path == "" || ways.surelyIs(rule.Path)) && (rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
+	return (rule.speaksOf(r.Method) || r.Method == "OPTIONS") && (rule.Path == "" || ways.surelyIs(rule.Path)) && (rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
 }
 
 // grantedBy answers whether any of the rules lets a request pass.
