@@ -1,0 +1,199 @@
+// Package honest holds requests that honest clients send, recorded from the clients themselves wherever they can be had,
+// with the verdict that an operator expects of each. Its test holds the core and the real Envoy to those verdicts: the
+// rules that keep writes out must not turn readers away.
+package honest
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+//go:embed testdata
+var testdata embed.FS
+
+// Entry is one request with what is expected of it.
+type Entry struct {
+	Group  string // the name of the file that the entry is in
+	Client string // who sent it, with a version
+
+	// Source is "recorded: " with the program that sent the request, "fixture: " with the package whose recorded
+	// payload was sent with the headers that the sender documents, or "documented: " with the address of the page that
+	// shows the request.
+	Source string
+
+	App     string // whose rules apply: a name in testdata/apps.json
+	Method  string
+	Target  string
+	Version string      // "HTTP/2", or "" for HTTP/1.1
+	Headers [][2]string // in the order sent, without Host and what frames the body
+	Framing string      // "length", "chunked", "data" (HTTP/2), or "" for no body
+
+	Body       string
+	BodyBase64 []byte `json:"body_base64"` // instead of Body where that is not text
+
+	// Expect is the verdict by mode, "pass" or "refuse". A mode in which nothing is expected is absent.
+	Expect map[maintenance.Mode]string
+	// Why a refusal is right.
+	Why string
+}
+
+func (e *Entry) String() string {
+	return fmt.Sprintf("%s: %s: %s %s (%s)", e.Group, e.Client, e.Method, e.Target, e.App)
+}
+
+func (e *Entry) body() []byte {
+	if e.BodyBase64 != nil {
+		return e.BodyBase64
+	}
+	return []byte(e.Body)
+}
+
+// streamEnds reports whether the headers are the whole request, as Envoy tells the filter: a Content-Length of 0 ends the
+// stream with the headers, a chunked body that turns out to be empty does not.
+func (e *Entry) streamEnds() bool {
+	return len(e.body()) == 0 && e.Framing != "chunked" && e.Framing != "data"
+}
+
+// Upgrades reports whether the client asks for another protocol in a way that reaches the filter. Envoy drops an upgrade
+// to h2c before the filters, and the request goes on as plain HTTP/1.1 (source/common/http/http1/codec_impl.cc, "removing
+// unsupported h2c upgrade headers").
+func (e *Entry) upgrades() bool {
+	return slices.ContainsFunc(e.Headers, func(h [2]string) bool {
+		return strings.EqualFold(h[0], "upgrade") && !strings.EqualFold(h[1], "h2c") && !strings.HasPrefix(h[1], "TLS/")
+	})
+}
+
+// Load returns all entries, in the order of their files' names.
+func Load() ([]Entry, error) {
+	names, err := fs.Glob(testdata, "testdata/*.json")
+	if err != nil {
+		return nil, fmt.Errorf("listing the corpus: %w", err)
+	}
+
+	var all []Entry
+	for _, name := range names {
+		if name == appsFile {
+			continue
+		}
+		var entries []Entry
+		if err := load(name, &entries); err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			entries[i].Group = strings.TrimSuffix(path.Base(name), ".json")
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+const appsFile = "testdata/apps.json"
+
+// modes are those in which a verdict may be expected.
+var modes = []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}
+
+// Document returns a state in which every app of testdata/apps.json exists once in each mode, at the host that
+// [Host] returns.
+func Document() (maintenance.Document, error) {
+	var specs []maintenance.Spec
+	if err := load(appsFile, &specs); err != nil {
+		return maintenance.Document{}, err
+	}
+
+	doc := maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}}
+	for _, spec := range specs {
+		for _, mode := range modes {
+			host := Host(spec.Name, mode)
+			in := spec
+			in.Name, in.Match.Hosts = strings.TrimSuffix(strings.ReplaceAll(host, ".", "-"), "-test"), []string{host}
+			doc.Apps = append(doc.Apps, maintenance.App{Spec: in, Activations: []maintenance.Activation{{
+				ID: "honest", Source: maintenance.SourceManual, Mode: mode, Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+			}}})
+		}
+	}
+	return doc, nil
+}
+
+// Host returns the name at which an app is in a mode.
+func Host(app string, mode maintenance.Mode) string { return app + "." + string(mode) + ".test" }
+
+func load(name string, into any) error {
+	data, err := testdata.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the corpus: %w", err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("reading %s: %w", name, err)
+	}
+	return nil
+}
+
+// Decide judges an entry by the core as the filter does: by its headers, and again by its body where the core asks for it.
+func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time.Time) maintenance.Decision {
+	r := &maintenance.Request{
+		Method: e.Method, Authority: Host(e.App, mode), Path: e.Target, EndStream: e.streamEnds(), Attributes: stranger{},
+	}
+	for _, h := range e.Headers {
+		name := strings.ToLower(h[0])
+		if !e.upgrades() && (name == "upgrade" || name == "http2-settings" || name == "connection") {
+			continue
+		}
+		r.Headers = append(r.Headers, [2]string{name, h[1]})
+	}
+	if e.Framing == "length" {
+		r.Headers = append(r.Headers, [2]string{"content-length", fmt.Sprint(len(e.body()))})
+	}
+
+	d := state.Decide(r, now)
+	if d.Verdict == maintenance.NeedBody {
+		r.Body, r.BodyRead = e.body(), true
+		d = state.Decide(r, now)
+	}
+	return d
+}
+
+// stranger is a client whom no bypass knows.
+type stranger struct{}
+
+func (stranger) SourceAddress() string         { return "192.0.2.1:1234" }
+func (stranger) Principal() string             { return "" }
+func (stranger) Route() string                 { return "" }
+func (stranger) Cluster() string               { return "" }
+func (stranger) Claim([]string) ([]byte, bool) { return nil, false }
+
+// Bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
+func (e *Entry) bytes(host, id string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", e.Method, e.Target, host)
+	for _, h := range e.Headers {
+		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
+	}
+	fmt.Fprintf(&b, "%s: %s\r\n", idHeader, id)
+
+	body := e.body()
+	switch e.Framing {
+	case "length":
+		fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
+	case "chunked":
+		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+		if len(body) > 0 {
+			fmt.Fprintf(&b, "%x\r\n%s\r\n", len(body), body)
+		}
+		b.WriteString("0\r\n\r\n")
+	default:
+		b.WriteString("\r\n")
+	}
+	return b.Bytes()
+}
+
+// idHeader carries an entry's number through Envoy to the upstream.
+const idHeader = "X-Honest-Id"

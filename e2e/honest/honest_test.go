@@ -1,0 +1,171 @@
+package honest
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// minimum is how many recorded requests the corpus has to hold, those that are only documented apart.
+const minimum = 600
+
+func corpus(t *testing.T) []Entry {
+	t.Helper()
+	all, err := Load()
+	must(t, err)
+	return all
+}
+
+// TestCorpusIsLargeAndLabelled holds the corpus to its size and each entry to saying where it comes from, what is
+// expected of it, and why where that is a refusal.
+func TestCorpusIsLargeAndLabelled(t *testing.T) {
+	type count struct{ recorded, fixture, documented, refused int }
+	groups := map[string]*count{}
+	var total count
+	for _, e := range corpus(t) {
+		if groups[e.Group] == nil {
+			groups[e.Group] = &count{}
+		}
+		g := groups[e.Group]
+		switch kind, rest, _ := strings.Cut(e.Source, ": "); {
+		case kind == "recorded" && rest != "":
+			g.recorded++
+			total.recorded++
+		case kind == "fixture" && rest != "":
+			g.fixture++
+			total.fixture++
+		case kind == "documented" && strings.HasPrefix(rest, "https://"):
+			g.documented++
+			total.documented++
+		default:
+			t.Errorf("%s: source %q says neither who recorded it nor where it is documented", &e, e.Source)
+		}
+
+		refused := false
+		for mode, verdict := range e.Expect {
+			if !slices.Contains(modes, mode) || verdict != "pass" && verdict != "refuse" {
+				t.Errorf("%s: expects %q in mode %q", &e, verdict, mode)
+			}
+			refused = refused || verdict == "refuse"
+		}
+		if len(e.Expect) == 0 || e.Client == "" || refused != (e.Why != "") {
+			t.Errorf("%s: needs a client, a verdict, and a reason exactly where that is a refusal: %q, %v, %q", &e, e.Client, e.Expect, e.Why)
+		}
+		if refused {
+			g.refused++
+			total.refused++
+		}
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[name]
+		t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; of these %d are to be refused", name, g.recorded, g.fixture, g.documented, g.refused)
+	}
+	t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; of these %d are to be refused", "in all", total.recorded, total.fixture, total.documented, total.refused)
+	if total.recorded-total.refused < minimum {
+		t.Errorf("%d recorded requests that are to pass are fewer than %d", total.recorded-total.refused, minimum)
+	}
+}
+
+// TestCoreRefusesNobodyHonest holds the rules by themselves to the verdicts of the corpus.
+func TestCoreRefusesNobodyHonest(t *testing.T) {
+	doc, err := Document()
+	must(t, err)
+	state, err := maintenance.Compile(doc)
+	must(t, err)
+
+	passed, refused := 0, 0
+	for _, e := range corpus(t) {
+		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
+			d := e.Decide(state, mode, time.Now())
+			switch want := e.Expect[mode]; {
+			case d.Verdict.String() != want:
+				t.Errorf("%s in %s: %s by %s, want %s", &e, mode, d.Verdict, d.Rule, want)
+			case want == "pass":
+				passed++
+			default:
+				refused++
+			}
+		}
+	}
+	t.Logf("%d verdicts to pass and %d to refuse are as expected", passed, refused)
+}
+
+// TestEnvoyRefusesNobodyHonest sends the corpus through a real Envoy with the filter. What passes has to reach the
+// upstream unchanged, and of what is refused nothing may reach it.
+func TestEnvoyRefusesNobodyHonest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts Envoy")
+	}
+	r := start(t, "", nil)
+	r.enforce(t)
+
+	passed, refused, redirected := 0, 0, 0
+	for i, e := range corpus(t) {
+		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
+			verdict, via, problem := r.replay(t, &e, mode, fmt.Sprint(i, "-", mode))
+			redirected += via
+			switch want := e.Expect[mode]; {
+			case problem != "":
+				t.Errorf("%s in %s: %s", &e, mode, problem)
+			case verdict != want:
+				t.Errorf("%s in %s: %s, want %s", &e, mode, verdict, want)
+			case want == "pass":
+				passed++
+			default:
+				refused++
+			}
+		}
+	}
+	t.Logf("%d verdicts to pass and %d to refuse are as expected; Envoy itself sent %d to the plain spelling of their path first", passed, refused, redirected)
+}
+
+// replay sends an entry, follows Envoy's own redirect to a path without encoded slashes (path_with_escaped_slashes_action),
+// and returns the verdict, how many redirects it took, and what is wrong with what the client or the upstream saw.
+func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (verdict string, redirects int, problem string) {
+	t.Helper()
+	sent := *e
+	for {
+		a, err := sent.send(r.envoy.Listeners["edge"], Host(e.App, mode), id)
+		if err != nil {
+			return "", redirects, err.Error()
+		}
+		got, arrived := r.upstream.take(id)
+		switch {
+		case arrived && a.Status != http.StatusOK:
+			return "", redirects, fmt.Sprintf("the upstream saw it, and the client got %d", a.Status)
+		case arrived:
+			return "pass", redirects, sent.changed(got, sent.Target)
+		case a.Status == http.StatusTemporaryRedirect && redirects == 0:
+			to, err := url.Parse(a.Header.Get("Location"))
+			if err != nil {
+				return "", redirects, err.Error()
+			}
+			sent.Target = to.RequestURI()
+			redirects++
+		case a.refused():
+			return "refuse", redirects, ""
+		default:
+			return "", redirects, fmt.Sprintf("the upstream did not see it, and the client got %d %.200s", a.Status, a.Body)
+		}
+	}
+}
+
+// refused reports whether an answer is Drydock's: 503, 400 for malformed GraphQL, the answer to a preflight of an origin
+// that the app lists, or gRPC's UNAVAILABLE.
+func (a *answer) refused() bool {
+	switch a.Status {
+	case http.StatusServiceUnavailable, http.StatusBadRequest, http.StatusNoContent:
+		return true
+	case http.StatusOK:
+		return a.Header.Get("Grpc-Status") == "14" || a.Trailer.Get("Grpc-Status") == "14"
+	}
+	return false
+}

@@ -1,0 +1,31 @@
+// Records testdata/ anew: record.sh runs it with the pinned clients. Arguments name the drivers to run; none means all.
+'use strict';
+const fs = require('node:fs');
+const path = require('node:path');
+const { Recorder } = require('./recorder.js');
+
+const all = ['browsers', 'http', 'webhooks', 'graphql', 'apis', 'tools'];
+
+async function main() {
+  const dir = path.join(__dirname, '../testdata');
+  const wanted = process.argv.slice(2);
+  for (const name of wanted.length ? wanted : all) {
+    const recorder = new Recorder();
+    await recorder.start();
+    for (const drive of require(`./${name}.js`)) {
+      const before = recorder.records.length;
+      await drive(recorder);
+      recorder.begin(null);
+      recorder.routes = [];
+      console.log(`${name}: ${recorder.records.length - before} requests by ${drive.title ?? drive.name}`);
+    }
+    recorder.stop();
+    if (recorder.unlabelled.length) throw new Error(`no verdict is known for these requests:\n${recorder.unlabelled.join('\n')}`);
+    for (const [group, records] of recorder.write(dir)) console.log(`${group}: ${records.length} requests`);
+  }
+}
+
+main().then(() => process.exit(0), (e) => {
+  console.error(e);
+  process.exit(1);
+});
