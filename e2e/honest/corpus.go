@@ -164,11 +164,11 @@ func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time
 // stranger is a client whom no bypass knows.
 type stranger struct{}
 
-func (stranger) SourceAddress() string         { return "192.0.2.1:1234" }
-func (stranger) Principal() string             { return "" }
-func (stranger) Route() string                 { return "" }
-func (stranger) Cluster() string               { return "" }
-func (stranger) Claim([]string) ([]byte, bool) { return nil, false }
+func (stranger) SourceAddress() string      { return "192.0.2.1:1234" }
+func (stranger) Principal() string          { return "" }
+func (stranger) Route() string              { return "" }
+func (stranger) Cluster() string            { return "" }
+func (stranger) Claims() maintenance.Claims { return "" }
 
 // Bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
 func (e *Entry) bytes(host, id string) []byte {

@@ -87,7 +87,7 @@ func TestCoreRefusesNobodyHonest(t *testing.T) {
 			d := e.Decide(state, mode, time.Now())
 			switch want := e.Expect[mode]; {
 			case d.Verdict.String() != want:
-				t.Errorf("%s in %s: %s by %s, want %s", &e, mode, d.Verdict, d.Rule, want)
+				t.Errorf("%s in %s: %s by %s, want %s\n\theaders %q\n\tbody %.200q", &e, mode, d.Verdict, d.Rule, want, e.Headers, e.body())
 			case want == "pass":
 				passed++
 			default:
