@@ -226,20 +226,15 @@ func (e *Entry) send2(proxy, host, id string) (answer, error) {
 	transport := &http.Transport{Protocols: &protocols, DisableCompression: true, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 
-	var body io.Reader
-	if e.Framing != "" {
-		body = io.NopCloser(bytes.NewReader(e.body())) // of unknown length, as gRPC's are
-	}
 	path, query, _ := strings.Cut(e.Target, "?")
 	req := &http.Request{
 		Method: e.Method, URL: &url.URL{Scheme: "http", Host: proxy, Opaque: "//" + host + path, RawQuery: query}, Host: host, Header: http.Header{"User-Agent": nil},
 	}
-	if body != nil {
-		req.Body = body.(io.ReadCloser)
-		req.ContentLength = -1
-		if e.Framing == "length" {
-			req.ContentLength = int64(len(e.body()))
-		}
+	if !e.streamEnds() {
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), -1 // of unknown length, as gRPC's are
+	}
+	if e.Framing == "length" {
+		req.ContentLength = int64(len(e.body()))
 	}
 	for _, h := range e.Headers {
 		name := http.CanonicalHeaderKey(h[0])

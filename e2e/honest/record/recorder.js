@@ -89,7 +89,7 @@ class Recorder {
     const record = { group, client, source, app, method: req.method, target };
     if (req.httpVersion === '2.0') {
       record.version = 'HTTP/2';
-      if (framing === 'none' && body.length) framing = 'data';
+      if (framing === 'none' && !req.stream.endAfterHeaders) framing = 'data';
     }
     record.headers = headers;
     if (framing !== 'none') record.framing = framing;
