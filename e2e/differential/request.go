@@ -32,6 +32,8 @@ type Request struct {
 	Trailers [][2]string
 	// After follows the request on the same connection: a second request, or frames after an upgrade.
 	After []byte
+	// Patience is how long an answer is waited for; 0 is as long as the framing suggests.
+	Patience time.Duration
 	// HTTP2 is how the request is sent over HTTP/2; nil is over HTTP/1.
 	HTTP2 *HTTP2
 
@@ -146,6 +148,8 @@ func (r *Request) String() string {
 // patience is how long an answer may take. A request that leaves the other side waiting for more of it gets less.
 func (r *Request) patience() time.Duration {
 	switch {
+	case r.Patience > 0:
+		return r.Patience
 	case r.Framing == Unfinished, r.Framing == Both, r.Header("Transfer-Encoding") != "", r.Header("Content-Length") != "", r.Header("Expect") != "", len(r.After) > 0:
 		return time.Second
 	}

@@ -1,0 +1,296 @@
+package frameworks
+
+import (
+	"bytes"
+	"cmp"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
+)
+
+// Generator makes requests that would write, from the corpus: first the corpus as it stands, then combinations of its
+// tricks, in transports of many kinds.
+type Generator struct {
+	seed  uint64
+	seeds []*differential.Request
+	// hosted says that one app alone is closed, by the path /orders and by the host closedHost. A request for anything
+	// beside /orders then names that host, and in one way only: on another it may rightly write.
+	hosted bool
+	// entry is the path that only reads by POST and passes the gate by it: the place for bodies.
+	entry string
+}
+
+// NewGenerator returns the generator of a seed. Its requests are all for what is closed.
+func NewGenerator(seed uint64, hosted bool, entry string) *Generator {
+	g := &Generator{seed: seed, hosted: hosted, entry: entry}
+	g.seeds = g.corpus()
+	return g
+}
+
+// tricks are the lists of the corpus.
+var tricks = struct{ header, query, cookie, body, path, prefix, rewrite, host, smuggle, upgrade []trick }{
+	headerTricks(), queryTricks(), cookieTricks(), bodyTricks(), pathTricks(), prefixTricks(), rewriteTricks(), hostTricks(), smuggleTricks(), upgradeTricks(),
+}
+
+func sortTricks(all []trick) {
+	slices.SortStableFunc(all, func(a, b trick) int { return cmp.Compare(a.name, b.name) })
+}
+
+// base returns a request without any trick. Its trail begins with what it is.
+func (g *Generator) base(method, target string) *differential.Request {
+	r := &differential.Request{Method: method, Target: target, Trail: []string{method + " " + target}}
+	if g.hosted && !strings.HasPrefix(target, "/orders") && target != "/tenant" {
+		r.Host = closedHost
+	}
+	return r
+}
+
+// corpus is every trick once, for what it is made for.
+func (g *Generator) corpus() (all []*differential.Request) {
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		all = append(all, g.base(method, "/orders"), g.base(method, "/orders/1"))
+	}
+	all = append(all, g.base("GET", "/logout"))
+	each := func(method, target, said string, lists ...[]trick) {
+		for _, t := range slices.Concat(lists...) {
+			r := g.base(method, target)
+			t.apply(r, said)
+			g.settle(r)
+			all = append(all, r)
+		}
+	}
+	each("GET", "/orders/1", "DELETE", tricks.header, tricks.query, tricks.cookie)
+	each("POST", g.entry, "DELETE", tricks.header[:5], tricks.query[:5], tricks.body)
+	each("GET", "/orders/1", "DELETE", slices.Concat(tricks.body[:3], jsonTricks()))
+	each("POST", "/orders", "/orders", tricks.path, tricks.prefix, tricks.rewrite)
+	each("GET", "/logout", "/logout", tricks.path, tricks.prefix[:12], tricks.rewrite[:5])
+	each("POST", "/tenant", closedHost, tricks.host)
+	each("GET", "/healthz", differential.AnyHost, tricks.smuggle, tricks.upgrade)
+	return all
+}
+
+// jsonTricks are the bodies of JSON that need no odd parser.
+func jsonTricks() []trick {
+	return slices.DeleteFunc(slices.Clone(tricks.body), func(t trick) bool { return t.name != `body JSON "_method"` })
+}
+
+// Request is the i-th request. It depends on nothing but the seed, the corpus and i.
+func (g *Generator) Request(i int) *differential.Request {
+	if i < len(g.seeds) {
+		return g.seeds[i].Clone()
+	}
+	d := &dice{rand.New(rand.NewPCG(g.seed, uint64(i))), g}
+	r := d.request()
+	for d.chance(25) {
+		d.transport(r)
+	}
+	g.settle(r)
+	return r
+}
+
+var authority = regexp.MustCompile(`(?i)^https?://[^/]*`)
+
+// settle keeps a request for the host that it was made for, where on another it may write: a target in absolute form
+// would take precedence over Host.
+func (g *Generator) settle(r *differential.Request) {
+	if g.hosted && r.Host == closedHost {
+		r.Target = authority.ReplaceAllLiteralString(r.Target, "http://"+closedHost)
+	}
+}
+
+// dice are the generator's choices.
+type dice struct {
+	*rand.Rand
+	*Generator
+}
+
+func (d *dice) chance(percent int) bool { return d.IntN(100) < percent }
+func (d *dice) one(of ...string) string { return of[d.IntN(len(of))] }
+func (d *dice) trick(lists ...[]trick) trick {
+	l := lists[d.IntN(len(lists))]
+	return l[d.IntN(len(l))]
+}
+func (d *dice) write() string  { return d.one("POST", "PUT", "PATCH", "DELETE") }
+func (d *dice) orders() string { return d.one("/orders", "/orders", "/orders/1") }
+func (d *dice) safe() string   { return d.one("GET", "GET", "GET", "HEAD", "OPTIONS") }
+func (d *dice) method() string {
+	return d.one("DELETE", "DELETE", "PUT", "PATCH", "POST", "delete", "Put", " DELETE", "DELETE ", "\tPATCH")
+}
+
+// request is a base with tricks.
+func (d *dice) request() *differential.Request {
+	switch n := d.IntN(100); {
+	case n < 8: // so that transports are tried alone
+		return d.base(d.write(), d.orders())
+	case n < 40:
+		return d.overridden()
+	case n < 72:
+		return d.disguised()
+	case n < 84:
+		r := d.base(d.write(), d.one("/tenant", "/tenant", "/tenant", "/orders"))
+		d.trick(tricks.host).apply(r, closedHost)
+		if d.chance(30) {
+			d.trick(tricks.host).apply(r, d.one(closedHost, closedHost, differential.AnyHost, "x"))
+		}
+		return r
+	case n < 93:
+		r := d.base(d.safe(), d.one("/healthz", "/healthz", "/orders", "/search", exemptPrefix+"/x", "/login"))
+		d.trick(tricks.smuggle).apply(r, d.one(differential.AnyHost, closedHost))
+		return r
+	default:
+		r := d.base("GET", d.one("/healthz", "/healthz", "/orders", exemptPrefix+"/x", "/login", "/search"))
+		d.trick(tricks.upgrade).apply(r, d.one(differential.AnyHost, closedHost))
+		return r
+	}
+}
+
+// overridden names a method that writes beside one that reads.
+func (d *dice) overridden() *differential.Request {
+	r := d.base(d.safe(), d.one("/orders", "/orders/1", "/orders/1", d.entry))
+	lists := [][]trick{tricks.header, tricks.header, tricks.query, tricks.query, tricks.cookie, tricks.body}
+	if d.chance(50) {
+		r = d.base("POST", d.entry)
+		lists = [][]trick{tricks.body, tricks.body, tricks.body, tricks.header, tricks.query, tricks.cookie}
+	}
+	d.trick(lists...).apply(r, d.method())
+	for d.chance(35) {
+		d.trick(lists...).apply(r, d.one(d.method(), d.method(), "GET", r.Method))
+	}
+	if d.chance(15) {
+		d.trick(tricks.path).apply(r, pathOf(r))
+	}
+	return r
+}
+
+// disguised writes a path that is closed in another way.
+func (d *dice) disguised() *differential.Request {
+	r := d.base(d.write(), d.orders())
+	switch {
+	case d.chance(30):
+		r = d.base("GET", "/logout")
+	case d.chance(10):
+		r = d.base(d.write(), d.entry)
+		if r.Method == "POST" {
+			r.Method = "DELETE"
+		}
+	}
+	for more := true; more; more = d.chance(35) {
+		d.trick(tricks.path, tricks.path, tricks.path, tricks.prefix, tricks.rewrite).apply(r, pathOf(r))
+	}
+	if d.chance(10) {
+		d.trick(tricks.header, tricks.query).apply(r, d.one("GET", "HEAD", r.Method))
+	}
+	return r
+}
+
+func pathOf(r *differential.Request) string {
+	p, _, _ := strings.Cut(r.Target, "?")
+	return p
+}
+
+// transport changes one thing about how a request is sent.
+func (d *dice) transport(r *differential.Request) {
+	switch n := d.IntN(16); n {
+	case 0, 1, 2, 3:
+		r.HTTP2 = d.http2(r)
+	case 4, 5:
+		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
+		if r.Framing >= differential.Both && d.chance(75) { // those mostly lead to a wait for the time-out
+			r.Framing = differential.ManyChunks
+		}
+		r.Did("framing " + strconv.Itoa(int(r.Framing)))
+	case 6:
+		if d.chance(50) {
+			r.Version = "HTTP/1.0"
+			r.Did(r.Version)
+		}
+	case 7:
+		r.Method = d.one(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
+		r.Did(r.Method)
+	case 8:
+		t := d.one(types...)
+		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.one("Content-Type", "Content-Type", "Content_Type", "content-type"), t})
+		r.Did("type " + t)
+	case 9:
+		coding := d.one("gzip", "deflate", "br", "identity", "gzip, identity", "x-gzip", "")
+		if len(r.Body) > 0 {
+			r.Body = differential.Compress(coding, r.Body)
+		}
+		if d.chance(85) {
+			add(r, d.one("Content-Encoding", "Content-Encoding", "Content_Encoding"), coding)
+		}
+		r.Did("coding " + coding)
+	case 10:
+		charset := d.one("utf-16", "utf-16le", "utf-16be", "utf-7", "utf-32", "latin1")
+		r.Body = differential.Transcode(charset, string(r.Body))
+		r.Did("in " + charset)
+	case 11:
+		name := d.one("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
+		value := map[string]string{"Accept": "text/event-stream", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "Expect": "100-continue", "TE": "trailers", "Range": "bytes=0-0", "If-None-Match": "*",
+			"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "X-Requested-With": "XMLHttpRequest", "Authorization": "Basic eDp4", "Via": "1.1 x", "Max-Forwards": "0", "Purpose": "prefetch"}[name]
+		add(r, name, value)
+		r.Did(name)
+	case 12:
+		p := d.one("x=1", "_method=GET", "_method", "q=_method", "format=json", "_=1", "a[]=1", "%", "_method=")
+		query(r, d.one("&", "&", ";", "?"), p)
+		r.Did("parameter " + p)
+	case 13:
+		if len(r.Body) > 0 && d.chance(30) {
+			pad := d.IntN(70_000)
+			if d.chance(10) { // about the limit of a body, and of Envoy's buffer
+				pad = 1<<20 - 512 + d.IntN(1024)
+			}
+			r.Body = append(bytes.Repeat([]byte(d.one(" ", "&", "\n")), pad), r.Body...)
+			r.Did("padded by " + strconv.Itoa(pad))
+		}
+	case 14:
+		if len(r.Headers) > 0 {
+			i := d.IntN(len(r.Headers))
+			r.Headers[i][0] = d.one(strings.ToUpper(r.Headers[i][0]), strings.ToLower(r.Headers[i][0]), strings.ReplaceAll(r.Headers[i][0], "-", "_"), r.Headers[i][0]+" ", "X-"+r.Headers[i][0])
+			r.Did("header as " + r.Headers[i][0])
+		}
+	case 15:
+		if d.chance(30) {
+			r.After = smuggled(d.one(differential.AnyHost, closedHost))
+			r.Did("pipelined")
+		}
+	}
+}
+
+// http2 is a way to send a request over HTTP/2.
+func (d *dice) http2(r *differential.Request) *differential.HTTP2 {
+	h := &differential.HTTP2{}
+	r.Did("HTTP/2")
+	switch d.IntN(12) {
+	case 0:
+		r.Trailers = [][2]string{{d.one("x-http-method-override", "content-type", "x-original-url", "script_name", "x-forwarded-host"), d.one("DELETE", form, "/orders", exemptPrefix, closedHost)}}
+		r.Did("trailer " + r.Trailers[0][0])
+	case 1:
+		h.EndApart = true
+		r.Did("end apart")
+	case 2:
+		h.Padding = uint8(d.IntN(256))
+		r.Did("padded")
+	case 3:
+		h.FieldSize = 1 + d.IntN(40)
+		r.Did("CONTINUATION")
+	case 4:
+		h.RawNames = true
+		r.Did("names in capitals")
+	case 5:
+		names := []string{":scheme", ":path", ":protocol", ":authority"}
+		if d.hosted && r.Host == closedHost {
+			names = names[:3]
+		}
+		h.Pseudo = [][2]string{{d.one(names...), d.one(differential.Absent, "", "*", "https", closedHost, "/orders", "websocket")}}
+		r.Did(h.Pseudo[0][0] + " " + strconv.Quote(h.Pseudo[0][1]))
+	case 6:
+		h.Beside = []*differential.Request{{Method: "POST", Target: "/orders", Host: r.Host}}
+		r.Did("beside another")
+	}
+	return h
+}

@@ -1,0 +1,103 @@
+package frameworks
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// state is what a gate enforces, and what is asked of the generator under it.
+type state struct {
+	name   string
+	apps   []maintenance.App
+	hosted bool   // see [Generator]
+	entry  string // see [Generator]
+	share  int    // of the requests, in percent
+}
+
+// exempt is what operators exempt.
+var exempt = []maintenance.PathRule{
+	{Prefix: exemptPrefix}, {Methods: []string{"POST"}, Path: "/login"}, {Methods: []string{"GET"}, Path: "/healthz"},
+}
+
+func states() []state {
+	readOnly := maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt, ReadOnly: maintenance.ReadOnlyRules{
+		GetWrites: []maintenance.PathRule{{Path: "/logout"}}, WriteThrough: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/search"}},
+	}}
+	byPath := maintenance.Spec{Name: "orders", Match: maintenance.Match{Paths: []string{"/orders"}}, Exempt: exempt}
+	byHost := maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{closedHost}}, Exempt: exempt}
+	return []state{
+		{"read-only", []maintenance.App{differential.Closed(readOnly, maintenance.ReadOnly)}, false, "/search", 50},
+		{"no-access", []maintenance.App{differential.Closed(maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt}, maintenance.NoAccess)}, false, "/login", 20},
+		{"one-app", []maintenance.App{differential.Closed(byPath, maintenance.NoAccess), differential.Closed(byHost, maintenance.NoAccess)}, true, "/login", 30},
+	}
+}
+
+// TestNoCounterRises is the invariant: behind a gate that closes an app, whatever is sent to that app, no counter rises.
+func TestNoCounterRises(t *testing.T) {
+	for _, gate := range []struct {
+		name   string
+		gate   differential.Gate
+		share  int // of the requests, in percent
+		spread bool
+	}{
+		{"core", differential.CoreGate, 20, true},
+		{"envoy", differential.EnvoyGate, 60, true},
+		// Headers of what is refused reach a server here, so that each gets all.
+		{"envoy-plugin", differential.EnvoyPluginGate, 20, false},
+	} {
+		for _, s := range states() {
+			t.Run(gate.name+"/"+s.name, func(t *testing.T) {
+				servers := running(t)
+				addrs := gate.gate(t, servers, differential.State(s.apps...))
+				shut(t, servers, addrs, s)
+				if t.Failed() {
+					return
+				}
+				n := *requests * gate.share / 100 * s.share / 100
+				if !gate.spread {
+					n /= len(servers)
+				}
+				g := NewGenerator(*seed, s.hosted, s.entry)
+				run := differential.Run{
+					Servers: servers, Addrs: addrs, Requests: n, Spread: gate.spread,
+					Request: func(_, i int) *differential.Request { return g.Request(i) },
+				}
+				got := run.NoCounterRises(t)
+				shut(t, servers, addrs, s)
+				t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
+					*seed, n, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Unanswered, got.Sent),
+					got.Slow, got.Took.Round(time.Second), float64(got.Sent)/got.Took.Seconds(), got.Risen)
+			})
+		}
+	}
+}
+
+// shut checks that a gate is one: it lets what reads, or what is exempt, through to each server and a write to none.
+func shut(t *testing.T, servers []*differential.Server, addrs []string, s state) {
+	t.Helper()
+	ask := func(i int, method, path string) differential.Response {
+		res, err := differential.Send(addrs[i], &differential.Request{Method: method, Target: path})
+		if err != nil {
+			t.Fatalf("%s: %v", servers[i].Name, err)
+		}
+		return res
+	}
+	for i, server := range servers {
+		deadline := time.Now().Add(20 * time.Second)
+		res := ask(i, "POST", "/orders")
+		for res.Status != http.StatusServiceUnavailable && time.Now().Before(deadline) { // until the gate has its state
+			time.Sleep(50 * time.Millisecond)
+			res = ask(i, "POST", "/orders")
+		}
+		if res.Status != http.StatusServiceUnavailable {
+			t.Errorf("%s: the gate answers %d to a write: %s", server.Name, res.Status, res.Body)
+		}
+		if res := ask(i, "POST", s.entry); res.Status != http.StatusOK {
+			t.Errorf("%s: the gate answers %d to POST %s: %s", server.Name, res.Status, s.entry, res.Body)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+// Package frameworks holds Drydock against web frameworks as they are: each runs with one resource that is written by
+// POST, PUT, PATCH and DELETE and raises a counter, and what a generator makes of a corpus of attacks goes to each
+// through a [differential.Gate]. No counter may ever rise.
+package frameworks
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
+)
+
+// commands are the servers, each as it is started: dir is the folder of what install.sh installed, bin that of what
+// Go built. README.md has what each must answer.
+var commands = []struct {
+	name string
+	args func(dir, bin string) []string
+}{
+	{"express4", node("express", "4")},
+	{"express5", node("express", "5")},
+	{"koa", node("koa")},
+	{"fastify", node("fastify")},
+	{"node-http", node("http")},
+	{"flask", python("flask")},
+	{"django", python("django")},
+	{"fastapi", python("fastapi")},
+	{"python-http", python("http")},
+	{"net-http", golang("net-http")},
+	{"gin", golang("gin")},
+}
+
+func node(name string, args ...string) func(dir, bin string) []string {
+	return func(dir, _ string) []string {
+		return append([]string{"env", "NODE_PATH=" + dir + "/node/node_modules", "node", "servers/node/" + name + ".js"}, args...)
+	}
+}
+
+func python(name string) func(dir, bin string) []string {
+	return func(dir, _ string) []string {
+		return []string{dir + "/python/bin/python", "-B", "servers/python/" + name + "_server.py"}
+	}
+}
+
+func golang(name string) func(dir, bin string) []string {
+	return func(_, bin string) []string { return []string{bin + "/golang", name} }
+}
+
+// Start installs what is missing, which takes minutes on a fresh machine, and starts all servers. They end with stop,
+// and with this process whatever ends it.
+func Start(ctx context.Context) (servers []*differential.Server, stop func(), err error) {
+	dir, err := differential.Install(ctx, "./install.sh")
+	if err != nil {
+		return nil, nil, err
+	}
+	bin, err := os.MkdirTemp("", "drydock-frameworks-")
+	if err != nil {
+		return nil, nil, err
+	}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin+"/golang", "./servers/golang").CombinedOutput(); err != nil {
+		return nil, nil, fmt.Errorf("building the Go servers: %w: %s", err, out)
+	}
+
+	var all []differential.Command
+	for _, c := range commands {
+		all = append(all, differential.Command{Name: c.name, Args: c.args(dir, bin)})
+	}
+	servers, end, err := differential.Start(all)
+	if err != nil {
+		return nil, nil, err
+	}
+	return servers, func() { end(); os.RemoveAll(bin) }, nil
+}
