@@ -1,0 +1,66 @@
+// Spring Boot 2.7 on its Tomcat, with HTML's method override, path suffixes and trailing slashes as applications had
+// them that Boot 1 and 2 generated.
+//
+// Started as: java -Xmx256m -XX:TieredStopAtLevel=1 -cp "DIR/java/*" servers/java/Spring.java
+import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.springframework.boot.SpringApplication;
+import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
+import org.springframework.boot.web.servlet.context.ServletWebServerApplicationContext;
+import org.springframework.context.annotation.Configuration;
+import org.springframework.web.bind.annotation.RequestMapping;
+import org.springframework.web.bind.annotation.RequestMethod;
+import org.springframework.web.bind.annotation.RestController;
+
+@Configuration(proxyBeanMethods = false)
+@EnableAutoConfiguration
+@RestController
+public class Spring {
+    static final AtomicInteger counter = new AtomicInteger();
+
+    public static void main(String[] args) {
+        var application = new SpringApplication(Spring.class);
+        application.setDefaultProperties(Map.of(
+            "server.address", "127.0.0.1",
+            "server.port", "0",
+            "server.forward-headers-strategy", "framework",
+            "logging.level.root", "OFF",
+            "spring.main.banner-mode", "off",
+            "spring.mvc.hiddenmethod.filter.enabled", "true",
+            "spring.mvc.pathmatch.matching-strategy", "ant-path-matcher",
+            "spring.mvc.pathmatch.use-suffix-pattern", "true",
+            "spring.mvc.contentnegotiation.favor-path-extension", "true"));
+        var context = (ServletWebServerApplicationContext) application.run(args);
+        System.out.println("listening 127.0.0.1:" + context.getWebServer().getPort());
+    }
+
+    @RequestMapping(path = "/__counter", method = RequestMethod.GET, produces = "text/plain")
+    String counter() {
+        return counter.toString();
+    }
+
+    @RequestMapping(path = {"/orders", "/orders/{id}"}, method = RequestMethod.GET)
+    String read() {
+        return "read";
+    }
+
+    @RequestMapping(path = {"/orders", "/orders/{id}"}, method = {RequestMethod.POST, RequestMethod.PUT, RequestMethod.PATCH, RequestMethod.DELETE})
+    String write() {
+        return String.valueOf(counter.incrementAndGet());
+    }
+
+    @RequestMapping(path = "/logout", method = RequestMethod.GET)
+    String logout() {
+        return write();
+    }
+
+    @RequestMapping(path = {"/search", "/login"}, method = {RequestMethod.GET, RequestMethod.POST})
+    String search() {
+        return "read";
+    }
+
+    @RequestMapping(path = {"/search", "/login"}, method = {RequestMethod.PUT, RequestMethod.PATCH, RequestMethod.DELETE})
+    String rewrite() {
+        return write();
+    }
+}

@@ -1,0 +1,47 @@
+<?php
+// A whole Laravel application (8), with the kernel's own middleware and routes as routes/api.php has them. Its request is
+// Symfony's: X-HTTP-Method-Override and _method count for POST, the latter in the body, JSON too, and in the URL.
+error_reporting(0);
+require 'Illuminate/autoload.php';
+require dirname(__DIR__) . '/counter.php';
+
+use Illuminate\Contracts\Console\Kernel as ConsoleKernel;
+use Illuminate\Contracts\Debug\ExceptionHandler;
+use Illuminate\Contracts\Http\Kernel as HttpKernel;
+use Illuminate\Foundation\Application;
+use Illuminate\Foundation\Exceptions\Handler;
+use Illuminate\Foundation\Http\Kernel;
+use Illuminate\Http\Request;
+use Illuminate\Support\Facades\Route;
+
+// What an installation has in bootstrap/cache and storage.
+$storage = dirname(getenv('COUNTER'));
+foreach (['SERVICES', 'PACKAGES', 'CONFIG', 'ROUTES', 'EVENTS'] as $cache) {
+    $_SERVER["APP_{$cache}_CACHE"] = $_ENV["APP_{$cache}_CACHE"] = "$storage/" . strtolower($cache) . '.php';
+}
+$application = new Application(__DIR__);
+$application->useStoragePath($storage);
+$application->singleton(HttpKernel::class, Kernel::class);
+$application->singleton(ExceptionHandler::class, Handler::class);
+
+$application->booted(function () {
+    $read = fn () => 'read';
+    $write = fn () => counter(true);
+    $writes = ['POST', 'PUT', 'PATCH', 'DELETE'];
+    Route::get('/__counter', fn () => counter(false));
+    Route::get('/orders/{id?}', $read);
+    Route::match($writes, '/orders/{id?}', $write);
+    Route::get('/logout', $write);
+    foreach (['/search', '/login'] as $path) {
+        Route::match(['GET', 'POST'], $path, $read);
+        Route::match(array_slice($writes, 1), $path, $write);
+    }
+    Route::domain('admin.example.com')->match($writes, '/users', $write);
+});
+
+// As applications behind a proxy have it (TrustProxies with '*').
+Request::setTrustedProxies([$_SERVER['REMOTE_ADDR']], Request::HEADER_X_FORWARDED_FOR | Request::HEADER_X_FORWARDED_HOST
+    | Request::HEADER_X_FORWARDED_PORT | Request::HEADER_X_FORWARDED_PROTO | Request::HEADER_X_FORWARDED_PREFIX);
+$kernel = $application->make(HttpKernel::class);
+$response = $kernel->handle($request = Request::capture())->send();
+$kernel->terminate($request, $response);

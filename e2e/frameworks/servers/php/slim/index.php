@@ -1,0 +1,23 @@
+<?php
+// Slim 3 as its documentation sets it up. Its request believes X-Http-Method-Override by any method, and _METHOD in the
+// body of a POST.
+error_reporting(0);
+require 'Slim/autoload.php';
+require dirname(__DIR__) . '/counter.php';
+
+$application = new Slim\App();
+$read = fn ($request, $response) => $response->write('read');
+$write = fn ($request, $response) => $response->write(counter(true));
+$writes = ['POST', 'PUT', 'PATCH', 'DELETE'];
+
+$application->get('/__counter', fn ($request, $response) => $response->write(counter(false)));
+$application->get('/orders[/{id}]', $read);
+$application->map($writes, '/orders[/{id}]', $write);
+$application->get('/logout', $write);
+foreach (['/search', '/login'] as $path) {
+    $application->map(['GET', 'POST'], $path, $read);
+    $application->map(array_slice($writes, 1), $path, $write);
+}
+// What the tests of forged identities ask for: what the application is told of the proxy's verdict.
+$application->get('/bypass', fn ($request, $response) => $response->write($_SERVER['HTTP_X_DRYDOCK_BYPASS'] ?? ''));
+$application->run();
