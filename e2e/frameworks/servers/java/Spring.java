@@ -20,16 +20,17 @@ public class Spring {
 
     public static void main(String[] args) {
         var application = new SpringApplication(Spring.class);
-        application.setDefaultProperties(Map.of(
-            "server.address", "127.0.0.1",
-            "server.port", "0",
-            "server.forward-headers-strategy", "framework",
-            "logging.level.root", "OFF",
-            "spring.main.banner-mode", "off",
-            "spring.mvc.hiddenmethod.filter.enabled", "true",
-            "spring.mvc.pathmatch.matching-strategy", "ant-path-matcher",
-            "spring.mvc.pathmatch.use-suffix-pattern", "true",
-            "spring.mvc.contentnegotiation.favor-path-extension", "true"));
+        application.setDefaultProperties(Map.ofEntries(
+            Map.entry("server.address", "127.0.0.1"),
+            Map.entry("server.port", "0"),
+            Map.entry("server.forward-headers-strategy", "framework"),
+            Map.entry("server.servlet.encoding.force", "false"), // as Spring without Boot has it
+            Map.entry("logging.level.root", "OFF"),
+            Map.entry("spring.main.banner-mode", "off"),
+            Map.entry("spring.mvc.hiddenmethod.filter.enabled", "true"),
+            Map.entry("spring.mvc.pathmatch.matching-strategy", "ant-path-matcher"),
+            Map.entry("spring.mvc.pathmatch.use-suffix-pattern", "true"),
+            Map.entry("spring.mvc.contentnegotiation.favor-path-extension", "true")));
         var context = (ServletWebServerApplicationContext) application.run(args);
         System.out.println("listening 127.0.0.1:" + context.getWebServer().getPort());
     }
