@@ -3,7 +3,9 @@
 //
 // Started as: java -Xmx256m -XX:TieredStopAtLevel=1 -cp "DIR/java/*" servers/java/Spring.java
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.servlet.http.HttpServletRequest;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.boot.web.servlet.context.ServletWebServerApplicationContext;
@@ -16,6 +18,7 @@ import org.springframework.web.bind.annotation.RestController;
 @EnableAutoConfiguration
 @RestController
 public class Spring {
+    static final Set<String> WRITES = Set.of("POST", "PUT", "PATCH", "DELETE");
     static final AtomicInteger counter = new AtomicInteger();
 
     public static void main(String[] args) {
@@ -48,6 +51,16 @@ public class Spring {
     @RequestMapping(path = {"/orders", "/orders/{id}"}, method = {RequestMethod.POST, RequestMethod.PUT, RequestMethod.PATCH, RequestMethod.DELETE})
     String write() {
         return String.valueOf(counter.incrementAndGet());
+    }
+
+    @RequestMapping("/healthz")
+    String healthz() {
+        return "read";
+    }
+
+    @RequestMapping("/tenant")
+    String tenant(HttpServletRequest request) {
+        return request.getServerName().equals("orders.test") && WRITES.contains(request.getMethod()) ? write() : "read";
     }
 
     @RequestMapping(path = "/logout", method = RequestMethod.GET)

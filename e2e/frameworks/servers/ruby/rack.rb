@@ -20,7 +20,9 @@ application = lambda do |env|
           when '/__counter' then next [200, { 'Content-Type' => 'text/plain' }, [Counter.value]]
           when '/orders', '/orders/1' then WRITES.include?(request.request_method)
           when '/search', '/login' then (WRITES - %w[POST]).include?(request.request_method)
-          when '/logout' then true
+          when '/tenant' then request.host == 'orders.test' && WRITES.include?(request.request_method)
+          when '/logout' then request.get?
+          when '/healthz' then false
           else next [404, { 'Content-Type' => 'text/plain' }, ['not found']]
           end
   [200, { 'Content-Type' => 'text/plain' }, [write ? Counter.raise : 'read']]

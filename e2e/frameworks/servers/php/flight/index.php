@@ -37,8 +37,12 @@ if (matches('/__counter')) {
     echo counter(false);
 } elseif (matches('/orders(/[^/?]+)?')) {
     echo in_array($method, $writes, true) ? counter(true) : 'read';
+} elseif (matches('/tenant')) {
+    echo ($_SERVER['HTTP_HOST'] ?? '') === 'orders.test' && in_array($method, $writes, true) ? counter(true) : 'read';
 } elseif (matches('/logout')) {
-    echo counter(true);
+    echo $method === 'GET' ? counter(true) : 'read';
+} elseif (matches('/healthz')) {
+    echo 'read';
 } elseif (matches('/(search|login)')) {
     echo in_array($method, array_slice($writes, 1), true) ? counter(true) : 'read';
 } else {

@@ -36,7 +36,9 @@ $application->booted(function () {
         Route::match(['GET', 'POST'], $path, $read);
         Route::match(array_slice($writes, 1), $path, $write);
     }
-    Route::domain('admin.example.com')->match($writes, '/users', $write);
+    Route::domain('orders.test')->match($writes, '/tenant', $write);
+    Route::any('/tenant', $read);
+    Route::any('/healthz', $read);
 });
 
 // As applications behind a proxy have it (TrustProxies with '*').

@@ -18,6 +18,9 @@ foreach (['/search', '/login'] as $path) {
     $application->map(['GET', 'POST'], $path, $read);
     $application->map(array_slice($writes, 1), $path, $write);
 }
+$application->any('/tenant', fn ($request, $response) => $request->getUri()->getHost() === 'orders.test' && in_array($request->getMethod(), $writes, true)
+    ? $write($request, $response) : $read($request, $response));
+$application->any('/healthz', $read);
 // What the tests of forged identities ask for: what the application is told of the proxy's verdict.
 $application->get('/bypass', fn ($request, $response) => $response->write($_SERVER['HTTP_X_DRYDOCK_BYPASS'] ?? ''));
 $application->run();
