@@ -1,6 +1,6 @@
 <?php
 // A front controller that reads requests as Flight's classes do (flight/net/Request.php, Router.php and Route.php of
-// version 3): Packagist, where Flight is, is not among the registries that this rig installs from.
+// version 3): Packagist alone has Flight, and this rig does without it.
 error_reporting(0);
 require dirname(__DIR__) . '/counter.php';
 
