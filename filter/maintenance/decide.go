@@ -47,6 +47,8 @@ const (
 	RuleEventStream    Rule = "read-only.event-stream"
 
 	RuleBodyTimeout Rule = "read-only.body-timeout"
+	RuleBodyUnread  Rule = "read-only.body-unread"
+	RuleHeldLimit   Rule = "read-only.held-limit"
 
 	RuleGraphQLQuery Rule = "graphql.query"
 )
@@ -69,6 +71,8 @@ var explanations = map[Rule]string{
 	RuleUpgrade:         "The connection could carry writes after its upgrade.",
 	RuleEventStream:     "Event streams are closed while the app is read-only.",
 	RuleBodyTimeout:     "The body, without which the request cannot be judged, did not come in time.",
+	RuleBodyUnread:      "The body, without which the request cannot be judged, could not be read; try again in a moment.",
+	RuleHeldLimit:       "Too many requests wait to be judged; try again in a moment.",
 	RuleGraphQLQuery:    "Every operation is a query.",
 }
 

@@ -133,6 +133,9 @@ func (d *Decision) clientError(r *Request) int {
 
 // retryAfter is in seconds, at least 1: 0 would ask for a retry at once.
 func (d *Decision) retryAfter(now time.Time) int {
+	if d.Rule.passing() {
+		return passingRetryAfter
+	}
 	if !d.Until.IsZero() {
 		left := d.Until.Sub(now) // saturates, so nothing may be added to it
 		seconds := int(left / time.Second)
@@ -147,8 +150,20 @@ func (d *Decision) retryAfter(now time.Time) int {
 	return DefaultRetryAfter
 }
 
+// passingRetryAfter is said by refusals that are not the maintenance's, in seconds.
+const passingRetryAfter = 5
+
+// passing reports whether the rule refuses for a reason that is soon over, and not
+// because of what the request asks for: the same request may pass in a moment.
+func (r Rule) passing() bool {
+	return r == RuleHeldLimit || r == RuleBodyTimeout || r == RuleBodyUnread
+}
+
 // text is what a person is told where there is no page.
 func (d *Decision) text() string {
+	if d.Rule.passing() {
+		return d.Rule.Explain()
+	}
 	if d.Held != nil && d.Held.Message != "" {
 		return d.Held.Message
 	}
@@ -308,7 +323,10 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 	if d.Mode == ReadOnly {
 		title, text = p.readOnlyTitle, p.readOnly
 	}
-	if d.Held != nil && d.Held.Message != "" {
+	switch {
+	case d.Rule.passing():
+		text = d.Rule.Explain()
+	case d.Held != nil && d.Held.Message != "":
 		text = d.Held.Message
 	}
 	until, back := "", ""

@@ -483,3 +483,20 @@ func FuzzAccept(f *testing.F) {
 		}
 	})
 }
+
+// What is refused for a reason that is soon over says so in place of the maintenance's
+// message, and asks for a retry in seconds and not at the maintenance's end.
+func TestRepliesThatAskForARetrySoon(t *testing.T) {
+	s := readOnly(t, `"retry_after":7200`)
+	for _, rule := range []maintenance.Rule{maintenance.RuleHeldLimit, maintenance.RuleBodyTimeout, maintenance.RuleBodyUnread} {
+		for _, accept := range []string{"text/html", "application/json", "text/plain"} {
+			r := request("POST", "h", "/graphql", "accept", accept, "content-type", "application/json")
+			d := s.Decide(r, noon)
+			d.Verdict, d.Rule, d.Until = maintenance.Refuse, rule, noon.Add(time.Hour)
+			reply := d.Reply(r, nil, noon)
+			if reply.Status != 503 || header(&reply, "retry-after") != "5" || !strings.Contains(string(reply.Body), rule.Explain()) {
+				t.Errorf("%s as %s: %d, retry after %s, %s", rule, accept, reply.Status, header(&reply, "retry-after"), reply.Body)
+			}
+		}
+	}
+}

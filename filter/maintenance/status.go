@@ -100,6 +100,9 @@ type Config struct {
 	// nothing of a held request goes upstream. Where it is not, headers go on and the
 	// body is withheld.
 	HoldsHeaders bool
+	// BodyTimeout is how long a request that is held for its body may take to send all
+	// of it, 1 s to 5 min.
+	BodyTimeout time.Duration
 }
 
 // Unknown is a policy for the time without any state.
@@ -111,8 +114,12 @@ const (
 	UnknownDeny     Unknown = "deny"
 )
 
-// maxBootWait keeps a request from waiting longer than clients do.
-const maxBootWait = time.Minute
+// maxBootWait keeps a request from waiting longer than clients do; past maxBodyTimeout
+// the proxy's own idle timeout ends a stream (stream_idle_timeout, 5 min by default).
+const (
+	maxBootWait    = time.Minute
+	maxBodyTimeout = 5 * time.Minute
+)
 
 // ParseConfig reads the plugin configuration. Nothing given means the defaults;
 // errors are those of [Parse].
@@ -124,6 +131,7 @@ func ParseConfig(data []byte) (*Config, error) {
 		BootWait:    2 * time.Second,
 		Unknown:     UnknownAllow,
 		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"},
+		BodyTimeout: 30 * time.Second,
 	}
 	if len(data) == 0 {
 		return c, nil
@@ -153,6 +161,12 @@ func ParseConfig(data []byte) (*Config, error) {
 					v.fail("must be seconds, 0 to %d", int(maxBootWait.Seconds()))
 				}
 				c.BootWait = time.Duration(seconds * float64(time.Second))
+			case "body_timeout":
+				seconds := v.float()
+				if seconds < 1 || seconds > maxBodyTimeout.Seconds() {
+					v.fail("must be seconds, 1 to %d", int(maxBodyTimeout.Seconds()))
+				}
+				c.BodyTimeout = time.Duration(seconds * float64(time.Second))
 			case "unknown":
 				switch c.Unknown = Unknown(v.str()); c.Unknown {
 				case UnknownAllow, UnknownReadOnly, UnknownDeny:

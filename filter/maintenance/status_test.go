@@ -86,7 +86,7 @@ func TestEdgeStatus(t *testing.T) {
 func TestParseConfig(t *testing.T) {
 	defaults := maintenance.Config{
 		Cluster: "drydock", Authority: "drydock", Name: "drydock", BootWait: 2 * time.Second, Unknown: maintenance.UnknownAllow,
-		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"},
+		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"}, BodyTimeout: 30 * time.Second,
 	}
 	for _, c := range []struct {
 		name, config string
@@ -94,11 +94,11 @@ func TestParseConfig(t *testing.T) {
 	}{
 		{"nothing", ``, func(c *maintenance.Config) {}},
 		{"an empty object", ` {} `, func(c *maintenance.Config) {}},
-		{"everything", `{"controller":{"cluster":"ctl","authority":"ctl.example.com:7071"},"name":"edge","boot_wait":0.5,"unknown":"deny","exempt":[{"methods":["GET"],"path":"/ready"},{"prefix":"/probes"}],"jwt_metadata":["istio_authn","payload","x"],"allow_on_headers_stop_iteration":true}`, func(c *maintenance.Config) {
+		{"everything", `{"controller":{"cluster":"ctl","authority":"ctl.example.com:7071"},"name":"edge","boot_wait":0.5,"body_timeout":12.5,"unknown":"deny","exempt":[{"methods":["GET"],"path":"/ready"},{"prefix":"/probes"}],"jwt_metadata":["istio_authn","payload","x"],"allow_on_headers_stop_iteration":true}`, func(c *maintenance.Config) {
 			*c = maintenance.Config{
 				Cluster: "ctl", Authority: "ctl.example.com:7071", Name: "edge", BootWait: 500 * time.Millisecond, Unknown: maintenance.UnknownDeny,
 				Exempt:      []maintenance.PathRule{{Methods: []string{"GET"}, Path: "/ready"}, {Prefix: "/probes"}},
-				JWTMetadata: []string{"istio_authn", "payload", "x"}, HoldsHeaders: true,
+				JWTMetadata: []string{"istio_authn", "payload", "x"}, HoldsHeaders: true, BodyTimeout: 12500 * time.Millisecond,
 			}
 		}},
 		{"only the cluster", `{"controller":{"cluster":"ctl"}}`, func(c *maintenance.Config) { c.Cluster = "ctl" }},
@@ -126,6 +126,8 @@ func TestParseConfig(t *testing.T) {
 		`{"boot_wait":-1}`:              "boot_wait: must be seconds, 0 to 60",
 		`{"boot_wait":61}`:              "boot_wait: must be seconds, 0 to 60",
 		`{"boot_wait":1e999}`:           "boot_wait: is too large a number",
+		`{"body_timeout":0.9}`:          "body_timeout: must be seconds, 1 to 300",
+		`{"body_timeout":301}`:          "body_timeout: must be seconds, 1 to 300",
 		`{"unknown":"open"}`:            `unknown: "open" must be allow, read-only or deny`,
 		`{"exempt":[{"path":"/a"},{}]}`: "exempt[1]: give either path or prefix",
 		`{"exempt":[{"path":"a"}]}`:     "exempt[0]: \"a\" must begin with /",
