@@ -142,7 +142,7 @@ func (f *follower) poll(p *plugin, now time.Time) {
 		// The cluster may not be known yet: try again soon, and say so if it stays.
 		f.retry(p, now)
 		if !p.waits(now) {
-			p.fail("polling cluster %q: %v", p.config.Cluster, err)
+			p.failContact("polling cluster %q: %v", p.config.Cluster, err)
 		}
 		return
 	}
@@ -167,7 +167,7 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 		body, err := proxywasm.GetHttpCallResponseBody(0, size)
 		if err != nil {
 			f.retry(p, now)
-			p.fail("reading the state: %v", err)
+			p.failContact("reading the state: %v", err)
 			return
 		}
 		state, err := maintenance.Parse(body)
@@ -175,7 +175,7 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 			// Refused whole: the old state stays in force.
 			f.retry(p, now)
 			if f.refuse(asked, body) {
-				p.fail("the controller's state is refused, the last good one stays: %v", err)
+				p.failContact("the controller's state is refused, the last good one stays: %v", err)
 			}
 			return
 		}
@@ -184,7 +184,7 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 		if v.Compare(asked) <= 0 {
 			// An older controller, or a restored one that did not raise its epoch.
 			f.retry(p, now)
-			p.fail("the controller offers version %d/%d, not newer than ours; it is refused", v.Epoch, v.Revision)
+			p.failContact("the controller offers version %d/%d, not newer than ours; it is refused", v.Epoch, v.Revision)
 			return
 		}
 		// Another VM may have had it first.
@@ -196,15 +196,15 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 		f.pollDue = f.asked.Add(minPause)
 	case "":
 		f.retry(p, now)
-		p.fail("the controller cannot be reached (cluster %q); the last good state stays", p.config.Cluster)
+		p.failContact("the controller cannot be reached (cluster %q); the last good state stays", p.config.Cluster)
 		return
 	default:
 		f.retry(p, now)
-		p.fail("the controller answered the poll with status %s; the last good state stays", status)
+		p.failContact("the controller answered the poll with status %s; the last good state stays", status)
 		return
 	}
 	f.backoff = minBackoff
-	clear(p.complaints)
+	clear(p.contact)
 	f.touch(p, now)
 	if f.leads && !now.Before(f.pollDue) {
 		f.poll(p, now)
@@ -243,7 +243,7 @@ func (f *follower) publish(p *plugin, state *maintenance.State, body []byte, now
 	value := append(head.Append(make([]byte, 0, maintenance.HeadSize+len(body))), body...)
 	if err := raise(f.stateKey, value, head.Version); err != nil {
 		f.retry(p, now)
-		p.fail("writing the state to shared data: %v", err)
+		p.failContact("writing the state to shared data: %v", err)
 		return false
 	}
 	p.adopt(state, now)
@@ -258,7 +258,7 @@ func (f *follower) touch(p *plugin, now time.Time) {
 	if p.state == nil {
 		return
 	}
-	p.contact = now
+	p.heard = now
 	head := maintenance.Head{Version: p.state.Version(), Contact: now.UnixMilli()}
 	if err := raise(f.headKey, head.Append(nil), head.Version); err != nil {
 		p.fail("writing the head to shared data: %v", err)
@@ -311,7 +311,7 @@ func (p *plugin) adoptShared(now time.Time) {
 		p.follow.alone = p.state == nil
 		return
 	}
-	p.contact = time.UnixMilli(head.Contact)
+	p.heard = time.UnixMilli(head.Contact)
 	if head.Compare(p.version()) <= 0 {
 		p.follow.alone = false
 		return
@@ -342,7 +342,7 @@ func (f *follower) wantPages(p *plugin) {
 	named := p.state.PageHashes()
 	f.missing = nil
 	for _, sha := range named {
-		if p.page(sha) == nil {
+		if !f.stored(p, sha) {
 			f.missing = append(f.missing, sha)
 		}
 	}
@@ -386,14 +386,16 @@ func (f *follower) fetchPage(p *plugin) {
 			err = errors.New("the answer is not that page")
 		}
 		if err == nil {
-			err = proxywasm.SetSharedData(f.pageKey+sha, html, 0)
+			err = f.storePage(sha, html)
 		}
 		if err != nil {
 			// The others first.
 			f.missing = append(f.missing, sha)
 			f.pageDue = time.Now().Add(pageRetry)
 			p.fail("page %s cannot be had, the built-in page is shown: %v", sha, err)
+			return
 		}
+		p.pages.drop(func(looked string, _ []byte) bool { return looked == sha })
 	})
 	if err != nil {
 		f.pageDue = time.Now().Add(pageRetry)
@@ -402,18 +404,94 @@ func (f *follower) fetchPage(p *plugin) {
 	f.fetching = err == nil
 }
 
-// page is a page from shared data, nil where it is not there. What was once read
-// stays in memory for as long as the state names it.
-func (p *plugin) page(sha string) []byte {
-	if html, ok := p.pages[sha]; ok {
+// stored reports whether a page is in shared data.
+func (f *follower) stored(p *plugin, sha string) bool {
+	if p.pages.read[sha] != nil {
+		return true
+	}
+	html, _, err := proxywasm.GetSharedData(f.pageKey + sha)
+	return err == nil && len(html) > 0
+}
+
+// storePage writes a page to shared data, and then the list of pages as it is: from the
+// list's new cas all VMs learn that one more page is there.
+func (f *follower) storePage(sha string, html []byte) error {
+	if err := proxywasm.SetSharedData(f.pageKey+sha, html, 0); err != nil {
+		return err
+	}
+	list, cas, err := proxywasm.GetSharedData(f.pagesKey)
+	if err != nil {
+		return err
+	}
+	err = proxywasm.SetSharedData(f.pagesKey, list, cas)
+	if errors.Is(err, types.ErrorStatusCasMismatch) {
+		err = nil // somebody has written it meanwhile, to the same effect
+	}
+	return err
+}
+
+// maxPageMemory bounds the pages that a VM keeps in memory, in bytes. Past it they are
+// read anew.
+const maxPageMemory = 32 << 20
+
+// pages are the pages that this VM has read from shared data, or has looked for in vain:
+// those are nil.
+type pages struct {
+	read   map[string][]byte
+	bytes  int
+	misses bool
+	cas    uint32 // of the list of pages when misses were last forgotten
+}
+
+// get returns a page, nil where it is not there. Only the first to ask for it reads
+// shared data, which has one lock for the whole process.
+func (g *pages) get(key, sha string) []byte {
+	html, known := g.read[sha]
+	if known {
 		return html
 	}
-	html, _, err := proxywasm.GetSharedData(p.follow.pageKey + sha)
+
+	html, _, err := proxywasm.GetSharedData(key + sha)
 	if err != nil || len(html) == 0 {
-		return nil
+		html, g.misses = nil, true
 	}
-	p.pages[sha] = html
+	if g.bytes += len(html); g.bytes > maxPageMemory {
+		clear(g.read)
+		g.bytes = len(html)
+	}
+	g.read[sha] = html
+
 	return html
+}
+
+// notice forgets what was looked for in vain when a page has come since.
+func (g *pages) notice(listKey string) {
+	if !g.misses {
+		return
+	}
+	if _, cas, err := proxywasm.GetSharedData(listKey); err == nil && cas != g.cas {
+		g.cas, g.misses = cas, false
+		g.drop(func(_ string, html []byte) bool { return html == nil })
+	}
+}
+
+// keep drops what a new state does not name, and what was looked for in vain.
+func (g *pages) keep(named func() []string) {
+	if len(g.read) == 0 {
+		return
+	}
+	hashes := named()
+	g.misses = false
+	g.drop(func(sha string, html []byte) bool { return html == nil || !slices.Contains(hashes, sha) })
+}
+
+func (g *pages) drop(unwanted func(sha string, html []byte) bool) {
+	for sha, html := range g.read {
+		if unwanted(sha, html) {
+			g.bytes -= len(html)
+			delete(g.read, sha)
+		}
+	}
 }
 
 // ack tells the controller that this VM enforces its version, and that it lives.
@@ -428,7 +506,7 @@ func (p *plugin) ack(now time.Time) {
 		// next one comes within a second.
 	})
 	if err != nil {
-		p.fail("acknowledging to cluster %q: %v", p.config.Cluster, err)
+		p.failContact("acknowledging to cluster %q: %v", p.config.Cluster, err)
 	}
 }
 

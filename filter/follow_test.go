@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
 // A poll names what the plugin has, and is made again as soon as it was answered.
@@ -431,6 +432,115 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// Who refuses looks only for the page that it shows, once: what is missing is looked for
+// again when the state has changed or a page has come.
+func TestMissingPagesAreLookedForOnceCompiled(t *testing.T) {
+	reads := 0
+	app := in(maintenance.NoAccess)
+	app.Pages = map[string]string{}
+	hash := func(lang string) string { return maintenance.PageHash([]byte("page in " + lang)) }
+	for i := range 30 {
+		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)
+		app.Pages[lang] = hash(lang)
+	}
+	compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+		if c.Func == "proxy_get_shared_data" && strings.Contains(c.Args, "/page/") {
+			reads++
+		}
+	}}, func(t *testing.T, w *world) {
+		visit := func(lang string) string {
+			return w.request("GET", "/", "", "accept", "text/html", "accept-language", lang).reply.body
+		}
+		w.follow(doc(1, app))
+		w.tick()
+		expect := func(what string, want int) {
+			t.Helper()
+			if reads != want {
+				t.Errorf("%s: %d reads of pages, want %d", what, reads, want)
+			}
+			reads = 0
+		}
+		reads = 0
+		for range 10 {
+			visit("ac")
+			w.request("GET", "/", "", "accept", "application/json")
+		}
+		expect("one page", 1)
+		for range 10 {
+			visit("ab")
+			w.tick()
+		}
+		expect("another, with ticks", 2) // the first tick learns where the list of pages stands
+
+		first := w.asks(maintenance.PagePath)[0]
+		come := ""
+		for lang, sha := range app.Pages {
+			if strings.HasSuffix(first.path(), sha) {
+				come = lang
+			}
+		}
+		w.answer(first, 200, "page in "+come)
+		w.tick()
+		if got := visit(come); got != "page in "+come {
+			t.Errorf("got %q", got)
+		}
+		reads = 0
+		visit(come)
+		visit("ab")
+		visit("ab")
+		expect("after a page has come", 1)
+		w.say(200, doc(2, app))
+		reads = 0
+		visit(come)
+		visit("ab")
+		visit("ab")
+		expect("after the state has changed", 1)
+	})
+}
+
+// What goes wrong again and again is logged once, also where it alternates with something
+// of the same kind, and however long it lasts.
+func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.Pages = map[string]string{"de": strings.Repeat("1", 64), "fr": strings.Repeat("2", 64)}
+		w.follow(doc(1, app))
+		for range 40 {
+			w.run(pageRetry)
+			for _, c := range w.asks(maintenance.PagePath) {
+				w.answer(c, 404, "")
+			}
+			if w.polls() {
+				w.say(204, "")
+			}
+		}
+		w.want("errors", 40)
+		if n := w.complaints("cannot be had"); n != 2 {
+			t.Errorf("logged %d times, want once for each page: %q", n, w.logged())
+		}
+	})
+}
+
+// However many errors differ, the log has a bound.
+func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.Pages = map[string]string{}
+		for i := range 100 {
+			app.Pages[fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)] = maintenance.PageHash([]byte(fmt.Sprint(i)))
+		}
+		w.follow(doc(1, app))
+		for range 100 {
+			w.run(pageRetry)
+			w.answer(w.asks(maintenance.PagePath)[0], 404, "")
+		}
+		w.want("errors", 100)
+		if n := w.complaints(""); n != maxComplaints+1 || w.complaints("only counted") != 1 {
+			t.Errorf("logged %d times, want %d, the last of which says that there are more", n, maxComplaints+1)
+		}
+	})
+}
+
 // Pages leave shared data, and each VM's memory, with the last state that names them,
 // whichever VM led meanwhile.
 func TestPagesAreDroppedCompiled(t *testing.T) {
@@ -444,7 +554,7 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 		}
 		return n
 	}
-	page := func(i int) string { return fmt.Sprint(strings.Repeat("x", 300_000), i) }
+	page := func(i int) string { return fmt.Sprint(strings.Repeat("x", 100_000), i) }
 	p.dies = true
 	each(all)
 	const revisions = 60
@@ -499,8 +609,8 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 			first = on(all[0]).vm.MemorySize()
 		}
 	}
-	// 29 more revisions were 17 MB of pages.
-	if last := on(all[0]).vm.MemorySize(); last > first+(5<<20) {
+	// 29 more revisions were 6 MB of pages.
+	if last := on(all[0]).vm.MemorySize(); last > first+(2<<20) {
 		t.Errorf("memory grew from %d to %d", first, last)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -44,16 +43,16 @@ type plugin struct {
 
 	// state is nil until the first one came; unknown stands in when none comes.
 	state, unknown *maintenance.State
-	pages          maintenance.Pages
+	pages          pages
 	// idle: nothing is on or announced, so a request is not even looked at. It holds
 	// until idleUntil (zero: until another state comes).
 	idle      bool
 	idleUntil time.Time
 	looked    time.Time // at the clock on the wall, by the last tick
 
-	booted  time.Time // the first tick: only from then on can a state come
-	contact time.Time // when the controller last answered any VM of this process
-	ackDue  time.Time
+	booted time.Time // the first tick: only from then on can a state come
+	heard  time.Time // when the controller last answered any VM of this process
+	ackDue time.Time
 	// gaugesDue is when the leader records the gauges again.
 	gaugesDue time.Time
 
@@ -63,10 +62,10 @@ type plugin struct {
 
 	follow  follower
 	metrics metrics
-	// complaints are the errors that were logged since the controller last answered, the
-	// newest of each kind.
-	complaints map[string]string
-	lost       bool // it was logged that no state came
+	// complaints are the errors that were logged, by their text, with when each last
+	// happened. Those of contact are about the controller and end when it answers.
+	complaints, contact map[string]time.Time
+	lost                bool // it was logged that no state came
 }
 
 type metrics struct {
@@ -96,9 +95,9 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.vm = randomID()
 	p.unknown = p.config.UnknownState()
-	p.pages = make(maintenance.Pages)
+	p.pages.read = make(map[string][]byte)
 	p.waiting = make(map[*stream]struct{})
-	p.complaints = make(map[string]string)
+	p.complaints, p.contact = make(map[string]time.Time), make(map[string]time.Time)
 	p.follow = newFollower(p.config)
 	p.proxy = p.follow.processID()
 
@@ -142,6 +141,7 @@ func (p *plugin) OnTick() {
 		p.lost = true
 		proxywasm.LogWarnf("drydock: no state came within %v; until one does, the policy for unknown decides: %s", p.config.BootWait, p.config.Unknown)
 	}
+	p.pages.notice(p.follow.pagesKey)
 	p.attendWaiting(now)
 	if p.state != nil && !now.Before(p.ackDue) {
 		p.ack(now)
@@ -154,7 +154,7 @@ func (p *plugin) OnTick() {
 
 // gauge records what the leader knows.
 func (p *plugin) gauge(now time.Time) {
-	since := p.contact
+	since := p.heard
 	if since.IsZero() {
 		since = p.booted
 	}
@@ -168,11 +168,11 @@ func (p *plugin) adopt(s *maintenance.State, now time.Time) {
 	p.state = s
 	p.refresh(now)
 	p.ackDue, p.gaugesDue = now, now
-	if len(p.pages) > 0 {
-		named := s.PageHashes()
-		maps.DeleteFunc(p.pages, func(sha string, _ []byte) bool { return !slices.Contains(named, sha) })
-	}
+	p.pages.keep(s.PageHashes)
 }
+
+// page returns an own page, nil where it is not there.
+func (p *plugin) page(sha string) []byte { return p.pages.get(p.follow.pageKey, sha) }
 
 // version is that of the state, zero without one.
 func (p *plugin) version() (v maintenance.Version) {
@@ -208,11 +208,33 @@ func (p *plugin) current(now time.Time) *maintenance.State {
 	return p.unknown
 }
 
-// fail counts an error and logs it, once for as long as the same one goes on.
-func (p *plugin) fail(format string, args ...any) {
+// Bounds on the log: a text is logged again when the error has not happened for
+// complaintQuiet, and no more than maxComplaints texts are told apart.
+const (
+	complaintQuiet = time.Hour
+	maxComplaints  = 64
+)
+
+// fail counts an error, and logs each text once for as long as it goes on.
+func (p *plugin) fail(format string, args ...any) { p.complain(p.complaints, format, args) }
+
+// failContact is fail for an error that is over when the controller answers.
+func (p *plugin) failContact(format string, args ...any) { p.complain(p.contact, format, args) }
+
+func (p *plugin) complain(known map[string]time.Time, format string, args []any) {
 	p.metrics.errors.Increment(1)
-	if text := fmt.Sprintf(format, args...); text != p.complaints[format] {
-		p.complaints[format] = text
+	text, now := fmt.Sprintf(format, args...), time.Now()
+	last, again := known[text]
+	if len(known) >= maxComplaints && !again {
+		maps.DeleteFunc(known, func(_ string, last time.Time) bool { return now.Sub(last) >= complaintQuiet })
+		if len(known) >= maxComplaints {
+			text = "there are more errors than are told apart; further ones are only counted"
+			last, again = known[text]
+		}
+	}
+
+	known[text] = now
+	if !again || now.Sub(last) >= complaintQuiet {
 		proxywasm.LogErrorf("drydock: %s", text)
 	}
 }

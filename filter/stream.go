@@ -236,10 +236,7 @@ func (s *stream) pass(d *maintenance.Decision) {
 
 func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
 	p := s.plugin
-	for _, sha := range d.Pages() {
-		p.page(sha)
-	}
-	reply := d.Reply(s.request, p.pages, now)
+	reply := d.Reply(s.request, p.page, now)
 	p.metrics.blocked.Increment(1)
 	s.note(d)
 	s.answer(&reply, "drydock:"+string(d.Rule))

@@ -312,6 +312,10 @@ func TestHostCallsCompiled(t *testing.T) {
 	staff := in(maintenance.NoAccess)
 	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
 	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
+	closed.Pages = map[string]string{}
+	for _, lang := range []string{"", "de", "fr", "it"} {
+		closed.Pages[lang] = maintenance.PageHash([]byte("a page that the controller does not have, in " + lang))
+	}
 	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
 	var got strings.Builder
 	tracing := false
@@ -336,6 +340,10 @@ func TestHostCallsCompiled(t *testing.T) {
 		{"another app is on", func() { w.request("GET", "/", "", ":authority", "open.example.com") }},
 		{"refused", func() { w.request("GET", "/", "", ":authority", "admin.example.com") }},
 		{"refused by three claim rules", func() { w.request("GET", "/", "", ":authority", "staff.example.com") }},
+		{"refused as JSON", func() { w.request("GET", "/", "", ":authority", "admin.example.com", "accept", "application/json") }},
+		{"refused with a page that is missing", func() {
+			w.request("GET", "/", "", ":authority", "admin.example.com", "accept", "text/html", "accept-language", "de")
+		}},
 		{"let through by its address", func() { w.request("POST", "/cart", "x", "from", "10.1.2.3:4711") }},
 		{"a query in read-only", func() { w.graphQL(aQuery) }},
 		{"a mutation in read-only, with a header of ours", func() {

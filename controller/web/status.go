@@ -186,15 +186,13 @@ func (a *api) explain(ctx context.Context, in *Request) (*Explanation, error) {
 	if d.Verdict != maintenance.Refuse {
 		return out, nil
 	}
-	pages := maintenance.Pages{}
-	if app, err := a.Keeper.Current().App(d.App); err == nil {
-		for _, sha := range app.Pages {
-			if html, err := a.Keeper.Page(ctx, sha); err == nil {
-				pages[sha] = html
-			}
+	reply := d.Reply(req, func(sha string) []byte {
+		html, err := a.Keeper.Page(ctx, sha)
+		if err != nil {
+			return nil // the built-in page is shown, as a proxy without it would do
 		}
-	}
-	reply := d.Reply(req, pages, now)
+		return html
+	}, now)
 	out.Reply = &Reply{Status: reply.Status, Headers: make(map[string]string, len(reply.Headers)), Body: string(reply.Body)}
 	for _, h := range reply.Headers {
 		out.Reply.Headers[h[0]] = h[1]

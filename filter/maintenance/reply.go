@@ -26,9 +26,10 @@ type Reply struct {
 	GRPCStatus int
 }
 
-// Pages are HTML pages by their SHA-256 in hex. One that is missing is replaced by
-// the built-in page.
-type Pages map[string][]byte
+// Pages returns an HTML page by its SHA-256 in hex, nil for one that is missing: the
+// built-in page is shown in its place. It is called only for the page that is shown. A
+// nil Pages has none.
+type Pages func(sha string) (html []byte)
 
 const grpcUnavailable = 14 // google.rpc.Code.UNAVAILABLE
 
@@ -307,8 +308,10 @@ func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
 	ranges := r.headers("accept-language")
 	if own := d.app.spec.Pages; len(own) > 0 {
 		lang = bestLanguage(ranges, d.app.languages)
-		if html, ok := pages[own[lang]]; ok {
-			return lang, d.fill(html, lang, phrases["en"])
+		if sha := own[lang]; sha != "" && pages != nil {
+			if html := pages(sha); html != nil {
+				return lang, d.fill(html, lang, phrases["en"])
+			}
 		}
 	}
 	if lang = bestLanguage(ranges, builtinLanguages); lang == "" {
@@ -391,14 +394,6 @@ func (s *State) PageHashes() (hashes []string) {
 func PageHash(html []byte) string {
 	sum := sha256.Sum256(html)
 	return hex.EncodeToString(sum[:])
-}
-
-// Pages are the hashes of the pages that the reply may be made of.
-func (d *Decision) Pages() (hashes []string) {
-	for _, lang := range d.app.languages {
-		hashes = append(hashes, d.app.spec.Pages[lang])
-	}
-	return hashes
 }
 
 // EdgeStatus answers the public status of the app that a request belongs to.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -297,7 +298,8 @@ func TestLanguages(t *testing.T) {
 // An operator's own pages.
 func TestOwnPages(t *testing.T) {
 	page := func(html string) (string, []byte) { return maintenance.PageHash([]byte(html)), []byte(html) }
-	pages := maintenance.Pages{}
+	known := map[string][]byte{}
+	pages := maintenance.Pages(func(sha string) []byte { return known[sha] })
 	hashes := map[string]string{}
 	for lang, html := range map[string]string{
 		"":      `<title>{{title}}</title>{{ message }}|{{mode}}|{{app}}|{{lang}}|{{until}}|{{until_text}}|{{unknown}}|{{ }}|{{{message}}}|{{message}`,
@@ -305,7 +307,7 @@ func TestOwnPages(t *testing.T) {
 		"pt-BR": `<p>{{message`,
 	} {
 		sha, data := page(html)
-		pages[sha], hashes[lang] = data, sha
+		known[sha], hashes[lang] = data, sha
 	}
 	hashes["fr"] = strings.Repeat("0", 64) // not fetched yet
 	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: hashes}, Activations: []maintenance.Activation{{
@@ -327,18 +329,13 @@ func TestOwnPages(t *testing.T) {
 		}
 	}
 	// A page that is not there is no reason for none.
-	for _, p := range []maintenance.Pages{nil, {}, pages} {
+	for _, p := range []maintenance.Pages{nil, func(string) []byte { return nil }, pages} {
 		reply := refusal(t, s, get("h", "/", "accept", "text/html", "accept-language", "fr"), p, noon)
 		if header(&reply, "content-language") != "fr" || !bytes.Contains(reply.Body, []byte("Maintenance en cours")) {
 			t.Errorf("%s: %s", header(&reply, "content-language"), reply.Body)
 		}
 	}
-	d := s.Decide(get("h", "/"), noon)
-	want := []string{hashes[""], hashes["de"], hashes["fr"], hashes["pt-BR"]}
-	if got := d.Pages(); !slices.Equal(got, want) {
-		t.Errorf("Pages: %q, want %q", got, want)
-	}
-	slices.Sort(want)
+	want := slices.Sorted(maps.Values(hashes))
 	if got := s.PageHashes(); !slices.Equal(got, want) {
 		t.Errorf("PageHashes: %q, want %q", got, want)
 	}
@@ -346,7 +343,7 @@ func TestOwnPages(t *testing.T) {
 	begin := time.Now()
 	sha, data := page(strings.Repeat("{{", maintenance.MaxPageBytes/2))
 	spec.Pages = map[string]string{"": sha}
-	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), maintenance.Pages{sha: data}, noon)
+	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return data }, noon)
 	if took := time.Since(begin); took > time.Second || len(reply.Body) != len(data) {
 		t.Errorf("%d bytes in %v", len(reply.Body), took)
 	}
@@ -482,6 +479,36 @@ func FuzzAccept(f *testing.F) {
 			t.Errorf("%s for one who takes only pages", kind)
 		}
 	})
+}
+
+// Only the page that is shown is asked for: none of another language, and none at all where
+// the reply is no page.
+func TestOnlyTheShownPageIsAskedFor(t *testing.T) {
+	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: map[string]string{}}, Activations: []maintenance.Activation{{
+		ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: noon,
+	}}}
+	for i, lang := range []string{"", "de", "fr", "it"} {
+		spec.Pages[lang] = strings.Repeat(strconv.Itoa(i), 64)
+	}
+	s := compile(t, spec)
+	for _, c := range []struct {
+		accept, language string
+		want             []string
+	}{
+		{"text/html", "fr", []string{spec.Pages["fr"]}},
+		{"text/html", "ja", []string{spec.Pages[""]}},
+		{"application/json", "fr", nil},
+		{"text/plain", "fr", nil},
+	} {
+		var asked []string
+		refusal(t, s, get("h", "/", "accept", c.accept, "accept-language", c.language), func(sha string) []byte {
+			asked = append(asked, sha)
+			return nil
+		}, noon)
+		if !slices.Equal(asked, c.want) {
+			t.Errorf("%s in %s: asked for %q, want %q", c.accept, c.language, asked, c.want)
+		}
+	}
 }
 
 // What is refused for a reason that is soon over says so in place of the maintenance's
