@@ -83,7 +83,7 @@ func (a *api) registerAdmin() {
 	register(a, operator, huma.Operation{
 		OperationID: "put-page", Method: http.MethodPut, Path: pages, Tags: []string{"pages"},
 		Summary:      "Store an HTML page, for an app to name it",
-		Description:  "At most 512 KiB of UTF-8. The same page again changes nothing, so no If-Match is asked for.",
+		Description:  "At most 128 KiB of UTF-8. The same page again changes nothing, so no If-Match is asked for.",
 		MaxBodyBytes: maintenance.MaxPageBytes + 1, BodyReadTimeout: bodyTime,
 		Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *struct {

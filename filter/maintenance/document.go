@@ -55,11 +55,13 @@ const DefaultApp = "default"
 const (
 	MaxDocumentBytes = 16 << 20 // bytes of JSON
 	MaxApps          = 2000
-	MaxCIDRs         = 20000     // per app
-	MaxOccurrences   = 64        // per window
-	MaxPlaces        = 100_000   // pairs of host and path that the apps match by, in all
-	MaxMessageBytes  = 4096      // no other string may be longer either
-	MaxPageBytes     = 512 << 10 // one page, before its placeholders are filled in
+	MaxCIDRs         = 20000   // per app
+	MaxOccurrences   = 64      // per window
+	MaxPlaces        = 100_000 // pairs of host and path that the apps match by, in all
+	MaxMessageBytes  = 4096    // no other string may be longer either
+	// MaxPageBytes bounds one page, before its placeholders are filled in. A client that
+	// reads nothing makes the proxy keep one for each of its streams.
+	MaxPageBytes = 128 << 10
 	// MaxBodyBytes bounds graphql.max_body: past Envoy's own buffer limit (1 MiB by
 	// default) Envoy answers 413 before the filter can judge.
 	MaxBodyBytes = 16 << 20

@@ -370,7 +370,9 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 			html = rest
 			continue
 		}
-		out.WriteString(escapeHTML.Replace(value))
+		if out.Len() <= 2*MaxPageBytes { // else a page of nothing but placeholders would grow without bound
+			out.WriteString(escapeHTML.Replace(value))
+		}
 		html = rest[len(name)+len("}}"):]
 	}
 }

@@ -481,6 +481,20 @@ func FuzzAccept(f *testing.F) {
 	})
 }
 
+// A page of nothing but placeholders for a long message does not grow without bound.
+func TestFilledInPagesAreBounded(t *testing.T) {
+	html := []byte(strings.Repeat("{{message}}", maintenance.MaxPageBytes/len("{{message}}")))
+	spec := maintenance.App{
+		Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: map[string]string{"": maintenance.PageHash(html)}},
+		Activations: []maintenance.Activation{{ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: noon,
+			Message: strings.Repeat("\"", maintenance.MaxMessageBytes)}},
+	}
+	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return html }, noon)
+	if n := len(reply.Body); n > 3*maintenance.MaxPageBytes {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // Only the page that is shown is asked for: none of another language, and none at all where
 // the reply is no page.
 func TestOnlyTheShownPageIsAskedFor(t *testing.T) {
