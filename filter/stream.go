@@ -106,11 +106,21 @@ func (s *stream) readable() bool {
 	return s.request.Method == "POST" && (strings.Contains(kind, "json") || strings.Contains(kind, "urlencoded"))
 }
 
-// ours tells whether only the filter may set a header. Servers that make variables of
-// headers (CGI, WSGI, PHP) cannot tell "_" from "-".
+// ours reports whether only the filter may set a header. Servers that make variables of
+// headers cannot tell the separators apart: CGI has "_" for "-" (RFC 3875 section
+// 4.1.18), and lighttpd for all that is no letter or digit (http_cgi_encode_varname).
 func ours(name string) bool {
-	rest, found := strings.CutPrefix(strings.ReplaceAll(name, "_", "-"), "x-drydock-")
-	return found && rest != ""
+	const drydock = "drydock"
+	if len(name) <= len("x-drydock-") || name[0] != 'x' || alphanumeric(name[1]) {
+		return false
+	}
+	rest, found := strings.CutPrefix(name[2:], drydock)
+
+	return found && !alphanumeric(rest[0])
+}
+
+func alphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // action is what a callback returns: hold what is not decided, stop what is answered.
@@ -134,11 +144,28 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 }
 
 func (s *stream) OnHttpRequestTrailers(int) types.Action {
+	if !s.plugin.idle && s.stage != answered {
+		s.cleanTrailers()
+	}
 	s.complete = true
 	if s.stage == awaitsBody {
 		s.judgeBody()
 	}
 	return s.action()
+}
+
+// cleanTrailers removes what the client says in our name. Servers hand trailers on like
+// headers (gRPC's metadata) or merge them into the headers (RFC 9110 section 6.5.1).
+func (s *stream) cleanTrailers() {
+	trailers, err := proxywasm.GetHttpRequestTrailers()
+	if err != nil {
+		s.plugin.fail("reading a request's trailers: %v", err)
+	}
+	for _, t := range trailers {
+		if ours(t[0]) {
+			_ = proxywasm.RemoveHttpRequestTrailer(t[0])
+		}
+	}
 }
 
 func (s *stream) OnHttpStreamDone() {

@@ -432,7 +432,8 @@ func TestRefused(t *testing.T) {
 // Who is let through is named to the upstream, with the mode; what a client says in our
 // name is not passed on.
 func TestTowardsUpstream(t *testing.T) {
-	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept"
+	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept," +
+		"x.drydock.bypass,ip,x!drydock~mode,off,x'drydock`bypass,ip,x0drydock-mode,kept,x--drydock-mode,kept"
 	for _, c := range []struct {
 		name         string
 		mode         maintenance.Mode
@@ -458,19 +459,54 @@ func TestTowardsUpstream(t *testing.T) {
 				if v.headers["x-drydock-mode"] != c.mode2 || v.headers["x-drydock-bypass"] != c.cause {
 					t.Errorf("the upstream saw %v", v.headers)
 				}
-				for _, name := range []string{"x_drydock_mode", "x-drydock_future"} {
+				for _, name := range []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"} {
 					if v.headers[name] != "" {
 						t.Errorf("the upstream saw %s", name)
 					}
 				}
-				if v.headers["x-drydock"] != "kept" || v.headers["x-drydocks-mode"] != "kept" {
-					t.Errorf("the upstream saw %v", v.headers)
+				for _, name := range []string{"x-drydock", "x-drydocks-mode", "x0drydock-mode", "x--drydock-mode"} {
+					if v.headers[name] != "kept" {
+						t.Errorf("the upstream did not see %s: %v", name, v.headers)
+					}
 				}
 				w.want("bypassed", c.bypassed)
 				w.want("blocked", 0)
 			})
 		})
 	}
+}
+
+// Nor is what a client says in our name in trailers passed on: of a request that is let go
+// at once, and of one that was held for its body or for the first state.
+func TestTrailersTowardsUpstreamCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.Bypass.IPs = []string{"10.0.0.0/8"}
+	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"}}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		check := func(what string, x exchange) {
+			t.Helper()
+			if got := x.(*shippedExchange).Upstream().Trailers; len(got) != 1 || got.Get("x-checksum") != "1" {
+				t.Errorf("%s: the upstream saw the trailers %v", what, got)
+			}
+			x.end()
+		}
+		boot := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
+		boot.send("x", false)
+		boot.(*shippedExchange).RequestTrailers(trailers)
+		w.follow(doc(1, app))
+		check("held for the first state", boot)
+
+		x := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
+		x.send("x", false)
+		x.(*shippedExchange).RequestTrailers(trailers)
+		check("let go", x)
+
+		y := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		y.send(aQuery, false)
+		y.(*shippedExchange).RequestTrailers(trailers)
+		check("held for its body", y)
+		w.want("errors", 0)
+	})
 }
 
 // A claim of a verified token lets through; what the client only says does not.
