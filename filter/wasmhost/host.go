@@ -49,8 +49,13 @@ type Config struct {
 	Trace func(Call)
 
 	// Strict fails the VM on what Envoy lets pass though it is never right: resuming a stream that is not paused, was
-	// already answered or has ended, a second local reply, a local reply without a stream. See [Host.Violations].
+	// already answered or has ended, a second local reply, a local reply without a stream, and reading a part of a body
+	// after its callback, where Envoy no longer owns the bytes that it gives. See [Host.Violations].
 	Strict bool
+
+	// Fault makes proxy-wasm calls fail: a function for which it returns another status than StatusOK does nothing and
+	// returns that one. It is for tests of what a module makes of a failure that this host, as Envoy, rarely has for it.
+	Fault func(function string) Status
 
 	// LegacyWASI is the WASI of Envoy before proxy-wasm-cpp-host #533 (April 2026; 1.36.4 has it): poll_oneoff returns
 	// ENOSYS and is forbidden during memory allocation, fewer functions exist, and fewer are allowed during _initialize.

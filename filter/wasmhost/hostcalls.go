@@ -139,7 +139,11 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	}
 	in.note = in.note[:0]
 	st := StatusInvalidMemoryAccess
-	if in.readable(f.args, stack) {
+	switch fault := in.vm.host.cfg.Fault; {
+	case !in.readable(f.args, stack):
+	case fault != nil && !f.wasi && fault(f.name) != StatusOK:
+		st = fault(f.name)
+	default:
 		st = f.fn(call{in, stack})
 	}
 	result := st.String()
@@ -630,6 +634,8 @@ func (c call) buffer() (b []byte, body *buffer, st Status) {
 	case t == 0 && f != nil:
 		if body = f.requestBody; f.decode.buffering {
 			body = f.stream.request.buffered
+		} else if body != nil && c.in.frame.callback != cbRequestBody {
+			c.in.misuse(c.in.frame.callback, "proxy_get_buffer_bytes", "the part of the body that the last callback showed is gone")
 		}
 	case t == 1 && f != nil:
 		if body = f.responseBody; f.encode.buffering {

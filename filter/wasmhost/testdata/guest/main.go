@@ -99,10 +99,7 @@ type stream struct {
 }
 
 func (s *stream) action(callback string, end bool) types.Action {
-	if s.p.run(callback, end) == pause {
-		return types.ActionPause
-	}
-	return types.ActionContinue
+	return types.Action(s.p.run(callback, end))
 }
 
 func (s *stream) OnHttpRequestHeaders(_ int, end bool) types.Action {
@@ -128,6 +125,7 @@ const (
 	goOn = iota
 	pause
 	refuse
+	press = 2
 )
 
 func (p *plugin) run(callback string, end bool) (result int) {
@@ -145,6 +143,10 @@ func (p *plugin) run(callback string, end bool) (result int) {
 			}
 		case args[0] == "refuse":
 			result = refuse
+		case args[0] == "press": // holds the parts of a body by pressing back at the limit, the last one as pause does
+			if result = press; end {
+				result = pause
+			}
 		case args[0] == "each":
 			for _, id := range slices.Clone(p.open) {
 				if err := proxywasm.SetEffectiveContext(id); err != nil {
@@ -158,11 +160,14 @@ func (p *plugin) run(callback string, end bool) (result int) {
 				break
 			}
 			p.once[s] = true
-			if args[1] == "pause" {
+			switch args[1] {
+			case "pause":
 				result = pause
-				break
+			case "press":
+				result = press
+			default:
+				p.do(strings.Join(args[1:], " "), args[1:])
 			}
-			p.do(strings.Join(args[1:], " "), args[1:])
 		case args[0] == "end": // the rest of the statement at the end of the stream only
 			if end {
 				p.do(strings.Join(args[1:], " "), args[1:])
