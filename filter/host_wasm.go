@@ -5,9 +5,17 @@ import (
 	"unsafe"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
+
+// actionHoldBack holds a part of a body and presses back at Envoy's buffer limit, where
+// ActionPause fails the stream: FilterDataStatus::StopIterationAndWatermark
+// (proxy-wasm-cpp-host, context_interface.h). Envoy shows what it held by ActionPause
+// again in the next callback, and from other callbacks of the module; what it held by
+// this it does not (Context::getBuffer in its source/extensions/common/wasm).
+const actionHoldBack types.Action = 2
 
 // The SDK's SendHttpResponse has no room for the response code details that
 // operators look for in access logs.

@@ -57,8 +57,11 @@ type plugin struct {
 	gaugesDue time.Time
 
 	requests int // let through and not done
-	waiting  map[*stream]struct{}
-	holds    bool // a held request's body came, so Envoy does hold headers
+	// waiting are the held requests, with how much of their bodies heldBytes counts.
+	waiting   map[*stream]int
+	heldBytes int
+	gauged    struct{ requests, bytes int } // what the gauges say of them
+	holds     bool                          // a held request's body came, so Envoy does hold headers
 
 	follow  follower
 	metrics metrics
@@ -69,8 +72,8 @@ type plugin struct {
 }
 
 type metrics struct {
-	blocked, bypassed, errors, unknown, misconfigured proxywasm.MetricCounter
-	revision, stateAge                                proxywasm.MetricGauge
+	blocked, bypassed, errors, unknown, misconfigured, heldLimit proxywasm.MetricCounter
+	revision, stateAge, heldRequests, heldBytes                  proxywasm.MetricGauge
 }
 
 // OnPluginStart must be free of side effects on the world outside: Envoy also runs
@@ -96,7 +99,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	p.vm = randomID()
 	p.unknown = p.config.UnknownState()
 	p.pages.read = make(map[string][]byte)
-	p.waiting = make(map[*stream]struct{})
+	p.waiting = make(map[*stream]int)
 	p.complaints, p.contact = make(map[string]time.Time), make(map[string]time.Time)
 	p.follow = newFollower(p.config)
 	p.proxy = p.follow.processID()
@@ -108,6 +111,9 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		errors:        proxywasm.DefineCounterMetric(name + "errors"),
 		unknown:       proxywasm.DefineCounterMetric(name + "unknown"),
 		misconfigured: proxywasm.DefineCounterMetric(name + "misconfigured"),
+		heldLimit:     proxywasm.DefineCounterMetric(name + "held_limit"),
+		heldRequests:  proxywasm.DefineGaugeMetric(name + "held_requests"),
+		heldBytes:     proxywasm.DefineGaugeMetric(name + "held_bytes"),
 		revision:      proxywasm.DefineGaugeMetric(name + "revision"),
 		stateAge:      proxywasm.DefineGaugeMetric(name + "state_age"),
 	}
@@ -143,6 +149,7 @@ func (p *plugin) OnTick() {
 	}
 	p.pages.notice(p.follow.pagesKey)
 	p.attendWaiting(now)
+	p.gaugeHeld()
 	if p.state != nil && !now.Before(p.ackDue) {
 		p.ack(now)
 	}

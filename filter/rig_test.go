@@ -56,6 +56,7 @@ type setup struct {
 	policy wasmhost.FailurePolicy
 	older  bool // Envoy before April 2026, such as 1.36.4
 	trace  func(wasmhost.Call)
+	fault  func(function string) wasmhost.Status
 }
 
 // holding is the plugin configuration of our own bootstraps.
@@ -578,6 +579,7 @@ func newProcess(t *testing.T, s setup) *process {
 		LegacyWASI:   s.older,
 		LegacyResume: s.older,
 		Trace:        s.trace,
+		Fault:        s.fault,
 		Properties:   map[string]any{"node": map[string]any{"id": "gateway-7"}},
 		Log: func(e wasmhost.LogEntry) {
 			p.mu.Lock()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,12 +12,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// bodyGrace is how long a held request may go without a body callback. Past it the
-// proxy's configuration is taken to disagree with ours (see Config.HoldsHeaders).
-const bodyGrace = 5 * time.Second
-
-// actionStopAll holds headers and body, and presses back instead of buffering: what
-// proxy-wasm-cpp-host calls StopAllIterationAndWatermark (context_interface.h).
+// actionStopAll holds headers and body, and presses back instead of buffering without
+// bound: what proxy-wasm-cpp-host calls StopAllIterationAndWatermark
+// (context_interface.h).
 const actionStopAll types.Action = 4
 
 // stage is where a stream stands with us.
@@ -35,8 +34,8 @@ type stream struct {
 	id     uint32
 
 	stage   stage
-	counted bool
-	since   time.Time // of the stage
+	counted bool // among the plugin's requests
+	since   time.Time
 	request *maintenance.Request
 	asked   *maintenance.State // that wants to see the body
 	maxBody int
@@ -45,22 +44,47 @@ type stream struct {
 	complete bool
 	// stopped: no body comes until the headers go on.
 	stopped bool
+	// apart: what Envoy holds of the body cannot be read, because the last part of it was
+	// held by actionHoldBack. The next callback shows its own part alone.
+	apart bool
+	// held is what the stream counts of the plugin's held bytes, zero while it is not held.
+	held int
 }
 
 func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	p := s.plugin
-	p.requests++
-	s.counted = true
 	// Off costs nothing: no host call, not even for the time.
 	if p.idle {
+		s.admit()
 		return types.ActionContinue
 	}
+	s.readHeaders(endOfStream)
+	if p.config.Exempts(s.request) {
+		s.request = nil
+		s.admit()
+		return types.ActionContinue
+	}
+
+	now := time.Now()
+	state := p.current(now)
+	if state == nil {
+		return s.awaitState(now)
+	}
+	s.decide(state, now)
+	if s.stage == awaitsBody && !s.headersHeld() {
+		// The headers must go on for the body to come; the body is what is withheld.
+		return types.ActionContinue
+	}
+	return s.action()
+}
+
+func (s *stream) readHeaders(endOfStream bool) {
 	headers, err := proxywasm.GetHttpRequestHeaders()
 	if err != nil {
 		// Decided without them, so that no exemption holds.
-		p.fail("reading a request's headers: %v", err)
+		s.plugin.fail("reading a request's headers: %v", err)
 	}
-	s.request = &maintenance.Request{Headers: headers, EndStream: endOfStream, Attributes: &p.claims}
+	s.request = &maintenance.Request{Headers: headers, EndStream: endOfStream, Attributes: &s.plugin.claims}
 	for _, h := range headers {
 		switch h[0] {
 		case ":method":
@@ -76,34 +100,43 @@ func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 			}
 		}
 	}
-	if p.config.Exempts(s.request) {
-		s.request = nil
-		return types.ActionContinue
-	}
-	now := time.Now()
-	state := p.current(now)
-	if state == nil {
-		s.wait(awaitsState, now)
-		if s.stopped = !p.config.HoldsHeaders || !s.readable(); s.stopped {
-			return actionStopAll
-		}
-		return types.ActionPause
-	}
-	s.decide(state, now)
-	if s.stage == awaitsBody && !s.headersHeld() {
-		// The headers must go on for the body to come; the body is what is withheld.
-		return types.ActionContinue
-	}
-	return s.action()
 }
 
-// readable tells whether a state is likely to want to read the body, which may then come
-// before the state does. No other body may: it might be an upload past what Envoy
-// buffers, which Envoy would answer 413. Where a state wants to read one all the same,
-// the headers have to go on first.
+// awaitState holds a request until there is a state to decide it by.
+func (s *stream) awaitState(now time.Time) types.Action {
+	s.stopped = !s.plugin.config.HoldsHeaders || !s.readable()
+	if !s.hold(awaitsState, now) {
+		s.giveUp(maintenance.RuleHeldLimit, now)
+		return types.ActionPause
+	}
+	if s.stopped {
+		return actionStopAll
+	}
+	return types.ActionPause
+}
+
+// maxAside is how long a body may be, in bytes, to be read although it came before the
+// first state: what a state looks at unless it says otherwise (graphql.max_body), and
+// what Envoy buffers by default.
+const maxAside = 1 << 20
+
+// readable reports whether a state is likely to want to read the body, which may then
+// come before the state does. No other body may, since a body that came cannot be read
+// later past what Envoy buffers. Where a state wants to read one all the same, the
+// headers have to go on first.
 func (s *stream) readable() bool {
-	kind := strings.ToLower(s.request.Header("content-type"))
-	return s.request.Method == "POST" && (strings.Contains(kind, "json") || strings.Contains(kind, "urlencoded"))
+	r := s.request
+	if length, err := strconv.Atoi(r.Header("content-length")); err == nil && length > maxAside {
+		return false
+	}
+	switch r.Method {
+	case "POST":
+		kind := strings.ToLower(r.Header("content-type"))
+		return strings.Contains(kind, "json") || strings.Contains(kind, "urlencoded")
+	case "GET", "HEAD", "OPTIONS":
+		return !r.EndStream // a body that should not be there, or one of no bytes
+	}
+	return false
 }
 
 // ours reports whether only the filter may set a header. Servers that make variables of
@@ -132,15 +165,44 @@ func (s *stream) action() types.Action {
 }
 
 func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
-	if s.stage == decided {
+	switch s.stage {
+	case decided:
 		return types.ActionContinue
+	case answered:
+		return types.ActionPause
 	}
-	s.buffered, s.complete = size, endOfStream
-	if s.stage == awaitsBody {
-		s.plugin.holds = s.plugin.holds || s.headersHeld()
+	whole := !s.apart
+	if whole {
+		s.buffered = size
+	} else {
+		s.buffered += size
+	}
+	s.complete = endOfStream
+	if s.stage == awaitsState {
+		return s.setAside()
+	}
+
+	s.plugin.holds = s.plugin.holds || s.headersHeld()
+	s.apart = false
+	if whole {
 		s.judgeBody()
-	}
+	} // or the tick does, which is shown all of it
+	s.count()
 	return s.action()
+}
+
+// setAside holds the part of a body that came before the first state. An upload past
+// what Envoy buffers must not be answered 413 for a state that may not want to look at
+// it, so Envoy presses back instead; but what it held in that way cannot be read. A
+// short body is therefore held to be read once it is complete.
+func (s *stream) setAside() types.Action {
+	s.count()
+	if s.stage == answered || s.complete && s.buffered <= maxAside {
+		s.apart = false
+		return types.ActionPause
+	}
+	s.apart = s.buffered > 0 && actionHoldBack != types.ActionPause
+	return actionHoldBack
 }
 
 func (s *stream) OnHttpRequestTrailers(int) types.Action {
@@ -148,7 +210,11 @@ func (s *stream) OnHttpRequestTrailers(int) types.Action {
 		s.cleanTrailers()
 	}
 	s.complete = true
-	if s.stage == awaitsBody {
+	switch {
+	case s.stage != awaitsBody:
+	case s.apart:
+		s.giveUp(maintenance.RuleBodyUnread, time.Now())
+	default:
 		s.judgeBody()
 	}
 	return s.action()
@@ -173,23 +239,24 @@ func (s *stream) OnHttpStreamDone() {
 		s.counted = false
 		s.plugin.requests--
 	}
-	delete(s.plugin.waiting, s)
+	s.release()
 }
 
-// headersHeld tells whether a request that awaits its body should not have reached the
+// admit counts a request that goes on.
+func (s *stream) admit() {
+	s.counted = true
+	s.plugin.requests++
+}
+
+// headersHeld reports whether a request that awaits its body should not have reached the
 // upstream yet.
 func (s *stream) headersHeld() bool { return s.plugin.config.HoldsHeaders && !s.stopped }
-
-func (s *stream) wait(for_ stage, now time.Time) {
-	s.stage, s.since = for_, now
-	s.plugin.waiting[s] = struct{}{}
-}
 
 // settle ends the waiting. A decided request needs its headers no more.
 func (s *stream) settle(to stage) {
 	s.stage = to
 	s.request, s.asked = nil, nil
-	delete(s.plugin.waiting, s)
+	s.release()
 }
 
 // decide asks the core and does what it says.
@@ -206,10 +273,7 @@ func (s *stream) decide(state *maintenance.State, now time.Time) {
 	switch d.Verdict {
 	case maintenance.NeedBody:
 		s.asked, s.maxBody = state, d.MaxBody
-		s.wait(awaitsBody, now)
-		if s.complete || s.buffered > s.maxBody {
-			s.judgeBody()
-		}
+		s.needBody(&d, now)
 	case maintenance.Refuse:
 		s.refuse(&d, now)
 	default:
@@ -217,10 +281,22 @@ func (s *stream) decide(state *maintenance.State, now time.Time) {
 	}
 }
 
+// needBody holds a request until its body can be judged, which may be now.
+func (s *stream) needBody(d *maintenance.Decision, now time.Time) {
+	there := s.complete || s.buffered > s.maxBody
+	switch {
+	case !s.hold(awaitsBody, now):
+		s.deny(d, maintenance.RuleHeldLimit, now)
+	case there && s.apart:
+		s.deny(d, maintenance.RuleBodyUnread, now)
+	case there:
+		s.judgeBody()
+	}
+}
+
 // judgeBody decides once the whole body is there, or more of it than is looked at.
 func (s *stream) judgeBody() {
-	tooLong := s.buffered > s.maxBody
-	if !s.complete && !tooLong {
+	if !s.complete && s.buffered <= s.maxBody {
 		return
 	}
 	p, now := s.plugin, time.Now()
@@ -230,21 +306,34 @@ func (s *stream) judgeBody() {
 		s.decide(state, now)
 		return
 	}
-	if s.buffered > 0 {
-		// One byte more than is looked at tells the core that it is too long.
-		body, err := proxywasm.GetHttpRequestBody(0, min(s.buffered, s.maxBody+1))
-		if err != nil {
-			p.fail("reading a request's body: %v", err)
-		}
-		s.request.Body = body
+
+	body, err := s.body()
+	if err != nil {
+		p.fail("reading a request's body: %v", err)
+		s.giveUp(maintenance.RuleBodyUnread, now)
+		return
 	}
-	s.request.BodyRead = true
+	s.request.Body, s.request.BodyRead = body, true
 	d := state.Decide(s.request, wall(now))
-	if d.Verdict == maintenance.Refuse {
-		s.refuse(&d, now)
-	} else {
+	if d.Verdict == maintenance.Pass {
 		s.pass(&d)
+	} else {
+		s.refuse(&d, now)
 	}
+}
+
+// body is the whole body, or one byte more of it than is looked at, which tells the core
+// that it is too long.
+func (s *stream) body() ([]byte, error) {
+	if s.buffered == 0 {
+		return nil, nil
+	}
+	want := min(s.buffered, s.maxBody+1)
+	body, err := proxywasm.GetHttpRequestBody(0, want)
+	if err == nil && len(body) != want {
+		err = errors.New("it is not there as a whole")
+	}
+	return body, err
 }
 
 func (s *stream) pass(d *maintenance.Decision) {
@@ -258,6 +347,7 @@ func (s *stream) pass(d *maintenance.Decision) {
 		}
 		s.note(d)
 	}
+	s.admit()
 	s.settle(decided)
 }
 
@@ -265,8 +355,17 @@ func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
 	p := s.plugin
 	reply := d.Reply(s.request, p.page, now)
 	p.metrics.blocked.Increment(1)
+	if d.Rule == maintenance.RuleHeldLimit {
+		p.metrics.heldLimit.Increment(1)
+	}
 	s.note(d)
 	s.answer(&reply, "drydock:"+string(d.Rule))
+}
+
+// deny refuses a request by a rule of the filter's own.
+func (s *stream) deny(d *maintenance.Decision, rule maintenance.Rule, now time.Time) {
+	d.Verdict, d.Rule = maintenance.Refuse, rule
+	s.refuse(d, now)
 }
 
 // note is for access logs: %FILTER_STATE(wasm.drydock.decision:PLAIN)%.
@@ -284,68 +383,6 @@ func (s *stream) answer(reply *maintenance.Reply, details string) {
 		s.plugin.fail("answering a request: %v", err)
 	}
 	s.settle(answered)
-}
-
-// attendWaiting looks after held requests, from a callback of the plugin.
-func (p *plugin) attendWaiting(now time.Time) {
-	state := p.current(now)
-	for s := range p.waiting {
-		switch {
-		case s.stage == awaitsState && state != nil:
-			p.within(s, func() {
-				s.decide(state, now)
-				switch {
-				case s.stage == decided && s.buffered > 0 && !s.complete:
-					// The next body callback lets it go: older Envoys lose the part that comes
-					// after a body was resumed halfway (envoyproxy/envoy#46842).
-				case s.stage == decided, s.stage == awaitsBody && s.stopped:
-					s.resume()
-				}
-			})
-		case s.stage == awaitsBody && s.buffered == 0 && now.Sub(s.since) > bodyGrace:
-			p.within(s, func() { s.giveUp(state, now) })
-		}
-	}
-}
-
-// giveUp answers a request whose body does not come.
-func (s *stream) giveUp(state *maintenance.State, now time.Time) {
-	p := s.plugin
-	d := state.Decide(s.request, wall(now))
-	switch d.Verdict {
-	case maintenance.Pass: // the state has changed
-		s.pass(&d)
-		if s.headersHeld() {
-			s.resume()
-		}
-		return
-	case maintenance.NeedBody:
-		d.Verdict, d.Rule = maintenance.Refuse, maintenance.RuleBodyTimeout
-		if s.headersHeld() && !p.holds {
-			p.metrics.misconfigured.Increment(1)
-			p.fail("a held request got no body for %v: is allow_on_headers_stop_iteration the same in the plugin configuration and in Envoy's?", bodyGrace)
-		}
-	}
-	s.refuse(&d, now)
-}
-
-// within runs do with the host's eyes on a stream instead of on the plugin.
-func (p *plugin) within(s *stream, do func()) {
-	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
-		p.fail("turning to a held request: %v", err)
-		s.settle(answered) // there is none any more
-		return
-	}
-	do()
-	if err := proxywasm.SetEffectiveContext(p.id); err != nil {
-		p.fail("turning back to the plugin: %v", err)
-	}
-}
-
-func (s *stream) resume() {
-	if err := proxywasm.ResumeHttpRequest(); err != nil {
-		s.plugin.fail("resuming a held request: %v", err)
-	}
 }
 
 // claimPaths reads what the proxy knows of the request in the effective context. It

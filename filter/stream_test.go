@@ -105,50 +105,191 @@ func TestFirstStateInTheMiddleOfABody(t *testing.T) {
 }
 
 // An upload past what Envoy buffers is held, and not answered 413, while the first state
-// is awaited.
+// is awaited: whatever its type, with its length said or not.
 func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
+	const part = 512 << 10
 	for _, onward := range []bool{false, true} {
 		config := holding
 		if onward {
 			config = `{"name": "edge"}`
 		}
-		compiled(t, setup{config: config, onward: onward}, func(t *testing.T, w *world) {
-			x := w.begin("PUT", "/upload", false, "content-type", "video/mp4")
-			part := strings.Repeat("x", 512<<10)
-			w.tick()
-			for range 4 {
-				x.send(part, false)
-			}
-			held(t, x.view())
-			w.say(200, doc(1, in(maintenance.Off)))
-			x.send(part, true)
-			if v := x.view(); v.reply != nil || len(v.body) != 5*len(part) || !v.ended {
-				t.Errorf("got %v, the upstream saw %d bytes, to the end: %v", v.reply, len(v.body), v.ended)
-			}
+		for _, c := range []struct{ method, kind, length string }{
+			{"PUT", "video/mp4", ""},
+			{"POST", "multipart/form-data", fmt.Sprint(5 * part)},
+			{"POST", "application/json", fmt.Sprint(5 * part)},
+			{"POST", "application/json", ""},
+			{"POST", "application/x-www-form-urlencoded", ""},
+			{"GET", "application/json", ""},
+		} {
+			t.Run(fmt.Sprintf("%s %s of length %q, onward %v", c.method, c.kind, c.length, onward), func(t *testing.T) {
+				compiled(t, setup{config: config, onward: onward}, func(t *testing.T, w *world) {
+					headers := []string{"content-type", c.kind}
+					if c.length != "" {
+						headers = append(headers, "content-length", c.length)
+					}
+					x := w.begin(c.method, "/upload", false, headers...)
+					w.tick()
+					for range 4 {
+						x.send(strings.Repeat("x", part), false)
+					}
+					held(t, x.view())
+					w.say(200, doc(1, in(maintenance.Off)))
+					if v := x.view(); len(v.body) != 4*part {
+						t.Errorf("with the state there the upstream saw %d bytes, not what was held", len(v.body))
+					}
+					x.send(strings.Repeat("x", part), true)
+					if v := x.view(); v.reply != nil || len(v.body) != 5*part || !v.ended {
+						t.Errorf("got %v, the upstream saw %d bytes, to the end: %v", v.reply, len(v.body), v.ended)
+					}
+					w.want("errors", 0)
+				})
+			})
+		}
+	}
+}
+
+// A state that comes in the middle of a body which it wants to read gets to read it,
+// wherever its end is; the headers of what is refused never go on.
+func TestReadBodyThatBeganBeforeTheFirstStateCompiled(t *testing.T) {
+	const unread = maintenance.RuleBodyUnread
+	for _, c := range []struct {
+		name          string
+		before, after []string
+		trailers      bool
+		rule          maintenance.Rule
+	}{
+		{"its end comes next", []string{aQuery[:9]}, []string{aQuery[9:]}, false, ""},
+		{"its end comes later", []string{aQuery[:9], aQuery[9:12]}, []string{aQuery[12:15], aQuery[15:]}, false, ""},
+		{"an empty end", []string{aQuery[:9], aQuery[9:]}, []string{""}, false, ""},
+		{"a mutation whose end comes next", []string{aMutation[:9]}, []string{aMutation[9:]}, false, "graphql.mutation"},
+		{"a mutation whose end comes later", []string{aMutation[:9]}, []string{aMutation[9:12], aMutation[12:]}, false, "graphql.mutation"},
+		{"trailers come later", []string{aQuery[:9]}, []string{aQuery[9:]}, true, ""},
+		{"a mutation with trailers", []string{aMutation[:9]}, []string{aMutation[9:]}, true, "graphql.mutation"},
+		{"trailers alone are left", []string{aQuery}, nil, true, unread},
+		{"nothing has come", nil, []string{aQuery}, false, ""},
+		{"more than is looked at has come", []string{strings.Repeat(" ", 1<<20), " "}, nil, false, unread},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+				w.tick()
+				for _, part := range c.before {
+					x.send(part, false)
+				}
+				w.say(200, doc(1, in(maintenance.ReadOnly)))
+				for i, part := range c.after {
+					held(t, x.view())
+					w.tick()
+					x.send(part, i == len(c.after)-1 && !c.trailers)
+				}
+				if c.trailers {
+					x.trailers()
+				}
+				w.tick()
+				v := x.view()
+				if c.rule != "" {
+					if refused(t, v, c.rule); c.rule == unread && v.reply.headers["retry-after"] != "5" {
+						t.Errorf("got %s", v)
+					}
+				} else if passed(t, v); v.body != strings.Join(append(c.before, c.after...), "") || !v.ended {
+					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
+				}
+				x.end()
+				w.want("errors", 0)
+				w.tick()
+				w.want("held_requests", 0)
+				w.want("held_bytes", 0)
+			})
 		})
 	}
+}
+
+// A GET that could have a body is held until it is known to have none, which the end of
+// the stream says in several ways, before the first state and after it.
+func TestGetThatEndsWithoutABody(t *testing.T) {
+	ends := map[string]func(x exchange){
+		"an empty part":                   func(x exchange) { x.send("", true) },
+		"empty parts":                     func(x exchange) { x.send("", false); x.send("", true) },
+		"trailers":                        func(x exchange) { x.trailers() },
+		"an empty part and then trailers": func(x exchange) { x.send("", false); x.trailers() },
+	}
+	for _, boot := range []bool{false, true} {
+		for name, end := range ends {
+			for _, path := range []string{"/", "/graphql?query={cart{id}}"} {
+				t.Run(fmt.Sprintf("%s, boot %v, %s", name, boot, path), func(t *testing.T) {
+					everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+						if !boot {
+							w.follow(doc(1, in(maintenance.ReadOnly)))
+						}
+						x := w.begin("GET", path, false)
+						held(t, x.view())
+						end(x)
+						if boot {
+							held(t, x.view())
+							w.follow(doc(1, in(maintenance.ReadOnly)))
+						}
+						v := x.view()
+						if passed(t, v); v.body != "" {
+							t.Errorf("the upstream saw %q", v.body)
+						}
+						if s, ok := x.(*shippedExchange); ok && !v.ended {
+							t.Errorf("the upstream saw %+v", s.Upstream())
+						}
+
+						y := w.begin("GET", path, false)
+						y.send("GET / HTTP/1.1", false)
+						y.send("x", true)
+						if v := y.view(); v.reply == nil || v.headers != nil {
+							t.Errorf("with a body: %s", v)
+						}
+						w.want("errors", 0)
+						w.want("misconfigured", 0)
+					})
+				})
+			}
+		}
+	}
+}
+
+// unexpectedly is an app that wants to read more of a body than is usual.
+func unexpectedly() maintenance.App {
+	app := in(maintenance.ReadOnly)
+	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
+	return app
+}
+
+// save is a request whose body that app wants to read, which no other does.
+func save(w *world) exchange {
+	return w.begin("POST", "/save", false, "content-type", "application/x-www-form-urlencoded", "content-length", "2000000")
 }
 
 // A state may want to read a body that was not expected to be read: then the headers go
 // on, and the body is withheld.
 func TestUnexpectedlyReadCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
-	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
 	for _, c := range []struct {
 		body string
 		rule maintenance.Rule
 	}{{"name=x", ""}, {"_method=DELETE", maintenance.RuleWriteBody}} {
 		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-			x := w.begin("POST", "/save", false, "content-type", "application/x-www-form-urlencoded")
+			x := save(w)
 			x.send(c.body, true)
 			w.tick()
 			held(t, x.view())
-			w.say(200, doc(1, app))
+			w.say(200, doc(1, unexpectedly()))
 			v := x.view()
-			if c.rule != "" {
-				refused(t, v, c.rule)
-			} else if passed(t, v); v.body != c.body || !v.ended {
-				t.Errorf("the upstream saw %q", v.body)
+			if v.headers == nil {
+				t.Error("the headers did not go on")
+			}
+			if c.rule == "" {
+				if passed(t, v); v.body != c.body || !v.ended {
+					t.Errorf("the upstream saw %q", v.body)
+				}
+			} else {
+				v.headers = nil
+				if refused(t, v, c.rule); v.ended {
+					t.Error("the upstream saw all of it")
+				}
 			}
 			w.want("errors", 0)
 		})
@@ -158,11 +299,9 @@ func TestUnexpectedlyReadCompiled(t *testing.T) {
 // Nor does it count as a misconfiguration when such a body does not come; and when it
 // comes, that does not speak for the configuration.
 func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
-	save := func(w *world) exchange { return w.begin("GET", "/save", false) }
 	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
 		x := save(w)
-		w.follow(doc(1, app))
+		w.follow(doc(1, unexpectedly()))
 		w.run(bodyGrace + 100*time.Millisecond)
 		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
@@ -173,7 +312,7 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 	t.Run("and the state changes", func(t *testing.T) {
 		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
 			x := save(w)
-			w.follow(doc(1, app))
+			w.follow(doc(1, unexpectedly()))
 			w.say(200, doc(2, in(maintenance.Off)))
 			w.run(bodyGrace + 100*time.Millisecond)
 			x.send("_method=DELETE", true)
@@ -184,8 +323,8 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 	t.Run("misconfigured", func(t *testing.T) {
 		compiled(t, setup{config: holding, onward: true}, func(t *testing.T, w *world) {
 			x := save(w)
-			w.follow(doc(1, app))
-			x.send("", true)
+			w.follow(doc(1, unexpectedly()))
+			x.send("name=x", true)
 			passed(t, x.view())
 			y := w.begin("POST", "/graphql", false, "content-type", "application/json")
 			w.run(bodyGrace + 100*time.Millisecond)
@@ -715,13 +854,223 @@ func TestBodyDoesNotCome(t *testing.T) {
 		slow.send(aQuery[:5], false)
 		w.run(5100 * time.Millisecond)
 		refused(t, x.view(), maintenance.RuleBodyTimeout)
-		w.run(time.Minute)
+		w.run(20 * time.Second)
 		held(t, slow.view())
 		slow.send(aQuery[5:], true)
 		passed(t, slow.view())
 		w.want("misconfigured", 0)
 		w.want("errors", 0)
 	})
+}
+
+// A body that cannot be read is not taken for none: the request is refused.
+func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	fails := wasmhost.StatusOK
+	s := setup{config: holding, fault: func(function string) wasmhost.Status {
+		if function == "proxy_get_buffer_bytes" {
+			return fails
+		}
+		return wasmhost.StatusOK
+	}}
+	compiled(t, s, func(t *testing.T, w *world) {
+		fails = wasmhost.StatusOK
+		w.follow(doc(1, app))
+		for _, fails = range []wasmhost.Status{wasmhost.StatusNotFound, wasmhost.StatusBadArgument, wasmhost.StatusInternalFailure} {
+			for _, path := range []string{"/save", "/graphql"} {
+				x := w.begin("POST", path, false, "content-type", "application/json")
+				x.send(`{}`, true)
+				v := x.view()
+				refused(t, v, maintenance.RuleBodyUnread)
+				if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" {
+					t.Errorf("got %s", v)
+				}
+				x.end()
+			}
+		}
+		w.want("errors", 6)
+		fails = wasmhost.StatusOK
+	})
+}
+
+// A request that is held for its body is given up when not all of it comes in time.
+func TestBodyTimeout(t *testing.T) {
+	for _, c := range []struct {
+		config  string
+		timeout time.Duration
+	}{
+		{holding, 30 * time.Second},
+		{`{"name": "edge", "allow_on_headers_stop_iteration": true, "body_timeout": 7.5}`, 7500 * time.Millisecond},
+	} {
+		everywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
+			w.follow(doc(1, in(maintenance.ReadOnly)))
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			for i := range 6 {
+				// Neither slow parts nor changes of the state give it more time.
+				x.send(aQuery[i:i+1], false)
+				w.run(time.Second)
+				w.say(200, doc(uint64(i+2), in(maintenance.ReadOnly)))
+			}
+			w.run(c.timeout - 6*time.Second - tickPeriod)
+			held(t, x.view())
+			w.run(100 * time.Millisecond)
+			v := x.view()
+			refused(t, v, maintenance.RuleBodyTimeout)
+			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not come in time") {
+				t.Errorf("got %s", v)
+			}
+			w.want("misconfigured", 0)
+			w.want("errors", 0)
+			w.want("held_requests", 0)
+		})
+	}
+}
+
+// Where the app is off by the time that a body is given up, the request goes on with what
+// comes next, and nothing of it is lost.
+func TestBodyTimeoutWhenOffCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		x.send(aMutation[:7], false)
+		w.run(29 * time.Second)
+		w.say(200, doc(2, in(maintenance.Off)))
+		w.run(5 * time.Second)
+		x.send(aMutation[7:9], false)
+		x.send(aMutation[9:], true)
+		if v := x.view(); v.reply != nil || v.body != aMutation || !v.ended {
+			t.Errorf("got %s, to the end: %v", v, v.ended)
+		}
+		w.want("errors", 0)
+	})
+}
+
+// What is held has a bound in number. Past it a request that would be held is refused at
+// once, and asked to come again soon; others are decided as always.
+func TestHeldRequestsAreBounded(t *testing.T) {
+	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		get := w.begin("GET", "/", true)
+		crowd := []exchange{get}
+		for len(crowd) < maxHeldRequests {
+			crowd = append(crowd, w.begin("POST", "/graphql", false, "content-type", "application/json"))
+		}
+		tooMany := func(x exchange) {
+			t.Helper()
+			v := x.view()
+			refused(t, v, maintenance.RuleHeldLimit)
+			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests wait") {
+				t.Errorf("got %s", v)
+			}
+			x.end()
+		}
+		tooMany(w.begin("GET", "/", true))
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		passed(t, get.view())
+		crowd[0] = post(w)
+		held(t, crowd[0].view())
+		tooMany(post(w))
+		passed(t, w.request("GET", "/", ""))
+		refused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
+		w.tick()
+		w.want("held_limit", 2)
+		w.want("blocked", 3)
+		w.want("held_requests", maxHeldRequests)
+		if n := w.metric("drydock.edge.held_bytes"); n < maxHeldRequests*streamBytes || n > maxHeldBytes {
+			t.Errorf("held_bytes = %d", n)
+		}
+
+		crowd[7].end()
+		crowd[8].send(aMutation, true)
+		crowd[9].send(aQuery, true)
+		passed(t, crowd[9].view())
+		for range 3 {
+			held(t, post(w).view())
+		}
+		tooMany(post(w))
+
+		// While so many wait, nobody waits for long.
+		w.run(crowdedPatience + 100*time.Millisecond)
+		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
+		passed(t, w.graphQL(aQuery))
+		w.want("held_requests", 0)
+		w.want("held_bytes", 0)
+	})
+}
+
+// It has a bound in bytes, too: of headers and of bodies.
+func TestHeldBytesAreBoundedCompiled(t *testing.T) {
+	big := strings.Repeat("x", 57<<10)
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		var crowd []exchange
+		for i := 0; ; i++ {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json", "accept", big)
+			if x.view().reply != nil {
+				refused(t, x.view(), maintenance.RuleHeldLimit)
+				break
+			}
+			if crowd = append(crowd, x); i > maxHeldBytes/len(big) {
+				t.Fatalf("%d requests with 57 kB of headers are held", i)
+			}
+		}
+		w.tick()
+		if n := w.metric("drydock.edge.held_bytes"); n > maxHeldBytes || n < maxHeldBytes-2*len(big) {
+			t.Errorf("held_bytes = %d with %d held", n, len(crowd))
+		}
+		for _, x := range crowd {
+			x.end()
+		}
+
+		part := strings.Repeat(" ", 900<<10)
+		n := 0
+		for ; n < 100; n++ {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			if x.send(part, false); x.view().reply != nil {
+				refused(t, x.view(), maintenance.RuleHeldLimit)
+				break
+			}
+		}
+		if n != maxHeldBytes/(len(part)+streamBytes) {
+			t.Errorf("%d bodies of 900 kB are held", n)
+		}
+		passed(t, w.graphQL(aQuery)) // short bodies, which are judged at once, still have room
+		w.want("held_limit", 2)
+		w.want("errors", 0)
+	})
+}
+
+// However many requests are begun and left open, the module's memory has a bound: with
+// 57 kB of headers and a byte of body, with most of a long body, before and after the
+// first state.
+func TestMemoryOfHeldRequestsIsBoundedCompiled(t *testing.T) {
+	padding := strings.Repeat("x", 19<<10)
+	bulk := strings.Repeat(" ", 950<<10)
+	w := newProcess(t, setup{config: holding}).worker("worker_0")
+	attack := func(n int, body string) {
+		for range n {
+			x := w.begin("POST", "/graphql?x="+padding[:100], false, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
+			x.send(body, false)
+			if x.view().reply != nil {
+				x.end()
+			}
+		}
+	}
+	attack(4500, "{")
+	w.follow(doc(1, in(maintenance.ReadOnly)))
+	attack(5000, "{")
+	w.run(10 * time.Second)
+	attack(100, bulk)
+	w.run(10 * time.Second)
+	attack(2000, "{")
+	size := on(w).vm.MemorySize()
+	t.Logf("%d MB of memory", size>>20)
+	if size > 256<<20 {
+		t.Errorf("the module has %d MB of memory", size>>20)
+	}
+	w.run(10 * time.Second)
+	passed(t, w.graphQL(aQuery))
 }
 
 // A body is judged by the state that is in force when it is there.
@@ -1019,8 +1368,9 @@ func TestMetricsCompiled(t *testing.T) {
 		names = append(names, m.Type.String()+" "+m.Name)
 	}
 	slices.Sort(names)
-	want := []string{"counter drydock.edge.blocked", "counter drydock.edge.bypassed", "counter drydock.edge.errors", "counter drydock.edge.misconfigured",
-		"counter drydock.edge.unknown", "gauge drydock.edge.revision", "gauge drydock.edge.state_age"}
+	want := []string{"counter drydock.edge.blocked", "counter drydock.edge.bypassed", "counter drydock.edge.errors", "counter drydock.edge.held_limit",
+		"counter drydock.edge.misconfigured", "counter drydock.edge.unknown",
+		"gauge drydock.edge.held_bytes", "gauge drydock.edge.held_requests", "gauge drydock.edge.revision", "gauge drydock.edge.state_age"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got  %q\nwant %q", names, want)
 	}
