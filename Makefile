@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: run build check test test-long bench clean
 
-# What stands for itself, and what starts processes. e2e/graphql is a module of its own: it needs real servers.
+# What stands for itself, and what starts processes. e2e/graphql and e2e/frameworks are modules of their own: they need real servers.
 UNIT = $$(go list ./... | grep -v '/drydock/e2e$$')
 WASM = GOOS=wasip1 GOARCH=wasm
 WASM_SOURCES := $(shell find filter -type f -not -name '*_test.go' -not -path '*/testdata/*' -not -path 'filter/wasmhost/*') go.mod go.sum
@@ -31,6 +31,7 @@ check: bin/drydock.wasm
 	$(WASM) go vet $$($(WASM) go list -f '{{range .GoFiles}}filter/{{.}} {{end}}' ./filter) # its tests are for the host
 	go tool staticcheck ./...
 	cd e2e/graphql && go vet ./...
+	cd e2e/frameworks && go vet ./...
 	go test -short $(UNIT)
 	go test -short -run '^TestHouse' ./e2e
 
@@ -40,11 +41,13 @@ test: build
 	go test -race -timeout 10m ./controller/... ./e2e/demo
 	go test -timeout 10m ./filter/...
 	cd e2e/graphql && go test -count=1 -timeout 15m ./...
+	cd e2e/frameworks && go test -count=1 -timeout 15m ./...
 	go test -count=1 -timeout 15m ./e2e
 
 test-long: build
 	go test -count=1 -timeout 4h -long ./e2e
 	cd e2e/graphql && go test -count=1 -timeout 12h -requests 200000 .
+	cd e2e/frameworks && go test -count=1 -timeout 12h -requests 200000 .
 
 bench: build
 	go test -run '^$$' -bench . -benchmem ./filter/...

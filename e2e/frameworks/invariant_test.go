@@ -57,20 +57,23 @@ func TestNoCounterRises(t *testing.T) {
 				if t.Failed() {
 					return
 				}
-				n := *requests * gate.share / 100 * s.share / 100
-				if !gate.spread {
-					n /= len(servers)
-				}
-				g := NewGenerator(*seed, s.hosted, s.entry)
-				run := differential.Run{
-					Servers: servers, Addrs: addrs, Requests: n, Spread: gate.spread,
-					Request: func(_, i int) *differential.Request { return g.Request(i) },
-				}
-				got := run.NoCounterRises(t)
+				t.Run("attacks", func(t *testing.T) { attacksWriteNothing(t, servers, addrs, s) })
+				t.Run("generated", func(t *testing.T) {
+					n := *requests * gate.share / 100 * s.share / 100
+					if !gate.spread {
+						n /= len(servers)
+					}
+					g := NewGenerator(*seed, s.hosted, s.entry)
+					run := differential.Run{
+						Servers: servers, Addrs: addrs, Requests: n, Spread: gate.spread,
+						Request: func(_, i int) *differential.Request { return g.Request(i) },
+					}
+					got := run.NoCounterRises(t)
+					t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
+						*seed, n, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Unanswered, got.Sent),
+						got.Slow, got.Took.Round(time.Second), float64(got.Sent)/got.Took.Seconds(), got.Risen)
+				})
 				shut(t, servers, addrs, s)
-				t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
-					*seed, n, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Unanswered, got.Sent),
-					got.Slow, got.Took.Round(time.Second), float64(got.Sent)/got.Took.Seconds(), got.Risen)
 			})
 		}
 	}

@@ -1,0 +1,226 @@
+package frameworks
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/e2e/differential"
+)
+
+// attack is a request that wrote through a gate once, on the server that it was made for.
+type attack struct {
+	state, server, name string
+	request             *differential.Request
+}
+
+func attacks() (all []attack) {
+	add := func(state, server, name, method, target string, change func(r *differential.Request)) {
+		r := &differential.Request{Method: method, Target: target}
+		change(r)
+		all = append(all, attack{state, server, name, r})
+	}
+	header := func(name, value string) func(r *differential.Request) {
+		return func(r *differential.Request) { r.Set(name, value) }
+	}
+	as := func(t trick, said string) func(r *differential.Request) {
+		return func(r *differential.Request) { t.do(r, said) }
+	}
+	plain := func(*differential.Request) {}
+	deletes := func(name, contentType string, text string, coding, charset string) func(r *differential.Request) {
+		return func(r *differential.Request) {
+			r.Body = differential.Compress(coding, differential.Transcode(charset, text))
+			r.Set("Content-Type", contentType)
+			if coding != "" {
+				r.Set("Content-Encoding", coding)
+			}
+		}
+	}
+
+	for _, name := range []string{"SCRIPT_NAME", "X-Script-Name"} {
+		add("no-access", "flask", name+" cuts an exempt prefix", "POST", exemptPrefix+"/orders", header(name, exemptPrefix))
+		add("one-app", "flask", name+" cuts what hides a closed path", "POST", "/x/orders", header(name, "/x"))
+		add("read-only", "flask", name+" cuts what hides a path whose GET writes", "GET", "/x/logout", header(name, "/x"))
+	}
+	add("one-app", "fastapi", "X-Forwarded-Prefix cuts what hides a closed path", "POST", "/x/orders", header("X-Forwarded-Prefix", "/x"))
+
+	for _, server := range []string{"express4", "express5", "django", "fastapi"} {
+		add("one-app", server, "a format suffix hides a closed path", "POST", "/orders.json", plain)
+	}
+	add("one-app", "fastapi", "a line feed hides a closed path", "POST", "/orders%0a", plain)
+	add("read-only", "fastapi", "a line feed hides a path whose GET writes", "GET", "/logout%0a", plain)
+
+	add("read-only", "flask", "__METHOD_OVERRIDE__ names the method", "GET", "/orders/1?__METHOD_OVERRIDE__=DELETE", plain)
+
+	smuggles := func(r *differential.Request) {
+		r.Body = smuggled(differential.AnyHost)
+		r.Set("Connection", "keep-alive")
+		r.Patience = time.Second
+	}
+	add("no-access", "python-http", "the body of an exempt GET is a request", "GET", "/healthz", smuggles)
+	add("read-only", "python-http", "the body of a GET is a request", "GET", "/orders", smuggles)
+	add("read-only", "python-http", "the body of an OPTIONS is a request", "OPTIONS", "/orders", smuggles)
+	add("one-app", "python-http", "the body of a GET beside the closed app is a request", "GET", "/healthz", smuggles)
+
+	const asJSON, asForm = `{"_method":"DELETE"}`, "_method=DELETE"
+	for _, server := range []string{"express4", "express5"} {
+		for _, place := range [][2]string{{"read-only", "/search"}, {"no-access", "/login"}} {
+			state, path := place[0], place[1]
+			for _, coding := range []string{"gzip", "deflate"} {
+				add(state, server, "a form in "+coding+" names the method", "POST", path, deletes("", form, asForm, coding, ""))
+				add(state, server, "JSON in "+coding+" names the method", "POST", path, deletes("", "application/json", asJSON, coding, ""))
+			}
+			for _, charset := range []string{"utf-16", "utf-7"} {
+				mark := ""
+				if charset == "utf-16" {
+					mark = "\ufeff"
+				}
+				add(state, server, "JSON in "+charset+" names the method", "POST", path, deletes("", "application/json; charset="+charset, mark+asJSON, "", charset))
+			}
+			add(state, server, "a multipart form names the method", "POST", path, deletes("", "multipart/form-data; boundary=x", part(`form-data; name="_method"`, "DELETE"), "", ""))
+		}
+	}
+
+	for _, host := range []string{"%6frders.test", "orders%2etest", "%EF%BD%8Frders.test", "app.test@orders.test", "orders.test/x?"} {
+		add("one-app", "node-http", "the host is written as "+host, "POST", "/tenant", func(r *differential.Request) { r.Host = host })
+	}
+	add("one-app", "node-http", "the target names the host", "POST", "//orders.test/tenant", plain)
+	for _, server := range []string{"express4", "express5", "koa", "fastify", "flask", "django", "net-http"} {
+		add("one-app", server, "X-Forwarded-Host names the host", "POST", "/tenant", header("X-Forwarded-Host", closedHost))
+	}
+	add("one-app", "django", "Forwarded names the host", "POST", "/tenant", header("Forwarded", "host="+closedHost))
+
+	for _, state := range []string{"no-access", "read-only"} {
+		add(state, "express5", "an exempt GET becomes a WebSocket", "GET", "/healthz", as(upgradeTricks()[0], ""))
+	}
+	return all
+}
+
+// attacksWriteNothing sends what once wrote through a gate in this state to the server that it wrote on: first without a
+// gate, where it must still write, then through the gate.
+func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []string, under state) {
+	for _, a := range attacks() {
+		if a.state != under.name {
+			continue
+		}
+		t.Run(a.server+" "+a.name, func(t *testing.T) {
+			i := slices.IndexFunc(servers, func(s *differential.Server) bool { return s.Name == a.server })
+			if _, wrote := writes(t, servers[i], servers[i].Addr, ungated(a.request), 5*time.Second); !wrote {
+				t.Fatalf("it writes nothing without a gate either:\n%s", a.request)
+			}
+			// What is smuggled may be lost when the connection is closed first, so once is not enough.
+			for range 3 {
+				if res, wrote := writes(t, servers[i], addrs[i], a.request, 50*time.Millisecond); wrote {
+					t.Fatalf("it wrote; the answer was %d %.100q:\n%s", res.Status, res.Body, a.request)
+				}
+			}
+		})
+	}
+}
+
+// writes reports whether a request raises the counter, which it may do some time after its answer: what is smuggled is a
+// request of its own.
+func writes(t testing.TB, s *differential.Server, addr string, r *differential.Request, within time.Duration) (differential.Response, bool) {
+	t.Helper()
+	before := differential.Counter(t, s)
+	deadline := time.Now().Add(within)
+	res, by := differential.Rises(t, s, addr, r, before)
+	for by == 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+		by = differential.Counter(t, s) - before
+	}
+	return res, by > 0
+}
+
+// TestHonestRequestsPass is the other way round: what only reads is answered through Envoy in read-only as it is without
+// a gate.
+func TestHonestRequestsPass(t *testing.T) {
+	servers := running(t)
+	s := states()[0]
+	addrs := differential.EnvoyGate(t, servers, differential.State(s.apps...))
+	shut(t, servers, addrs, s)
+	all := honest()
+	differential.Each(servers, func(i int, server *differential.Server) {
+		for _, r := range all {
+			direct := ungated(r)
+			if direct.Patience, r.Patience = 10*time.Second, 10*time.Second; r.HTTP2 != nil {
+				direct.HTTP2 = nil
+			}
+			before := differential.Counter(t, server)
+			want, err := differential.Send(server.Addr, direct)
+			if err != nil {
+				t.Errorf("%s: %v", server.Name, err)
+				return
+			}
+			got, err := differential.Send(addrs[i], r)
+			if err != nil {
+				t.Errorf("%s: %v", server.Name, err)
+				return
+			}
+			if got.Status != want.Status || string(got.Body) != string(want.Body) || got.Status == http.StatusServiceUnavailable || got.Status == 0 {
+				t.Errorf("%s: %s: got %d %.200q, without a gate %d %.200q", server.Name, r, got.Status, got.Body, want.Status, want.Body)
+			}
+			if n := differential.Counter(t, server); n != before {
+				t.Errorf("%s: %s: it is not honest: it wrote", server.Name, r)
+			}
+		}
+	})
+	if !t.Failed() {
+		t.Logf("%d requests to each of %d servers passed", len(all), len(servers))
+	}
+}
+
+// honest are requests of browsers, clients, monitors and crawlers that read.
+func honest() (all []*differential.Request) {
+	add := func(method, target string, headers ...string) *differential.Request {
+		r := &differential.Request{Method: method, Target: target, Trail: []string{method + " " + target}}
+		for i := 0; i < len(headers); i += 2 {
+			r.Set(headers[i], headers[i+1])
+		}
+		all = append(all, r)
+		return r
+	}
+	for _, target := range []string{
+		"/orders", "/orders/1", "/orders/", "/orders?page=2&sort=-price", "/orders?q=caf%C3%A9+%26+bar", "/orders?method=post&q=delete", "/orders?filter[status]=open&filter[method]=card", "/orders?q=a;b", "/orders/caf%C3%A9", "/orders/a%20b",
+		"/healthz", "/search", exemptPrefix + "/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0", "/favicon.ico", "/static/%40angular/core.js", "/?utm_source=x", "/orders/1.",
+	} {
+		add("GET", target)
+	}
+	for _, method := range []string{"HEAD", "OPTIONS"} {
+		add(method, "/orders")
+		add(method, "/orders/1?full=1")
+	}
+	add("OPTIONS", "/orders", "Origin", "https://app.example.com", "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-http-method-override")
+	add("GET", "/orders", "If-None-Match", `"x"`)
+	add("GET", "/orders", "If-Modified-Since", "Sat, 01 Jan 2022 00:00:00 GMT")
+	add("GET", "/orders/1", "If-Match", "*", "Cache-Control", "max-age=0")
+	add("GET", "/orders", "Range", "bytes=0-0")
+	add("GET", "/orders", "Accept-Encoding", "gzip, deflate, br, zstd", "Accept-Language", "de-DE,de;q=0.9", "User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0", "Upgrade-Insecure-Requests", "1")
+	add("GET", "/orders", "Cookie", "session=abc; _ga=GA1.2.3; method=card; theme=dark", "Referer", "https://app.test/orders?_method=x", "Sec-Fetch-Mode", "navigate", "Sec-Purpose", "prefetch")
+	add("GET", "/orders", "X-Forwarded-For", "192.0.2.7", "X-Forwarded-Proto", "https", "X-Real-Ip", "192.0.2.7", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	add("GET", "/orders", "Content-Type", "application/json", "Accept", "application/json")
+	add("GET", "/orders", "Content-Length", "0").Patience = 10 * time.Second
+	add("GET", "/orders", "Authorization", "Basic dXNlcjpwYXNz")
+	add("GET", "/orders").Host = "APP.test:8080"
+	add("GET", "/orders").HTTP2 = &differential.HTTP2{}
+	add("HEAD", "/orders/1").HTTP2 = &differential.HTTP2{}
+
+	post := func(target, contentType, body string) *differential.Request {
+		r := add("POST", target, "Content-Type", contentType)
+		r.Body = []byte(body)
+		r.Did(contentType + " " + body)
+		return r
+	}
+	post("/search", form, "q=rope")
+	post("/search", form, "q=how+to+use+_method+in+a+form&page=2")
+	post("/search", form+"; charset=UTF-8", "q=caf%C3%A9")
+	post("/search", "application/json", `{"q":"rope","page":2}`)
+	post("/search", "application/json", `{"q":"_method=DELETE","text":"run \u0060make\u0060"}`)
+	post("/search", "application/json; charset=utf-8", `{"q":"café","filters":[{"field":"payment","op":"eq","value":"card"}]}`)
+	post("/search", "application/json", `{"q":"rope"}`).Framing = differential.Chunked
+	post("/search", "application/json", `{"q":"rope"}`).HTTP2 = &differential.HTTP2{}
+	post("/login", form, "user=a%40example.com&password=p%26q")
+	add("POST", "/search")
+	return all
+}
