@@ -143,10 +143,8 @@ func TestHonestRequestsPass(t *testing.T) {
 	all := honest()
 	differential.Each(servers, func(i int, server *differential.Server) {
 		for _, r := range all {
-			direct := ungated(r)
-			if direct.Patience, r.Patience = 10*time.Second, 10*time.Second; r.HTTP2 != nil {
-				direct.HTTP2 = nil
-			}
+			r, direct := r.Clone(), ungated(r)
+			r.Patience, direct.Patience = 10*time.Second, 10*time.Second
 			before := differential.Counter(t, server)
 			want, err := differential.Send(server.Addr, direct)
 			if err != nil {
@@ -200,7 +198,7 @@ func honest() (all []*differential.Request) {
 	add("GET", "/orders", "Cookie", "session=abc; _ga=GA1.2.3; method=card; theme=dark", "Referer", "https://app.test/orders?_method=x", "Sec-Fetch-Mode", "navigate", "Sec-Purpose", "prefetch")
 	add("GET", "/orders", "X-Forwarded-For", "192.0.2.7", "X-Forwarded-Proto", "https", "X-Real-Ip", "192.0.2.7", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	add("GET", "/orders", "Content-Type", "application/json", "Accept", "application/json")
-	add("GET", "/orders", "Content-Length", "0").Patience = 10 * time.Second
+	add("GET", "/orders", "Content-Length", "0")
 	add("GET", "/orders", "Authorization", "Basic dXNlcjpwYXNz")
 	add("GET", "/orders").Host = "APP.test:8080"
 	add("GET", "/orders").HTTP2 = &differential.HTTP2{}
