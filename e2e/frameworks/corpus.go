@@ -107,11 +107,26 @@ func body(name, contentType string, text func(method string) string) trick {
 	}}
 }
 
+// with adds a header to what the trick does.
+func (t trick) with(name, value string) trick {
+	return trick{t.name, func(r *differential.Request, said string) { t.do(r, said); add(r, name, value) }}
+}
+
+// wide is a text in UTF-16, percent-encoded.
+func wide(s string) string {
+	var b strings.Builder
+	for _, c := range differential.Transcode("utf-16be", s) {
+		fmt.Fprintf(&b, "%%%02x", c)
+	}
+	return b.String()
+}
+
 // types are how a body may be called, whatever is in it.
 var types = []string{
 	"", form, form + "; charset=utf-8", "APPLICATION/X-WWW-FORM-URLENCODED", form + ";", form + " ", "application/x-url-encoded", "application/json", "application/json; charset=utf-8", "application/vnd.api+json",
 	"text/json", "text/plain", "text/plain; charset=utf-8", "application/octet-stream", "*/*", "x", "multipart/form-data; boundary=x", "multipart/form-data", `multipart/form-data; boundary="x"`,
 	"multipart/mixed; boundary=x", "multipart/related; boundary=x", "multipart/alternative; boundary=x", "multipart/x; boundary=x", "Multipart/Form-Data; Boundary=x", form + ", application/json", "application/json, " + form,
+	"text/plain;/json", "text/plain; x=+json", "x/y+json", form + ";x=/json", form + "; charset=utf-16", form + "; charset=IBM037", form + ",text/plain", "x/y+x-www-form-urlencoded", "multipart/form-data; xboundary=x", "multipart/form-data; boundary=x,y",
 	"multipart/form-data; charset=utf-16; boundary=x", "multipart/form-data; boundary=y; boundary=x", "multipart/form-data, boundary=x", "application/xml", "message/rfc822",
 }
 
@@ -121,7 +136,8 @@ func bodyTricks() (all []trick) {
 	}
 	plain := func(m string) string { return "_method=" + m }
 	for _, t := range types {
-		all = append(all, body("form as "+t, t, plain), body("multipart as "+t, t, func(m string) string { return part(`form-data; name="_method"`, m) }))
+		all = append(all, body("form as "+t, t, plain), body("multipart as "+t, t, func(m string) string { return part(`form-data; name="_method"`, m) }),
+			body("JSON as "+t, t, func(m string) string { return `{"_method":"` + m + `","_METHOD":"` + m + `"}` }))
 	}
 	for _, text := range []string{"a=b&_method=%s", "a=b;_method=%s", "_method=%s&_method=POST", "_method=POST&_method=%s", "&_method=%s", "?_method=%s", "\n_method=%s", "\ufeff_method=%s", "a\n_method=%s", "_method = %s", "_method=%s\n", "_method=%s\x00"} {
 		all = append(all, body(fmt.Sprintf("form %q", text), form, func(m string) string { return fmt.Sprintf(text, m) }))
@@ -131,10 +147,15 @@ func bodyTricks() (all []trick) {
 		`form-data; name="x"; name="_method"`, `form-data; name="_method"; name="x"`, `form-data; name="_method"; filename=""`, `form-data; name="_method"; filename="f"`, `form-data; filename="f"; name="_method"`, `form-data; name="[_method]"`,
 		`form-data; name="_method[]"`, `FORM-DATA; NAME="_method"`, `form-data;name="_method"`, `form-data; name = "_method"`, `form-data; name="=?utf-8?q?_method?="`, `form-data; name="_method`, `attachment; name="_method"`, `form-data; x="\"; name="_method"`,
 		"form-data;\r\n name=\"_method\"", `form-data; name="_METHOD"`, `form-data; name="%5fmethod"`, `form-data; name="__METHOD_OVERRIDE__"`, `form-data; name=" _method"`, `name="_method"`,
+		`form-data; name="=?utf-8?B?X21ldGhvZA==?="`, `form-data; name="=?utf-8?Q?=5fm=65thod?="`, `form-data; name*=utf-16''%00%5f%00m%00e%00t%00h%00o%00d`, `form-data; name=".method"`, "x\r\nContent-ID: _method", `form-data; name=[_method]`,
 	} {
 		all = append(all, body("part "+disposition, "multipart/form-data; boundary=x", func(m string) string { return part(disposition, m) }))
 	}
 	all = append(all,
+		body("form in percent-encoded UTF-16", form+"; charset=utf-16", func(m string) string { return wide("_method") + "=" + wide(m) }),
+		body("two types, the second by another name", "application/json", func(m string) string { return `{"a":"&_METHOD=` + m + `&_method=` + m + `&"}` }).with("Content_Type", "x/y+x-www-form-urlencoded"),
+		body("two types, JSON by another name", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).with("Content_Type", "application/json"),
+		body("two types, JSON by a dot", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).with("Content.Type", "application/json"),
 		body("part in base64", "multipart/form-data; boundary=x", func(m string) string {
 			return strings.Replace(part(`form-data; name="_method"`, base64.StdEncoding.EncodeToString([]byte(m))), "\r\n\r\n", "\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1)
 		}),
@@ -190,7 +211,7 @@ func pathTricks() (all []trick) {
 		"%s;x=1", "%s;", "%s;.json", "%s.json;x", "%s.json", "%s.xml", "%s.html", "%s.JSON", "%s.", "%s..", "%s.x", "%s%%2ejson", "%s%%252ejson", "%s.json/", "%s/.json",
 		"%s%%20", "%s%%09", "%s%%0a", "%s%%0d", "%s%%0d%%0a", "%s%%0b", "%s%%0c", "%s%%00", "%s%%00.json", "%s%%7f", "%s%%c2%%a0", "%s%%c2%%85", "%s%%e2%%80%%a8", "%s%%e3%%80%%80", "%s%%ad", "%s%%0a.json", "%%20%s", "/%%20%s", "/%%0a%s",
 		"%s%%2f", "%s%%5c", `%s\`, "%s%%3f", "%s%%3fx=1", "%s%%23", "%s#", "%s#x", "%s?", "%s?/", "%s??x", "%s%%3b", "%s%%3bx", "%s%%26", "%s&", "%s/.", "%s/%%2e", "%s/..%s", "%s/x/..", "%s/%%2e%%2e%s", "%s/..;/", "%s~", "%s!", "%s*", "%s'", `%s"`, "%s,", "%s:80", "%s$", "%s%%", "%s%%zz",
-		"/index.php%s", "/index.php/index.php%s", "/x.php%s", "/app.php%s", "/index.php/x/..%s", "/index.php%%2f%s", "/INDEX.PHP%s", "/cgi-bin/index.cgi%s", "/api%s", "/x%s", "/index.php;%s", "/index.phtml%s", "/index.php5%s", "/public/index.php%s",
+		"/index.php%s", "/index.php/index.php%s", "/x.php%s", "/app.php%s", "/index.php/x/..%s", "/index.php%%2f%s", "/INDEX.PHP%s", "/cgi-bin/index.cgi%s", "/api%s", "/x%s", "/index.php;%s", "/index.phtml%s", "/index.php5%s", "/public/index.php%s", "/index%%2ephp%s", "/index.ph%%70%s", "%s.%%0a", "%s.a.b", "%s.%%3b", "%s.json%%20", "/search/index.php%s",
 		"http://" + differential.AnyHost + "%s", "http://" + closedHost + "%s", "http://x%s", "HTTP://" + differential.AnyHost + "%s", "https://" + differential.AnyHost + "%s", "http:%s", "http:///%s", "//x%s", `/\x%s`, "x%s", "/http://" + differential.AnyHost + "%s",
 	} {
 		all = append(all, trick{"path " + format, func(r *differential.Request, p string) {
@@ -216,6 +237,9 @@ func pathTricks() (all []trick) {
 	}
 	sortTricks(all)
 	return append(all,
+		trick{"path glued to a script", func(r *differential.Request, p string) { path(r, "/index.php"+strings.TrimPrefix(p, "/")) }},
+		trick{"path glued to a script in capitals", func(r *differential.Request, p string) { path(r, "/INDEX.PHP"+strings.TrimPrefix(p, "/")) }},
+		trick{"path glued to a folder", func(r *differential.Request, p string) { path(r, "/public"+strings.TrimPrefix(p, "/")) }},
 		trick{"path in capitals", func(r *differential.Request, p string) { path(r, strings.ToUpper(p)) }},
 		trick{"path encoded", func(r *differential.Request, p string) {
 			var b strings.Builder

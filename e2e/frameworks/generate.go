@@ -213,7 +213,7 @@ func (d *dice) transport(r *differential.Request) {
 		r.Did(r.Method)
 	case 8:
 		t := d.one(types...)
-		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.one("Content-Type", "Content-Type", "Content_Type", "content-type"), t})
+		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.one("Content-Type", "Content-Type", "Content_Type", "Content.Type", "content-type"), t})
 		r.Did("type " + t)
 	case 9:
 		coding := d.one("gzip", "deflate", "br", "identity", "gzip, identity", "x-gzip", "")
