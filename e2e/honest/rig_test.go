@@ -64,8 +64,6 @@ func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *ri
 
 	if behind == "" {
 		behind = proxies
-	} else {
-		r.controller.Proxy = proxies
 	}
 	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
 		8080: ":0", 8081: r.upstream.addr, 7071: behind, 9901: ":0",
