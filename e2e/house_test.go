@@ -156,7 +156,7 @@ func TestHouseBootstrapsDifferOnlyWhereTheySay(t *testing.T) {
 func secondAsFirst(t *testing.T, tree map[string]any) map[string]any {
 	t.Helper()
 	static := tree["static_resources"].(map[string]any)
-	second := map[string]any{"admin": tree["admin"], "static_resources": map[string]any{}}
+	second := map[string]any{"admin": tree["admin"], "overload_manager": tree["overload_manager"], "static_resources": map[string]any{}}
 	for _, kind := range []string{"listeners", "clusters"} {
 		var mine, rest []any
 		for _, item := range static[kind].([]any) {
