@@ -166,10 +166,10 @@ func (p *progress) one(server, i int) {
 	}
 	p.Sent++
 	switch {
-	case res.RefusedBy() != "":
-		p.Refused++
 	case res.Malformed:
 		p.Malformed++
+	case res.ofTheGate():
+		p.Refused++
 	case res.Status == 0:
 		p.Unanswered++
 	case res.Status == http.StatusOK:
