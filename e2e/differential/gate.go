@@ -149,7 +149,8 @@ func EnvoyGate(t testing.TB, servers []*Server, state maintenance.Document) []st
 }
 
 // EnvoyPluginGate is Envoy without allow_on_headers_stop_iteration, as a plain WasmPlugin of Istio has it: there a
-// request's headers are upstream before its body is judged.
+// request's headers are upstream before its body is judged. As in a mesh whose edge is somebody else's, nothing before
+// the filter makes paths one or removes headers, trailers pass, and HTTP/2 may carry WebSockets.
 func EnvoyPluginGate(t testing.TB, servers []*Server, state maintenance.Document) []string {
 	t.Helper()
 	return envoy(t, servers, state, false)
@@ -235,6 +236,7 @@ func listeners(bootstrap []byte, servers []*Server, held bool) (_ []byte, err er
 	edge := resources["listeners"].([]any)[0]
 	if !held {
 		notHeld(edge)
+		lenient(connectionManager(edge))
 	}
 	// Over HTTP/2 Envoy says nothing to what is malformed, and closes the connection after this time, by default a
 	// second. A quarter of the generated requests would wait for it.
@@ -275,7 +277,7 @@ func clusterOf(app any, s *Server) (any, error) {
 	for _, o := range c["typed_extension_protocol_options"].(map[string]any) {
 		o := o.(map[string]any)
 		delete(o, "use_downstream_protocol_config")
-		o["explicit_http_config"] = map[string]any{"http_protocol_options": map[string]any{}}
+		o["explicit_http_config"] = map[string]any{"http_protocol_options": map[string]any{"enable_trailers": true}}
 	}
 	for object := range e2e.Objects(c) {
 		if object["socket_address"] != nil {
@@ -321,4 +323,13 @@ func clone(v any) any {
 		return c
 	}
 	return v
+}
+
+// lenient takes from a connection manager what our bootstraps do before the filter, and allows what they do not.
+func lenient(manager map[string]any) {
+	for _, name := range []string{"normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "early_header_mutation_extensions"} {
+		delete(manager, name)
+	}
+	manager["http_protocol_options"] = map[string]any{"accept_http_10": true, "default_host_for_http_10": AnyHost, "enable_trailers": true}
+	manager["http2_protocol_options"].(map[string]any)["allow_connect"] = true
 }
