@@ -265,6 +265,11 @@ func (ways *readings) follow() {
 
 		ways.cutPrefixes(path)
 		held := traitsOf(path)
+		if held&leadingSlashes != 0 {
+			// A URL parser takes the host from there, too.
+			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+			ways.readHost(host)
+		}
 		for _, way := range pathWays {
 			if held&way.where == 0 {
 				continue

@@ -155,9 +155,13 @@ func (t *Tape) Respell(r *maintenance.Request) (how string) {
 		r.Authority = One(t, []string{strings.ToUpper(r.Authority), r.Authority + ":8080", r.Authority + ".", "%73" + r.Authority[1:], "me@" + r.Authority})
 		return "host " + r.Authority
 	case 1:
-		r.Headers = append(r.Headers, [2]string{t.RespellName("x-forwarded-host"), r.Authority})
+		if t.UpTo(3) == 0 {
+			r.Path = "//" + r.Authority + r.Path
+		} else {
+			r.Headers = append(r.Headers, [2]string{t.RespellName("x-forwarded-host"), r.Authority})
+		}
 		r.Authority = "elsewhere.example.com"
-		return "forwarded host"
+		return "host, by a header or by the path " + r.Path
 	case 2:
 		prefix := One(t, []string{"/x", "/gated/static", "/gated/hooks"})
 		r.Path = prefix + path + query

@@ -1,0 +1,84 @@
+//go:build !wasm
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
+)
+
+// stranger is a client of whom the proxy knows nothing, as the rig has it.
+type stranger struct{}
+
+func (stranger) SourceAddress() string      { return "192.0.2.1:1234" }
+func (stranger) Principal() string          { return "" }
+func (stranger) Route() string              { return "" }
+func (stranger) Cluster() string            { return "" }
+func (stranger) Claims() maintenance.Claims { return "" }
+
+// judge returns what the core decides on a request whose whole body is there.
+func judge(state *maintenance.State, r *maintenance.Request) maintenance.Decision {
+	r = adversary.Fresh(r)
+	r.Attributes = stranger{}
+	d := state.Decide(r, time.Now())
+	if d.Verdict == maintenance.NeedBody {
+		r.Body, r.BodyRead = r.Body[:min(len(r.Body), d.MaxBody+1)], true
+		d = state.Decide(r, time.Now())
+	}
+	return d
+}
+
+// The module decides what the core decides, however the body is split and delayed.
+func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
+	for _, config := range []string{holding, `{"name":"edge"}`} {
+		for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
+			compiled(t, setup{config: config}, func(t *testing.T, w *world) {
+				document := adversary.World{Mode: mode, Permissive: true, Closed: true}.Document()
+				state, err := maintenance.Parse([]byte(document))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.follow(document)
+				adversary.Tapes(11, 1_500, func(tape *adversary.Tape) bool {
+					agree(t, w, state, tape)
+					return !t.Failed()
+				})
+				w.want("errors", 0)
+			})
+		}
+	}
+}
+
+// agree sends one request, its body in parts and with ticks between them.
+func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tape) {
+	t.Helper()
+	r := tape.Request()
+	want := judge(state, r)
+
+	headers := []string{":authority", r.Authority}
+	for _, h := range r.Headers {
+		headers = append(headers, h[0], h[1])
+	}
+	x := w.begin(r.Method, r.Path, r.EndStream, headers...)
+	if !r.EndStream {
+		parts := tape.Split(r.Body)
+		for i, part := range parts {
+			if tape.UpTo(4) == 0 {
+				w.tick()
+			}
+			x.send(string(part), i == len(parts)-1)
+		}
+	}
+
+	v := x.view()
+	if got := v.reply != nil; got != (want.Verdict == maintenance.Refuse) {
+		t.Errorf("%s: the core says %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
+	}
+	if v.reply != nil && !strings.HasSuffix(v.note, "rule="+string(want.Rule)) {
+		t.Errorf("%s: the core refuses by %s, the module notes %q", adversary.Describe(r), want.Rule, v.note)
+	}
+}
