@@ -29,6 +29,15 @@ var commands = []struct {
 	{"python-http", python("http")},
 	{"net-http", golang("net-http")},
 	{"gin", golang("gin")},
+	{"rails", ruby("rails")},
+	{"rack", ruby("rack", "puma")},
+	{"rack-webrick", ruby("rack", "webrick")},
+	{"slim", php("builtin", "slim")},
+	{"slim-lighttpd", php("lighttpd", "slim")},
+	{"laravel", php("builtin", "laravel")},
+	{"flight", php("builtin", "flight")},
+	{"spring", java("Spring")},
+	{"nanohttpd", java("Nano")},
 }
 
 func node(name string, args ...string) func(dir, bin string) []string {
@@ -40,6 +49,25 @@ func node(name string, args ...string) func(dir, bin string) []string {
 func python(name string) func(dir, bin string) []string {
 	return func(dir, _ string) []string {
 		return []string{dir + "/python/bin/python", "-B", "servers/python/" + name + "_server.py"}
+	}
+}
+
+func ruby(name string, args ...string) func(dir, bin string) []string {
+	return func(string, string) []string {
+		return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...)
+	}
+}
+
+// php is an application on PHP's own web server (builtin), or on lighttpd by CGI.
+func php(server, application string) func(dir, bin string) []string {
+	return func(string, string) []string {
+		return []string{"python3", "servers/php/serve.py", server, application}
+	}
+}
+
+func java(name string) func(dir, bin string) []string {
+	return func(dir, _ string) []string {
+		return []string{"java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", dir + "/java/*", "servers/java/" + name + ".java"}
 	}
 }
 
