@@ -48,17 +48,23 @@ func (r *Request) overridden() bool {
 // overrideIn looks for overrides in parameters as URLs, forms and cookies have them,
 // and adds them to method, which was found before.
 func overrideIn(params, method string) string {
-	for params != "" && method != severalMethods {
-		param := params
-		if i := strings.IndexAny(params, "&;"); i >= 0 {
-			param, params = params[:i], params[i+1:]
-		} else {
-			params = ""
+	for begin := 0; begin < len(params) && method != severalMethods; {
+		end, equals := begin, -1
+		for end < len(params) && params[end] != '&' && params[end] != ';' {
+			if params[end] == '=' && equals < 0 {
+				equals = end
+			}
+			end++
 		}
 
-		if name, value, _ := strings.Cut(param, "="); namesOverride(name, true) {
+		name, value := params[begin:end], ""
+		if equals >= 0 {
+			name, value = params[begin:equals], params[equals+1:end]
+		}
+		if len(name) >= len("_method") && namesOverride(name, true) {
 			method = oneMethod(method, decoded(value))
 		}
+		begin = end + 1
 	}
 	return method
 }

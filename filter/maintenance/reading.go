@@ -52,7 +52,7 @@ type readings struct {
 const (
 	maxReadings    = 32
 	maxReadingWork = 4 << 10 // bytes that the ways in pathWays read
-	maxReadPath    = 4 << 10 // bytes of the path as sent
+	maxReadPath    = 4 << 10 // bytes of the path as sent, and of a header that names hosts
 	maxHostBytes   = 255     // RFC 1035 section 2.3.4
 )
 
@@ -107,6 +107,8 @@ func (ways *readings) readHeaders(r *Request) {
 		name, value := r.Headers[i][0], r.Headers[i][1]
 		is := func(known string) bool { return mayMean(name, known) }
 		switch {
+		case len(value) > maxReadPath && (is("forwarded") || slices.ContainsFunc(hostHeaders[:], is)):
+			ways.anyHost = true
 		case slices.ContainsFunc(hostHeaders[:], is):
 			for host := range strings.SplitSeq(value, ",") {
 				ways.readHost(strings.TrimSpace(host))
