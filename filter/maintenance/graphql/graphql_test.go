@@ -225,6 +225,8 @@ func TestDocument(t *testing.T) {
 		{"{a(x:\"\n\",y:mutation)}", RuleAmbiguous},
 		{"{a(x:01,y:mutation)}", RuleAmbiguous},
 		{`{a(x:"""mutation" "`, RuleAmbiguous},
+		{`"d" {a}`, RuleAmbiguous},
+		{`"d" {mutation}`, RuleAmbiguous},
 
 		// What is malformed as we read it, and may end elsewhere for another.
 		{"{a #-\u2028}", RuleAmbiguous},

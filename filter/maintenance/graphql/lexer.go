@@ -59,7 +59,7 @@ const (
 // operation's kind: the definitions at the top level. Within brackets it only sees that they are balanced.
 //
 // What is no token is RuleAmbiguous, since some lexer takes it for one: a string over a line's end, 01, an escape that
-// the specification does not know. Tokens that are out of place are RuleSyntax.
+// the specification does not know. Tokens that are out of place are RuleSyntax, but where some parser takes them.
 type lexer struct {
 	src      []byte
 	pos      int
@@ -100,8 +100,8 @@ func (l *lexer) document() Rule {
 			}
 			return ""
 		case t == '{':
-			if described { // the shorthand form takes none
-				return RuleSyntax
+			if described { // the shorthand form takes none, but graph-gophers lets it
+				return RuleAmbiguous
 			}
 			operation = true
 		case t == name:

@@ -61,7 +61,7 @@ var explanations = [...]struct {
 	{RuleNoOperation, "The document holds no operation; send at least one query."},
 	{RuleTypeSystem, "The document holds a type definition, which has no place in a request; send only queries and fragments."},
 	{RuleSyntax, "The document is not well-formed GraphQL up to its last byte; check its brackets, strings and top-level definitions."},
-	{RuleAmbiguous, "The document holds text that GraphQL servers read differently (a control or unusual line-end character, a string, number or character outside the grammar, or, beside the word mutation or subscription, a comment outside ASCII, \\u{…}, or a quote or backslash at the edge of a string), so it cannot be seen to be a query; move the text into variables or leave it out."},
+	{RuleAmbiguous, "The document holds text that GraphQL servers read differently (a control or unusual line-end character, a string, number or character outside the grammar, a description before {, or, beside the word mutation or subscription, a comment outside ASCII, \\u{…}, or a quote or backslash at the edge of a string), so it cannot be seen to be a query; move the text into variables or leave it out."},
 	{RuleLimitTokens, "The document has more tokens than the limit; send a smaller document."},
 	{RuleLimitDepth, "The document or the JSON around it is nested deeper than the limit; send a flatter one."},
 	{RuleJSON, "The body is not JSON (RFC 8259) holding a request object or an array of them: it is empty, cut short, or something else; check it with a strict parser."},
