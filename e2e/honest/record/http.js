@@ -29,6 +29,7 @@ const requests = [
   ['POST', '/notes/caf%C3%A9', { 'content-type': 'application/vnd.api+json' }, '{"data":{"type":"notes","attributes":{"text":"x"}}}'],
   ['POST', '/webhooks/any', { 'content-type': json }, '{"event":"payment.captured","data":{"method":"card"}}'],
   ['POST', '/webhooks/empty', {}, ''],
+  ['POST', '/webhooks/empty-in-chunks', {}, '', true],
   ['POST', '/login', { 'content-type': form }, 'user=ada&password=x%26_method%3DPUT'],
   ['PUT', '/uploads/a.bin', { 'content-type': 'application/octet-stream' }, 'bytes that say _method=DELETE'],
   ['DELETE', '/uploads/a.bin'],

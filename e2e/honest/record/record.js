@@ -1,13 +1,11 @@
-// Records testdata/ anew: record.sh runs it with the pinned clients. Arguments name the drivers to run; none means all.
+// Records testdata/ anew. record.sh runs it with the pinned clients. Arguments name the drivers to run; none means all.
 'use strict';
-const fs = require('node:fs');
-const path = require('node:path');
 const { Recorder } = require('./recorder.js');
 
 const all = ['browsers', 'http', 'webhooks', 'graphql', 'apis', 'tools'];
 
 async function main() {
-  const dir = path.join(__dirname, '../testdata');
+  const dir = process.env.HONEST_TESTDATA;
   const wanted = process.argv.slice(2);
   for (const name of wanted.length ? wanted : all) {
     const recorder = new Recorder();

@@ -27,7 +27,7 @@ function probes(recorder) {
   add('Azure load balancer', 'https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probe-overview', '/healthz', [['User-Agent', 'Load Balancer Agent'], ['Connection', 'Keep-Alive']]);
   add('Azure Front Door', 'https://learn.microsoft.com/en-us/azure/frontdoor/health-probes', '/healthz', [['User-Agent', 'Edge Health Probe'], ['Synthetic-Test-Location', 'x']], { method: 'HEAD' });
   add('Envoy', 'https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/health_checking', '/healthz', [['User-Agent', 'Envoy/HC']]);
-  add('HAProxy', 'https://docs.haproxy.org/3.0/configuration.html#option%20httpchk', '/healthz', [['Connection', 'close']], { method: 'OPTIONS', expect: { 'read-only': 'pass' } });
+  add('HAProxy', 'https://docs.haproxy.org/3.0/configuration.html#option%20httpchk', '/healthz', [['Connection', 'close']], { method: 'OPTIONS' });
   add('Consul', 'https://developer.hashicorp.com/consul/docs/register/health-check/vm', '/healthz', [['User-Agent', 'Consul Health Check'], ['Accept', 'text/plain, text/*, */*'], ['Connection', 'close']]);
   add('Docker healthcheck by wget', 'https://docs.docker.com/reference/dockerfile/#healthcheck', '/healthz', [['User-Agent', 'Wget'], ['Connection', 'close']]);
   add('UptimeRobot', 'https://uptimerobot.com/help/locations/', '/healthz', [['User-Agent', 'Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)'], ['Cache-Control', 'no-cache'], ['Connection', 'close']], { method: 'HEAD' });
