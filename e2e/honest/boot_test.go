@@ -69,8 +69,12 @@ func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 			t.Errorf("%s: it reached the app before there was a state, so this shows nothing", u.name)
 		}
 	}
+	opened := time.Now()
 	controller.open()
 	sent.Wait()
+	if waited := time.Since(opened); waited > bootWait*time.Second/2 {
+		t.Errorf("the uploads went on %v after the controller could be reached: not by its state", waited)
+	}
 
 	for i, u := range uploads {
 		got, arrived := r.upstream.take(fmt.Sprint("boot-", i))

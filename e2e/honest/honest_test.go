@@ -98,8 +98,8 @@ func TestCoreRefusesNobodyHonest(t *testing.T) {
 	t.Logf("%d verdicts to pass and %d to refuse are as expected", passed, refused)
 }
 
-// TestEnvoyRefusesNobodyHonest sends the corpus through a real Envoy with the filter. What passes has to reach the
-// upstream unchanged, and of what is refused nothing may reach it.
+// TestEnvoyRefusesNobodyHonest sends the corpus through a real Envoy with the filter, and bodies that are too large for a
+// corpus. What passes has to reach the upstream unchanged, and of what is refused nothing may reach it.
 func TestEnvoyRefusesNobodyHonest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts Envoy")
@@ -107,6 +107,11 @@ func TestEnvoyRefusesNobodyHonest(t *testing.T) {
 	r := start(t, "", nil)
 	r.enforce(t)
 
+	t.Run("corpus", r.refusesNobody)
+	t.Run("large bodies pass by rules that do not read them", r.passesLargeBodies)
+}
+
+func (r *rig) refusesNobody(t *testing.T) {
 	passed, refused, redirected := 0, 0, 0
 	for i, e := range corpus(t) {
 		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
@@ -168,4 +173,27 @@ func (a *answer) refused() bool {
 		return a.Header.Get("Grpc-Status") == "14" || a.Trailer.Get("Grpc-Status") == "14"
 	}
 	return false
+}
+
+// passesLargeBodies sends bodies past graphql.max_body (1 MiB): they pass by a rule that need not read them, and by no
+// other.
+func (r *rig) passesLargeBodies(t *testing.T) {
+	large := `{"commits":["` + strings.Repeat("a _method ", 1<<20/10) + `"]}`
+	for i, e := range []Entry{
+		{Target: "/webhooks/github", Expect: map[maintenance.Mode]string{maintenance.NoAccess: "refuse", maintenance.ReadOnly: "refuse"}},
+		{Target: "/collect/github", Expect: map[maintenance.Mode]string{maintenance.NoAccess: "pass", maintenance.ReadOnly: "pass"}}, // allow: [overrides]
+		{Target: "/inbound/github", Expect: map[maintenance.Mode]string{maintenance.NoAccess: "pass", maintenance.ReadOnly: "pass"}}, // without methods
+		{Target: "/uploads/github", Expect: map[maintenance.Mode]string{maintenance.ReadOnly: "pass"}},
+	} {
+		for _, framing := range []string{"length", "chunked"} {
+			e.App, e.Method, e.Framing, e.Body = "shop", "POST", framing, large
+			e.Headers = [][2]string{{"Content-Type", "application/json"}}
+			for mode, want := range e.Expect {
+				verdict, _, problem := r.replay(t, &e, mode, fmt.Sprint("large-", i, framing, mode))
+				if problem != "" || verdict != want {
+					t.Errorf("POST %s, %s, in %s: %s %s, want %s", e.Target, framing, mode, verdict, problem, want)
+				}
+			}
+		}
+	}
 }
