@@ -32,6 +32,15 @@ const (
 	crowdedPatience = 2 * time.Second
 )
 
+// maxAnswers is how many requests one callback of the plugin lets go or answers. Envoy does
+// so when the callback has returned, each within the last one's (proxy-wasm-cpp-host,
+// DeferAfterCallActions), and thousands overflow V8's stack. What is left over is for
+// the next tick, which then comes soon.
+const (
+	maxAnswers = 64
+	soon       = time.Millisecond
+)
+
 // hold keeps a request, and reports whether there is room for it.
 func (s *stream) hold(as stage, now time.Time) bool {
 	p := s.plugin
@@ -111,17 +120,51 @@ func (p *plugin) attendWaiting(now time.Time) {
 	if len(p.waiting) > maxHeldRequests/2 || p.heldBytes > maxHeldBytes/2 {
 		grace, patience = min(grace, crowdedPatience), min(patience, crowdedPatience)
 	}
+	answers := 0
 	for s := range p.waiting {
-		waited := now.Sub(s.since)
-		switch {
-		case s.stage == awaitsState:
-			p.within(s, func() { s.leaveBoot(state, now) })
-		case s.complete:
-			p.within(s, s.judgeLate)
-		case s.buffered == 0 && waited > grace, waited > patience:
-			p.within(s, func() { s.timeOut(now) })
+		act := s.due(state, now, grace, patience)
+		if act == nil {
+			continue
+		}
+		p.within(s, act)
+		if s.stage != awaitsBody || s.stopped {
+			answers++
+		}
+		if answers == maxAnswers {
+			break
 		}
 	}
+	p.tickEvery(answers == maxAnswers)
+}
+
+// due is what there is to be done for a held request, nil for nothing.
+func (s *stream) due(state *maintenance.State, now time.Time, grace, patience time.Duration) func() {
+	waited := now.Sub(s.since)
+	switch {
+	case s.stage == awaitsState:
+		return func() { s.leaveBoot(state, now) }
+	case s.complete:
+		return s.judgeLate
+	case s.buffered == 0 && waited > grace, waited > patience:
+		return func() { s.timeOut(now) }
+	}
+	return nil
+}
+
+// tickEvery sets how often the plugin is called: soon while requests are left over.
+func (p *plugin) tickEvery(leftOver bool) {
+	if p.hurries == leftOver {
+		return
+	}
+	period := tickPeriod
+	if leftOver {
+		period = soon
+	}
+	if err := proxywasm.SetTickPeriodMilliSeconds(uint32(period.Milliseconds())); err != nil {
+		p.fail("setting the tick period: %v", err)
+		return
+	}
+	p.hurries = leftOver
 }
 
 // leaveBoot decides a request that was held for the first state.

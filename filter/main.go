@@ -60,6 +60,7 @@ type plugin struct {
 	// waiting are the held requests, with how much of their bodies heldBytes counts.
 	waiting   map[*stream]int
 	heldBytes int
+	hurries   bool                          // ticks come soon, for requests that were left over
 	gauged    struct{ requests, bytes int } // what the gauges say of them
 	holds     bool                          // a held request's body came, so Envoy does hold headers
 

@@ -991,12 +991,47 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 		tooMany(post(w))
 
 		// While so many wait, nobody waits for long.
-		w.run(crowdedPatience + 100*time.Millisecond)
+		w.run(crowdedPatience + 2*maxHeldRequests/maxAnswers*tickPeriod)
 		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
 		passed(t, w.graphQL(aQuery))
 		w.want("held_requests", 0)
 		w.want("held_bytes", 0)
 	})
+}
+
+// A crowd that was held for the first state goes on or is answered in parts, since Envoy
+// cannot do so for thousands at once; the rest follows soon, and not only a tick later.
+func TestCrowdLeavesInPartsCompiled(t *testing.T) {
+	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
+		periods := map[string]int{}
+		compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+			if c.Func == "proxy_set_tick_period_milliseconds" {
+				periods[c.Args]++
+			}
+		}}, func(t *testing.T, w *world) {
+			clear(periods)
+			var crowd []exchange
+			for range 1000 {
+				crowd = append(crowd, w.begin("GET", "/", true))
+			}
+			w.follow(doc(1, in(mode)))
+			for range 1000 / maxAnswers {
+				w.tick()
+			}
+			for _, x := range crowd {
+				if v := x.view(); mode == maintenance.Off {
+					passed(t, v)
+				} else {
+					refused(t, v, maintenance.RuleNoAccess)
+				}
+			}
+			w.tick()
+			if periods["1"] != 1 || periods["50"] != 1 { // the start was not traced
+				t.Errorf("tick periods were set: %v", periods)
+			}
+			w.want("errors", 0)
+		})
+	}
 }
 
 // It has a bound in bytes, too: of headers and of bodies.

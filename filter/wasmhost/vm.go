@@ -373,9 +373,19 @@ func (in *instance) notify(cb callback, c *wasmContext, args ...uint64) uint64 {
 // defers lets fn run when the module has returned.
 func (in *instance) defers(fn func()) { in.after = append(in.after, fn) }
 
+// maxNested is how many replies and resumed streams one callback may leave to be done. Envoy does each within the last
+// one, since what it does calls the module and so takes up the rest of the list (DeferAfterCallActions in
+// proxy-wasm-cpp-host). Thousands end as "Maximum call stack size exceeded", in 1.36.4 and 1.40.0 alike.
+const maxNested = 512
+
 // settle does what the callback left to be done. That may call the module again.
 func (in *instance) settle() {
 	in.stopped = false
+	if n := len(in.after); n > maxNested {
+		in.after = nil
+		in.fail(fmt.Errorf("maximum call stack size exceeded: %d streams were answered or resumed by one callback", n))
+		return
+	}
 	for len(in.after) > 0 {
 		fn := in.after[0]
 		in.after = in.after[1:]
