@@ -54,6 +54,7 @@ bench: build
 	go test -run '^$$' -bench . -benchmem ./filter/...
 	cd e2e/graphql && go test -run '^$$' -bench Parse -benchmem .
 	go run ./e2e/bench
+	go run ./e2e/bench -attacks -rounds 5 -requests 200
 	go test -count=1 -timeout 30m -run '^TestMustShow2' -v ./e2e
 
 clean:
