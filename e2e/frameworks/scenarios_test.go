@@ -106,31 +106,17 @@ func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []s
 		}
 		t.Run(a.server+" "+a.name, func(t *testing.T) {
 			i := slices.IndexFunc(servers, func(s *differential.Server) bool { return s.Name == a.server })
-			if _, wrote := writes(t, servers[i], servers[i].Addr, ungated(a.request), 5*time.Second); !wrote {
+			if !writes(t, servers[i], servers[i].Addr, ungated(a.request), 5*time.Second) {
 				t.Fatalf("it writes nothing without a gate either:\n%s", a.request)
 			}
 			// What is smuggled may be lost when the connection is closed first, so once is not enough.
 			for range 3 {
-				if res, wrote := writes(t, servers[i], addrs[i], a.request, 50*time.Millisecond); wrote {
-					t.Fatalf("it wrote; the answer was %d %.100q:\n%s", res.Status, res.Body, a.request)
+				if writes(t, servers[i], addrs[i], a.request, 50*time.Millisecond) {
+					t.Fatalf("it wrote:\n%s", a.request)
 				}
 			}
 		})
 	}
-}
-
-// writes reports whether a request raises the counter, which it may do some time after its answer: what is smuggled is a
-// request of its own.
-func writes(t testing.TB, s *differential.Server, addr string, r *differential.Request, within time.Duration) (differential.Response, bool) {
-	t.Helper()
-	before := differential.Counter(t, s)
-	deadline := time.Now().Add(within)
-	res, by := differential.Rises(t, s, addr, r, before)
-	for by == 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-		by = differential.Counter(t, s) - before
-	}
-	return res, by > 0
 }
 
 // TestHonestRequestsPass is the other way round: what only reads is answered through Envoy in read-only as it is without
