@@ -28,6 +28,8 @@ public class Spring {
             Map.entry("server.port", "0"),
             Map.entry("server.forward-headers-strategy", "framework"),
             Map.entry("server.servlet.encoding.force", "false"), // as Spring without Boot has it
+            // Its errors have the time in them, so that no two answers would be alike.
+            Map.entry("spring.autoconfigure.exclude", "org.springframework.boot.autoconfigure.web.servlet.error.ErrorMvcAutoConfiguration"),
             Map.entry("logging.level.root", "OFF"),
             Map.entry("spring.main.banner-mode", "off"),
             Map.entry("spring.mvc.hiddenmethod.filter.enabled", "true"),
