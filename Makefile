@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: run build check test test-long bench clean
 
-# What stands for itself, and what starts processes. e2e/graphql and e2e/frameworks are modules of their own: they need real servers.
-UNIT = $$(go list ./... | grep -v '/drydock/e2e$$')
+# What stands for itself. The rigs under e2e start processes; e2e/graphql and e2e/frameworks are modules of their own,
+# because their servers and parsers must not reach this go.mod.
+UNIT = $$(go list ./... | grep -v '/drydock/e2e$$' | grep -v '/e2e/differential$$')
 WASM = GOOS=wasip1 GOARCH=wasm
 WASM_SOURCES := $(shell find filter -type f -not -name '*_test.go' -not -path '*/testdata/*' -not -path 'filter/wasmhost/*') go.mod go.sum
 
@@ -42,10 +43,17 @@ test: build
 	go test -timeout 10m ./filter/...
 	cd e2e/graphql && go test -count=1 -timeout 15m ./...
 	cd e2e/frameworks && go test -count=1 -timeout 15m ./...
-	go test -count=1 -timeout 10m ./e2e/honest
+	go test -count=1 -timeout 10m ./e2e/honest ./e2e/differential
 	go test -count=1 -timeout 15m ./e2e
 
+# How long each fuzz target runs in test-long.
+FUZZTIME = 30m
+
 test-long: build
+	for target in Fuzz{Decide,Path,AddedHeader,Respelling,StricterMode,Delay}; do \
+	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./filter/maintenance; done
+	for target in $$(go test -list '^Fuzz' ./filter/maintenance/graphql | grep ^Fuzz); do \
+	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./filter/maintenance/graphql; done
 	go test -count=1 -timeout 4h -long ./e2e
 	cd e2e/graphql && go test -count=1 -timeout 12h -requests 200000 .
 	cd e2e/frameworks && go test -count=1 -timeout 12h -requests 200000 .
