@@ -29,12 +29,12 @@ func TestServersKeepTheContract(t *testing.T) {
 
 	servers := running(t)
 	differential.Each(servers, func(_ int, s *differential.Server) {
-		for _, r := range slices.Concat(reads, writes) {
+		for i, r := range slices.Concat(reads, writes) {
 			want := 0
-			if slices.Contains(writes, r) {
+			if i >= len(reads) {
 				want = 1
 			}
-			if _, by := differential.Rises(t, s, s.Addr, r, differential.Counter(t, s)); by != want {
+			if _, by := differential.Rises(t, s, s.Addr, r.Clone(), differential.Counter(t, s)); by != want {
 				t.Errorf("%s: the counter rose by %d, want %d:\n%s", s.Name, by, want, r)
 			}
 		}
