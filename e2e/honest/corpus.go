@@ -63,7 +63,7 @@ func (e *Entry) streamEnds() bool {
 	return len(e.body()) == 0 && e.Framing != "chunked" && e.Framing != "data"
 }
 
-// Upgrades reports whether the client asks for another protocol in a way that reaches the filter. Envoy drops an upgrade
+// upgrades reports whether the client asks for another protocol in a way that reaches the filter. Envoy drops an upgrade
 // to h2c before the filters, and the request goes on as plain HTTP/1.1 (source/common/http/http1/codec_impl.cc, "removing
 // unsupported h2c upgrade headers").
 func (e *Entry) upgrades() bool {
@@ -170,7 +170,7 @@ func (stranger) Route() string              { return "" }
 func (stranger) Cluster() string            { return "" }
 func (stranger) Claims() maintenance.Claims { return "" }
 
-// Bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
+// bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
 func (e *Entry) bytes(host, id string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", e.Method, e.Target, host)
