@@ -63,6 +63,8 @@ class Recorder {
   }
 
   clean(text) {
+    // Stack traces name the machine's own paths.
+    text = text.replaceAll(fs.realpathSync(__dirname), '/app').replaceAll(__dirname, '/app');
     for (const port of Object.values(this.ports)) {
       for (const [name, ip] of Object.entries(apps)) text = text.replaceAll(`${ip}:${port}`, `${name}.example.com`).replaceAll(`${ip}%3A${port}`, `${name}.example.com`);
     }
