@@ -25,17 +25,18 @@ const module = "github.com/drydock-proxy/drydock/"
 // mayImport says which of the module's packages a package may import. The imports run one
 // way; e2e and tests stand outside.
 var mayImport = map[string][]string{
-	"filter/maintenance/graphql": nil,
-	"filter/maintenance":         {"filter/maintenance/graphql"},
-	"filter":                     {"filter/maintenance"},
-	"filter/trim":                nil,
-	"filter/wasmhost":            nil,
-	"controller/store":           nil,
-	"controller/keeper":          {"controller/store", "filter/maintenance", "filter/maintenance/graphql"},
-	"controller/web":             {"controller/keeper", "filter/maintenance", "filter/maintenance/graphql"},
-	"controller":                 {"controller/keeper", "controller/store", "controller/web", "filter/maintenance"},
-	"controller/cli":             {"controller", "controller/keeper", "controller/web", "filter/maintenance"},
-	"controller/cmd/drydock":     {"controller/cli"},
+	"filter/maintenance/graphql":   nil,
+	"filter/maintenance":           {"filter/maintenance/graphql"},
+	"filter/maintenance/adversary": {"filter/maintenance"},
+	"filter":                       {"filter/maintenance"},
+	"filter/trim":                  nil,
+	"filter/wasmhost":              nil,
+	"controller/store":             nil,
+	"controller/keeper":            {"controller/store", "filter/maintenance", "filter/maintenance/graphql"},
+	"controller/web":               {"controller/keeper", "filter/maintenance", "filter/maintenance/graphql"},
+	"controller":                   {"controller/keeper", "controller/store", "controller/web", "filter/maintenance"},
+	"controller/cli":               {"controller", "controller/keeper", "controller/web", "filter/maintenance"},
+	"controller/cmd/drydock":       {"controller/cli"},
 }
 
 // The core runs in every worker of every proxy. Each of these was looked at for what it

@@ -38,6 +38,8 @@ func Parse(data []byte) (*State, error) {
 	err := decode(data, func(v value) {
 		v.object(func(key string, v value) bool {
 			switch key {
+			case "format":
+				doc.Format = v.int()
 			case "epoch":
 				doc.Epoch = v.uint()
 			case "revision":
@@ -50,6 +52,10 @@ func Parse(data []byte) (*State, error) {
 			return true
 		})
 	})
+	if doc.Format > Format {
+		// Whatever else is wrong with it follows from that.
+		err = &FieldError{"format", fmt.Sprintf("%d is newer than %d, the newest that this module reads; update drydock.wasm", doc.Format, Format)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the state: %w", err)
 	}

@@ -85,8 +85,14 @@ func (v Version) Compare(o Version) int {
 	return cmp.Or(cmp.Compare(v.Epoch, o.Epoch), cmp.Compare(v.Revision, o.Revision))
 }
 
+// Format is the newest format of a document that this package reads. It rises when a
+// document may hold what an older filter does not know.
+const Format = 1
+
 // Document is the state as it travels and is stored.
 type Document struct {
+	// Format is that of the document; 0 stands for 1.
+	Format int `json:"format,omitempty" doc:"The format of the document; a proxy refuses a newer one than it reads, by name"`
 	Version
 	Apps []App `json:"apps"`
 }

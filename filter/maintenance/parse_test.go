@@ -113,6 +113,7 @@ func TestParseErrors(t *testing.T) {
 		{"epoch too large", `{"epoch":18446744073709551616}`, "epoch", "must be a whole number of 0 or more"},
 		{"revision null", `{"revision":null}`, "revision", "must be a whole number of 0 or more, not null"},
 		{"apps an object", `{"apps":{}}`, "apps", "must be a list, not an object"},
+		{"newer format", `{"format":2,"apps":[{"name":"default","drains":[]}]}`, "format", "2 is newer than 1, the newest that this module reads; update drydock.wasm"},
 		{"app a string", `{"apps":["shop"]}`, "apps[0]", "must be an object, not a string"},
 		{"too many apps", `{"apps":[` + strings.Repeat(`{},`, maintenance.MaxApps) + `{}]}`, "apps", "more than 2000 entries"},
 
