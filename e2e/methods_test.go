@@ -41,6 +41,7 @@ func TestReadOnly_WhatWritesIsRefused(t *testing.T) {
 		{"GET", "/api/orders?method=post&q=1", "", nil, true},
 		{"POST", "/echo/search", `{"q":"rope"}`, []string{"Content-Type", "application/json"}, true},
 		{"POST", "/echo/search", `{"q":"rope","_method":"DELETE"}`, []string{"Content-Type", "application/json"}, false},
+		{"POST", "/echo/search", `{"q":"` + strings.Repeat("x", 1<<20) + `"}`, []string{"Content-Type", "application/json"}, false},
 		{"POST", "/echo/search", "--x--", []string{"Content-Type", "multipart/mixed; boundary=x"}, false},
 
 		{"POST", "/api/orders", `{"item":"tar"}`, []string{"Content-Type", "application/json"}, false},
@@ -73,7 +74,7 @@ func TestReadOnly_WhatWritesIsRefused(t *testing.T) {
 		a := v.do(tt.method, tt.path, tt.body, tt.headers...)
 		// Envoy itself answers 400 to methods that it has never heard of.
 		if refused := a.Status == http.StatusServiceUnavailable || tt.method == "FROB" && a.Status == http.StatusBadRequest; refused == tt.pass {
-			t.Errorf("%s %s %s %v: %d, want pass %v", tt.method, tt.path, tt.body, tt.headers, a.Status, tt.pass)
+			t.Errorf("%s %s %.80s %v: %d, want pass %v", tt.method, tt.path, tt.body, tt.headers, a.Status, tt.pass)
 		}
 	}
 	if n := r.app.Writes() - writes; n != 0 {

@@ -153,6 +153,25 @@ func TestExempt(t *testing.T) {
 	}
 }
 
+// A request that an exemption names and does not let pass is told so.
+func TestRefusalNamesTheExemption(t *testing.T) {
+	for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
+		s := mustParse(t, `{"apps":[{"name":"default","exempt":[{"methods":["POST"],"prefix":"/hooks"}],`+on(mode)+`}]}`)
+		for _, r := range []*maintenance.Request{
+			body(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"),
+			body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", "_method=DELETE"),
+			body(request("POST", "h", "/hooks", "content-length", "99999999"), "application/json", ""),
+		} {
+			if d := decide(t, s, r); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleExemptUnclear {
+				t.Errorf("%s in %s: %v by %s", r.Body, mode, d.Verdict, d.Rule)
+			}
+		}
+		if d := decide(t, s, request("PUT", "h", "/hooks")); d.Verdict != maintenance.Refuse || d.Rule == maintenance.RuleExemptUnclear {
+			t.Errorf("PUT in %s: %v by %s", mode, d.Verdict, d.Rule)
+		}
+	}
+}
+
 func TestRuleBypass(t *testing.T) {
 	for rule, want := range map[maintenance.Rule]string{
 		maintenance.RuleBypassIP: "ip", maintenance.RuleBypassClaim: "claim", maintenance.RuleBypassPrincipal: "principal",

@@ -30,6 +30,7 @@ type Rule string
 const (
 	RuleOff             Rule = "off"
 	RuleExempt          Rule = "exempt"
+	RuleExemptUnclear   Rule = "exempt.unclear"
 	RuleBypassIP        Rule = "bypass.ip"
 	RuleBypassPrincipal Rule = "bypass.principal"
 	RuleBypassClaim     Rule = "bypass.claim"
@@ -56,6 +57,7 @@ const (
 var explanations = map[Rule]string{
 	RuleOff:             "The app is not in maintenance.",
 	RuleExempt:          "The path is exempt from maintenance.",
+	RuleExemptUnclear:   "An exemption names this method and path, but it does not allow the request's upgrade, its method override, or a body that may hold one (see allow in the exemption).",
 	RuleBypassIP:        "The client's address is on the allowlist.",
 	RuleBypassPrincipal: "The peer's mesh identity is allowed.",
 	RuleBypassClaim:     "A claim of the verified token is allowed.",
@@ -133,7 +135,7 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 		if i == 0 || d.Verdict > strictest.Verdict || d.Verdict == strictest.Verdict && d.Mode.strictness() > strictest.Mode.strictness() {
 			strictest = d
 		}
-		if strictest.Rule == RuleNoAccess {
+		if strictest.Verdict == Refuse && strictest.Mode == NoAccess {
 			break // nothing is stricter
 		}
 	}
@@ -196,6 +198,11 @@ func (a *app) decide(r *Request, d *Decision) {
 		d.refuse(RuleNoAccess)
 	default:
 		a.readOnly(r, d)
+	}
+
+	// Without a word of the exemption, its author would look for the mistake elsewhere.
+	if (d.Rule == RuleNoAccess || d.Rule == RuleMethod) && slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.matches(r) }) {
+		d.refuse(RuleExemptUnclear)
 	}
 }
 
@@ -369,6 +376,8 @@ func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 	switch {
 	case rule != "":
 		return rule
+	case r.announcedBytes() > a.maxBody:
+		return graphql.RuleLimitBody
 	case r.BodyRead || r.EndStream:
 		return graphql.JSON(r.Body, &a.options)
 	}

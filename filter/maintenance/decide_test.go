@@ -263,6 +263,8 @@ func TestNeedBody(t *testing.T) {
 		{"an upload", body(request("POST", "h", "/search"), "application/octet-stream", ""), maintenance.Refuse},
 		{"an upload where overrides are allowed", body(request("POST", "h", "/uploads"), "application/octet-stream", ""), maintenance.Pass},
 		{"another path", body(request("POST", "h", "/x"), json, ""), maintenance.Refuse},
+		{"a form that is announced as too long", body(request("POST", "h", "/search", "content-length", "1001"), form, ""), maintenance.Refuse},
+		{"GraphQL that is announced as too long", body(request("POST", "h", "/graphql", "content-length", "99999999999999999999"), json, ""), maintenance.Refuse},
 	} {
 		d := s.Decide(c.r, noon)
 		if d.Verdict != c.want || (d.Verdict == maintenance.NeedBody) != (d.MaxBody == 1000) {

@@ -151,7 +151,7 @@ func (r *Request) bodyOverride(maxBody int) answer {
 	switch {
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
-	case kind == opaque && r.has("content-type"):
+	case kind == opaque && r.has("content-type"), r.announcedBytes() > maxBody:
 		return answerYes
 	case !r.BodyRead:
 		return answerNeedsBody

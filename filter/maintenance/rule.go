@@ -1,6 +1,12 @@
 package maintenance
 
-import "slices"
+import (
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // answer is the answer to a question about a request that may depend on its body.
 type answer uint8
@@ -103,23 +109,29 @@ func (r *Request) unexpectedBody() answer {
 		return answerNo
 	case r.read().upgrade:
 		// What follows an upgrade is the other protocol's, and nobody can wait for its end.
-		if announcesBody(r.Header("content-length")) || r.has("transfer-encoding") {
+		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
 			return answerYes
 		}
 		return answerNo
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
-	case r.BodyRead || announcesBody(r.Header("content-length")):
+	case r.BodyRead || r.announcedBytes() > 0:
 		return answerYes
 	}
 	return answerNeedsBody // HTTP/2 and chunked bodies may turn out to be empty
 }
 
-func announcesBody(contentLength string) bool {
-	for i := range len(contentLength) {
-		if contentLength[i] != '0' {
-			return true
-		}
+// announcedBytes returns the length of the body by the Content-Length, or 0 where there
+// is none or it is no number. It only refuses: what is longer than is looked at need not
+// be held first.
+func (r *Request) announcedBytes() int {
+	length := r.Header("content-length")
+	if strings.Trim(length, "0123456789") != "" {
+		return 0
 	}
-	return false
+	n, err := strconv.Atoi(length)
+	if errors.Is(err, strconv.ErrRange) {
+		return math.MaxInt
+	}
+	return n
 }
