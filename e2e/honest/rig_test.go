@@ -200,9 +200,8 @@ func (e *Entry) send(proxy, host, id string) (answer, error) {
 	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		return answer{}, fmt.Errorf("setting a deadline: %w", err)
 	}
-	if _, err := c.Write(e.bytes(host, id)); err != nil {
-		return answer{}, fmt.Errorf("writing: %w", err)
-	}
+	// Who refuses a request need not read it whole: the write may fail, and the answer is there all the same.
+	_, _ = c.Write(e.bytes(host, id))
 
 	in := bufio.NewReader(c)
 	for {
