@@ -164,10 +164,11 @@ func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (
 }
 
 // refused reports whether an answer is Drydock's: 503, 400 for malformed GraphQL, the answer to a preflight of an origin
-// that the app lists, or gRPC's UNAVAILABLE.
+// that the app lists, or gRPC's UNAVAILABLE. Of a held body past both their limits, Envoy may be the first to see the end,
+// and answers 413.
 func (a *answer) refused() bool {
 	switch a.Status {
-	case http.StatusServiceUnavailable, http.StatusBadRequest, http.StatusNoContent:
+	case http.StatusServiceUnavailable, http.StatusBadRequest, http.StatusNoContent, http.StatusRequestEntityTooLarge:
 		return true
 	case http.StatusOK:
 		return a.Header.Get("Grpc-Status") == "14" || a.Trailer.Get("Grpc-Status") == "14"
