@@ -114,8 +114,8 @@ func TestEdge_MisleadingHeadersDoNotReachTheApp(t *testing.T) {
 				}
 			}
 			// Go lists names without a value that the header Trailer has announced.
-			for name, values := range saw.Trailer {
-				if (name == "X-Checksum") != (len(values) > 0) {
+			for _, values := range saw.Trailer {
+				if len(values) > 0 {
 					t.Errorf("%s: the app saw the trailers %v", mode, saw.Trailer)
 				}
 			}

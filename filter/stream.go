@@ -95,7 +95,7 @@ func (s *stream) readHeaders(endOfStream bool) {
 			s.request.Path = h[1]
 		default:
 			// Where the proxy's configuration does not remove them early.
-			if ours(h[0]) {
+			if maintenance.Reserved(h[0]) {
 				_ = proxywasm.RemoveHttpRequestHeader(h[0])
 			}
 		}
@@ -137,23 +137,6 @@ func (s *stream) readable() bool {
 		return !r.EndStream // a body that should not be there, or one of no bytes
 	}
 	return false
-}
-
-// ours reports whether only the filter may set a header. Servers that make variables of
-// headers cannot tell the separators apart: CGI has "_" for "-" (RFC 3875 section
-// 4.1.18), and lighttpd for all that is no letter or digit (http_cgi_encode_varname).
-func ours(name string) bool {
-	const drydock = "drydock"
-	if len(name) <= len("x-drydock-") || name[0] != 'x' || alphanumeric(name[1]) {
-		return false
-	}
-	rest, found := strings.CutPrefix(name[2:], drydock)
-
-	return found && !alphanumeric(rest[0])
-}
-
-func alphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // action is what a callback returns: hold what is not decided, stop what is answered.
@@ -220,15 +203,16 @@ func (s *stream) OnHttpRequestTrailers(int) types.Action {
 	return s.action()
 }
 
-// cleanTrailers removes what the client says in our name. Servers hand trailers on like
-// headers (gRPC's metadata) or merge them into the headers (RFC 9110 section 6.5.1).
+// cleanTrailers removes what the client says in our name, and what would change how a
+// server reads the request that was judged without them: servers hand trailers on like
+// headers (gRPC's metadata) or merge them into the headers (uvicorn).
 func (s *stream) cleanTrailers() {
 	trailers, err := proxywasm.GetHttpRequestTrailers()
 	if err != nil {
 		s.plugin.fail("reading a request's trailers: %v", err)
 	}
 	for _, t := range trailers {
-		if ours(t[0]) {
+		if maintenance.MayMislead(t[0]) {
 			_ = proxywasm.RemoveHttpRequestTrailer(t[0])
 		}
 	}

@@ -615,12 +615,15 @@ func TestTowardsUpstream(t *testing.T) {
 	}
 }
 
-// Nor is what a client says in our name in trailers passed on: of a request that is let go
+// Nor is what a client says in our name, or what would change how a server reads the
+// request, passed on in trailers: of a request that is let go
 // at once, and of one that was held for its body or for the first state.
 func TestTrailersTowardsUpstreamCompiled(t *testing.T) {
 	app := in(maintenance.ReadOnly)
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
-	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"}}
+	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"},
+		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"}, {"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
+		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"}}
 	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
 		check := func(what string, x exchange) {
 			t.Helper()
