@@ -284,7 +284,7 @@ func (a *app) write(r *Request, d *Decision) {
 	switch {
 	case r.overridden():
 		d.refuse(RuleMethodOverride)
-	case r.Method == "POST" && slices.ContainsFunc(a.spec.ReadOnly.SafeRPCs, r.read().surelyIs) && grpcType(r) != "":
+	case r.Method == "POST" && slices.ContainsFunc(a.spec.ReadOnly.SafeRPCs, r.read().surelyIs) && grpcMessages(r):
 		d.Rule = RuleSafeRPC
 	case slices.ContainsFunc(a.writeThrough, func(rule grantRule) bool { return rule.matches(r) }):
 		d.refuse(RuleWriteBody)
@@ -329,6 +329,16 @@ func grpcType(r *Request) string {
 		return name
 	}
 	return ""
+}
+
+// grpcMessages reports whether every server reads a body as gRPC's or gRPC-Web's messages
+// of protocol buffers. Of another codec a framework takes its name, such as +json, for
+// how the body is to be parsed (Slim, Laravel), and may find a method in it.
+func grpcMessages(r *Request) bool {
+	kind, ok := r.only("content-type")
+	media, params, _ := strings.Cut(strings.ToLower(kind), ";")
+	media = strings.TrimSuffix(strings.Trim(media, " \t"), "+proto")
+	return ok && utf8Charset(params) && (media == "application/grpc" || media == "application/grpc-web" || media == "application/grpc-web-text")
 }
 
 // graphqlPath is a path that speaks GraphQL.

@@ -143,7 +143,7 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 // compressed. Any other body may: Rack reads multipart/mixed and a body without a type
 // as forms, Express inflates, Tomcat decodes RFC 5987 names.
 func (r *Request) bodyOverride(maxBody int) answer {
-	if r.Method != "POST" || r.EndStream || grpcType(r) != "" {
+	if r.Method != "POST" || r.EndStream || grpcMessages(r) {
 		return answerNo
 	}
 

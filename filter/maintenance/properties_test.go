@@ -1,6 +1,7 @@
 package maintenance_test
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -137,3 +138,36 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 
 func TestDelayNeverGrants(t *testing.T) { holdsAtRandom(t, delayNeverGrants) }
 func FuzzDelay(f *testing.F)            { holdsFuzzed(f, delayNeverGrants) }
+
+// A request in compact form keeps nothing of the buffer that its strings came from.
+func TestCompactRequestsKeepNoBuffer(t *testing.T) {
+	const n = 200
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+
+	before, counted := heap(), 0
+	held := make([]*maintenance.Request, n)
+	for i := range held {
+		// As the SDK hands them out: substrings of one buffer.
+		names := "script-namex-forwarded-hostx-original-urlcontent-typecookie"
+		buffer := names + "/x" + "shop.example.com" + "/x/a%2fb;c" + "application/json" + strings.Repeat("c", 100_000)
+		cut := func(text string) string { at := strings.Index(buffer, text); return buffer[at : at+len(text)] }
+		held[i] = &maintenance.Request{
+			Method: "POST", Authority: cut("shop.example.com"), Path: cut("/x/a%2fb;c"), Attributes: &attributes{},
+			Headers: [][2]string{
+				{cut("script-name"), cut("/x")}, {cut("x-forwarded-host"), cut("shop.example.com")}, {cut("x-original-url"), cut("/x/a%2fb;c")},
+				{cut("content-type"), cut("application/json")}, {cut("cookie"), buffer[len(buffer)-100_000:]},
+			},
+		}
+		counted += held[i].Compact()
+	}
+
+	if grown := heap() - before; grown > uint64(counted)+n*4096 {
+		t.Errorf("%d requests count %d bytes and keep %d", n, counted, grown)
+	}
+	runtime.KeepAlive(held)
+}

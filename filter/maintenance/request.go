@@ -136,6 +136,13 @@ func (r *Request) Compact() (bytes int) {
 		bytes += len(s)
 		return strings.Clone(s)
 	}
+	keepAll := func(list []string) []string {
+		kept := make([]string, len(list))
+		for i := range list {
+			kept[i] = keep(list[i])
+		}
+		return kept
+	}
 
 	ways := r.read()
 	r.override()
@@ -150,11 +157,9 @@ func (r *Request) Compact() (bytes int) {
 
 	r.Method, r.Authority, r.Path = keep(r.Method), keep(r.Authority), keep(r.Path)
 	r.claims = keep(r.claims)
-	for _, list := range [...][]string{ways.paths, ways.folded, ways.hosts} {
-		for i := range list {
-			list[i] = keep(list[i])
-		}
-	}
+	ways.paths, ways.folded, ways.hosts = keepAll(ways.paths), keepAll(ways.folded), keepAll(ways.hosts)
+	ways.pathBuf, ways.foldedBuf, ways.hostBuf = [2]string{}, [2]string{}, [1]string{}
+	ways.prefixes = nil // they have been read, and would keep the buffer
 	ways.query, ways.overrideMethod = keep(ways.query), keep(ways.overrideMethod)
 	return bytes
 }

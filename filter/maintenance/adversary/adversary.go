@@ -94,7 +94,7 @@ var (
 	bodies  = []struct{ kind, text string }{
 		{"", ""}, {"", ""}, {"application/json", `{"query":"{a}"}`}, {"application/json", `{"query":"mutation{b}"}`}, {"application/json", `{"a":1}`},
 		{"application/json", `{"_method":"DELETE"}`}, {"application/x-www-form-urlencoded", "a=b"}, {"application/x-www-form-urlencoded", "_method=DELETE"},
-		{"multipart/form-data; boundary=x", "--x--"}, {"", "POST /orders HTTP/1.1"}, {"application/grpc", "\x00\x00\x00\x00\x00"}, {"text/plain", "x"},
+		{"multipart/form-data; boundary=x", "--x--"}, {"", "POST /orders HTTP/1.1"}, {"application/grpc+json", `{"_method":"DELETE"}`}, {"application/grpc", "\x00\x00\x00\x00\x00"}, {"text/plain", "x"},
 	}
 	headers = [][2]string{
 		{"accept", "text/event-stream"}, {"upgrade", "websocket"}, {":protocol", "websocket"}, {"x-http-method-override", "DELETE"}, {"x-http-method-override", "GET"},
