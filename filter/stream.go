@@ -180,7 +180,10 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 // short body is therefore held to be read once it is complete.
 func (s *stream) setAside() types.Action {
 	s.count()
-	if s.stage == answered || s.complete && s.buffered <= maxAside {
+	if s.stage != awaitsState {
+		return s.action() // it was given up: answered, or let go by a state that has come
+	}
+	if s.complete && s.buffered <= maxAside {
 		s.apart = false
 		return types.ActionPause
 	}

@@ -1505,3 +1505,28 @@ func TestMustShow1_CasesCompiled(t *testing.T) {
 		w.want("errors", 0)
 	})
 }
+
+// A request that is let go or answered while a part of its body comes is not held on: here
+// the bound on what is held is reached once boot_wait is over, and before the next tick.
+func TestBodyThatReachesTheBoundAfterTheWaitIsNotLostCompiled(t *testing.T) {
+	for _, end := range []bool{true, false} {
+		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+			w.tick()
+			part := strings.Repeat(" ", 900<<10)
+			var crowd []exchange
+			for range 72 {
+				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+				x.send(part, false)
+				crowd = append(crowd, x)
+			}
+
+			w.pass(2100 * time.Millisecond)
+			crowd[3].send(part, end)
+			w.run(time.Second)
+			if v := crowd[3].view(); v.reply == nil && v.headers == nil {
+				t.Errorf("the request is neither answered nor let go: %.200s", v)
+			}
+			w.want("errors", 0)
+		})
+	}
+}

@@ -22,7 +22,11 @@ func (c *cli) explainCommand() *cobra.Command {
 		Use:   "explain [URL]",
 		Short: "What would happen to a request, and by which rule",
 		Long: `What would happen to a request, and by which rule: the same code answers that decides
-in the proxies.`,
+in the proxies.
+
+The request is taken as it reaches the filter. What Envoy does before that is not
+followed: it normalizes paths, removes headers that mislead servers, and answers what the
+filter's own configuration exempts. A body is what --data says, not what a header announces.`,
 		Example: `  drydock explain https://shop.example.com/cart --method POST --ip 192.0.2.7
   drydock explain --host shop.example.com --path /graphql --data @body.json --header "content-type: application/json"
   drydock explain --claim iss=https://idp.example.com --claim realm_access.roles=admin`,

@@ -134,6 +134,10 @@ func TestExempt(t *testing.T) {
 			{body(request("POST", "h", "/hooks"), "", ""), true},
 			{body(request("POST", "h", "/hooks"), "", "_method=DELETE"), false},
 			{body(request("POST", "h", "/hooks"), "application/json", `{"httpMethod":"GET","method":"x"}`), true},
+			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded+json", `"x=1&_method=DELETE&y="`), false},
+			{body(request("POST", "h", "/hooks"), "application/json", `"x=1&_method=DELETE&y="`), false},
+			{body(request("POST", "h", "/hooks"), "application/json", ` [{"type":"charge"}] `), true},
+			{body(request("POST", "h", "/hooks"), "application/grpc+json", `{"_method":"DELETE"}`), false},
 			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 
 			// Whatever method a framework may see must be one of the rule's.

@@ -35,6 +35,7 @@ const (
 	RuleBypassPrincipal Rule = "bypass.principal"
 	RuleBypassClaim     Rule = "bypass.claim"
 	RuleNoAccess        Rule = "no-access"
+	RuleUnclear         Rule = "unclear"
 
 	RuleSafeMethod     Rule = "read-only.safe-method"
 	RuleSafeRPC        Rule = "read-only.safe-rpc"
@@ -61,6 +62,7 @@ var explanations = map[Rule]string{
 	RuleBypassIP:        "The client's address is on the allowlist.",
 	RuleBypassPrincipal: "The peer's mesh identity is allowed.",
 	RuleBypassClaim:     "A claim of the verified token is allowed.",
+	RuleUnclear:         "The request's host or path can be read in so many ways that it may belong to almost any app, of which some are in maintenance; send a plain host and path.",
 	RuleNoAccess:        "The app is closed for maintenance.",
 	RuleSafeMethod:      "The method only reads.",
 	RuleSafeRPC:         "The operator lists this RPC as one that only reads.",
@@ -121,9 +123,14 @@ type Decision struct {
 func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.at(now)
 	var buf [4]*app
+	apps := s.match(r, buf[:0])
+	if len(apps) > maxApps {
+		return s.refuseUnclear(apps, v)
+	}
+
 	var strictest Decision
 	maxBody := 0
-	for i, a := range s.match(r, buf[:0]) {
+	for i, a := range apps {
 		st := &v.apps[a.index]
 		d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
 		if st.held != nil {
@@ -149,18 +156,38 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	return strictest
 }
 
+// maxApps is how many apps a request may belong to before it is not judged by their
+// rules any more: one request must not cost as much as there are apps. Honest requests
+// belong to one or two.
+const maxApps = 16
+
+// refuseUnclear refuses a request that may belong to more apps than are judged if any of
+// them is in maintenance.
+func (s *State) refuseUnclear(apps []*app, v *view) Decision {
+	d := Decision{App: apps[0].spec.Name, Mode: Off, Rule: RuleOff, app: apps[0]}
+	for _, a := range apps {
+		if st := &v.apps[a.index]; st.held != nil && st.held.Mode.strictness() > d.Mode.strictness() {
+			d = Decision{App: a.spec.Name, Mode: st.held.Mode, Held: st.held, Until: st.until, app: a}
+			d.refuse(RuleUnclear)
+		}
+	}
+	return d
+}
+
 // guardNeighbours refuses a body that the method gives no meaning, sent to an app that
 // is off while another app of the same host is not: the server behind both may take the
-// body for a request of its own, to the closed one.
+// body for a request of its own, to the closed one. Who passes to the closed app anyway
+// may send it, and so may everybody where either app's rules allow bodies of GET.
 func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 	body := r.unexpectedBody()
-	if body == answerNo {
+	if body == answerNo || d.app.spec.ReadOnly.GetBodies == PolicyAllow ||
+		slices.ContainsFunc(d.app.exempt, func(rule grantRule) bool { return rule.bodies && rule.matches(r) }) {
 		return
 	}
 
 	var closed *app
 	for _, a := range s.onHosts(r.read(), nil) {
-		if v.apps[a.index].held != nil && a.spec.ReadOnly.GetBodies != PolicyAllow {
+		if v.apps[a.index].held != nil && a.spec.ReadOnly.GetBodies != PolicyAllow && a.bypass(r) == "" {
 			closed = a
 			break
 		}
@@ -389,7 +416,7 @@ func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 	case r.announcedBytes() > a.maxBody:
 		return graphql.RuleLimitBody
 	case r.BodyRead || r.EndStream:
-		return graphql.JSON(r.Body, &a.options)
+		return r.graphQLJSON(&a.options)
 	}
 	d.needBody(RuleGraphQLQuery, a.maxBody)
 	return ""
@@ -400,6 +427,22 @@ func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 // the upgrade may pass.
 func (a *app) graphQLUpgrades(r *Request) bool {
 	return a.spec.GraphQL != nil && a.spec.GraphQL.Upgrades == PolicyAllow && (r.Method == "GET" || r.Method == "CONNECT")
+}
+
+// graphQLJSON judges the body, once for all apps with the same plain options.
+func (r *Request) graphQLJSON(opt *graphql.Options) graphql.Rule {
+	ways := r.read()
+	plain := len(opt.ExtraKeys) == 0 && len(opt.Persisted) == 0
+	limits := [...]int{opt.MaxBody, opt.MaxBatch, opt.MaxTokens, opt.MaxDepth}
+	if plain && ways.graphQLRead && ways.graphQLLimits == limits && ways.graphQLBatching == opt.Batching {
+		return ways.graphQLRule
+	}
+
+	rule := graphql.JSON(r.Body, opt)
+	if plain {
+		ways.graphQLRead, ways.graphQLLimits, ways.graphQLBatching, ways.graphQLRule = true, limits, opt.Batching, rule
+	}
+	return rule
 }
 
 // contentType judges the type of a GraphQL body, of which there must be only one in all

@@ -213,7 +213,9 @@ func TestReadOnly(t *testing.T) {
 		{"another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, `_method=DELETE`), writeBody},
 		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), writeBody},
-		{"PUT, which no framework overrides", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), form, `_method=DELETE`), through},
+		{"PUT of a form with an override", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), form, `_method=DELETE`), writeBody},
+		{"PUT of JSON", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), jsonType, `{"a":1}`), through},
+		{"PUT of a file, with overrides allowed", `"write_through":[{"methods":["PUT"],"path":"/search","allow":["overrides"]}]`, body(request("PUT", "h", "/search"), "image/png", "x"), through},
 		{"any method is let through anyway", `"write_through":[{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
 		{"another rule lets it through", `"write_through":[{"methods":["POST"],"path":"/search"},{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
 

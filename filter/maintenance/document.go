@@ -155,14 +155,14 @@ type ClaimRule struct {
 //
 // Such a rule says nothing of upgrades, of method overrides to other
 // methods than its own, or of bodies of GET, HEAD, OPTIONS and TRACE: requests with
-// these do not pass by it unless Allow lists them. To know that a POST overrides
-// nothing, its body is held and read, up to graphql.max_body, and has to be JSON or a
+// these do not pass by it unless Allow lists them. To know that a request
+// overrides nothing, its body is held and read, up to graphql.max_body, and has to be JSON or a
 // URL-encoded form; uploads need a rule that allows overrides or names no methods.
 type PathRule struct {
 	Methods []string    `json:"methods,omitempty" doc:"Absent: every method"`
 	Path    string      `json:"path,omitempty" doc:"Exact path"`
 	Prefix  string      `json:"prefix,omitempty" doc:"Path prefix, matched at a segment boundary"`
-	Allow   []Allowance `json:"allow,omitempty" doc:"What else passes by an exemption or a write-through rule: upgrades (WebSocket), overrides (bodies of POST pass unread), bodies (of GET)" enum:"upgrades,overrides,bodies"`
+	Allow   []Allowance `json:"allow,omitempty" doc:"What else passes by an exemption or a write-through rule: upgrades (WebSocket), overrides (bodies pass unread), bodies (of GET)" enum:"upgrades,overrides,bodies"`
 }
 
 // An Allowance is what a rule that lets requests pass has to name before it passes.

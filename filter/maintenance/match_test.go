@@ -286,6 +286,8 @@ func TestOtherNames(t *testing.T) {
 		{"script name in a disguised path", get("open.example.com", "/%78/gated", "script_name", "/x"), maintenance.Refuse},
 		{"script name, encoded", get("open.example.com", "/x/gated", "script_name", "/%78/"), maintenance.Refuse},
 		{"script name after dot segments", get("open.example.com", "/y/../x/gated", "script_name", "/x"), maintenance.Refuse},
+		{"script name anywhere in the path", get("open.example.com", "/x/zz/gated", "script_name", "zz"), maintenance.Refuse},
+		{"script name in two headers that a gateway joins", get("open.example.com", "/x/a,b/gated", "x-script-name", "/x/a", "x-script-name", "b"), maintenance.Refuse},
 		{"two script names", get("open.example.com", "/x/y/gated", "script_name", "/x", "x-script-name", "/y"), maintenance.Refuse},
 		{"Flask's prefix", get("open.example.com", "/x/gated", "x-script-name", "/x"), maintenance.Refuse},
 		{"forwarded prefix", get("open.example.com", "/x/gated", "x-forwarded-prefix", "/x"), maintenance.Refuse},
@@ -373,11 +375,44 @@ func TestStrictestApp(t *testing.T) {
 	}
 }
 
+// A request that may belong to almost any app is not judged by the rules of each.
+func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
+	var apps []string
+	for i := range 100 {
+		apps = append(apps, fmt.Sprintf(`{"name":"app-%d","match":{"hosts":["app%d.example.com"]}}`, i, i))
+	}
+	open := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
+	apps[70] = `{"name":"app-70","match":{"hosts":["app70.example.com"]},` + on(maintenance.ReadOnly) + `}`
+	one := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
+	apps[80] = `{"name":"app-80","match":{"hosts":["app80.example.com"]},` + on(maintenance.NoAccess) + `}`
+	both := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
+
+	for _, c := range []struct {
+		name string
+		s    *maintenance.State
+		host string
+		rule maintenance.Rule
+		app  string
+	}{
+		{"none is on", open, "me@app1.example.com", maintenance.RuleOff, "app-0"},
+		{"one is on", one, "me@app1.example.com", maintenance.RuleUnclear, "app-70"},
+		{"the strictest counts", both, "me@app1.example.com", maintenance.RuleUnclear, "app-80"},
+		{"a plain host", both, "app1.example.com", maintenance.RuleOff, "app-1"},
+	} {
+		d := c.s.Decide(get(c.host, "/"), noon)
+		if d.Rule != c.rule || d.App != c.app || (d.Verdict == maintenance.Refuse) != (c.rule == maintenance.RuleUnclear) {
+			t.Errorf("%s: %v by %s of %s", c.name, d.Verdict, d.Rule, d.App)
+		}
+	}
+}
+
 // The server behind an open app may be the one behind a closed app of the same host, and
 // take the body of a GET for the next request.
 func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+on(maintenance.NoAccess)+`},
+		{"name":"shop-search","match":{"hosts":["shop.example.com"],"paths":["/search"]},"read_only":{"get_bodies":"allow"}},
+		{"name":"find","match":{"hosts":["shop.example.com"],"paths":["/find"]},"exempt":[{"prefix":"/find","allow":["bodies"]}]},
 		{"name":"files","match":{"hosts":["files.example.com"]}},
 		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.ReadOnly)+`}
 	]}`)
@@ -394,6 +429,8 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 		{"none", get("shop.example.com", "/healthz"), maintenance.RuleOff},
 		{"by POST", body(request("POST", "shop.example.com", "/cart"), "", "x"), maintenance.RuleOff},
 		{"on another host", body(get("files.example.com", "/"), "", "x"), maintenance.RuleOff},
+		{"where the open app allows it", body(get("shop.example.com", "/search"), "", "{}"), maintenance.RuleOff},
+		{"where the open app's exemption allows it", body(get("shop.example.com", "/find/x"), "", "{}"), maintenance.RuleOff},
 		{"where the closed app allows it", body(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
 	} {
 		if d := decide(t, s, c.r); d.Rule != c.want || (d.Verdict == maintenance.Refuse) != (c.want == maintenance.RuleGetBody) {
@@ -671,6 +708,25 @@ func FuzzPath(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Long honest paths are read in every way, and so do not belong to another app.
+func TestHonestPathsAreFollowed(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	article := url.PathEscape("Категория:Википедия:Статьи с некорректным использованием шаблонов")
+	for _, target := range []string{
+		"/index.php/" + article,
+		"/remote.php/dav/files/alice/" + url.PathEscape(strings.Repeat("文", 30)) + ".pdf",
+		"/index.php/apps/x/" + strings.Repeat("a", 220) + "%20b.pdf",
+		"/v1.0/" + strings.Repeat("a", 450) + "%20b.pdf",
+		"/web/20240101000000/https://www.example.com/some/path/index.php/article/1;jsessionid=0123456789",
+		"/wiki/" + article + "/" + article,
+	} {
+		if d := s.Decide(get("h", target), noon); d.Verdict != maintenance.Pass {
+			paths, anyPath := maintenance.Readings(get("h", target))
+			t.Errorf("%s: refused by %s of %s; %d readings, any path: %v", target, d.Rule, d.App, len(paths), anyPath)
+		}
+	}
 }
 
 func ExampleState_Decide() {

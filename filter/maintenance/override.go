@@ -138,12 +138,13 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 // bodyOverride answers whether the body of a request names, or may name, another
 // method. At most maxBody bytes of it are read.
 //
-// Frameworks look into the body of a POST, by its type. Only bodies that every server
+// Frameworks look into the body of a POST, and CakePHP also of PUT, PATCH and DELETE, by
+// its type. Only bodies that every server
 // reads alike are known to name none: JSON and URL-encoded forms, in UTF-8, not
 // compressed. Any other body may: Rack reads multipart/mixed and a body without a type
 // as forms, Express inflates, Tomcat decodes RFC 5987 names.
 func (r *Request) bodyOverride(maxBody int) answer {
-	if r.Method != "POST" || r.EndStream || grpcMessages(r) {
+	if safe(r.Method) || r.EndStream || grpcMessages(r) {
 		return answerNo
 	}
 
@@ -157,12 +158,21 @@ func (r *Request) bodyOverride(maxBody int) answer {
 		return answerNeedsBody
 	case kind == opaque:
 		return answerYes
-	case len(r.Body) > maxBody,
-		kind == urlencoded && overrideIn(string(r.Body), "") != "",
-		kind == jsonText && !plainJSON(r.Body):
+	case len(r.Body) > maxBody || r.bodyNamesMethod(kind):
 		return answerYes
 	}
 	return answerNo
+}
+
+// bodyNamesMethod reports whether the body, which is whole, names a method or is not what
+// its type says. It is read once, however many rules ask.
+func (r *Request) bodyNamesMethod(kind bodyForm) bool {
+	ways := r.read()
+	if !ways.bodyRead {
+		ways.bodyRead = true
+		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || kind == jsonText && !plainJSON(r.Body)
+	}
+	return ways.bodyNames
 }
 
 // bodyForm is how a body can be read.
@@ -185,6 +195,8 @@ func formOf(r *Request) bodyForm {
 	switch media = strings.Trim(media, " \t"); {
 	case media == "application/x-www-form-urlencoded" && utf8Charset(params):
 		return urlencoded
+	case strings.Contains(media, "form") || strings.Contains(media, "multipart"):
+		// Undertow takes whatever begins like a form for one.
 	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && token(media[len("application/"):]):
 		if jsonParameters(params) {
 			return jsonText
@@ -220,8 +232,12 @@ func jsonParameters(params string) bool {
 // method.
 func plainJSON(body []byte) bool {
 	in := jsontext.NewDecoder(bytes.NewBuffer(body))
-	if in.PeekKind() != '{' {
+	switch in.PeekKind() {
+	case '{':
+	case '[':
 		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+	default:
+		return false // a string could be a form to a server that looks at no type
 	}
 
 	if _, err := in.ReadToken(); err != nil {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
 // readings are all the ways in which servers behind the proxy may read a request's
@@ -20,8 +22,9 @@ type readings struct {
 	// paths are the path in every way in which it may be read, as sent first; folded are
 	// the same in lower case.
 	paths, folded []string
-	// prefixes are what headers take off the path.
-	prefixes []string
+	// prefixes are what headers take off the beginning of the path, and cuts what they take
+	// off with all that is before it.
+	prefixes, cuts []string
 	// elsewhere reports that a header makes another path of the one that was sent.
 	elsewhere bool
 	// anyPath reports that there are more ways than are followed, so that the path may be
@@ -41,6 +44,13 @@ type readings struct {
 	// overrideMethod is what [Request.override] returns, once overrideRead is set.
 	overrideMethod string
 	overrideRead   bool
+	// bodyNames is what [Request.bodyNamesMethod] returns, once bodyRead is set.
+	bodyNames, bodyRead bool
+	// graphQLRule is what [graphql.JSON] said of the body with these options, once
+	// graphQLRead is set.
+	graphQLRule                  graphql.Rule
+	graphQLLimits                [4]int
+	graphQLBatching, graphQLRead bool
 
 	// Most requests have one reading, for which nothing is allocated.
 	pathBuf, foldedBuf [2]string
@@ -51,7 +61,7 @@ type readings struct {
 // a path beyond them may be any path.
 const (
 	maxReadings    = 32
-	maxReadingWork = 4 << 10 // bytes that the ways in pathWays read
+	maxReadingWork = 4 << 10 // bytes of all readings together
 	maxReadPath    = 4 << 10 // bytes of the path as sent, and of a header that names hosts
 	maxHostBytes   = 255     // RFC 1035 section 2.3.4
 )
@@ -118,9 +128,7 @@ func (ways *readings) readHeaders(r *Request) {
 		case slices.ContainsFunc(pathHeaders[:], is):
 			ways.readPath(value)
 		case slices.ContainsFunc(prefixHeaders[:], is):
-			if prefix := strings.TrimRight(decoded(value), "/"); prefix != "" {
-				ways.prefixes = append(ways.prefixes, prefix)
-			}
+			ways.readPrefix(value, is("script-name"))
 		}
 	}
 }
@@ -194,12 +202,33 @@ func (ways *readings) readPath(value string) {
 	ways.addQuery(query)
 }
 
+// readPrefix notes a prefix that a header takes off the path; anywhere reports that some
+// server takes it off wherever it stands (gunicorn up to 21.2, http/wsgi.py). Gateways
+// join repeated headers (RFC 3875 section 4.1.18), so of two nobody knows the prefix.
+func (ways *readings) readPrefix(value string, anywhere bool) {
+	if len(ways.prefixes) > 0 {
+		ways.anyPath = true
+	}
+	if prefix := strings.TrimRight(decoded(value), "/"); prefix != "" {
+		ways.prefixes = append(ways.prefixes, prefix)
+		if anywhere {
+			ways.cuts = append(ways.cuts, prefix)
+		}
+	}
+}
+
 // cutPrefixes adds a path without the prefixes that headers take off it.
 func (ways *readings) cutPrefixes(path string) {
 	for _, prefix := range ways.prefixes {
 		if len(path) >= len(prefix) && strings.EqualFold(path[:len(prefix)], prefix) {
 			ways.elsewhere = true
 			ways.add(path[len(prefix):])
+		}
+	}
+	for _, cut := range ways.cuts {
+		if _, rest, found := strings.Cut(path, cut); found {
+			ways.elsewhere = true
+			ways.add(rest)
 		}
 	}
 }
@@ -278,27 +307,27 @@ func (ways *readings) follow() {
 	work := 0
 	for i := 0; i < len(ways.paths) && !ways.anyPath; i++ {
 		path := ways.paths[i]
-		if len(path) > maxReadPath {
+		if work += len(path); len(path) > maxReadPath || i > 0 && work > maxReadingWork {
 			ways.anyPath = true
 			return
 		}
 
 		ways.cutPrefixes(path)
 		held := traitsOf(path)
+		if held&hasScript != 0 {
+			if _, found := script(path); !found {
+				held &^= hasScript
+			}
+		}
 		if held&leadingSlashes != 0 {
 			// A URL parser takes the host from there, too.
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
 			ways.readHost(host)
 		}
 		for _, way := range pathWays {
-			if held&way.where == 0 {
-				continue
+			if held&way.where != 0 {
+				ways.add(way.read(path))
 			}
-			if work += len(path); work > maxReadingWork {
-				ways.anyPath = true
-				return
-			}
-			ways.add(way.read(path))
 		}
 	}
 }
@@ -597,7 +626,7 @@ func pathInfo(p string) string {
 // joinedPathInfo does so where no slash ends the script's name: Slim and Symfony take
 // the name off the path as a string, so that "/index.phporders" is "/orders" to them.
 func joinedPathInfo(p string) string {
-	if at, found := script(p); found {
+	if at, found := script(p); found && at.suffix < at.end {
 		return "/" + p[at.suffix:]
 	}
 	return p
@@ -614,7 +643,7 @@ func withoutScript(p string) string {
 
 // withoutJoinedScript does so where no slash ends the script's name.
 func withoutJoinedScript(p string) string {
-	if at, found := script(p); found {
+	if at, found := script(p); found && at.suffix < at.end {
 		return p[:at.folder] + "/" + p[at.suffix:]
 	}
 	return p

@@ -78,7 +78,7 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 
 // cors returns the headers that every reply has, and whether the request comes from an origin that the app lists.
 func (d *Decision) cors(r *Request) (headers [][2]string, listed bool) {
-	headers = append(make([][2]string, 0, 10), [2]string{"cache-control", "no-store"})
+	headers = append(make([][2]string, 0, 10), [2]string{"cache-control", "no-store"}, [2]string{"x-drydock-rule", string(d.Rule)})
 	origin := r.Header("origin")
 	if origin == "" || !slices.Contains(d.app.spec.CORS.Origins, origin) {
 		return headers, false

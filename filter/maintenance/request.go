@@ -159,7 +159,7 @@ func (r *Request) Compact() (bytes int) {
 	r.claims = keep(r.claims)
 	ways.paths, ways.folded, ways.hosts = keepAll(ways.paths), keepAll(ways.folded), keepAll(ways.hosts)
 	ways.pathBuf, ways.foldedBuf, ways.hostBuf = [2]string{}, [2]string{}, [1]string{}
-	ways.prefixes = nil // they have been read, and would keep the buffer
+	ways.prefixes, ways.cuts = nil, nil // they have been read, and would keep the buffer
 	ways.query, ways.overrideMethod = keep(ways.query), keep(ways.overrideMethod)
 	return bytes
 }

@@ -70,7 +70,7 @@ func (rule *grantRule) matches(r *Request) bool {
 
 // grantedBy answers whether any of the rules lets a request pass.
 func grantedBy(rules []grantRule, r *Request, maxBody int) (best answer) {
-	for i := range rules {
+	for i := 0; i < len(rules) && best != answerYes; i++ {
 		best = max(best, rules[i].grants(r, maxBody))
 	}
 	return best

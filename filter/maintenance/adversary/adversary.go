@@ -225,7 +225,12 @@ var respellings = []func(path string, at int) string{
 	func(p string, at int) string { return "/x/..;" + p },
 	func(p string, at int) string { return "/x%2f.." + p },
 	func(p string, at int) string { return "/index.php" + p },
-	func(p string, at int) string { return "/index.php" + strings.TrimPrefix(p, "/") },
+	func(p string, at int) string {
+		if strings.HasPrefix(p, "//") {
+			return p // of which one slash is not the server's to add
+		}
+		return "/index.php" + strings.TrimPrefix(p, "/")
+	},
 	func(p string, at int) string { return "/x/INDEX.ph%70" + p },
 	func(p string, at int) string { return "/cgi-bin/app.fcgi" + p },
 	func(p string, at int) string { return "//www.example.com" + p },
