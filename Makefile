@@ -50,10 +50,9 @@ test: build
 FUZZTIME = 30m
 
 test-long: build
-	for target in Fuzz{Decide,Path,AddedHeader,Respelling,StricterMode,Delay}; do \
-	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./filter/maintenance; done
-	for target in $$(go test -list '^Fuzz' ./filter/maintenance/graphql | grep ^Fuzz); do \
-	  go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./filter/maintenance/graphql; done
+	for package in ./filter/maintenance ./filter/maintenance/graphql; do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; done; done
 	go test -count=1 -timeout 4h -long ./e2e
 	cd e2e/graphql && go test -count=1 -timeout 12h -requests 200000 .
 	cd e2e/frameworks && go test -count=1 -timeout 12h -requests 200000 .

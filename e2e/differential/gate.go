@@ -120,7 +120,7 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
 		}
 	}
-	if r.Body != http.NoBody {
+	if r.Body != http.NoBody || r.Method == http.MethodPost { // some servers ask for a length of POST
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
 	}
 	b.WriteString("\r\n")
