@@ -214,6 +214,8 @@ func TestReadOnly(t *testing.T) {
 		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"PUT of a form with an override", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), form, `_method=DELETE`), writeBody},
+		{"PROPFIND, whose body no framework overrides by", `"write_through":[{"methods":["PROPFIND"],"path":"/dav"}]`, body(request("PROPFIND", "h", "/dav"), "application/xml", `<propfind/>`), through},
+		{"JSON that is a text", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `"text"`), through},
 		{"PUT of JSON", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), jsonType, `{"a":1}`), through},
 		{"PUT of a file, with overrides allowed", `"write_through":[{"methods":["PUT"],"path":"/search","allow":["overrides"]}]`, body(request("PUT", "h", "/search"), "image/png", "x"), through},
 		{"any method is let through anyway", `"write_through":[{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},

@@ -144,7 +144,7 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 // compressed. Any other body may: Rack reads multipart/mixed and a body without a type
 // as forms, Express inflates, Tomcat decodes RFC 5987 names.
 func (r *Request) bodyOverride(maxBody int) answer {
-	if safe(r.Method) || r.EndStream || grpcMessages(r) {
+	if !overridable(r.Method) || r.EndStream || grpcMessages(r) {
 		return answerNo
 	}
 
@@ -162,6 +162,11 @@ func (r *Request) bodyOverride(maxBody int) answer {
 		return answerYes
 	}
 	return answerNo
+}
+
+// overridable reports whether some framework looks into the body of a method for another.
+func overridable(method string) bool {
+	return method == "POST" || method == "PUT" || method == "PATCH" || method == "DELETE"
 }
 
 // bodyNamesMethod reports whether the body, which is whole, names a method or is not what
@@ -237,7 +242,10 @@ func plainJSON(body []byte) bool {
 	case '[':
 		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
 	default:
-		return false // a string could be a form to a server that looks at no type
+		if overrideIn(string(body), "") != "" {
+			return false // a string may be a form, too, to a server that looks at no type
+		}
+		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
 	}
 
 	if _, err := in.ReadToken(); err != nil {

@@ -526,8 +526,8 @@ func (c *checker) grants(field string, rules []PathRule) {
 // readsNoBody refuses rules by which a request would pass only once its body was read.
 func (c *checker) readsNoBody(field string, rules []PathRule) {
 	for i, rule := range rules {
-		if unsafe := slices.IndexFunc(rule.Methods, func(m string) bool { return !safe(m) }); unsafe >= 0 && !slices.Contains(rule.Allow, AllowOverrides) {
-			c.bad(fmt.Sprintf("%s[%d].allow", field, i), `must have "overrides" where the methods have %s: bodies are not read for these rules, and one could name another method`, rule.Methods[unsafe])
+		if named := slices.IndexFunc(rule.Methods, overridable); named >= 0 && !slices.Contains(rule.Allow, AllowOverrides) {
+			c.bad(fmt.Sprintf("%s[%d].allow", field, i), `must have "overrides" where the methods have %s: bodies are not read for these rules, and one could name another method`, rule.Methods[named])
 		}
 	}
 }
