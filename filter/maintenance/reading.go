@@ -307,7 +307,7 @@ func (ways *readings) follow() {
 	work := 0
 	for i := 0; i < len(ways.paths) && !ways.anyPath; i++ {
 		path := ways.paths[i]
-		if work += len(path); len(path) > maxReadPath || i > 0 && work > maxReadingWork {
+		if work += len(path); len(path) > maxReadPath || work > maxReadingWork {
 			ways.anyPath = true
 			return
 		}
@@ -323,6 +323,10 @@ func (ways *readings) follow() {
 			// A URL parser takes the host from there, too.
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
 			ways.readHost(host)
+		}
+		if held != 0 && work+len(path) > maxReadingWork {
+			ways.anyPath = true // one more reading of this length would be too much
+			return
 		}
 		for _, way := range pathWays {
 			if held&way.where != 0 {
@@ -593,7 +597,10 @@ func trimmedSegments(p string) string {
 		if segment == "." || segment == ".." {
 			return segment
 		}
-		return strings.TrimLeftFunc(strings.TrimRightFunc(segment, func(r rune) bool { return r == '.' || isBlank(r) }), isBlank)
+		for segment != "" && (segment[len(segment)-1] == '.' || isBlank(rune(segment[len(segment)-1]))) {
+			segment = segment[:len(segment)-1]
+		}
+		return strings.TrimLeftFunc(segment, isBlank)
 	})
 }
 
