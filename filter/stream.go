@@ -211,7 +211,7 @@ func (s *stream) OnHttpRequestTrailers(int) types.Action {
 // headers (gRPC's metadata) or merge them into the headers (uvicorn).
 func (s *stream) cleanTrailers() {
 	trailers, err := proxywasm.GetHttpRequestTrailers()
-	if err != nil {
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // none is left of them
 		s.plugin.fail("reading a request's trailers: %v", err)
 	}
 	for _, t := range trailers {

@@ -137,6 +137,8 @@ func TestExempt(t *testing.T) {
 			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded+json", `"x=1&_method=DELETE&y="`), false},
 			{body(request("POST", "h", "/hooks"), "application/json", `"x=1&_method=DELETE&y="`), false},
 			{body(request("POST", "h", "/hooks"), "application/json", ` [{"type":"charge"}] `), true},
+			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1,"_method":"DELETE"}`), false},
+			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1}`), true},
 			{body(request("POST", "h", "/hooks"), "application/grpc+json", `{"_method":"DELETE"}`), false},
 			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 

@@ -175,7 +175,7 @@ func (s *State) refuseUnclear(apps []*app, v *view) Decision {
 }
 
 // guardNeighbours refuses a body that the method gives no meaning, sent to an app that
-// is off while another app of the same host is not: the server behind both may take the
+// is off while another app of the same host, or one that is matched by Envoy's names, is not: the server behind both may take the
 // body for a request of its own, to the closed one. Who passes to the closed app anyway
 // may send it, and so may everybody where either app's rules allow bodies of GET.
 func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
@@ -186,7 +186,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 	}
 
 	var closed *app
-	for _, a := range s.onHosts(r.read(), nil) {
+	for _, a := range append(s.onHosts(r.read(), nil), s.routed...) {
 		if v.apps[a.index].held != nil && a.spec.ReadOnly.GetBodies != PolicyAllow && a.bypass(r) == "" {
 			closed = a
 			break
@@ -206,7 +206,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 }
 
 func (a *app) decide(r *Request, d *Decision) {
-	d.graphql = slices.ContainsFunc(a.graphql, func(p graphqlPath) bool { return r.read().mayReach(p.folded) })
+	d.graphql = a.mayBeGraphQL(r)
 
 	exempt := grantedBy(a.exempt, r, a.maxBody)
 	if exempt == answerYes {
@@ -376,6 +376,16 @@ type graphqlPath struct{ exact, folded string }
 func (p *graphqlPath) isSurely(ways *readings) bool {
 	bare := strings.TrimSuffix(p.exact, "/")
 	return ways.surelyIs(bare) || ways.surelyIs(bare+"/")
+}
+
+// mayBeGraphQL reports whether some server may find GraphQL at a request's path. The
+// JDK's HTTP server takes a context's path for a prefix of characters, so that
+// "/graphqlx" is its "/graphql"; that counts for URLs with GraphQL's parameters.
+func (a *app) mayBeGraphQL(r *Request) bool {
+	ways := r.read()
+	return slices.ContainsFunc(a.graphql, func(p graphqlPath) bool {
+		return ways.mayReach(p.folded) || safe(r.Method) && ways.mayBeginWith(p.folded) && graphql.HasParameter(ways.query)
+	})
 }
 
 // onlyGraphQL reports whether every server reads a path as one that speaks GraphQL.

@@ -210,6 +210,8 @@ func TestReadings(t *testing.T) {
 		{"folder of a script", "/gated/../gated/index.php/x", maintenance.Refuse},
 		{"script within the path", "/ga.php/ted/../gated", maintenance.Refuse},
 		{"path info of a script in other letter case", "/INDEX.PHP7/gated", maintenance.Refuse},
+		{"tab within", "/ga%09ted", maintenance.Refuse},
+		{"line end within dots", "/open/.%0a./gated", maintenance.Refuse},
 		{"path info of a CGI program", "/cgi-bin/app.fcgi/gated", maintenance.Refuse},
 		{"absolute-form", "http://open.example.com/open", maintenance.Refuse},
 		{"no slash", "gated", maintenance.Refuse},
@@ -413,7 +415,9 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+on(maintenance.NoAccess)+`},
 		{"name":"shop-search","match":{"hosts":["shop.example.com"],"paths":["/search"]},"read_only":{"get_bodies":"allow"}},
 		{"name":"find","match":{"hosts":["shop.example.com"],"paths":["/find"]},"exempt":[{"prefix":"/find","allow":["bodies"]}]},
-		{"name":"files","match":{"hosts":["files.example.com"]}},
+		{"name":"files","match":{"hosts":["files.example.com"]},"read_only":{"get_bodies":"allow"}},
+		{"name":"ledger","match":{"routes":["ledger"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.NoAccess)+`},
+		{"name":"notes","match":{"hosts":["notes.example.com"]}},
 		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.ReadOnly)+`}
 	]}`)
 	const smuggled = "POST /orders HTTP/1.1"
@@ -429,13 +433,22 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 		{"none", get("shop.example.com", "/healthz"), maintenance.RuleOff},
 		{"by POST", body(request("POST", "shop.example.com", "/cart"), "", "x"), maintenance.RuleOff},
 		{"on another host", body(get("files.example.com", "/"), "", "x"), maintenance.RuleOff},
+		{"where the closed apps allow it", body(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
 		{"where the open app allows it", body(get("shop.example.com", "/search"), "", "{}"), maintenance.RuleOff},
 		{"where the open app's exemption allows it", body(get("shop.example.com", "/find/x"), "", "{}"), maintenance.RuleOff},
-		{"where the closed app allows it", body(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
 	} {
 		if d := decide(t, s, c.r); d.Rule != c.want || (d.Verdict == maintenance.Refuse) != (c.want == maintenance.RuleGetBody) {
 			t.Errorf("%s: %v by %s, want %s", c.name, d.Verdict, d.Rule, c.want)
 		}
+	}
+}
+
+// So may an app that is matched by Envoy's name of its route, of which the hosts are not
+// known.
+func TestBodiesOfGetBesideAnAppMatchedByItsRoute(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"ledger","match":{"routes":["ledger"]},`+on(maintenance.NoAccess)+`},{"name":"notes","match":{"hosts":["notes.example.com"]}}]}`)
+	if d := decide(t, s, body(get("notes.example.com", "/"), "", "x")); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleGetBody {
+		t.Errorf("%v by %s", d.Verdict, d.Rule)
 	}
 }
 

@@ -116,6 +116,7 @@ func overrideWord(word []byte, lead bool) bool {
 	return lead && (string(word) == "method" || string(word) == "httpmethod") ||
 		bytes.Contains(word, []byte("methodoverride")) ||
 		bytes.Contains(word, []byte("overridemethod")) ||
+		bytes.Contains(word, []byte("tunneledmethod")) ||
 		bytes.Contains(word, []byte("xhttpmethod"))
 }
 
@@ -175,7 +176,10 @@ func (r *Request) bodyNamesMethod(kind bodyForm) bool {
 	ways := r.read()
 	if !ways.bodyRead {
 		ways.bodyRead = true
-		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || kind == jsonText && !plainJSON(r.Body)
+		// Clients that name no type send JSON as a form, and some servers take it for JSON.
+		text := bytes.TrimLeft(r.Body, " \t\r\n")
+		isJSON := kind == jsonText || len(text) > 0 && (text[0] == '{' || text[0] == '[')
+		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || isJSON && !plainJSON(r.Body)
 	}
 	return ways.bodyNames
 }

@@ -272,6 +272,7 @@ const (
 	hasEdges       // blanks, control characters or dots at the edge of a segment
 	hasScript      // .php, or a segment, not the last, with a dot
 	leadingSlashes // two slashes at the beginning
+	hasLineEnds    // a tab or the end of a line
 )
 
 // pathWays are the ways in which servers turn a path into the one that they look up.
@@ -292,6 +293,7 @@ var pathWays = [...]struct {
 	{"dot segments", hasDots, resolved},
 	{"format suffix as a segment", hasDots, withoutSuffixSegment},
 	{"blanks and dots at the edges", hasEdges, trimmedSegments},
+	{"tabs and line ends", hasLineEnds, withoutLineEnds},
 	{"path info", hasScript, pathInfo},
 	{"path info without a slash", hasScript, joinedPathInfo},
 	{"path under the script's folder", hasScript, withoutScript},
@@ -384,6 +386,9 @@ func traitsOf(path string) (held traits) {
 			if c == 0 {
 				held |= hasEnd
 			}
+			if c == '\t' || c == '\n' || c == '\r' {
+				held |= hasLineEnds
+			}
 			if last == '/' {
 				held |= hasEdges
 			}
@@ -437,6 +442,13 @@ func (ways *readings) mayReach(folded string) bool {
 		rest, found := strings.CutPrefix(path, folded)
 		return found && (rest == "" || rest[0] == '/' || suffix(rest))
 	})
+}
+
+// mayBeginWith reports whether some reading of the path begins with the folded one, at a
+// segment boundary or not.
+func (ways *readings) mayBeginWith(folded string) bool {
+	folded = strings.TrimSuffix(folded, "/")
+	return ways.anyPath || slices.ContainsFunc(ways.folded, func(path string) bool { return strings.HasPrefix(path, folded) })
 }
 
 // mayLieBelow reports whether some server may find the path below the folded one.
@@ -602,6 +614,12 @@ func trimmedSegments(p string) string {
 		}
 		return strings.TrimLeftFunc(segment, isBlank)
 	})
+}
+
+// withoutLineEnds drops tabs and line ends, as URL parsers do wherever they stand (WHATWG
+// URL, "basic URL parser", step 3).
+func withoutLineEnds(p string) string {
+	return strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(p)
 }
 
 // isBlank reports whether a character is a blank or a control character.

@@ -26,6 +26,7 @@ type State struct {
 	fallback *app // the default app
 
 	routes, clusters map[string]*app
+	routed           []*app               // that are in these
 	hosts            map[string]*prefixes // by name; "" for apps that name no host
 	wildcards        map[string]*prefixes // by what follows the *, with its dot
 	longestWildcard  int
@@ -139,6 +140,9 @@ func (s *State) place(a *app, at string) error {
 		if err := s.placePaths(a, at); err != nil {
 			return err
 		}
+	}
+	if len(m.Routes)+len(m.Clusters) > 0 {
+		s.routed = append(s.routed, a)
 	}
 	for _, kind := range []struct {
 		field string

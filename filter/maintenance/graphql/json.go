@@ -178,11 +178,18 @@ func (q *request) judge(opt *Options) Rule {
 	return ""
 }
 
+// maxKeys is how many parameters of one request are looked at: the four, as many as an operator may list, and some.
+const maxKeys = len(params) + 60 + 32
+
 // request reads and judges the object at pos.
 func (r *reader) request() Rule {
 	var q request
 	r.decoded = r.decoded[:0]
+	keys := 0
 	rule := r.object(func(key []byte) Rule {
+		if keys++; keys > maxKeys {
+			return RuleUnknownKey
+		}
 		p, rule := q.seen.add(key, r.opt)
 		if rule != "" {
 			return rule

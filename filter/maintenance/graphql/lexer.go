@@ -209,6 +209,9 @@ func (l *lexer) next() token {
 			i++
 			continue
 		case c == '#':
+			if l.budget--; l.budget < 0 { // comments cost as much as tokens do
+				return l.fail(RuleLimitTokens)
+			}
 			for i++; i < len(src) && src[i] != '\n' && src[i] != '\r'; i++ {
 				// graphql-go counts a name's end in runes when a comment stands before it, and so reads the end of the
 				// comment again, as tokens.
