@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	requests = flag.Int("requests", 10_000, "how many requests TestNoCounterRises makes, for all gates and states together")
+	requests = flag.Int("requests", 4_000, "how many requests TestNoCounterRises makes, for all gates and states together")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
 	update   = flag.Bool("update", false, "write the golden files anew")
 )
