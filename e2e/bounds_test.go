@@ -140,7 +140,7 @@ func TestBoot_BodiesThatBeginBeforeTheFirstState(t *testing.T) {
 		eachEnvoy(t, func(t *testing.T, version string) {
 			rec := startTrailerApp(t)
 			r := newRig(t, rigOptions{version: version, upstream: rec.addr, workers: 1, withoutEnvoy: true, edit: bootWait})
-			r.put(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{WriteThrough: []maintenance.PathRule{{Methods: []string{"PUT"}, Path: "/upload"}}}})
+			r.put(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{WriteThrough: []maintenance.PathRule{{Methods: []string{"PUT"}, Path: "/upload", Allow: []maintenance.Allowance{maintenance.AllowOverrides}}}}})
 			if mode != maintenance.Off {
 				r.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": mode, "message": "closed"}, "If-Match", "*")
 			}

@@ -129,6 +129,9 @@ func TestHonestRequestsPass(t *testing.T) {
 	all := honest()
 	differential.Each(servers, func(i int, server *differential.Server) {
 		for _, r := range all {
+			if server.Name == "nanohttpd" && len(r.Body) > 0 {
+				continue // it leaves the body in the connection, where it spoils the next request (docs/read-only.md)
+			}
 			r, direct := r.Clone(), ungated(r)
 			r.Patience, direct.Patience = 10*time.Second, 10*time.Second
 			before := differential.Counter(t, server)
