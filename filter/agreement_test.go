@@ -75,8 +75,12 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	}
 
 	v := x.view()
-	if got := v.reply != nil; got != (want.Verdict == maintenance.Refuse) {
+	answered, letGo := v.reply != nil, !v.held && v.headers != nil
+	switch refused := want.Verdict == maintenance.Refuse; {
+	case answered != refused || !refused && !letGo:
 		t.Errorf("%s: the core says %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
+	case letGo && !answered && v.body != string(r.Body):
+		t.Errorf("%s passes, and the upstream saw the body %q", adversary.Describe(r), v.body)
 	}
 	if v.reply != nil && !strings.HasSuffix(v.note, "rule="+string(want.Rule)) {
 		t.Errorf("%s: the core refuses by %s, the module notes %q", adversary.Describe(r), want.Rule, v.note)
