@@ -11,27 +11,6 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// stranger is a client of whom the proxy knows nothing, as the rig has it.
-type stranger struct{}
-
-func (stranger) SourceAddress() string      { return "192.0.2.1:1234" }
-func (stranger) Principal() string          { return "" }
-func (stranger) Route() string              { return "" }
-func (stranger) Cluster() string            { return "" }
-func (stranger) Claims() maintenance.Claims { return "" }
-
-// judge returns what the core decides on a request whose whole body is there.
-func judge(state *maintenance.State, r *maintenance.Request) maintenance.Decision {
-	r = adversary.Fresh(r)
-	r.Attributes = stranger{}
-	d := state.Decide(r, time.Now())
-	if d.Verdict == maintenance.NeedBody {
-		r.Body, r.BodyRead = r.Body[:min(len(r.Body), d.MaxBody+1)], true
-		d = state.Decide(r, time.Now())
-	}
-	return d
-}
-
 // The module decides what the core decides, however the body is split and delayed.
 func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 	for _, config := range []string{holding, `{"name":"edge"}`} {
@@ -57,7 +36,7 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tape) {
 	t.Helper()
 	r := tape.Request()
-	want := judge(state, r)
+	want := adversary.Judge(state, r, time.Now())
 
 	headers := []string{":authority", r.Authority}
 	for _, h := range r.Headers {

@@ -434,7 +434,7 @@ func (f *follower) storePage(sha string, html []byte) error {
 // read anew.
 const maxPageMemory = 32 << 20
 
-// pages are the pages that this VM has read from shared data, or has looked for in vain:
+// pages are the pages that this VM has read from shared data, or has not found there:
 // those are nil.
 type pages struct {
 	read   map[string][]byte
@@ -464,7 +464,7 @@ func (g *pages) get(key, sha string) []byte {
 	return html
 }
 
-// notice forgets what was looked for in vain when a page has come since.
+// notice forgets which pages were missing when one has come since.
 func (g *pages) notice(listKey string) {
 	if !g.misses {
 		return
@@ -475,7 +475,7 @@ func (g *pages) notice(listKey string) {
 	}
 }
 
-// keep drops what a new state does not name, and what was looked for in vain.
+// keep drops what a new state does not name, and which pages were missing.
 func (g *pages) keep(named func() []string) {
 	if len(g.read) == 0 {
 		return

@@ -217,7 +217,7 @@ func (p *plugin) gaugeHeld() {
 func (p *plugin) within(s *stream, do func()) {
 	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
 		p.fail("turning to a held request: %v", err)
-		s.settle(answered) // there is none any more
+		s.settle(answered) // it has ended
 		return
 	}
 	do()

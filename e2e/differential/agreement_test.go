@@ -38,7 +38,7 @@ func TestEnvoyDecidesAsTheCore(t *testing.T) {
 					r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool {
 						return framing(h[0]) || name == "envoy" && removedAtTheEdge(h[0])
 					})
-					want := decided(state, r)
+					want := adversary.Judge(state, r, time.Now())
 					switch res := sent(t, addr, r); {
 					case res.Header.Get("X-Upstream") != "":
 						if passed++; want.Verdict == maintenance.Refuse {
@@ -70,18 +70,6 @@ func framing(name string) bool {
 // removedAtTheEdge reports whether the bootstrap removes a header because it misleads servers.
 func removedAtTheEdge(name string) bool {
 	return strings.Contains(name, "script") || strings.Contains(name, "forwarded") || strings.Contains(name, "original") || strings.Contains(name, "rewrite")
-}
-
-// decided returns what the core decides on a request whose whole body is there.
-func decided(state *maintenance.State, r *maintenance.Request) maintenance.Decision {
-	r = adversary.Fresh(r)
-	r.Attributes = Anonymous{}
-	d := state.Decide(r, time.Now())
-	if d.Verdict == maintenance.NeedBody {
-		r.Body, r.BodyRead = r.Body[:min(len(r.Body), d.MaxBody+1)], true
-		d = state.Decide(r, time.Now())
-	}
-	return d
 }
 
 // sent sends a request of the adversary and returns the answer.

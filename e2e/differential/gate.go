@@ -20,6 +20,7 @@ import (
 
 	"github.com/drydock-proxy/drydock/e2e"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
 // A Gate stands between the generator and the servers. It enforces a state until the test ends, and returns, in the
@@ -67,15 +68,6 @@ func CoreGate(t testing.TB, servers []*Server, document maintenance.Document) (a
 	return addrs
 }
 
-// Anonymous is a client of whom the proxy knows nothing but an address.
-type Anonymous struct{}
-
-func (Anonymous) SourceAddress() string      { return "192.0.2.1:1234" }
-func (Anonymous) Principal() string          { return "" }
-func (Anonymous) Route() string              { return "" }
-func (Anonymous) Cluster() string            { return "" }
-func (Anonymous) Claims() maintenance.Claims { return "" }
-
 // guard decides as the filter does, once by the headers and, where asked to, again by the body, and forwards what passes
 // as it came.
 func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *Server) {
@@ -84,7 +76,7 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 	if r.URL.IsAbs() {
 		target = r.URL.RequestURI()
 	}
-	m := &maintenance.Request{Method: r.Method, Authority: r.Host, Path: target, EndStream: r.Body == http.NoBody, Attributes: Anonymous{}}
+	m := &maintenance.Request{Method: r.Method, Authority: r.Host, Path: target, EndStream: r.Body == http.NoBody, Attributes: adversary.Stranger{}}
 	for name, values := range r.Header {
 		for _, v := range values {
 			m.Headers = append(m.Headers, [2]string{strings.ToLower(name), v})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
@@ -60,7 +61,7 @@ func TestClientsPass(t *testing.T) {
 		for _, c := range all {
 			for _, more := range [][][2]string{nil, browser} {
 				r := c.request(more...)
-				m := &maintenance.Request{Method: r.Method, Authority: differential.AnyHost, Path: r.Target, Body: r.Body, BodyRead: true, EndStream: len(r.Body) == 0, Attributes: differential.Anonymous{}}
+				m := &maintenance.Request{Method: r.Method, Authority: differential.AnyHost, Path: r.Target, Body: r.Body, BodyRead: true, EndStream: len(r.Body) == 0, Attributes: adversary.Stranger{}}
 				for _, h := range r.Headers {
 					m.Headers = append(m.Headers, [2]string{strings.ToLower(h[0]), h[1]})
 				}

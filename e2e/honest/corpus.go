@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
 //go:embed testdata
@@ -140,7 +141,7 @@ func load(name string, into any) error {
 // Decide judges an entry by the core as the filter does: by its headers, and again by its body where the core asks for it.
 func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time.Time) maintenance.Decision {
 	r := &maintenance.Request{
-		Method: e.Method, Authority: Host(e.App, mode), Path: e.Target, EndStream: e.streamEnds(), Attributes: stranger{},
+		Method: e.Method, Authority: Host(e.App, mode), Path: e.Target, Body: e.body(), EndStream: e.streamEnds(),
 	}
 	for _, h := range e.Headers {
 		name := strings.ToLower(h[0])
@@ -152,23 +153,8 @@ func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time
 	if e.Framing == "length" {
 		r.Headers = append(r.Headers, [2]string{"content-length", fmt.Sprint(len(e.body()))})
 	}
-
-	d := state.Decide(r, now)
-	if d.Verdict == maintenance.NeedBody {
-		r.Body, r.BodyRead = e.body(), true
-		d = state.Decide(r, now)
-	}
-	return d
+	return adversary.Judge(state, r, now)
 }
-
-// stranger is a client whom no bypass knows.
-type stranger struct{}
-
-func (stranger) SourceAddress() string      { return "192.0.2.1:1234" }
-func (stranger) Principal() string          { return "" }
-func (stranger) Route() string              { return "" }
-func (stranger) Cluster() string            { return "" }
-func (stranger) Claims() maintenance.Claims { return "" }
 
 // bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
 func (e *Entry) bytes(host, id string) []byte {

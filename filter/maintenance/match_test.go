@@ -452,6 +452,18 @@ func TestBodiesOfGetBesideAnAppMatchedByItsRoute(t *testing.T) {
 	}
 }
 
+// onceDecoded is a server that decodes the path of a target, and then reads it.
+func onceDecoded(read func(p string) string) func(target string) string {
+	return func(t string) string {
+		p, _, _ := strings.Cut(t, "?")
+		p, err := url.PathUnescape(p)
+		if err != nil {
+			return ""
+		}
+		return read(p)
+	}
+}
+
 // servers are ways in which real servers turn a request target into the path by which
 // they find a handler. They share no code with the package.
 var servers = map[string]func(target string) string{
@@ -463,14 +475,9 @@ var servers = map[string]func(target string) string{
 		}
 		return path.Clean("/" + u.Path)
 	},
-	"decodes, merges and resolves (nginx)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	"decodes, merges and resolves (nginx)": onceDecoded(func(p string) string {
 		return path.Clean("/" + p)
-	},
+	}),
 	"decodes after it has resolved (a file server of old)": func(t string) string {
 		p, _, _ := strings.Cut(t, "?")
 		p, err := url.PathUnescape(path.Clean("/" + p))
@@ -492,14 +499,9 @@ var servers = map[string]func(target string) string{
 		}
 		return path.Clean("/" + p)
 	},
-	"takes \\ for / in any letter case (IIS)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	"takes \\ for / in any letter case (IIS)": onceDecoded(func(p string) string {
 		return strings.ToLower(path.Clean("/" + strings.ReplaceAll(p, `\`, "/")))
-	},
+	}),
 	"decodes twice behind a gateway": func(t string) string {
 		p, _, _ := strings.Cut(t, "?")
 		for range 2 {
@@ -510,15 +512,10 @@ var servers = map[string]func(target string) string{
 		}
 		return path.Clean("/" + p)
 	},
-	"ends it at a NUL (CGI in C)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	"ends it at a NUL (CGI in C)": onceDecoded(func(p string) string {
 		p, _, _ = strings.Cut(p, "\x00")
 		return path.Clean("/" + p)
-	},
+	}),
 	"resolves encoded dots, keeps encoded slashes (WHATWG URL, RFC 3986)": func(t string) string {
 		p, _, _ := strings.Cut(t, "?")
 		p, _, _ = strings.Cut(p, "#")
@@ -538,47 +535,27 @@ var servers = map[string]func(target string) string{
 		}
 		return "/" + strings.Join(out, "/")
 	},
-	"drops a format suffix (Rails, Spring's suffix patterns)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	"drops a format suffix (Rails, Spring's suffix patterns)": onceDecoded(func(p string) string {
 		p = path.Clean("/" + p)
 		return strings.TrimSuffix(p, path.Ext(p))
-	},
-	"hands the script the rest of the path (CGI, PHP)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	}),
+	"hands the script the rest of the path (CGI, PHP)": onceDecoded(func(p string) string {
 		p = path.Clean("/" + p)
 		if _, info, found := strings.Cut(p, ".php/"); found {
 			return "/" + info
 		}
 		return p
-	},
-	"takes the end before a last line feed (Starlette's regular expressions)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	}),
+	"takes the end before a last line feed (Starlette's regular expressions)": onceDecoded(func(p string) string {
 		return strings.TrimSuffix(p, "\n")
-	},
-	"drops blanks and dots at a segment's end (Windows)": func(t string) string {
-		p, _, _ := strings.Cut(t, "?")
-		p, err := url.PathUnescape(p)
-		if err != nil {
-			return ""
-		}
+	}),
+	"drops blanks and dots at a segment's end (Windows)": onceDecoded(func(p string) string {
 		segments := strings.Split(path.Clean("/"+p), "/")
 		for i := range segments {
 			segments[i] = strings.TrimRight(segments[i], " .")
 		}
 		return path.Clean(strings.Join(segments, "/"))
-	},
+	}),
 	"takes the beginning for an authority (URL parsers)": func(t string) string {
 		u, err := url.Parse(t)
 		if err != nil {

@@ -140,10 +140,10 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 // method. At most maxBody bytes of it are read.
 //
 // Frameworks look into the body of a POST, and CakePHP also of PUT, PATCH and DELETE, by
-// its type. Only bodies that every server
-// reads alike are known to name none: JSON and URL-encoded forms, in UTF-8, not
-// compressed. Any other body may: Rack reads multipart/mixed and a body without a type
-// as forms, Express inflates, Tomcat decodes RFC 5987 names.
+// its type. Only bodies that every server reads alike are known to name none: JSON and
+// URL-encoded forms, in UTF-8, not compressed. Any other body may: Rack reads
+// multipart/mixed and a body without a type as forms, Express inflates, Tomcat decodes
+// RFC 5987 names.
 func (r *Request) bodyOverride(maxBody int) answer {
 	if !overridable(r.Method) || r.EndStream || grpcMessages(r) {
 		return answerNo
@@ -243,15 +243,23 @@ func plainJSON(body []byte) bool {
 	in := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch in.PeekKind() {
 	case '{':
-	case '[':
-		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
-	default:
-		if overrideIn(string(body), "") != "" {
-			return false // a string may be a form, too, to a server that looks at no type
+		if !plainObject(in) {
+			return false
 		}
-		return in.SkipValue() == nil && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+	case '[':
+		if in.SkipValue() != nil {
+			return false
+		}
+	default: // a string may be a form, too, to a server that looks at no type
+		if overrideIn(string(body), "") != "" || in.SkipValue() != nil {
+			return false
+		}
 	}
+	return len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+}
 
+// plainObject reads an object and reports whether none of its keys names a method.
+func plainObject(in *jsontext.Decoder) bool {
 	if _, err := in.ReadToken(); err != nil {
 		return false
 	}
@@ -262,5 +270,5 @@ func plainJSON(body []byte) bool {
 		}
 	}
 	end, err := in.ReadToken()
-	return err == nil && end.Kind() == '}' && len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
+	return err == nil && end.Kind() == '}'
 }

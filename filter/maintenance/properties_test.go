@@ -50,7 +50,7 @@ func drawn(tape *adversary.Tape) *maintenance.Request {
 }
 
 // No header added to a refused request makes it pass. Only a first Content-Type may,
-// without which nobody knows what a body is.
+// without which the type of a body is not known.
 func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
 	s, r := compiled(t, tape.World()), drawn(tape)
 	if decide(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {

@@ -204,7 +204,7 @@ func (ways *readings) readPath(value string) {
 
 // readPrefix notes a prefix that a header takes off the path; anywhere reports that some
 // server takes it off wherever it stands (gunicorn up to 21.2, http/wsgi.py). Gateways
-// join repeated headers (RFC 3875 section 4.1.18), so of two nobody knows the prefix.
+// join repeated headers (RFC 3875 section 4.1.18), so the prefix of two is not known.
 func (ways *readings) readPrefix(value string, anywhere bool) {
 	if len(ways.prefixes) > 0 {
 		ways.anyPath = true
@@ -618,9 +618,9 @@ func trimmedSegments(p string) string {
 
 // withoutLineEnds drops tabs and line ends, as URL parsers do wherever they stand (WHATWG
 // URL, "basic URL parser", step 3).
-func withoutLineEnds(p string) string {
-	return strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(p)
-}
+func withoutLineEnds(p string) string { return lineEnds.Replace(p) }
+
+var lineEnds = strings.NewReplacer("\t", "", "\n", "", "\r", "")
 
 // isBlank reports whether a character is a blank or a control character.
 func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }

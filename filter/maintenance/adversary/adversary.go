@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
@@ -195,6 +196,28 @@ func (t *Tape) Split(body []byte) (parts [][]byte) {
 		parts, body = append(parts, body[:n]), body[n:]
 	}
 	return append(parts, body)
+}
+
+// Stranger is a client of whom the proxy knows nothing but an address.
+type Stranger struct{}
+
+func (Stranger) SourceAddress() string      { return "192.0.2.1:1234" }
+func (Stranger) Principal() string          { return "" }
+func (Stranger) Route() string              { return "" }
+func (Stranger) Cluster() string            { return "" }
+func (Stranger) Claims() maintenance.Claims { return "" }
+
+// Judge returns what a state decides on a stranger's request whose whole body is there.
+func Judge(state *maintenance.State, r *maintenance.Request, now time.Time) maintenance.Decision {
+	r = Fresh(r)
+	r.Attributes = Stranger{}
+	d := state.Decide(r, now)
+	if d.Verdict == maintenance.NeedBody {
+		// The filter reads one byte more than is asked for.
+		r.Body, r.BodyRead = r.Body[:min(len(r.Body), d.MaxBody+1)], true
+		d = state.Decide(r, now)
+	}
+	return d
 }
 
 // Fresh returns a copy of a request that no decision has read.
