@@ -64,9 +64,7 @@ func TestNoCounterRises(t *testing.T) {
 						Request: func(_, i int) *differential.Request { return g.Request(i) },
 					}
 					got := run.NoCounterRises(t)
-					t.Logf("seed %d: %d requests for %d servers, sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% malformed, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
-						*seed, n, len(servers), got.Sent, percent(got.Refused, got.Sent), percent(got.Answered, got.Sent), percent(got.Malformed, got.Sent), percent(got.Unanswered, got.Sent),
-						got.Slow, got.Took.Round(time.Second), float64(got.Sent)/got.Took.Seconds(), got.Risen)
+					t.Logf("seed %d: %d requests for %d servers, %v", *seed, n, len(servers), got)
 				})
 				shut(t, servers, addrs, s)
 			})

@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,49 +59,7 @@ func TestServersDiffer(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	var got strings.Builder
-	for j, r := range corpus {
-		var with, without []string
-		for i, s := range servers {
-			if raised[i][j] {
-				with = append(with, s.Name)
-			} else {
-				without = append(without, s.Name)
-			}
-		}
-		who := strings.Join(with, ", ")
-		switch {
-		case len(with) == 0:
-			who = "none"
-		case len(without) == 0:
-			who = "all"
-		case len(without) < len(with):
-			who = "all but " + strings.Join(without, ", ")
-		}
-		name := strconv.QuoteToASCII(strings.Join(r.Trail, " > "))
-		fmt.Fprintf(&got, "%s\n\t%s\n", strings.ReplaceAll(name[1:len(name)-1], `\"`, `"`), who)
-	}
-	golden(t, "testdata/differences.txt", got.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, g := strings.Split(string(want), "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			t.Fatalf("%s differs from line %d on (-update writes it anew):\n got %q\nwant %q", name, i+1, g[min(i, len(g)-1):min(i+2, len(g))], w[min(i, len(w)-1):min(i+2, len(w))])
-		}
-	}
+	differential.Golden(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised), *update)
 }
 
 // ungated returns the request as a server without a gate can take it: the servers speak HTTP/1 only. Many wait for more
@@ -133,34 +87,8 @@ func later(r *differential.Request) time.Duration {
 func TestGeneratorReachesServers(t *testing.T) {
 	servers := running(t)
 	g := NewGenerator(*seed, false, "/search")
-	const n = 400
 	first := len(g.seeds) // the corpus as it stands is TestServersDiffer's
-	raised := make([]int, len(servers))
-	took := make([]time.Duration, len(servers))
-	var somewhere [n]atomic.Bool
-	differential.Each(servers, func(i int, s *differential.Server) {
-		begin := time.Now()
-		for j := range n {
-			if writes(t, s, s.Addr, ungated(g.Request(first+j)), 0) {
-				raised[i]++
-				somewhere[j].Store(true)
-			}
-		}
-		took[i] = time.Since(begin)
+	differential.Reaches(t, servers, 400, func(i, j int) bool {
+		return writes(t, servers[i], servers[i].Addr, ungated(g.Request(first+j)), 0)
 	})
-	anywhere := 0
-	for j := range somewhere {
-		if somewhere[j].Load() {
-			anywhere++
-		}
-	}
-	t.Logf("%d of %d requests raised the counter of some server (%.0f %%)", anywhere, n, percent(int64(anywhere), n))
-	for i, s := range servers {
-		t.Logf("%-16s %4d of %d requests raised the counter (%.0f %%), in %v", s.Name, raised[i], n, percent(int64(raised[i]), n), took[i].Round(time.Millisecond))
-		if raised[i] < n/12 {
-			t.Errorf("%s: less than a twelfth of the requests raised the counter: the rig shows little of it", s.Name)
-		}
-	}
 }
-
-func percent(n, of int64) float64 { return 100 * float64(n) / float64(of) }

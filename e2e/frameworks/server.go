@@ -5,9 +5,6 @@ package frameworks
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
@@ -82,12 +79,9 @@ func Start(ctx context.Context) (servers []*differential.Server, stop func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	bin, err := os.MkdirTemp("", "drydock-frameworks-")
+	bin, remove, err := differential.BuildGo(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin+"/golang", "./servers/golang").CombinedOutput(); err != nil {
-		return nil, nil, fmt.Errorf("building the Go servers: %w: %s", err, out)
 	}
 
 	var all []differential.Command
@@ -96,7 +90,8 @@ func Start(ctx context.Context) (servers []*differential.Server, stop func(), er
 	}
 	servers, end, err := differential.Start(all)
 	if err != nil {
+		remove()
 		return nil, nil, err
 	}
-	return servers, func() { end(); os.RemoveAll(bin) }, nil
+	return servers, func() { end(); remove() }, nil
 }

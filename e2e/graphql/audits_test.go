@@ -78,7 +78,7 @@ func TestAuditsSayTheSame(t *testing.T) {
 			t.Errorf("%s says the same in read-only, and need not be excepted: %s", id, reason)
 		}
 	}
-	golden(t, "testdata/audits.txt", auditTable(servers, without, through))
+	differential.Golden(t, "testdata/audits.txt", auditTable(servers, without, through), *update)
 }
 
 // auditor installs the audits, and returns what runs them against a target.

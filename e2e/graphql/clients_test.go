@@ -81,7 +81,7 @@ func TestClientsPass(t *testing.T) {
 				}
 			}
 		}
-		t.Logf("%d of %d requests of clients passed (%.2f %% refused); %d hashes without a document were refused", passed, asked, percent(int64(asked-passed), int64(asked)), hashes)
+		t.Logf("%d of %d requests of clients passed (%.2f %% refused); %d hashes without a document were refused", passed, asked, differential.Percent(int64(asked-passed), int64(asked)), hashes)
 	})
 
 	// Through Envoy every server gets them, and answers a part of them again without it: the answers are the same.
@@ -127,7 +127,7 @@ func TestClientsPass(t *testing.T) {
 			}
 		})
 		t.Logf("%d of %d requests of clients passed (%.2f %% refused), of %d the answer was compared; %d hashes without a document were refused",
-			passed.Load(), asked.Load(), percent(asked.Load()-passed.Load(), asked.Load()), compared.Load(), hashes.Load())
+			passed.Load(), asked.Load(), differential.Percent(asked.Load()-passed.Load(), asked.Load()), compared.Load(), hashes.Load())
 	})
 }
 

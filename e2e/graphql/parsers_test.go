@@ -19,6 +19,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
 
+	"github.com/drydock-proxy/drydock/e2e/differential"
 	"github.com/drydock-proxy/drydock/e2e/graphql/servers/golang/schema"
 	classifier "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
@@ -143,7 +144,7 @@ func TestDocuments(t *testing.T) {
 	for _, n := range refused {
 		total += n
 	}
-	t.Logf("seed %d: of %d documents %d only query; %.2f %% of these are refused, all with a keyword in them: %v", *seed, n, queries, percent(int64(total), int64(queries)), refused)
+	t.Logf("seed %d: of %d documents %d only query; %.2f %% of these are refused, all with a keyword in them: %v", *seed, n, queries, differential.Percent(int64(total), int64(queries)), refused)
 }
 
 // decoded is what Go's servers find in a body: encoding/json folds names, takes the last of equal ones, and as a stream

@@ -3,14 +3,9 @@ package graphql
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
@@ -65,49 +60,7 @@ func TestServersDiffer(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	var got strings.Builder
-	for j, r := range corpus {
-		var with, without []string
-		for i, s := range servers {
-			if raised[i][j] {
-				with = append(with, s.Name)
-			} else {
-				without = append(without, s.Name)
-			}
-		}
-		who := strings.Join(with, ", ")
-		switch {
-		case len(with) == 0:
-			who = "none"
-		case len(without) == 0:
-			who = "all"
-		case len(without) <= len(with):
-			who = "all but " + strings.Join(without, ", ")
-		}
-		name := strconv.QuoteToASCII(strings.Join(r.Trail, " > "))
-		fmt.Fprintf(&got, "%s\n\t%s\n", strings.ReplaceAll(name[1:len(name)-1], `\"`, `"`), who)
-	}
-	golden(t, "testdata/differences.txt", got.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, g := strings.Split(string(want), "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			t.Fatalf("%s differs from line %d on (-update writes it anew):\n got %q\nwant %q", name, i+1, g[min(i, len(g)-1):min(i+2, len(g))], w[min(i, len(w)-1):min(i+2, len(w))])
-		}
-	}
+	differential.Golden(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised), *update)
 }
 
 // TestGeneratorReachesServers shows that the invariant can fail: with nothing on, a good part of what the generator makes
@@ -145,33 +98,13 @@ func reaches(t *testing.T, g *Generator, servers []*differential.Server, addrs [
 			chosen = append(chosen, r)
 		}
 	}
-	raised := make([]int, len(servers))
-	took := make([]time.Duration, len(servers))
-	var somewhere [n]atomic.Bool
-	differential.Each(servers, func(i int, s *differential.Server) {
-		begin := time.Now()
-		before := differential.Counter(t, s)
-		for j, r := range chosen {
-			_, by := differential.Rises(t, s, addrs[i], r, before)
-			before += by
-			if by > 0 {
-				raised[i]++
-				somewhere[j].Store(true)
-			}
-		}
-		took[i] = time.Since(begin)
-	})
-	any := 0
-	for j := range somewhere {
-		if somewhere[j].Load() {
-			any++
-		}
-	}
-	t.Logf("%d of %d requests raised the counter of some server (%.0f %%)", any, n, percent(int64(any), n))
+	before := make([]int, len(servers))
 	for i, s := range servers {
-		t.Logf("%-16s %4d of %d requests raised the counter (%.0f %%), in %v", s.Name, raised[i], n, percent(int64(raised[i]), n), took[i].Round(time.Millisecond))
-		if raised[i] < n/12 {
-			t.Errorf("%s: less than a twelfth of the requests raised the counter: the rig shows little of it", s.Name)
-		}
+		before[i] = differential.Counter(t, s)
 	}
+	differential.Reaches(t, servers, n, func(i, j int) bool {
+		_, by := differential.Rises(t, servers[i], addrs[i], chosen[j], before[i])
+		before[i] += by
+		return by > 0
+	})
 }

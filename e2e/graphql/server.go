@@ -5,9 +5,6 @@ package graphql
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
@@ -62,12 +59,9 @@ func Start(ctx context.Context) (servers []*differential.Server, stop func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	bin, err := os.MkdirTemp("", "drydock-graphql-")
+	bin, remove, err := differential.BuildGo(ctx)
 	if err != nil {
 		return nil, nil, err
-	}
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin+"/golang", "./servers/golang").CombinedOutput(); err != nil {
-		return nil, nil, fmt.Errorf("building the Go servers: %w: %s", err, out)
 	}
 	schema, err := filepath.Abs("servers/schema.graphql")
 	if err != nil {
@@ -80,7 +74,8 @@ func Start(ctx context.Context) (servers []*differential.Server, stop func(), er
 	}
 	servers, end, err := differential.Start(all)
 	if err != nil {
+		remove()
 		return nil, nil, err
 	}
-	return servers, func() { end(); os.RemoveAll(bin) }, nil
+	return servers, func() { end(); remove() }, nil
 }
