@@ -377,6 +377,36 @@ func TestStrictestApp(t *testing.T) {
 	}
 }
 
+// A path that is not followed to its end may still name a host, as any reading of it may.
+func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	long := strings.Repeat("x", 5_000)
+	for _, c := range []struct {
+		name string
+		r    *maintenance.Request
+		want maintenance.Verdict
+	}{
+		{"long", get("open.example.com", "//shop.example.com/cart/;"+long), maintenance.Refuse},
+		{"long, encoded", get("open.example.com", "/%2f%73hop.example.com/cart/;"+long), maintenance.Refuse},
+		{"long, encoded three times", get("open.example.com", "/%25252fshop.example.com/cart/;"+long), maintenance.Refuse},
+		{"long, behind dot segments", get("open.example.com", "/x/..//shop.example.com/cart/"+long), maintenance.Refuse},
+		{"long, by a backslash", get("open.example.com", `/\shop.example.com/cart/`+long), maintenance.Refuse},
+		{"long, after a parameter", get("open.example.com", "/;/shop.example.com/cart/"+long), maintenance.Refuse},
+		{"long, after an overlong slash", get("open.example.com", "/%c0%afshop.example.com/cart/"+long), maintenance.Refuse},
+		{"more escapes than are decoded", get("open.example.com", "/"+strings.Repeat("%25", 1_200)+"2fshop.example.com/cart"), maintenance.Refuse},
+		{"in a header, long", get("open.example.com", "/", "x-original-url", "//shop.example.com/cart/;"+long), maintenance.Refuse},
+		{"beside two prefixes", get("open.example.com", "//shop.example.com/cart", "x-script-name", "/a", "script-name", "/b"), maintenance.Refuse},
+
+		{"long, and no host", get("open.example.com", "/files/"+long), maintenance.Pass},
+		{"long, of encoded letters", get("open.example.com", "/files/"+strings.Repeat("%D0%9A", 400)+".pdf"), maintenance.Pass},
+		{"many escapes of a letter", get("open.example.com", "/%"+strings.Repeat("25", 70)+"41"), maintenance.Pass},
+	} {
+		if d := s.Decide(c.r, noon); d.Verdict != c.want {
+			t.Errorf("%s: %v by %s of %s", c.name, d.Verdict, d.Rule, d.App)
+		}
+	}
+}
+
 // A request that may belong to almost any app is not judged by the rules of each.
 func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	var apps []string

@@ -61,9 +61,10 @@ type readings struct {
 // a path beyond them may be any path.
 const (
 	maxReadings    = 32
-	maxReadingWork = 4 << 10 // bytes of all readings together
-	maxReadPath    = 4 << 10 // bytes of the path as sent, and of a header that names hosts
-	maxHostBytes   = 255     // RFC 1035 section 2.3.4
+	maxReadingWork = 4 << 10  // bytes of all readings together
+	maxReadPath    = 4 << 10  // bytes of the path as sent, and of a header that names hosts
+	maxDecodeWork  = 16 << 10 // bytes of a path that is not followed, decoded to its end
+	maxHostBytes   = 255      // RFC 1035 section 2.3.4
 )
 
 // Headers in which gateways hand on what the client asked them for, and which some
@@ -103,12 +104,30 @@ func (r *Request) read() *readings {
 	if !ways.anyPath {
 		ways.follow()
 	}
-	if !ways.anyPath {
-		for _, path := range ways.paths {
-			ways.folded = append(ways.folded, fold(path))
-		}
+	if ways.anyPath {
+		// What was not followed to its end may lead to a network-path reference.
+		ways.anyHost = ways.anyHost || slices.ContainsFunc(ways.paths, mayNameHost)
+		return ways
+	}
+	for _, path := range ways.paths {
+		ways.folded = append(ways.folded, fold(path))
 	}
 	return ways
+}
+
+// mayNameHost reports whether some reading of a path may begin with two slashes, without
+// following them all: whether the path, decoded to its end, has anything that servers
+// make empty segments of.
+func mayNameHost(path string) bool {
+	const leads = hasEscape | hasBackslash | hasSemicolon | hasEmpty | hasEdges | hasLineEnds
+	for work := len(path); work <= maxDecodeWork; work += len(path) {
+		next := decoded(path)
+		if next == path {
+			return traitsOf(path)&leads != 0 || !utf8.ValidString(path)
+		}
+		path = next
+	}
+	return true
 }
 
 // readHeaders adds the hosts and paths that headers name.

@@ -157,12 +157,16 @@ func (t *Tape) Respell(r *maintenance.Request) (how string) {
 		return "host " + r.Authority
 	case 1:
 		if t.UpTo(3) == 0 {
-			r.Path = "//" + r.Authority + r.Path
+			padding := ""
+			if t.UpTo(4) == 0 {
+				padding = ";" + strings.Repeat("x", 5_000) // more than is followed
+			}
+			r.Path = "//" + r.Authority + path + padding + query
 		} else {
 			r.Headers = append(r.Headers, [2]string{t.RespellName("x-forwarded-host"), r.Authority})
 		}
 		r.Authority = "elsewhere.example.com"
-		return "host, by a header or by the path " + r.Path
+		return "host, by a header or by the path " + r.Path[:min(len(r.Path), 100)]
 	case 2:
 		prefix := One(t, []string{"/x", "/gated/static", "/gated/hooks"})
 		r.Path = prefix + path + query
