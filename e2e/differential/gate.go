@@ -270,6 +270,9 @@ func clusterOf(app any, s *Server) (any, error) {
 		o := o.(map[string]any)
 		delete(o, "use_downstream_protocol_config")
 		o["explicit_http_config"] = map[string]any{"http_protocol_options": map[string]any{"enable_trailers": true}}
+		if s.OneRequest {
+			o["common_http_protocol_options"] = map[string]any{"max_requests_per_connection": 1}
+		}
 	}
 	for object := range e2e.Objects(c) {
 		if object["socket_address"] != nil {

@@ -32,6 +32,9 @@ type Command struct {
 type Server struct {
 	Name string
 	Addr string // host:port
+	// OneRequest keeps Envoy from using a connection twice, for a server that leaves bytes in it which are not the next
+	// answer's or the next request's (docs/read-only.md).
+	OneRequest bool
 
 	cmd    *exec.Cmd
 	stderr bytes.Buffer

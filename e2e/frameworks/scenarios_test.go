@@ -122,16 +122,17 @@ func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []s
 // TestHonestRequestsPass is the other way round: what only reads is answered through Envoy in read-only as it is without
 // a gate.
 func TestHonestRequestsPass(t *testing.T) {
-	servers := running(t)
+	var servers []*differential.Server
+	for _, s := range running(t) {
+		// NanoHTTPD leaves a body that it does not parse in the connection, and answers HEAD with a body.
+		servers = append(servers, &differential.Server{Name: s.Name, Addr: s.Addr, OneRequest: s.Name == "nanohttpd"})
+	}
 	s := states()[0]
 	addrs := differential.EnvoyGate(t, servers, differential.State(s.apps...))
 	shut(t, servers, addrs, s)
 	all := honest()
 	differential.Each(servers, func(i int, server *differential.Server) {
 		for _, r := range all {
-			if server.Name == "nanohttpd" && len(r.Body) > 0 {
-				continue // it leaves the body in the connection, where it spoils the next request (docs/read-only.md)
-			}
 			r, direct := r.Clone(), ungated(r)
 			r.Patience, direct.Patience = 10*time.Second, 10*time.Second
 			before := differential.Counter(t, server)
