@@ -72,7 +72,7 @@ func deletable(a *maintenance.App) error {
 // "apps[2].match".
 func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
 	return k.propose(ctx, by, "apply", dryRun, func(d *draft) error {
-		if err := on.check(true, d.before.SetETag); err != nil {
+		if err := on.check(true, d.before.SpecsETag); err != nil {
 			return fmt.Errorf("the set of apps: %w", err)
 		}
 		if !slices.ContainsFunc(specs, func(s maintenance.Spec) bool { return s.Name == maintenance.DefaultApp }) {
@@ -101,8 +101,8 @@ func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []mai
 	})
 }
 
-// Activate is what on says.
-type Activate struct {
+// ManualActivation is what on says.
+type ManualActivation struct {
 	Mode    maintenance.Mode
 	Message string
 	Until   time.Time     // zero: until off
@@ -111,7 +111,7 @@ type Activate struct {
 
 // On puts an app into a mode. There is one manual activation an app: a second On
 // changes the mode, message and end of the first.
-func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, what Activate) (*Snapshot, error) {
+func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, what ManualActivation) (*Snapshot, error) {
 	switch {
 	case what.Mode != maintenance.ReadOnly && what.Mode != maintenance.NoAccess:
 		return nil, &maintenance.FieldError{Field: "mode", Problem: fmt.Sprintf("%q must be read-only or no-access", what.Mode)}
@@ -163,7 +163,7 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wha
 // Off ends an app's maintenance: its manual activations, and the running occurrences
 // of its windows, which stay away also when the app is applied again. Is it held by
 // what only its own source can end, a file or a Kubernetes resource, the error is a
-// [*HeldError] and nothing is ended: after an Off either the app is open or all is as
+// [*OtherSourceError] and nothing is ended: after an Off either the app is open or all is as
 // it was.
 func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*Snapshot, error) {
 	return k.change(ctx, by, "off", func(d *draft) error {
@@ -181,7 +181,7 @@ func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*
 			}
 		}
 		if len(held) > 0 {
-			return &HeldError{App: app, By: held}
+			return &OtherSourceError{App: app, Activations: held}
 		}
 		a.Activations = nil
 		windows := slices.Clone(a.Windows)
@@ -200,21 +200,21 @@ func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*
 	})
 }
 
-// HeldError is an [ErrHeld] that names what holds the app.
-type HeldError struct {
-	App string
-	By  []maintenance.Activation
+// OtherSourceError is an [ErrOtherSource] that names what holds the app.
+type OtherSourceError struct {
+	App         string
+	Activations []maintenance.Activation
 }
 
-func (e *HeldError) Error() string {
+func (e *OtherSourceError) Error() string {
 	var by []string
-	for _, c := range e.By {
+	for _, c := range e.Activations {
 		by = append(by, fmt.Sprintf("%s %s", c.Source, c.ID))
 	}
-	return fmt.Sprintf("app %q is %s by %s: end it there; nothing was ended", e.App, ErrHeld, strings.Join(by, ", "))
+	return fmt.Sprintf("app %q is %s by %s: end it there; nothing was ended", e.App, ErrOtherSource, strings.Join(by, ", "))
 }
 
-func (e *HeldError) Unwrap() error { return ErrHeld }
+func (e *OtherSourceError) Unwrap() error { return ErrOtherSource }
 
 // Allow adds addresses and CIDRs to those that pass. Those that are listed already, in
 // whatever spelling, are not added again.
@@ -262,7 +262,7 @@ func (k *Keeper) editIPs(ctx context.Context, by Actor, action string, on Condit
 		if err != nil {
 			return err
 		}
-		if err := on.check(true, func() string { return ETag(IPs(a)) }); err != nil {
+		if err := on.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
 			return fmt.Errorf("the addresses of app %q: %w", app, err)
 		}
 		a.Bypass.IPs, err = edit(a.Bypass.IPs)
@@ -287,8 +287,8 @@ func prefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// IPs are the addresses of an app that pass, as a resource of its own: never null.
-func IPs(a *maintenance.App) []string { return append([]string{}, a.Bypass.IPs...) }
+// AllowedIPs are the addresses of an app that pass, as a resource of its own: never null.
+func AllowedIPs(a *maintenance.App) []string { return append([]string{}, a.Bypass.IPs...) }
 
 // activations of an app, as a resource of its own: never null.
 func activations(a *maintenance.App) []maintenance.Activation {

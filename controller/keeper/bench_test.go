@@ -28,7 +28,7 @@ func BenchmarkToggle(b *testing.B) {
 			for b.Loop() {
 				var err error
 				if on {
-					_, err = k.On(b.Context(), alice, Always, "app-0", Activate{Mode: maintenance.NoAccess})
+					_, err = k.On(b.Context(), alice, Always, "app-0", ManualActivation{Mode: maintenance.NoAccess})
 				} else {
 					_, err = k.Off(b.Context(), alice, Always, "app-0")
 				}

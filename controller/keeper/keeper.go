@@ -31,8 +31,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrStale: the resource is not, or no longer, what the change was made from.
 	ErrStale = errors.New("not what the change was made from")
-	// ErrHeld: something that only its own source can end holds the app in maintenance.
-	ErrHeld = errors.New("still held in maintenance")
+	// ErrOtherSource: something that only its own source can end holds the app in maintenance.
+	ErrOtherSource = errors.New("still held in maintenance")
 	// ErrInMaintenance: an app that is on cannot be deleted.
 	ErrInMaintenance = errors.New("in maintenance")
 	// ErrDefaultApp: the default app always exists.
@@ -176,8 +176,8 @@ func digest(data []byte) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:15]) + `"`
 }
 
-// SetETag is that of all apps' specs together.
-func (s *Snapshot) SetETag() string { return s.setETag() }
+// SpecsETag is that of all apps' specs together.
+func (s *Snapshot) SpecsETag() string { return s.setETag() }
 
 // Specs are what operators wrote, of all apps.
 func (s *Snapshot) Specs() []maintenance.Spec {

@@ -76,7 +76,7 @@ func put(t *testing.T, k *Keeper, spec maintenance.Spec) {
 	}
 }
 
-func on(t *testing.T, k *Keeper, app string, what Activate) {
+func on(t *testing.T, k *Keeper, app string, what ManualActivation) {
 	t.Helper()
 	if _, err := k.On(t.Context(), alice, Always, app, what); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestOnOff(t *testing.T) {
 		expect(t, k, "default", "off off")
 		first := k.Current()
 
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly, Message: "migration"})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
 		expect(t, k, "default", "read-only pending manual:read-only")
 		select {
 		case <-first.Newer():
@@ -135,13 +135,13 @@ func TestOnOff(t *testing.T) {
 		after(time.Minute)
 
 		// Other words: the same maintenance goes on.
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
 		a := k.Current().Apps()[0].Activations[0]
 		if a.Message != "still migrating" || !a.Since.Equal(since) || !a.Until.Equal(time.Now().Add(time.Hour)) {
 			t.Fatalf("%+v", a)
 		}
 		// Another mode: another maintenance.
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess, Message: "worse"})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
 		expect(t, k, "default", "no-access pending manual:no-access")
 		if a := k.Current().Apps()[0].Activations[0]; !a.Since.Equal(time.Now()) || !a.Until.IsZero() {
 			t.Fatalf("%+v", a)
@@ -153,7 +153,7 @@ func TestOnOff(t *testing.T) {
 
 		// What changes nothing leaves no trace.
 		was, lines := k.Current(), trail(t, k)
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess, Message: "worse"})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
 		if k.Current() != was || trail(t, k) != lines {
 			t.Fatal("the same again made a revision or an audit record")
 		}
@@ -179,17 +179,17 @@ func TestOnRefuses(t *testing.T) {
 		now := time.Now()
 		put(t, k, shop(window("w", now, now.Add(time.Hour))))
 		for _, c := range []struct {
-			what  Activate
+			what  ManualActivation
 			field string
 		}{
-			{Activate{Mode: "off"}, "mode"},
-			{Activate{Mode: "closed"}, "mode"},
-			{Activate{Mode: maintenance.NoAccess, Until: now}, "until"},
-			{Activate{Mode: maintenance.NoAccess, Until: now.Add(-time.Hour)}, "until"},
-			{Activate{Mode: maintenance.NoAccess, For: -time.Hour}, "duration"},
-			{Activate{Mode: maintenance.NoAccess, For: time.Hour, Until: now.Add(time.Hour)}, "duration"},
-			{Activate{Mode: maintenance.NoAccess, Message: strings.Repeat("x", maintenance.MaxMessageBytes+1)}, "message"},
-			{Activate{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"},
+			{ManualActivation{Mode: "off"}, "mode"},
+			{ManualActivation{Mode: "closed"}, "mode"},
+			{ManualActivation{Mode: maintenance.NoAccess, Until: now}, "until"},
+			{ManualActivation{Mode: maintenance.NoAccess, Until: now.Add(-time.Hour)}, "until"},
+			{ManualActivation{Mode: maintenance.NoAccess, For: -time.Hour}, "duration"},
+			{ManualActivation{Mode: maintenance.NoAccess, For: time.Hour, Until: now.Add(time.Hour)}, "duration"},
+			{ManualActivation{Mode: maintenance.NoAccess, Message: strings.Repeat("x", maintenance.MaxMessageBytes+1)}, "message"},
+			{ManualActivation{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"},
 		} {
 			_, err := k.On(t.Context(), alice, Always, "shop", c.what)
 			var fe *maintenance.FieldError
@@ -197,7 +197,7 @@ func TestOnRefuses(t *testing.T) {
 				t.Errorf("%+v: %v, want an error of field %s", c.what, err, c.field)
 			}
 		}
-		if _, err := k.On(t.Context(), alice, Always, "nope", Activate{Mode: maintenance.NoAccess}); !errors.Is(err, ErrNotFound) {
+		if _, err := k.On(t.Context(), alice, Always, "nope", ManualActivation{Mode: maintenance.NoAccess}); !errors.Is(err, ErrNotFound) {
 			t.Error(err)
 		}
 		if v := k.Current().Version(); v.Revision != 1 {
@@ -208,7 +208,7 @@ func TestOnRefuses(t *testing.T) {
 
 func TestManualEndsByItself(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess, For: time.Hour})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: time.Hour})
 		after(time.Hour - time.Second)
 		expect(t, k, "default", "no-access pending manual:no-access")
 		after(time.Second)
@@ -251,7 +251,7 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)})
 		put(t, k, spec)
 		after(10 * time.Minute)
-		on(t, k, "shop", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expect(t, k, "shop", "no-access pending manual:read-only,window:no-access")
 
 		off(t, k, "shop")
@@ -270,14 +270,14 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 		expect(t, k, "shop", "no-access pending window:no-access")
 		// The last one may be ended too, and what follows goes on.
 		off(t, k, "shop")
-		on(t, k, "shop", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expect(t, k, "shop", "read-only pending manual:read-only")
 	})
 }
 
 func TestOffIsRefusedWhileHeld(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		_, err := k.change(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
 			a, _ := d.app("default")
 			a.Activations = append(activations(a), maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()})
@@ -288,8 +288,8 @@ func TestOffIsRefusedWhileHeld(t *testing.T) {
 		}
 		was := k.Current()
 		_, err = k.Off(t.Context(), alice, Always, "default")
-		var held *HeldError
-		if !errors.Is(err, ErrHeld) || !errors.As(err, &held) || held.By[0].Source != maintenance.SourceFile || !strings.Contains(err.Error(), "file maintenance") {
+		var held *OtherSourceError
+		if !errors.Is(err, ErrOtherSource) || !errors.As(err, &held) || held.Activations[0].Source != maintenance.SourceFile || !strings.Contains(err.Error(), "file maintenance") {
 			t.Fatalf("%v, want one that names the file", err)
 		}
 		if k.Current() != was {
@@ -305,7 +305,7 @@ func TestCatchUp(t *testing.T) {
 		k, stop := open(t, dir)
 		now := time.Now()
 		put(t, k, shop(window("over", now.Add(time.Hour), now.Add(2*time.Hour)), window("running", now.Add(3*time.Hour), now.Add(9*time.Hour))))
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess, For: 90 * time.Minute})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: 90 * time.Minute})
 		stop()
 		before := k.Current().Version()
 
@@ -332,7 +332,7 @@ func TestSpecs(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		put(t, k, shop())
-		on(t, k, "shop", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 
 		// Edits keep activations.
 		put(t, k, shop(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
@@ -407,10 +407,10 @@ func TestPutAll(t *testing.T) {
 		ctx := t.Context()
 		put(t, k, maintenance.Spec{Name: "old", Match: maintenance.Match{Paths: []string{"/old"}}})
 		put(t, k, maintenance.Spec{Name: "default", RetryAfter: 5})
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		set := []maintenance.Spec{shop(), {Name: "default", RetryAfter: 7, Bypass: maintenance.Bypass{IPs: []string{"192.0.2.1"}}}}
 
-		etag := k.Current().SetETag()
+		etag := k.Current().SpecsETag()
 		was := k.Current()
 		_, changes, err := k.PutAll(ctx, alice, Condition{ETags: []string{etag}}, set, true)
 		if err != nil || k.Current() != was {
@@ -450,7 +450,7 @@ func TestAllow(t *testing.T) {
 		ctx := t.Context()
 		ips := func() string {
 			a, _ := k.Current().App("default")
-			return strings.Join(IPs(a), " ")
+			return strings.Join(AllowedIPs(a), " ")
 		}
 		for _, step := range []struct {
 			do   func(context.Context, Actor, Condition, string, []string) (*Snapshot, error)
@@ -482,8 +482,8 @@ func TestAllow(t *testing.T) {
 func TestAuditRecord(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		put(t, k, shop())
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess, Message: "why"})
-		on(t, k, "shop", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "why"})
+		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 		entries, err := k.Audit(t.Context(), "default", 0, 10)
 		if err != nil || len(entries) != 1 {
 			t.Fatal(entries, err)
@@ -594,7 +594,7 @@ func TestStoreFails(t *testing.T) {
 		}
 		k.store.Close()
 		was := k.Current()
-		if _, err := k.On(t.Context(), alice, Always, "default", Activate{Mode: maintenance.NoAccess}); !errors.Is(err, ErrStore) || k.Current() != was {
+		if _, err := k.On(t.Context(), alice, Always, "default", ManualActivation{Mode: maintenance.NoAccess}); !errors.Is(err, ErrStore) || k.Current() != was {
 			t.Fatal(err)
 		}
 		if err := k.Probe(t.Context()); !errors.Is(err, ErrStore) {

@@ -124,8 +124,8 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 	return nil
 }
 
-// HungUp notes that a proxy closed its poll. It counts as gone when it says nothing more.
-func (k *Keeper) HungUp(proxy string) {
+// PollClosed notes that a proxy closed its poll. It counts as gone when it says nothing more.
+func (k *Keeper) PollClosed(proxy string) {
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()

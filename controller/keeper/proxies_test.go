@@ -92,7 +92,7 @@ func wait(t *testing.T, k *Keeper, app, want string) {
 
 func TestPhases(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has spoken to this controller; the controller has just started, and listens for proxies for 3s")
 		after(time.Minute)
 		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has spoken to this controller")
@@ -101,7 +101,7 @@ func TestPhases(t *testing.T) {
 		wait(t, k, "default", "active enforced=true 2/2 live=2")
 
 		// A new revision of this app: each VM counts.
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		wait(t, k, "default", "pending enforced=false 0/2 live=2; a enforces revision 1, not yet 2; b enforces revision 1, not yet 2")
 		b.adopt()
 		b.ack("main")
@@ -126,7 +126,7 @@ func TestPhases(t *testing.T) {
 
 		// A VM that crashes is listed, and waited for no more after 3 s of silence.
 		a.set(func() { a.silent["1"] = true })
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		a.adopt()
 		b.adopt()
 		after(2 * time.Second)
@@ -160,7 +160,7 @@ func TestPhases(t *testing.T) {
 		close(b.stop)
 		after(4 * time.Second)
 		wait(t, k, "default", "active enforced=true 2/2 live=1")
-		on(t, k, "default", Activate{Mode: maintenance.ReadOnly})
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		a.adopt()
 		after(time.Hour)
 		wait(t, k, "default", "pending enforced=false 1/2 live=1; b silent for 1h0m4s: it may be gone, or out of reach and without this state; if it is gone, forget it")
@@ -179,7 +179,7 @@ func TestPhases(t *testing.T) {
 func TestOffIsEnforced(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		p := speak(k, "a", "1")
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
 		after(5 * time.Second)
 		off(t, k, "default")
@@ -195,7 +195,7 @@ func TestOffIsEnforced(t *testing.T) {
 // older state for another tick.
 func TestANewProxyIsAwaited(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		after(2 * silent)
 		ack := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
 		if err := k.Ack(ack); err != nil {
@@ -224,7 +224,7 @@ func TestProxiesSurviveARestart(t *testing.T) {
 		p := speak(k, "a", "1")
 		after(time.Second)
 		close(p.stop)
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		stop()
 		after(10 * time.Second)
 
@@ -248,12 +248,12 @@ func TestWhoHangsUpAndFallsSilentIsGone(t *testing.T) {
 		k, stop := open(t, dir)
 		dead, cut, alive := speak(k, "dead", "1"), speak(k, "cut", "1"), speak(k, "alive", "1")
 		after(5 * time.Second)
-		k.HungUp("alive")
-		k.HungUp("dead")
+		k.PollClosed("alive")
+		k.PollClosed("dead")
 		after(time.Second) // an ack that was under way still arrives
 		close(dead.stop)
 		close(cut.stop)
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		alive.adopt()
 		after(4 * time.Second)
 		stop()
@@ -319,7 +319,7 @@ func TestAwait(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		p := speak(k, "a", "1")
 		after(5 * time.Second)
-		on(t, k, "default", Activate{Mode: maintenance.NoAccess})
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		enforced := func(s AppStatus) bool { return s.Enforced }
 
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)

@@ -29,26 +29,26 @@ type AppStatus struct {
 	Since   time.Time        `json:"since,omitzero"`
 	Until   time.Time        `json:"until,omitzero" doc:"Absent when no end is known"`
 	// Activations are all causes, the one that decides among them.
-	Activations []Cause      `json:"activations"`
-	Next        *Planned     `json:"next,omitempty" doc:"The next planned window, announced or not"`
-	Version     Version      `json:"version" doc:"The state since which everything about the app is as it is"`
-	Enforced    bool         `json:"enforced" doc:"Every proxy enforces that state, or a newer one. Never true without a proxy"`
-	Proxies     ProxyCount   `json:"proxies"`
-	Waiting     []WaitingFor `json:"waiting,omitempty" doc:"What keeps it from being enforced or active; at most 100 of them"`
+	Activations []ActivationStatus `json:"activations"`
+	Next        *PlannedWindow     `json:"next,omitempty" doc:"The next planned window, announced or not"`
+	Version     Version            `json:"version" doc:"The state since which everything about the app is as it is"`
+	Enforced    bool               `json:"enforced" doc:"Every proxy enforces that state, or a newer one. Never true without a proxy"`
+	Proxies     ProxyCount         `json:"proxies"`
+	Waiting     []WaitingFor       `json:"waiting,omitempty" doc:"What keeps it from being enforced or active; at most 100 of them"`
 }
 
 // Version is [maintenance.Version], in responses.
 type Version = maintenance.Version
 
-// Cause is an activation and who began it.
-type Cause struct {
+// ActivationStatus is an activation and who began it.
+type ActivationStatus struct {
 	maintenance.Activation
 	Actor  string `json:"actor,omitempty"`
 	Remote string `json:"remote,omitempty"`
 }
 
-// Planned is a window's next occurrence.
-type Planned struct {
+// PlannedWindow is a window's next occurrence.
+type PlannedWindow struct {
 	Window  string           `json:"window"`
 	Mode    maintenance.Mode `json:"mode" enum:"read-only,no-access"`
 	Start   time.Time        `json:"start"`
@@ -207,7 +207,7 @@ func (k *Keeper) Statuses() []AppStatus {
 }
 
 func (s *Snapshot) status(a *maintenance.App, f *fleet, now time.Time) AppStatus {
-	st := AppStatus{App: a.Name, Phase: PhaseOff, Activations: make([]Cause, 0, len(a.Activations)), Version: s.changes[a.Name]}
+	st := AppStatus{App: a.Name, Phase: PhaseOff, Activations: make([]ActivationStatus, 0, len(a.Activations)), Version: s.changes[a.Name]}
 	if public, ok := s.State.Status(a.Name, now); ok {
 		st.Mode, st.Message = public.Mode, public.Message
 		if public.Since != nil {
@@ -219,12 +219,12 @@ func (s *Snapshot) status(a *maintenance.App, f *fleet, now time.Time) AppStatus
 	}
 	for _, c := range a.Activations {
 		by := s.side.Causes[causeKey(a.Name, c.ID)]
-		st.Activations = append(st.Activations, Cause{c, by.Name, by.Remote})
+		st.Activations = append(st.Activations, ActivationStatus{c, by.Name, by.Remote})
 	}
 	for _, w := range a.Windows {
 		for _, o := range w.Occurrences {
 			if o.Start.After(now) && (st.Next == nil || o.Start.Before(st.Next.Start)) {
-				st.Next = &Planned{w.ID, w.Mode, o.Start, o.End, w.Message}
+				st.Next = &PlannedWindow{w.ID, w.Mode, o.Start, o.End, w.Message}
 			}
 		}
 	}

@@ -24,8 +24,8 @@ const (
 	Operator Role = "operator" // may read and change
 )
 
-// May tells whether the role includes another one.
-func (r Role) May(other Role) bool { return r == Operator || r == other }
+// Includes tells whether the role includes another one.
+func (r Role) Includes(other Role) bool { return r == Operator || r == other }
 
 // Token is what is known of an API token: not the token.
 type Token struct {

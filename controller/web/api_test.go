@@ -251,7 +251,7 @@ func TestProblems(t *testing.T) {
 		{maintenance.ErrJSON, 400, "not valid JSON", ""},
 		{fmt.Errorf("app %q: %w", "x", keeper.ErrNotFound), 404, `app "x": not found`, ""},
 		{keeper.ErrStale, 412, "not what the change was made from", ""},
-		{&keeper.HeldError{App: "x", By: []maintenance.Activation{{ID: "maintenance", Source: maintenance.SourceFile}}}, 409, `app "x" is still held in maintenance by file maintenance: end it there; nothing was ended`, "activations[0]"},
+		{&keeper.OtherSourceError{App: "x", Activations: []maintenance.Activation{{ID: "maintenance", Source: maintenance.SourceFile}}}, 409, `app "x" is still held in maintenance by file maintenance: end it there; nothing was ended`, "activations[0]"},
 		{keeper.ErrInMaintenance, 409, "in maintenance", ""},
 		{keeper.ErrDefaultApp, 409, "the default app always exists", ""},
 		{keeper.ErrLastOperator, 409, "the last operator token", ""},

@@ -35,8 +35,8 @@ type On struct {
 	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now, instead of until"`
 }
 
-func (o On) activate() keeper.Activate {
-	return keeper.Activate{Mode: o.Mode, Message: o.Message, Until: o.Until, For: time.Duration(o.Duration) * time.Second}
+func (o On) activate() keeper.ManualActivation {
+	return keeper.ManualActivation{Mode: o.Mode, Message: o.Message, Until: o.Until, For: time.Duration(o.Duration) * time.Second}
 }
 
 // IPs are addresses and CIDRs that pass.
@@ -46,7 +46,7 @@ type IPs struct {
 
 // Activations are what holds an app in maintenance.
 type Activations struct {
-	Activations []keeper.Cause `json:"activations"`
+	Activations []keeper.ActivationStatus `json:"activations"`
 }
 
 type resource[T any] struct {
@@ -83,7 +83,7 @@ func (a *api) registerApps() {
 		Summary: "What operators wrote about all apps",
 	}, func(ctx context.Context, in *struct{}) (*resource[AppSet], error) {
 		s := a.Keeper.Current()
-		return &resource[AppSet]{s.SetETag(), AppSet{s.Specs()}}, nil
+		return &resource[AppSet]{s.SpecsETag(), AppSet{s.Specs()}}, nil
 	})
 
 	register(a, operator, huma.Operation{
@@ -109,7 +109,7 @@ func (a *api) registerApps() {
 		if err != nil {
 			return nil, err
 		}
-		return &resource[Applied]{s.SetETag(), Applied{s.Version(), in.DryRun, append([]keeper.Change{}, changes...)}}, nil
+		return &resource[Applied]{s.SpecsETag(), Applied{s.Version(), in.DryRun, append([]keeper.Change{}, changes...)}}, nil
 	})
 
 	register(a, viewer, huma.Operation{
@@ -234,7 +234,7 @@ func (a *api) registerIPs() {
 	const path = "/api/v1/apps/{app}/bypass/ips"
 	tags := []string{"bypass"}
 	answer := func(app *maintenance.App) *resource[IPs] {
-		ips := keeper.IPs(app)
+		ips := keeper.AllowedIPs(app)
 		return &resource[IPs]{keeper.ETag(ips), IPs{ips}}
 	}
 	register(a, viewer, huma.Operation{

@@ -25,7 +25,7 @@ var statuses = []struct {
 	{maintenance.ErrJSON, http.StatusBadRequest},
 	{keeper.ErrNotFound, http.StatusNotFound},
 	{keeper.ErrStale, http.StatusPreconditionFailed},
-	{keeper.ErrHeld, http.StatusConflict},
+	{keeper.ErrOtherSource, http.StatusConflict},
 	{keeper.ErrInMaintenance, http.StatusConflict},
 	{keeper.ErrDefaultApp, http.StatusConflict},
 	{keeper.ErrLastOperator, http.StatusConflict},
@@ -87,9 +87,9 @@ func (a *api) problem(ctx context.Context, operation string, err error) error {
 				a.Log.Error("store failed", "operation", operation, "error", err)
 				p.Detail = "the store could not be written or read; nothing was changed; see the controller's log"
 			}
-			var held *keeper.HeldError
+			var held *keeper.OtherSourceError
 			if errors.As(err, &held) {
-				for i, c := range held.By {
+				for i, c := range held.Activations {
 					p.Errors = append(p.Errors, &huma.ErrorDetail{Location: fmt.Sprintf("activations[%d]", i), Message: fmt.Sprintf("held by %s %s", c.Source, c.ID)})
 				}
 			}

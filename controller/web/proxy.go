@@ -112,7 +112,7 @@ func (p *proxies) sync(w http.ResponseWriter, r *http.Request) {
 		case <-wait.C:
 		case <-r.Context().Done():
 			if p.Stopping.Err() == nil {
-				p.Keeper.HungUp(has.Proxy)
+				p.Keeper.PollClosed(has.Proxy)
 			}
 		case <-p.Stopping.Done():
 		}

@@ -25,7 +25,7 @@ func (r *rig) sync(has maintenance.Version, wait int) (answer, time.Duration) {
 
 func (r *rig) on(t *testing.T, app string, mode maintenance.Mode) {
 	t.Helper()
-	if _, err := r.keeper.On(t.Context(), someone, keeper.Always, app, keeper.Activate{Mode: mode, Message: "x"}); err != nil {
+	if _, err := r.keeper.On(t.Context(), someone, keeper.Always, app, keeper.ManualActivation{Mode: mode, Message: "x"}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -186,7 +186,7 @@ func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *h
 	if !ok {
 		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "this API token is not known, or was revoked")
 	}
-	if !token.Role.May(role) {
+	if !token.Role.Includes(role) {
 		return keeper.Actor{}, newProblem(http.StatusForbidden, "token "+token.Name+" has the role "+string(token.Role)+", this needs "+string(role))
 	}
 	remote, _, err := net.SplitHostPort(ctx.RemoteAddr())
