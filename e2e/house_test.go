@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -15,10 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drydock-proxy/drydock/internal/golden"
 	"sigs.k8s.io/yaml"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const module = "github.com/drydock-proxy/drydock/"
 
@@ -30,6 +28,7 @@ var mayImport = map[string][]string{
 	"filter/maintenance/adversary": {"filter/maintenance"},
 	"filter":                       {"filter/maintenance"},
 	"filter/trim":                  nil,
+	"internal/golden":              nil,
 	"filter/wasmhost":              nil,
 	"controller/store":             nil,
 	"controller/keeper":            {"controller/store", "filter/maintenance", "filter/maintenance/graphql"},
@@ -141,15 +140,7 @@ func TestHouseBootstrapsDifferOnlyWhereTheySay(t *testing.T) {
 		}
 		diff(&out, name, base, tree)
 	}
-	golden := filepath.Join("testdata", "bootstraps.golden")
-	if *update {
-		must(t, os.WriteFile(golden, []byte(out.String()), 0o644))
-	}
-	want, err := os.ReadFile(golden)
-	must(t, err)
-	if out.String() != string(want) {
-		t.Errorf("the bootstraps differ from drydock.yaml in other ways than %s says (-update writes it anew):\n%s", golden, out.String())
-	}
+	golden.Compare(t, "testdata/bootstraps.golden", out.String())
 }
 
 // secondAsFirst takes the partners' listener and clusters out of a bootstrap, and returns

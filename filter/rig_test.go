@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -35,8 +34,6 @@ import (
 // 1.40 and in 1.36. The emulator has one VM with one plugin,
 // cannot crash, always gives a held request's body and no response code details; what
 // needs more runs compiled only and has Compiled in its name.
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // the emulator reports every call

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 const (
@@ -495,24 +495,7 @@ func TestHostCallsCompiled(t *testing.T) {
 		c.request()
 		tracing = false
 	}
-	golden(t, "hostcalls.golden", got.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("differs from %s (go test -update rewrites it):\n%s", file, got)
-	}
+	golden.Compare(t, "testdata/hostcalls.golden", got.String())
 }
 
 // What the client gets is the core's reply; gRPC gets its status, the access log the rule

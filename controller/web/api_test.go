@@ -16,6 +16,7 @@ import (
 
 	"github.com/drydock-proxy/drydock/controller/keeper"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // TestAPI is a walk through the API, with its answers in testdata/api.golden.
@@ -123,7 +124,7 @@ func TestAPI(t *testing.T) {
 	step("Ready", "GET /readyz", "")
 	step("Alive", "GET /healthz", "")
 
-	golden(t, "api.golden", out.String())
+	golden.Compare(t, "testdata/api.golden", out.String())
 }
 
 // TestExplain asks the core through the API; what it answers is the core's own test.

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,9 +17,8 @@ import (
 	"github.com/drydock-proxy/drydock/controller/keeper"
 	"github.com/drydock-proxy/drydock/controller/store"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 const (
 	operatorToken = "operator-token-of-the-tests"
@@ -120,24 +117,6 @@ func (r *rig) call(what, token, body string, headers ...string) answer {
 	return answer{res.StatusCode, res.Header, string(data)}
 }
 
-// golden compares with a file under testdata, after what is random or a time was replaced.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; after a look, update it with go test -update\ngot:\n%s", path, got)
-	}
-}
-
 var unstable = []struct {
 	find *regexp.Regexp
 	put  string
@@ -181,5 +160,5 @@ func (r *rig) version() maintenance.Version { return r.keeper.Current().Version(
 func TestOpenAPI(t *testing.T) {
 	r := start(t)
 	a := r.call("GET /api/v1/openapi.json", "", "")
-	golden(t, "openapi.json", a.body+"\n")
+	golden.Compare(t, "testdata/openapi.json", a.body+"\n")
 }

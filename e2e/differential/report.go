@@ -55,28 +55,6 @@ func Differences(servers []*Server, corpus []*Request, raised [][]bool) string {
 	return b.String()
 }
 
-// Golden compares a text with the file that holds what is known, or writes the file anew.
-func Golden(t *testing.T, name, got string, update bool) {
-	t.Helper()
-	if update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, g := strings.Split(string(want), "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			t.Fatalf("%s differs from line %d on (-update writes it anew):\n got %q\nwant %q", name, i+1, g[min(i, len(g)-1):min(i+2, len(g))], w[min(i, len(w)-1):min(i+2, len(w))])
-		}
-	}
-}
-
 // Reaches sends n requests to every server by raises, which reports whether the j-th one raised the counter of a server,
 // and fails for each server whose counter less than a twelfth of them raise.
 func Reaches(t *testing.T, servers []*Server, n int, raises func(server, j int) bool) {

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 var (
 	requests = flag.Int("requests", 4_000, "how many requests TestNoCounterRises makes, for all gates and states together")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
-	update   = flag.Bool("update", false, "write the golden files anew")
 )
 
 var rig struct {
@@ -59,7 +59,7 @@ func TestServersDiffer(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	differential.Golden(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised), *update)
+	golden.Compare(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised))
 }
 
 // ungated returns the request as a server without a gate can take it: the servers speak HTTP/1 only. Many wait for more

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // audit is the outcome of one of graphql-http's audits.
@@ -78,7 +79,7 @@ func TestAuditsSayTheSame(t *testing.T) {
 			t.Errorf("%s says the same in read-only, and need not be excepted: %s", id, reason)
 		}
 	}
-	differential.Golden(t, "testdata/audits.txt", auditTable(servers, without, through), *update)
+	golden.Compare(t, "testdata/audits.txt", auditTable(servers, without, through))
 }
 
 // auditor installs the audits, and returns what runs them against a target.

@@ -9,12 +9,12 @@ import (
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 var (
 	requests = flag.Int("requests", 5000, "how many requests go to each server")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
-	update   = flag.Bool("update", false, "write the golden files anew")
 )
 
 var rig struct {
@@ -60,7 +60,7 @@ func TestServersDiffer(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	differential.Golden(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised), *update)
+	golden.Compare(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised))
 }
 
 // TestGeneratorReachesServers shows that the invariant can fail: with nothing on, a good part of what the generator makes

@@ -5,11 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,9 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 const (
 	browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -118,7 +115,7 @@ func TestReplies(t *testing.T) {
 			t.Errorf("%s: not valid: %s", c.name, reply.Body)
 		}
 	}
-	golden(t, "testdata/replies.golden", got.Bytes())
+	golden.Compare(t, "testdata/replies.golden", got.String())
 }
 
 // What is wrong by itself is told so, once, and what Drydock alone refuses is told when to come back. The one is known
@@ -167,28 +164,6 @@ func TestMalformedIsNotUnavailable(t *testing.T) {
 		if header(&reply, "cache-control") != "no-store" {
 			t.Errorf("%s may be cached", c.name)
 		}
-	}
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
-		for i := range min(len(gotLines), len(wantLines)) {
-			if gotLines[i] != wantLines[i] {
-				t.Fatalf("%s:%d (run with -update to accept)\ngot  %s\nwant %s", name, i+1, gotLines[i], wantLines[i])
-			}
-		}
-		t.Fatalf("%s: %d lines, want %d (run with -update to accept)", name, len(gotLines), len(wantLines))
 	}
 }
 

@@ -3,7 +3,6 @@ package wasmhost_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,9 +17,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write what came out into the scenarios of testdata")
 
 // guest is testdata/guest, compiled when the first test asks for it.
 var guest = sync.OnceValue(func() *wasmhost.Module {
@@ -134,7 +132,7 @@ func TestScenarios(t *testing.T) {
 			got, want := runScenario(t, a), section(a, "want")
 			switch {
 			case got == want:
-			case *update:
+			case golden.Update():
 				a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return f.Name == "want" })
 				a.Files = append(a.Files, txtar.File{Name: "want", Data: []byte(got)})
 				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,9 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"github.com/drydock-proxy/drydock/internal/golden"
+)
 
 // A testCase is one row of testdata/cases.json: a request to a service whose GraphQL path is /graphql, with batching on
 // and everything else at its default. The same rows are run against the decision core, the compiled module and Envoy.
@@ -318,18 +317,7 @@ func TestExplain(t *testing.T) {
 		}
 		fmt.Fprintf(&got, "%s\n\t%s\n", r, text)
 	}
-	if *update {
-		if err := os.WriteFile("testdata/rules.golden", got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/rules.golden")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("testdata/rules.golden differs; run with -update and review it. Got:\n%s", got.Bytes())
-	}
+	golden.Compare(t, "testdata/rules.golden", got.String())
 	if text := Rule("graphql.unheard-of").Explain(); text != "" {
 		t.Errorf("an unknown rule is explained by %q", text)
 	}
