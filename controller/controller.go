@@ -88,7 +88,7 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Clean(o.Data), 0o700); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
+		return nil, fmt.Errorf("creating the data directory: %w", err)
 	}
 	c := &Controller{log: cmp.Or(o.Log, slog.Default()), failed: make(chan error, 2)}
 	c.life, c.stop = context.WithCancel(context.Background())
@@ -131,7 +131,7 @@ func (c *Controller) open(ctx context.Context, o Options, tlsConfig *tls.Config)
 // tls checks the addresses, and loads the certificate once.
 func (o *Options) tls() (*tls.Config, error) {
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		return nil, errors.New("--tls-cert and --tls-key belong together")
+		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}
 	if o.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
@@ -143,11 +143,11 @@ func (o *Options) tls() (*tls.Config, error) {
 	for flag, address := range map[string]string{"--listen": o.Listen, "--proxy-listen": o.ProxyListen} {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
-			return nil, fmt.Errorf("%s %q: must be host:port: %w", flag, address, err)
+			return nil, fmt.Errorf("%s %q must be host:port: %w", flag, address, err)
 		}
 		ip, err := netip.ParseAddr(host)
 		if loopback := host == "localhost" || err == nil && ip.Unmap().IsLoopback(); !loopback && !o.InsecureHTTP {
-			return nil, fmt.Errorf("%s %s is reachable from other machines, and tokens would go in the clear: give --tls-cert and --tls-key, or --insecure-http where something else protects the network", flag, address)
+			return nil, fmt.Errorf("%s %s is reachable from other machines, and tokens would be sent unencrypted: set --tls-cert and --tls-key, or set --insecure-http if the network is protected by other means", flag, address)
 		}
 	}
 	return nil, nil
@@ -159,7 +159,7 @@ func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 	if c.keeper.HasTokens() {
 		if o.BootstrapToken != "" {
 			if _, known := c.keeper.Authenticate(o.BootstrapToken); !known {
-				c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is not the one of the first start, and changes nothing: make tokens with drydock token create")
+				c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is ignored, since this store already has tokens and it is not one of them; create tokens with drydock token create")
 			}
 		}
 		return nil
@@ -168,7 +168,7 @@ func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 	switch {
 	case token != "":
 		if len(token) < shortToken {
-			c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is short, and easily guessed", "characters", len(token), "at_least", shortToken)
+			c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is short and easy to guess", "characters", len(token), "at_least", shortToken)
 		}
 	case o.ShowToken != nil:
 		token = keeper.NewSecret()
@@ -181,7 +181,7 @@ func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 		if err := writeSecret(path, token); err != nil {
 			return fmt.Errorf("writing the first operator token: %w", err)
 		}
-		c.log.Info("the first operator token was written to a file: read it, and delete the file", "path", path)
+		c.log.Info("the first operator token was written to a file; read it, then delete the file", "path", path)
 	}
 	_, err := c.keeper.CreateToken(ctx, keeper.Actor{Name: "bootstrap"}, "bootstrap", keeper.Operator, token)
 	return err
@@ -200,14 +200,14 @@ func (c *Controller) syncToken(o Options) (string, error) {
 		if err := writeSecret(path, token); err != nil {
 			return "", fmt.Errorf("writing the sync token: %w", err)
 		}
-		c.log.Info("the proxies' sync token was written to a file: give it to Envoy as DRYDOCK_SYNC_TOKEN", "path", path)
+		c.log.Info("the sync token was written to a file; set DRYDOCK_SYNC_TOKEN in the environment of Envoy to it", "path", path)
 		return token, nil
 	case err != nil:
 		return "", fmt.Errorf("reading the sync token: %w", err)
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" {
-		return "", fmt.Errorf("the sync token's file %s is empty: delete it to have a new one made", path)
+		return "", fmt.Errorf("the sync token file %s is empty: delete it, and the next start creates a new token", path)
 	}
 	return token, nil
 }

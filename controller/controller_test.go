@@ -133,12 +133,12 @@ func TestFirstStart(t *testing.T) {
 		if code := status(c, token); code != http.StatusOK {
 			t.Error(code)
 		}
-		if !strings.Contains(log.String(), "not the one of the first start, and changes nothing") {
+		if !strings.Contains(log.String(), "DRYDOCK_BOOTSTRAP_TOKEN is ignored") {
 			t.Errorf("not said: %s", log)
 		}
 		c.Stop(t.Context())
 		c, log = start(t, controller.Options{Data: data, BootstrapToken: token})
-		if strings.Contains(log.String(), "not the one") {
+		if strings.Contains(log.String(), "DRYDOCK_BOOTSTRAP_TOKEN") {
 			t.Errorf("the same token is no news: %s", log)
 		}
 		c.Stop(t.Context())
@@ -229,10 +229,10 @@ func TestRefusesToStart(t *testing.T) {
 		{"beyond loopback, proxies", controller.Options{Listen: free, ProxyListen: "[::]:0"}, "--proxy-listen [::]:0 is reachable"},
 		{"beyond loopback, a name", controller.Options{Listen: "example.com:7070", ProxyListen: free}, "reachable from other machines"},
 		{"no port", controller.Options{Listen: "127.0.0.1", ProxyListen: free}, "must be host:port"},
-		{"half a certificate", controller.Options{TLSCert: "x"}, "belong together"},
+		{"half a certificate", controller.Options{TLSCert: "x"}, "must be given together"},
 		{"no certificate", controller.Options{TLSCert: "x", TLSKey: "y"}, "reading the certificate"},
 		{"an address in use", controller.Options{Listen: occupied.Addr().String(), ProxyListen: free}, "address already in use"},
-		{"no data directory", controller.Options{Data: filepath.Join(file, "data"), Listen: free, ProxyListen: free}, "making the data directory"},
+		{"no data directory", controller.Options{Data: filepath.Join(file, "data"), Listen: free, ProxyListen: free}, "creating the data directory"},
 		{"a store in use", controller.Options{Data: running, Listen: free, ProxyListen: free}, "is another drydock serve running on this data directory?"},
 		{"an empty sync token", controller.Options{Data: empty, Listen: free, ProxyListen: free}, "sync-token is empty"},
 	} {

@@ -22,7 +22,7 @@ func (k *Keeper) PutSpec(ctx context.Context, by Actor, on Condition, spec maint
 	return k.change(ctx, by, "app.put", func(d *draft) error {
 		a, err := d.app(spec.Name)
 		if err := on.check(err == nil, func() string { return ETag(a.Spec) }); err != nil {
-			return fmt.Errorf("app %q: %w", spec.Name, err)
+			return fmt.Errorf("app %q %w", spec.Name, err)
 		}
 		if err != nil {
 			d.doc.Apps = append(d.doc.Apps, maintenance.App{Spec: d.planned(spec)})
@@ -43,10 +43,10 @@ func (k *Keeper) DeleteApp(ctx context.Context, by Actor, on Condition, name str
 			return err
 		}
 		if err := on.check(true, func() string { return ETag(a.Spec) }); err != nil {
-			return fmt.Errorf("app %q: %w", name, err)
+			return fmt.Errorf("app %q %w", name, err)
 		}
 		if name == maintenance.DefaultApp {
-			return fmt.Errorf("%w: put an app without rules to reset it", ErrDefaultApp)
+			return fmt.Errorf("%w: to reset it, put it without rules", ErrDefaultApp)
 		}
 		if err := deletable(a); err != nil {
 			return err
@@ -73,7 +73,7 @@ func deletable(a *maintenance.App) error {
 func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
 	return k.propose(ctx, by, "apply", dryRun, func(d *draft) error {
 		if err := on.check(true, d.before.SpecsETag); err != nil {
-			return fmt.Errorf("the set of apps: %w", err)
+			return fmt.Errorf("the set of apps %w", err)
 		}
 		if !slices.ContainsFunc(specs, func(s maintenance.Spec) bool { return s.Name == maintenance.DefaultApp }) {
 			specs = append(slices.Clip(specs), maintenance.Spec{Name: maintenance.DefaultApp})
@@ -116,7 +116,7 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wha
 	case what.Mode != maintenance.ReadOnly && what.Mode != maintenance.NoAccess:
 		return nil, &maintenance.FieldError{Field: "mode", Problem: fmt.Sprintf("%q must be read-only or no-access", what.Mode)}
 	case what.For != 0 && !what.Until.IsZero():
-		return nil, &maintenance.FieldError{Field: "duration", Problem: "give either until or a duration"}
+		return nil, &maintenance.FieldError{Field: "duration", Problem: "must not be given together with until"}
 	case what.For < 0:
 		return nil, &maintenance.FieldError{Field: "duration", Problem: "must be positive"}
 	}
@@ -126,14 +126,14 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wha
 			return err
 		}
 		if err := on.check(true, func() string { return ETag(activations(a)) }); err != nil {
-			return fmt.Errorf("the activations of app %q: %w", app, err)
+			return fmt.Errorf("the list of activations of app %q %w", app, err)
 		}
 		manual := maintenance.Activation{Source: maintenance.SourceManual, Mode: what.Mode, Message: what.Message, Until: seconds(what.Until)}
 		if what.For > 0 {
 			manual.Until = seconds(d.now.Add(what.For + time.Second - 1))
 		}
 		if !manual.Until.IsZero() && !manual.Until.After(d.now) {
-			return &maintenance.FieldError{Field: "until", Problem: fmt.Sprintf("%s is past", manual.Until.Format(time.RFC3339))}
+			return &maintenance.FieldError{Field: "until", Problem: fmt.Sprintf("must be in the future, but %s is past", manual.Until.Format(time.RFC3339))}
 		}
 		manual.ID, manual.Since = "m-"+strings.ToLower(rand.Text()[:10]), d.now.UTC().Truncate(time.Millisecond)
 		// Windows come last, as the schedule has them.
@@ -172,7 +172,7 @@ func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*
 			return err
 		}
 		if err := on.check(true, func() string { return ETag(activations(a)) }); err != nil {
-			return fmt.Errorf("the activations of app %q: %w", app, err)
+			return fmt.Errorf("the list of activations of app %q %w", app, err)
 		}
 		var held []maintenance.Activation
 		for _, c := range a.Activations {
@@ -211,7 +211,7 @@ func (e *OtherSourceError) Error() string {
 	for _, c := range e.Activations {
 		by = append(by, fmt.Sprintf("%s %s", c.Source, c.ID))
 	}
-	return fmt.Sprintf("app %q is %s by %s: end it there; nothing was ended", e.App, ErrOtherSource, strings.Join(by, ", "))
+	return fmt.Sprintf("app %q is %s (%s): end the activation there; nothing was changed", e.App, ErrOtherSource, strings.Join(by, ", "))
 }
 
 func (e *OtherSourceError) Unwrap() error { return ErrOtherSource }
@@ -240,10 +240,10 @@ func (k *Keeper) Disallow(ctx context.Context, by Actor, on Condition, app strin
 			if len(rest) == len(listed) {
 				for _, s := range listed {
 					if q, err := prefix(s); err == nil && q.Bits() < p.Bits() && q.Contains(p.Addr()) {
-						return nil, fmt.Errorf("%s is not on the list of app %q by itself, but passes through %s: %w", ip, app, s, ErrNotFound)
+						return nil, fmt.Errorf("%s is not on the allowlist of app %q, but its entry %s covers it: %w", ip, app, s, ErrNotFound)
 					}
 				}
-				return nil, fmt.Errorf("%s is not on the list of app %q: %w", ip, app, ErrNotFound)
+				return nil, fmt.Errorf("%s is not on the allowlist of app %q: %w", ip, app, ErrNotFound)
 			}
 			listed = rest
 		}
@@ -263,7 +263,7 @@ func (k *Keeper) editIPs(ctx context.Context, by Actor, action string, on Condit
 			return err
 		}
 		if err := on.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
-			return fmt.Errorf("the addresses of app %q: %w", app, err)
+			return fmt.Errorf("the allowlist of app %q %w", app, err)
 		}
 		a.Bypass.IPs, err = edit(a.Bypass.IPs)
 		d.at(app, "bypass")
@@ -306,11 +306,11 @@ func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, error) {
 	switch {
 	case len(html) == 0:
-		return "", &maintenance.FieldError{Problem: "the page is empty"}
+		return "", &maintenance.FieldError{Problem: "the page must not be empty"}
 	case len(html) > maintenance.MaxPageBytes:
-		return "", &maintenance.FieldError{Problem: fmt.Sprintf("%d bytes are more than the %d that a page may have", len(html), maintenance.MaxPageBytes)}
+		return "", &maintenance.FieldError{Problem: fmt.Sprintf("the page has %d bytes; the limit is %d", len(html), maintenance.MaxPageBytes)}
 	case !utf8.Valid(html):
-		return "", &maintenance.FieldError{Problem: "the page is not UTF-8 text"}
+		return "", &maintenance.FieldError{Problem: "the page must be UTF-8 text"}
 	}
 	c, _ := difference("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
 	sha, err := k.store.PutBlob(ctx, html, mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: c}))

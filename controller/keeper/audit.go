@@ -28,17 +28,17 @@ var schedule = Actor{Name: "schedule"}
 // strings what was taken away and what was added.
 type Change struct {
 	App    string          `json:"app,omitempty"`
-	Before json.RawMessage `json:"before,omitempty" doc:"What was there and is no more; absent when something was only added"`
-	After  json.RawMessage `json:"after,omitempty" doc:"What is there now; absent when something was only removed"`
+	Before json.RawMessage `json:"before,omitempty" doc:"What was removed or replaced; absent if something was only added"`
+	After  json.RawMessage `json:"after,omitempty" doc:"What was added or took its place; absent if something was only removed"`
 }
 
 // Entry is a line of the audit log.
 type Entry struct {
-	Seq  uint64    `json:"seq" doc:"Rises with every entry"`
+	Seq  uint64    `json:"seq" doc:"Increases with every entry"`
 	Time time.Time `json:"time"`
 	Actor
 	Action  string              `json:"action" example:"on"`
-	Version maintenance.Version `json:"version,omitzero" doc:"The state that the change made"`
+	Version maintenance.Version `json:"version,omitzero" doc:"The version of the state that the change made"`
 	Change
 }
 

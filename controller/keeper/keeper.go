@@ -30,13 +30,13 @@ var (
 	// ErrNotFound: there is no such app, page, token or proxy.
 	ErrNotFound = errors.New("not found")
 	// ErrStale: the resource is not, or no longer, what the change was made from.
-	ErrStale = errors.New("not what the change was made from")
+	ErrStale = errors.New("changed since it was read")
 	// ErrOtherSource: something that only its own source can end holds the app in maintenance.
-	ErrOtherSource = errors.New("still held in maintenance")
+	ErrOtherSource = errors.New("kept in maintenance by another source")
 	// ErrInMaintenance: an app that is on cannot be deleted.
 	ErrInMaintenance = errors.New("in maintenance")
 	// ErrDefaultApp: the default app always exists.
-	ErrDefaultApp = errors.New("the default app always exists")
+	ErrDefaultApp = errors.New("the default app cannot be deleted")
 	// ErrLastOperator: without it nobody could change anything any more.
 	ErrLastOperator = errors.New("the last operator token")
 	// ErrStore: the store failed. Nothing was changed, as far as this controller knows.
@@ -202,13 +202,13 @@ var Always = Condition{Any: true}
 func (c Condition) check(exists bool, etag func() string) error {
 	switch {
 	case c.Absent && exists:
-		return fmt.Errorf("%w: it exists already", ErrStale)
+		return fmt.Errorf("%w: it already exists", ErrStale)
 	case c.Absent || c.Any:
 		return nil
 	case !exists:
 		return fmt.Errorf("%w: it does not exist", ErrStale)
 	case !slices.Contains(c.ETags, etag()):
-		return fmt.Errorf("%w: its ETag is %s now", ErrStale, etag())
+		return fmt.Errorf("%w: its ETag is now %s", ErrStale, etag())
 	}
 	return nil
 }
@@ -275,13 +275,13 @@ func (k *Keeper) propose(ctx context.Context, by Actor, action string, dryRun bo
 		}
 		data, err := json.Marshal(record{Document: after.Document, side: after.side})
 		if err != nil {
-			return nil, nil, fmt.Errorf("writing the state: %w", err)
+			return nil, nil, fmt.Errorf("encoding the state: %w", err)
 		}
 		lines := make([][]byte, len(log))
 		for i := range log {
 			log[i].Version = after.Version()
 			if lines[i], err = json.Marshal(log[i]); err != nil {
-				return nil, nil, fmt.Errorf("writing the audit log: %w", err)
+				return nil, nil, fmt.Errorf("encoding the audit log: %w", err)
 			}
 		}
 		err = k.store.Swap(ctx, recordState, before.revision, data, lines...)
@@ -316,7 +316,7 @@ func (d *draft) compile() (*Snapshot, error) {
 	d.doc.Revision = d.before.revision + 1
 	data, err := json.Marshal(d.doc)
 	if err != nil {
-		return nil, fmt.Errorf("writing the state: %w", err)
+		return nil, fmt.Errorf("encoding the state: %w", err)
 	}
 	s, err := newSnapshot(data, d.side, d.before.revision+1)
 	if err != nil {

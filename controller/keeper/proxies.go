@@ -100,7 +100,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 	p := r.byID[ack.Proxy]
 	if p == nil {
 		if len(r.byID) >= maxProxies {
-			return &maintenance.FieldError{Field: "proxy", Problem: fmt.Sprintf("there are %d proxies already", maxProxies)}
+			return &maintenance.FieldError{Field: "proxy", Problem: fmt.Sprintf("there are too many proxies: the limit is %d", maxProxies)}
 		}
 		p = &proxy{id: ack.Proxy, first: now, vms: map[string]*vm{}}
 		r.byID[p.id] = p
@@ -108,7 +108,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 	v := p.vms[ack.VM]
 	if v == nil {
 		if len(p.vms) >= maxVMs {
-			return &maintenance.FieldError{Field: "vm", Problem: fmt.Sprintf("the proxy has %d VMs already", maxVMs)}
+			return &maintenance.FieldError{Field: "vm", Problem: fmt.Sprintf("the proxy has too many VMs: the limit is %d", maxVMs)}
 		}
 		v = &vm{}
 		p.vms[ack.VM] = v
@@ -152,20 +152,20 @@ func (r *registry) watch() <-chan struct{} {
 type Proxy struct {
 	ID    string `json:"id" doc:"Random, one per Envoy process"`
 	Node  string `json:"node,omitempty" doc:"Envoy's node id"`
-	State string `json:"state" enum:"live,lost" doc:"lost: all its VMs have been silent for 3 s"`
+	State string `json:"state" enum:"live,lost" doc:"lost: none of its VMs has reported for 3 s"`
 	// Version is the oldest that one of its VMs enforces.
-	Version  maintenance.Version `json:"version" doc:"The oldest state that one of its VMs enforces"`
-	Current  bool                `json:"current" doc:"Every VM enforces the newest state"`
+	Version  maintenance.Version `json:"version" doc:"The oldest state that any of its VMs enforces"`
+	Current  bool                `json:"current" doc:"Whether every VM enforces the newest state"`
 	SeenAt   time.Time           `json:"seen_at"`
 	SkewMS   int64               `json:"skew_ms" doc:"Its clock minus the controller's, in milliseconds"`
-	Requests int                 `json:"requests" doc:"Let through and not answered yet"`
+	Requests int                 `json:"requests" doc:"Requests that were let through and are not answered yet"`
 	VMs      []VM                `json:"vms"`
 }
 
 // VM is one of a proxy's WebAssembly machines: one a worker, one of the main thread.
 type VM struct {
 	ID       string              `json:"id"`
-	State    string              `json:"state" enum:"live,crashed" doc:"crashed: silent for 3 s while its proxy went on"`
+	State    string              `json:"state" enum:"live,crashed" doc:"crashed: it has not reported for 3 s while other VMs of its proxy have"`
 	Version  maintenance.Version `json:"version"`
 	SeenAt   time.Time           `json:"seen_at"`
 	Requests int                 `json:"requests"`
@@ -207,9 +207,9 @@ func (k *Keeper) Proxies() []Proxy {
 
 func clock(skew time.Duration) string {
 	if skew < 0 {
-		return fmt.Sprintf("slow by %s", (-skew).Round(100*time.Millisecond))
+		return fmt.Sprintf("%s slow", (-skew).Round(100*time.Millisecond))
 	}
-	return fmt.Sprintf("fast by %s", skew.Round(100*time.Millisecond))
+	return fmt.Sprintf("%s fast", skew.Round(100*time.Millisecond))
 }
 
 // Forget takes a proxy off the list: it is awaited no more. One that is alive comes
@@ -282,7 +282,7 @@ func (k *Keeper) saveProxies(ctx context.Context) error {
 	r.mu.Lock()
 	for id, p := range r.byID {
 		if p.gone(now) || idle && now.Sub(p.seen) > forgetAfter {
-			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "silent", now.Sub(p.seen).Round(time.Second).String(), "hung_up", p.gone(now))
+			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.seen.UTC(), "poll_closed", p.gone(now))
 			delete(r.byID, id)
 			r.change()
 		}

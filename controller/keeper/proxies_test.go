@@ -93,9 +93,9 @@ func wait(t *testing.T, k *Keeper, app, want string) {
 func TestPhases(t *testing.T) {
 	bubble(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has spoken to this controller; the controller has just started, and listens for proxies for 3s")
+		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller; the controller has just started and waits 3s for proxies to report")
 		after(time.Minute)
-		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has spoken to this controller")
+		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller")
 
 		a, b := speak(k, "a", "main", "1"), speak(k, "b", "main")
 		wait(t, k, "default", "active enforced=true 2/2 live=2")
@@ -140,10 +140,10 @@ func TestPhases(t *testing.T) {
 		// A proxy whose clock is off is named, and keeps the phase from active.
 		b.set(func() { b.skew = 90 * time.Second })
 		after(time.Second)
-		wait(t, k, "default", "pending enforced=true 2/2 live=2; b its clock is fast by 1m30s")
+		wait(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1m30s fast")
 		b.set(func() { b.skew = -1100 * time.Millisecond })
 		after(time.Second)
-		wait(t, k, "default", "pending enforced=true 2/2 live=2; b its clock is slow by 1.1s")
+		wait(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1.1s slow")
 		b.set(func() { b.skew = 900 * time.Millisecond })
 		after(time.Second)
 		wait(t, k, "default", "active enforced=true 2/2 live=2")
@@ -163,7 +163,7 @@ func TestPhases(t *testing.T) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		a.adopt()
 		after(time.Hour)
-		wait(t, k, "default", "pending enforced=false 1/2 live=1; b silent for 1h0m4s: it may be gone, or out of reach and without this state; if it is gone, forget it")
+		wait(t, k, "default", "pending enforced=false 1/2 live=1; b has not reported for 1h0m4s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
 		if err := k.Forget(t.Context(), alice, "nobody"); !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestANewProxyIsAwaited(t *testing.T) {
 		if err := k.Ack(ack); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and not all of its workers may have spoken yet")
+		wait(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and some of its workers may not have reported yet")
 		after(settle)
 		wait(t, k, "default", "active enforced=true 1/1 live=1")
 	})
@@ -213,7 +213,7 @@ func TestLostProxiesAreForgottenInPeace(t *testing.T) {
 		after(forgetAfter)
 		wait(t, k, "default", "off enforced=true 1/1 live=0")
 		after(2 * saveEvery)
-		wait(t, k, "default", "off enforced=false 0/0 live=0; no proxy has spoken to this controller")
+		wait(t, k, "default", "off enforced=false 0/0 live=0; no proxy has reported to this controller")
 	})
 }
 
@@ -231,7 +231,7 @@ func TestProxiesSurviveARestart(t *testing.T) {
 		k, stop = open(t, dir)
 		defer stop()
 		after(5 * time.Second)
-		wait(t, k, "default", "pending enforced=false 0/1 live=0; a silent for 15s: it may be gone, or out of reach and without this state; if it is gone, forget it")
+		wait(t, k, "default", "pending enforced=false 0/1 live=0; a has not reported for 15s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
 		p = speak(k, "a", "2")
 		after(5 * time.Second)
 		wait(t, k, "default", "active enforced=true 1/1 live=1")

@@ -152,7 +152,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		sleep := maxSleep
 		if next := current.next(caughtUp); !next.IsZero() && !now.Before(next) {
 			if err := k.catchUp(ctx); err != nil {
-				k.log.Error("following the schedule", "error", err)
+				k.log.Error("opening and closing windows failed", "error", err)
 				sleep = time.Second
 			} else {
 				caughtUp = now
@@ -167,17 +167,17 @@ func (k *Keeper) Run(ctx context.Context) {
 			timer.Stop()
 			// What the proxies said last is worth a write after the end.
 			if err := k.saveProxies(context.WithoutCancel(ctx)); err != nil {
-				k.log.Error("saving the list of proxies", "error", err)
+				k.log.Error("saving the list of proxies failed", "error", err)
 			}
 			return
 		case <-current.Newer():
 		case <-k.store.Watch(recordState):
 			if err := k.follow(ctx); err != nil {
-				k.log.Error("following the store", "error", err)
+				k.log.Error("reading the stored state failed", "error", err)
 			}
 		case <-save.C:
 			if err := k.saveProxies(ctx); err != nil {
-				k.log.Error("saving the list of proxies", "error", err)
+				k.log.Error("saving the list of proxies failed", "error", err)
 			}
 		case <-timer.C:
 		}

@@ -30,11 +30,11 @@ type AppStatus struct {
 	Until   time.Time        `json:"until,omitzero" doc:"Absent when no end is known"`
 	// Activations are all causes, the one that decides among them.
 	Activations []ActivationStatus `json:"activations"`
-	Next        *PlannedWindow     `json:"next,omitempty" doc:"The next planned window, announced or not"`
-	Version     Version            `json:"version" doc:"The state since which everything about the app is as it is"`
-	Enforced    bool               `json:"enforced" doc:"Every proxy enforces that state, or a newer one. Never true without a proxy"`
+	Next        *PlannedWindow     `json:"next,omitempty" doc:"The next planned window, whether it is announced yet or not"`
+	Version     Version            `json:"version" doc:"The state in which anything about the app last changed"`
+	Enforced    bool               `json:"enforced" doc:"Whether every proxy enforces that state or a newer one. Always false without a proxy"`
 	Proxies     ProxyCount         `json:"proxies"`
-	Waiting     []WaitingFor       `json:"waiting,omitempty" doc:"What keeps it from being enforced or active; at most 100 of them"`
+	Waiting     []WaitingFor       `json:"waiting,omitempty" doc:"What keeps the app from being enforced or active; at most 100 items"`
 }
 
 // Version is [maintenance.Version], in responses.
@@ -140,20 +140,20 @@ func (f *fleet) enforces(v Version) (count ProxyCount, waiting []WaitingFor) {
 		reason := fmt.Sprintf("enforces revision %d, not yet %d", p.version.Revision, v.Revision)
 		switch {
 		case p.lostFor > 0:
-			reason = fmt.Sprintf("silent for %s: it may be gone, or out of reach and without this state; if it is gone, forget it", p.lostFor.Round(time.Second))
+			reason = fmt.Sprintf("has not reported for %s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it", p.lostFor.Round(time.Second))
 		case ahead:
 			reason = fmt.Sprintf("follows a state that this controller does not have (epoch %d, revision %d)", p.version.Epoch, p.version.Revision)
 		case p.fresh && p.version.Compare(v) >= 0:
-			reason = "has just started, and not all of its workers may have spoken yet"
+			reason = "has just started, and some of its workers may not have reported yet"
 		case p.version.Epoch < v.Epoch:
-			reason = "enforces no state of this controller yet"
+			reason = "does not enforce a state of this controller yet"
 		}
 		if len(waiting) < maxWaiting {
 			waiting = append(waiting, WaitingFor{p.id, p.node, reason})
 		}
 	}
 	if len(f.proxies) == 0 {
-		waiting = []WaitingFor{{Reason: "no proxy has spoken to this controller"}}
+		waiting = []WaitingFor{{Reason: "no proxy has reported to this controller"}}
 	}
 	return count, waiting
 }
@@ -161,11 +161,11 @@ func (f *fleet) enforces(v Version) (count ProxyCount, waiting []WaitingFor) {
 // unsettled lists what else keeps an app from being active.
 func (f *fleet) unsettled() (waiting []WaitingFor) {
 	if !f.settled {
-		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started, and listens for proxies for %s", silent)})
+		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started and waits %s for proxies to report", silent)})
 	}
 	for i := range f.proxies {
 		if p := &f.proxies[i]; p.skew.Abs() > maxSkew && p.lostFor == 0 && len(waiting) < maxWaiting {
-			waiting = append(waiting, WaitingFor{p.id, p.node, "its clock is " + clock(p.skew)})
+			waiting = append(waiting, WaitingFor{p.id, p.node, "has a clock that is " + clock(p.skew)})
 		}
 	}
 	return waiting

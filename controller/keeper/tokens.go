@@ -30,7 +30,7 @@ func (r Role) Includes(other Role) bool { return r == Operator || r == other }
 // Token is what is known of an API token: not the token.
 type Token struct {
 	ID        string    `json:"id"`
-	Name      string    `json:"name" doc:"Who or what uses it; the actor in the audit log"`
+	Name      string    `json:"name" doc:"Names the user of the token in the audit log"`
 	Role      Role      `json:"role" enum:"viewer,operator"`
 	Created   time.Time `json:"created"`
 	CreatedBy string    `json:"created_by"`

@@ -25,7 +25,7 @@ import (
 
 var (
 	// ErrConflict: the record has another revision than the change was made from.
-	ErrConflict = errors.New("the record was changed in between")
+	ErrConflict = errors.New("the record was changed concurrently")
 	// ErrNotFound: nothing is stored under that name.
 	ErrNotFound = errors.New("not in the store")
 	// ErrLocked: another process has the file open.
@@ -111,7 +111,7 @@ func (b *Bolt) prepare(now time.Time) error {
 		if v := meta.Get(keyEpoch); len(v) == 8 {
 			b.epoch = binary.BigEndian.Uint64(v)
 			if f := meta.Get(keyFormat); len(f) != 8 || binary.BigEndian.Uint64(f) != format {
-				return fmt.Errorf("its format is %x, this drydock reads %d: use the drydock that wrote it, or a newer one", f, format)
+				return fmt.Errorf("the file has format %x, but this version of drydock reads format %d: use the version that wrote the file, or a newer one", f, format)
 			}
 			return nil
 		}
