@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 )
 
@@ -113,17 +112,4 @@ func (c *Controller) CLI(ctx context.Context, args ...string) (stdout, stderr st
 		exit, err = cmd.ProcessState.ExitCode(), ctx.Err()
 	}
 	return out.String(), errOut.String(), exit, err
-}
-
-// Binary is a program that `make build` makes.
-func Binary(name string) (string, error) {
-	root, err := Root()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(root, "bin", name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%w: run `make build` first", err)
-	}
-	return path, nil
 }

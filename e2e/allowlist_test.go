@@ -10,11 +10,11 @@ import (
 
 // SeaTable's row: who is not on the list gets 503, the message and Retry-After; who is
 // passes. No header that a client can write changes that.
-func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2", "127.0.0.16/28", "127.1.0.0/16", "2001:db8::/32"}}})
+func TestAllowlistedAddressesBypass(t *testing.T) {
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2", "127.0.0.16/28", "127.1.0.0/16", "2001:db8::/32"}}})
 
-	stranger := r.visitor("127.0.0.1")
+	stranger := d.visitor("127.0.0.1")
 	if a := stranger.get("/"); a.Status != 200 {
 		t.Fatalf("before: %d, want 200", a.Status)
 	}
@@ -22,7 +22,7 @@ func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
 		t.Errorf("a client's own x-drydock headers reach the app: %v", e.Headers)
 	}
 
-	r.on("default", maintenance.NoAccess, "We move to a new server.")
+	d.on("default", maintenance.NoAccess, "We move to a new server.")
 	for _, tt := range []struct {
 		from string
 		want int
@@ -31,7 +31,7 @@ func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
 		{"127.0.0.15", 503}, {"127.0.0.16", 200}, {"127.0.0.31", 200}, {"127.0.0.32", 503},
 		{"127.1.255.255", 200}, {"127.2.0.1", 503},
 	} {
-		if a := r.visitor(tt.from).get("/"); a.Status != tt.want {
+		if a := d.visitor(tt.from).get("/"); a.Status != tt.want {
 			t.Errorf("from %s: %d, want %d", tt.from, a.Status, tt.want)
 		}
 	}
@@ -40,7 +40,7 @@ func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
 		t.Errorf("a stranger got %d, Retry-After %q, Cache-Control %q, %q; want 503, 3600, no-store and the message",
 			a.Status, a.Header.Get("Retry-After"), a.Header.Get("Cache-Control"), a.Body)
 	}
-	if e := r.visitor("127.0.0.2").echo("X-Drydock-Bypass", "forged", "X-Drydock-Mode", "forged"); fmt.Sprint(e.Headers["X-Drydock-Mode"]) != "[no-access]" || len(e.Headers["X-Drydock-Bypass"]) != 1 || e.Headers.Get("X-Drydock-Bypass") == "forged" {
+	if e := d.visitor("127.0.0.2").echo("X-Drydock-Bypass", "forged", "X-Drydock-Mode", "forged"); fmt.Sprint(e.Headers["X-Drydock-Mode"]) != "[no-access]" || len(e.Headers["X-Drydock-Bypass"]) != 1 || e.Headers.Get("X-Drydock-Bypass") == "forged" {
 		t.Errorf("who passes is shown to the app as mode %v, bypass %v", e.Headers["X-Drydock-Mode"], e.Headers["X-Drydock-Bypass"])
 	}
 
@@ -55,26 +55,26 @@ func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
 		}
 	}
 
-	entry := r.accessLog(func(e map[string]any) bool { return e["status"] == 503.0 })
+	entry := d.accessLog(func(e map[string]any) bool { return e["status"] == 503.0 })
 	if decision, _ := entry["drydock"].(string); !strings.Contains(decision, "no-access") {
 		t.Errorf("the access log says drydock=%v of a refused request, want its mode", entry["drydock"])
 	}
 	if details, _ := entry["details"].(string); !strings.Contains(details, "drydock") {
 		t.Errorf("the access log says details=%v of a refused request, want drydock's", entry["details"])
 	}
-	if n := r.stat(`wasmcustom.*blocked$`); n == 0 {
+	if n := d.stat(`wasmcustom.*blocked$`); n == 0 {
 		t.Error("the blocked counter is 0")
 	}
-	if n := r.stat(`wasmcustom.*bypassed$`); n == 0 {
+	if n := d.stat(`wasmcustom.*bypassed$`); n == 0 {
 		t.Error("the bypassed counter is 0")
 	}
-	if n := r.stat(`wasmcustom.*\.errors$`); n != 0 {
+	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
 		t.Errorf("the errors counter is %d, want 0", n)
 	}
 
-	r.off("default")
+	d.off("default")
 	for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.2.0.1"} {
-		if a := r.visitor(from).get("/"); a.Status != 200 {
+		if a := d.visitor(from).get("/"); a.Status != 200 {
 			t.Errorf("after off, from %s: %d, want 200", from, a.Status)
 		}
 	}
@@ -82,13 +82,13 @@ func TestMustShow1_AllowedAddressesPassAndOthersMeetThePage(t *testing.T) {
 
 // Behind a proxy that is trusted, the address that this proxy saw counts: the last of
 // X-Forwarded-For, whatever the client wrote in front of it.
-func TestMustShow1_BehindATrustedProxy(t *testing.T) {
-	r := newRig(t, rigOptions{bootstrap: "trusted-proxy.yaml"})
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{
+func TestAllowlistBehindATrustedProxy(t *testing.T) {
+	d := deploy(t, deployOptions{bootstrap: "trusted-proxy.yaml"})
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{
 		"203.0.113.7", "198.51.100.0/24", "2001:db8::7", "2001:db8:1::/48", "::ffff:192.0.2.1",
 	}}})
-	r.on("default", maintenance.NoAccess, "closed")
-	proxy := r.visitor("127.0.0.1")
+	d.on("default", maintenance.NoAccess, "closed")
+	proxy := d.visitor("127.0.0.1")
 	for _, tt := range []struct {
 		forwarded string
 		want      int
@@ -127,23 +127,23 @@ func TestMustShow1_BehindATrustedProxy(t *testing.T) {
 	}
 }
 
-func TestMustShow1_OverIPv6(t *testing.T) {
-	r := newRig(t, rigOptions{bootstrap: "dual-stack.yaml"})
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"::1"}}})
-	r.on("default", maintenance.NoAccess, "closed")
-	six := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", r.edge.Number))
+func TestAllowlistOverIPv6(t *testing.T) {
+	d := deploy(t, deployOptions{bootstrap: "dual-stack.yaml"})
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"::1"}}})
+	d.on("default", maintenance.NoAccess, "closed")
+	six := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", d.edge.Number))
 	if a := six.get("/"); a.Status != 200 {
 		t.Errorf("from ::1, which is allowed: %d, want 200", a.Status)
 	}
-	if a := r.visitor("127.0.0.1").get("/"); a.Status != 503 {
+	if a := d.visitor("127.0.0.1").get("/"); a.Status != 503 {
 		t.Errorf("from 127.0.0.1: %d, want 503", a.Status)
 	}
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.1", "::2/127"}}})
-	r.enforced("default")
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.1", "::2/127"}}})
+	d.awaitEnforced("default")
 	if a := six.get("/"); a.Status != 503 {
 		t.Errorf("from ::1, now not allowed: %d, want 503", a.Status)
 	}
-	if a := r.visitor("127.0.0.1").get("/"); a.Status != 200 {
+	if a := d.visitor("127.0.0.1").get("/"); a.Status != 200 {
 		t.Errorf("from 127.0.0.1, now allowed: %d, want 200", a.Status)
 	}
 }

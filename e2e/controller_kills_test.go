@@ -15,24 +15,24 @@ import (
 
 // kill -9 the controller in the middle of on and off under load: what it acknowledged
 // holds afterwards, and no proxy goes back or changes its mind while it is away.
-func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
+func TestAcknowledgedTogglesSurviveControllerKills(t *testing.T) {
 	t.Parallel()
 	kills := 20
 	if *long {
 		kills = 500
 	}
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default"})
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default"})
 
 	// The load: one connection to each worker, which note every answer.
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	defer load.Wait()
 	defer cancel()
-	lanes := r.lanes(2)
-	history := make([][]sample, len(lanes))
+	conns := d.workerConns(2)
+	history := make([][]sample, len(conns))
 	var mu sync.Mutex
-	for i, l := range lanes {
+	for i, l := range conns {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				s := l.get(ctx, "/api/stock", "Accept", "application/json")
@@ -57,10 +57,10 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 		if commands[len(commands)-1] == "" {
 			next = fmt.Sprintf("toggle %d", len(commands))
 			commands = append(commands, next)
-			status, _, err = r.controller.Do(ctx, "POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": next}, "If-Match", "*")
+			status, _, err = d.controller.Do(ctx, "POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": next}, "If-Match", "*")
 		} else {
 			commands = append(commands, next)
-			status, _, err = r.controller.Do(ctx, "DELETE", "/api/v1/apps/default/activations", nil, "If-Match", "*")
+			status, _, err = d.controller.Do(ctx, "DELETE", "/api/v1/apps/default/activations", nil, "If-Match", "*")
 		}
 		if err != nil {
 			return false
@@ -76,7 +76,7 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 		killed := make(chan struct{})
 		go func() {
 			time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
-			r.controller.Kill()
+			d.controller.Kill()
 			close(killed)
 		}()
 		for toggle() {
@@ -88,7 +88,7 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 		quiet := time.Now()
 		time.Sleep(200 * time.Millisecond)
 		before := time.Now()
-		must(t, r.controller.Restart(ctx))
+		must(t, d.controller.Restart(ctx))
 
 		mu.Lock()
 		for i := range history {
@@ -110,7 +110,7 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 
 		// The command that got no answer may or may not have been carried out; the
 		// acknowledged one before it must not be lost.
-		mode, message := r.status("default")
+		mode, message := d.status("default")
 		now := ""
 		if mode != maintenance.Off {
 			now = message
@@ -122,7 +122,7 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 			commands = commands[:len(commands)-1] // it never happened, and the next one starts from here
 		}
 		acknowledged = len(commands) - 1
-		r.enforced("default")
+		d.awaitEnforced("default")
 	}
 
 	cancel()
@@ -155,15 +155,4 @@ func TestMustShow3_KillTheControllerWhileItIsToggled(t *testing.T) {
 		}
 		t.Logf("worker %d: %d answers followed %d commands through %d kills", i, len(samples), len(commands)-1, kills)
 	}
-}
-
-// status is what the controller says of an app.
-func (r *rig) status(app string) (maintenance.Mode, string) {
-	r.t.Helper()
-	var st struct {
-		Mode    maintenance.Mode `json:"mode"`
-		Message string           `json:"message"`
-	}
-	must(r.t, json.Unmarshal(r.api("GET", "/api/v1/apps/"+app+"/status", nil), &st))
-	return st.Mode, st.Message
 }

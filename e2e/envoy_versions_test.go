@@ -9,21 +9,21 @@ import (
 )
 
 // The oldest and the newest Envoy run the same smoke scenario on the same bootstrap.
-func TestMustShow8_OldestAndNewestEnvoy(t *testing.T) {
+func TestOldestAndNewestEnvoy(t *testing.T) {
 	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
 		t.Run(version, func(t *testing.T) {
-			r := newRig(t, rigOptions{version: version})
-			info, err := r.envoy.AdminGet("/server_info")
+			d := deploy(t, deployOptions{version: version})
+			info, err := d.envoy.AdminGet("/server_info")
 			must(t, err)
 			if !strings.Contains(string(info), "/"+version+"/") {
 				t.Fatalf("this is not Envoy %s: %s", version, info)
 			}
-			r.put(maintenance.Spec{
+			d.putApp(maintenance.Spec{
 				Name:   "default",
 				Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2"}},
 				Exempt: []maintenance.PathRule{{Prefix: "/echo/webhook"}},
 			})
-			stranger, friend := r.visitor("127.0.0.1"), r.visitor("127.0.0.2")
+			stranger, friend := d.visitor("127.0.0.1"), d.visitor("127.0.0.2")
 			order := func(v *visitor) int {
 				return v.do("POST", "/api/orders", `{"item":"rope"}`, "Content-Type", "application/json").Status
 			}
@@ -34,14 +34,14 @@ func TestMustShow8_OldestAndNewestEnvoy(t *testing.T) {
 				}
 			}
 			expect("off", stranger, 200, 201, 200)
-			r.on("default", maintenance.ReadOnly, "We move.")
+			d.on("default", maintenance.ReadOnly, "We move.")
 			expect("read-only", stranger, 200, 503, 200)
 			expect("read-only, allowed", friend, 200, 201, 200)
 			if a := stranger.do("POST", "/graphql", `{"query":"mutation{placeOrder(item:\"tar\"){id}}"}`, "Content-Type", "application/json"); a.Status != http.StatusServiceUnavailable {
 				t.Errorf("read-only, mutation: %d, want 503", a.Status)
 			}
-			r.off("default")
-			r.on("default", maintenance.NoAccess, "We move.")
+			d.off("default")
+			d.on("default", maintenance.NoAccess, "We move.")
 			expect("no-access", stranger, 503, 503, 200)
 			expect("no-access, allowed", friend, 200, 201, 200)
 			if a := stranger.get("/"); !strings.Contains(a.Body, "We move.") || a.Header.Get("Retry-After") != "3600" {
@@ -53,9 +53,9 @@ func TestMustShow8_OldestAndNewestEnvoy(t *testing.T) {
 			if a := stranger.get("/.drydock/status"); a.Status != http.StatusOK || !strings.Contains(a.Body, "no-access") {
 				t.Errorf("status: %d %s", a.Status, a.Body)
 			}
-			r.off("default")
+			d.off("default")
 			expect("off again", stranger, 200, 201, 200)
-			if n := r.stat(`wasmcustom.*\.errors$`); n != 0 {
+			if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
 				t.Errorf("the errors counter is %d", n)
 			}
 		})

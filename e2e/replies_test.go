@@ -19,12 +19,12 @@ import (
 )
 
 // Everybody is told in the form that they understand.
-func TestMustShow5_EachClientGetsItsForm(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
+func TestRepliesMatchTheClient(t *testing.T) {
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
 	const message = `Back at <10:00> & "soon".`
-	r.on("default", maintenance.NoAccess, message)
-	v := r.visitor("127.0.0.1")
+	d.on("default", maintenance.NoAccess, message)
+	v := d.visitor("127.0.0.1")
 
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 	for _, tt := range []struct {
@@ -114,16 +114,16 @@ func TestMustShow5_EachClientGetsItsForm(t *testing.T) {
 		}
 	})
 
-	if n := r.app.Requests(); n != 0 {
+	if n := d.app.Requests(); n != 0 {
 		t.Errorf("%d requests reached the app", n)
 	}
 }
 
 // gRPC's own client, over HTTP/2 from end to end.
-func TestMustShow5_GRPC(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
-	conn, err := grpc.NewClient(r.edge.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+func TestGRPCClientsGetUnavailable(t *testing.T) {
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
+	conn, err := grpc.NewClient(d.edge.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -155,7 +155,7 @@ func TestMustShow5_GRPC(t *testing.T) {
 					case <-stop:
 						return
 					case <-time.After(50 * time.Millisecond):
-						r.app.Announce()
+						d.app.Announce()
 					}
 				}
 			}()
@@ -175,15 +175,15 @@ func TestMustShow5_GRPC(t *testing.T) {
 		}
 	}
 	expect("off", map[string]codes.Code{"List": codes.OK, "Place": codes.OK, "Watch": codes.OK})
-	r.on("default", maintenance.NoAccess, "closed, sørry")
-	writes := r.app.Writes()
+	d.on("default", maintenance.NoAccess, "closed, sørry")
+	writes := d.app.Writes()
 	expect("no-access", map[string]codes.Code{"List": codes.Unavailable, "Place": codes.Unavailable, "Watch": codes.Unavailable})
-	r.off("default")
-	r.on("default", maintenance.ReadOnly, "closed, sørry")
+	d.off("default")
+	d.on("default", maintenance.ReadOnly, "closed, sørry")
 	expect("read-only", map[string]codes.Code{"List": codes.OK, "Place": codes.Unavailable, "Watch": codes.Unavailable})
-	if n := r.app.Writes() - writes; n != 0 {
+	if n := d.app.Writes() - writes; n != 0 {
 		t.Errorf("%d writes got through", n)
 	}
-	r.off("default")
+	d.off("default")
 	expect("off again", map[string]codes.Code{"List": codes.OK, "Place": codes.OK})
 }

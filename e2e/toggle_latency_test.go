@@ -14,31 +14,31 @@ import (
 
 // From `on` returning to the last worker enforcing it. The figure is read off probes that
 // run all the time on one connection to each worker, so it includes a probe's own time.
-func TestMustShow2_FromOnToTheLastWorker(t *testing.T) {
+func TestToggleLatency(t *testing.T) {
 	const workers, toggles = 4, 50
-	r := newRig(t, rigOptions{workers: workers})
-	r.put(maintenance.Spec{Name: "default"})
-	lanes := r.lanes(workers)
+	d := deploy(t, deployOptions{workers: workers})
+	d.putApp(maintenance.Spec{Name: "default"})
+	conns := d.workerConns(workers)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	var probes sync.WaitGroup
-	defer probes.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel()
-	watches := make([]*watch, workers)
-	for i, l := range lanes {
-		watches[i] = &watch{}
-		probes.Go(func() { watches[i].probe(ctx, l) })
+	probes := make([]*workerProbe, workers)
+	for i, l := range conns {
+		probes[i] = &workerProbe{}
+		running.Go(func() { probes[i].probe(ctx, l) })
 	}
 
 	var on, off []time.Duration
 	for i := range toggles {
 		message := fmt.Sprintf("toggle %d", i)
-		r.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": message}, "If-Match", "*")
-		on = append(on, lastWorker(t, watches, time.Now(), http.StatusServiceUnavailable))
-		r.api("DELETE", "/api/v1/apps/default/activations", nil, "If-Match", "*")
-		off = append(off, lastWorker(t, watches, time.Now(), http.StatusOK))
+		d.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": message}, "If-Match", "*")
+		on = append(on, awaitAllWorkers(t, probes, time.Now(), http.StatusServiceUnavailable))
+		d.api("DELETE", "/api/v1/apps/default/activations", nil, "If-Match", "*")
+		off = append(off, awaitAllWorkers(t, probes, time.Now(), http.StatusOK))
 	}
-	for i, l := range lanes {
+	for i, l := range conns {
 		if l.dials != 1 {
 			t.Errorf("the probe of worker %d opened %d connections, so it may have changed workers", i, l.dials)
 		}
@@ -52,14 +52,14 @@ func TestMustShow2_FromOnToTheLastWorker(t *testing.T) {
 	}
 }
 
-// watch follows what one worker answers.
-type watch struct {
+// workerProbe follows what one worker answers.
+type workerProbe struct {
 	mu      sync.Mutex
 	samples []sample // since the last reset
 	failed  error
 }
 
-func (w *watch) probe(ctx context.Context, l *lane) {
+func (w *workerProbe) probe(ctx context.Context, l *workerConn) {
 	for ctx.Err() == nil {
 		s := l.get(ctx, "/api/stock")
 		w.mu.Lock()
@@ -72,12 +72,12 @@ func (w *watch) probe(ctx context.Context, l *lane) {
 	}
 }
 
-// lastWorker waits until every worker answers with status, and returns how long after
+// awaitAllWorkers waits until every worker answers with status, and returns how long after
 // since the last of them first did. A worker that changes its mind fails the test.
-func lastWorker(t *testing.T, watches []*watch, since time.Time, status int) time.Duration {
+func awaitAllWorkers(t *testing.T, probes []*workerProbe, since time.Time, status int) time.Duration {
 	t.Helper()
 	var last time.Duration
-	for i, w := range watches {
+	for i, w := range probes {
 		eventually(t, 20*time.Second, func() error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -98,7 +98,7 @@ func lastWorker(t *testing.T, watches []*watch, since time.Time, status int) tim
 		})
 	}
 	// All are there; what comes next belongs to the next toggle.
-	for i, w := range watches {
+	for i, w := range probes {
 		w.mu.Lock()
 		if s := w.samples[len(w.samples)-1]; s.status != status {
 			t.Fatalf("worker %d answered %d and then %d again", i, status, s.status)

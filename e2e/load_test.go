@@ -16,25 +16,25 @@ import (
 // A minute of load on two workers with two hundred toggles: no error but our 503, no
 // ordinary answer between an acknowledged `on` and the `off` after it, no 503 between an
 // acknowledged `off` and the `on` after it, and no memory lost.
-func TestMustShow6_LoadWhileToggling(t *testing.T) {
+func TestTogglesUnderLoad(t *testing.T) {
 	t.Parallel()
 	duration, toggles := 60*time.Second, 200
 	if *long {
 		duration, toggles = time.Hour, 12000
 	}
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default", Exempt: []maintenance.PathRule{{Prefix: "/echo/exempt"}}})
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default", Exempt: []maintenance.PathRule{{Prefix: "/echo/exempt"}}})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	defer load.Wait()
 	defer cancel()
-	lanes := append(append(r.lanes(2), r.lanes(2)...), r.lanes(2)...)
+	conns := append(append(d.workerConns(2), d.workerConns(2)...), d.workerConns(2)...)
 	body := `{"item":"` + strings.Repeat("rope", 500) + `"}`
 	var mu sync.Mutex
 	var samples []sample // of the whole run; most of them are dropped as soon as they are judged
 	total := map[int]int{}
-	for i, l := range lanes {
+	for i, l := range conns {
 		load.Go(func() {
 			for n := i; ctx.Err() == nil; n++ {
 				var s sample
@@ -73,12 +73,12 @@ func TestMustShow6_LoadWhileToggling(t *testing.T) {
 		})
 	}
 
-	// One watches the memory, the other toggles.
+	// One probes the memory, the other toggles.
 	began := time.Now()
 	var resident []int64 // bytes, twice a second
 	load.Go(func() {
 		for ctx.Err() == nil {
-			rss, err := r.envoy.RSS()
+			rss, err := d.envoy.RSS()
 			if err != nil {
 				t.Error(err)
 				return
@@ -112,9 +112,9 @@ func TestMustShow6_LoadWhileToggling(t *testing.T) {
 	for i := range toggles {
 		next := began.Add(time.Duration(i+1) * pause)
 		if i%2 == 0 {
-			r.on("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
+			d.on("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
 		} else {
-			r.off("default")
+			d.off("default")
 		}
 		acknowledged := time.Now()
 		time.Sleep(max(time.Until(next), 20*time.Millisecond))

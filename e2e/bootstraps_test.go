@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -14,104 +12,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drydock-proxy/drydock/internal/golden"
 	"sigs.k8s.io/yaml"
+
+	"github.com/drydock-proxy/drydock/internal/golden"
 )
-
-const module = "github.com/drydock-proxy/drydock/"
-
-// mayImport says which of the module's packages a package may import. The imports run one
-// way; e2e and tests stand outside.
-var mayImport = map[string][]string{
-	"filter/maintenance/graphql":   nil,
-	"filter/maintenance":           {"filter/maintenance/graphql"},
-	"filter/maintenance/adversary": {"filter/maintenance"},
-	"filter":                       {"filter/maintenance"},
-	"filter/trim":                  nil,
-	"internal/golden":              nil,
-	"filter/wasmhost":              nil,
-	"controller/store":             nil,
-	"controller/keeper":            {"controller/store", "filter/maintenance", "filter/maintenance/graphql"},
-	"controller/web":               {"controller/keeper", "filter/maintenance", "filter/maintenance/graphql"},
-	"controller":                   {"controller/keeper", "controller/store", "controller/web", "filter/maintenance"},
-	"controller/cli":               {"controller", "controller/keeper", "controller/web", "filter/maintenance"},
-	"controller/cmd/drydock":       {"controller/cli"},
-}
-
-// The core runs in every worker of every proxy. Each of these was looked at for what it
-// adds to the module and does at run time; to add one, do the same.
-var coreImports = []string{
-	"bytes", "cmp", "crypto/sha256", "embed", "encoding/binary", "encoding/hex", "errors", "fmt", "io", "iter", "maps", "math", "math/bits", "net/netip",
-	"slices", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf16", "unicode/utf8",
-	"github.com/go-json-experiment/json/jsontext", "github.com/tidwall/gjson",
-}
-
-// What must not get into the module by any detour: weight, or a part of the runtime that
-// Envoy has no host for.
-var notInModule = []string{"net", "net/http", "crypto/tls", "crypto/x509", "regexp", "text/template", "html/template", "os/exec", "os/signal", "time/tzdata", "context", "log", "log/slog", "testing", "flag"}
-
-type goPackage struct {
-	ImportPath    string
-	Imports, Deps []string
-	Standard      bool
-}
-
-func goList(t *testing.T, env []string, args ...string) (packages []goPackage) {
-	t.Helper()
-	root, err := Root()
-	must(t, err)
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps,Standard"}, args...)...)
-	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, &stderr)
-	}
-	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
-		var p goPackage
-		must(t, dec.Decode(&p))
-		packages = append(packages, p)
-	}
-	return packages
-}
-
-func TestHouseImportsRunOneWay(t *testing.T) {
-	for _, p := range goList(t, nil, "./...") {
-		name := strings.TrimPrefix(p.ImportPath, module)
-		if strings.HasPrefix(name, "e2e") {
-			continue
-		}
-		allowed, known := mayImport[name]
-		if !known {
-			t.Errorf("%s is new: say in mayImport what it may import", name)
-			continue
-		}
-		for _, imported := range p.Imports {
-			if short, own := strings.CutPrefix(imported, module); own && !slices.Contains(allowed, short) {
-				t.Errorf("%s imports %s; it may import %v", name, short, allowed)
-			}
-		}
-		if name == "filter/maintenance" || name == "filter/maintenance/graphql" {
-			for _, imported := range p.Imports {
-				if !strings.HasPrefix(imported, module) && !slices.Contains(coreImports, imported) {
-					t.Errorf("the core (%s) imports %s, which is not on its list", name, imported)
-				}
-			}
-		}
-	}
-	for _, p := range goList(t, []string{"GOOS=wasip1", "GOARCH=wasm"}, "./filter") {
-		for _, dep := range p.Deps {
-			if slices.Contains(notInModule, dep) {
-				t.Errorf("the module draws in %s", dep)
-			}
-		}
-	}
-}
 
 // Each bootstrap stands on its own, and yet differs from drydock.yaml only in what it is
 // about: the golden file lists the differences.
-func TestHouseBootstrapsDifferOnlyWhereTheySay(t *testing.T) {
+func TestBootstrapsDifferOnlyAsDocumented(t *testing.T) {
 	root, err := Root()
 	must(t, err)
 	files, err := filepath.Glob(filepath.Join(root, "envoy", "*.yaml"))
@@ -135,7 +43,7 @@ func TestHouseBootstrapsDifferOnlyWhereTheySay(t *testing.T) {
 		tree := read(file)
 		if name == "two-filters.yaml" {
 			// Its second listener and clusters are held against the first ones.
-			renamed := secondAsFirst(t, tree)
+			renamed := secondFilterAlone(t, tree)
 			diff(&out, name+" (second listener)", base, renamed)
 		}
 		diff(&out, name, base, tree)
@@ -143,9 +51,9 @@ func TestHouseBootstrapsDifferOnlyWhereTheySay(t *testing.T) {
 	golden.Compare(t, "testdata/bootstraps.golden", out.String())
 }
 
-// secondAsFirst takes the partners' listener and clusters out of a bootstrap, and returns
+// secondFilterAlone takes the partners' listener and clusters out of a bootstrap, and returns
 // them as if they were all of it, under the first one's names.
-func secondAsFirst(t *testing.T, tree map[string]any) map[string]any {
+func secondFilterAlone(t *testing.T, tree map[string]any) map[string]any {
 	t.Helper()
 	static := tree["static_resources"].(map[string]any)
 	second := map[string]any{"admin": tree["admin"], "overload_manager": tree["overload_manager"], "static_resources": map[string]any{}}
@@ -239,7 +147,7 @@ func leaves(node any) map[string]string {
 	return short
 }
 
-func TestHouseBootstrapSubstitution(t *testing.T) {
+func TestBootstrapSubstitution(t *testing.T) {
 	got, err := Bootstrap("drydock.yaml", Substitution{
 		Ports: map[int]string{8080: ":18080", 8081: "192.0.2.1:9", 7071: "127.0.0.1:17071"},
 		Files: map[string]string{"bin/drydock.wasm": "elsewhere.wasm"},

@@ -20,77 +20,22 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// issuer signs tokens with ES256 (RFC 7518 section 3.4).
-type issuer struct {
-	t    *testing.T
-	name string
-	key  *ecdsa.PrivateKey
-}
-
-func newIssuer(t *testing.T, name string) *issuer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	return &issuer{t, name, key}
-}
-
-var b64 = base64.RawURLEncoding.EncodeToString
-
-// jwks writes the issuer's public key as a file (RFC 7517).
-func (i *issuer) jwks(dir string) string {
-	i.t.Helper()
-	point, err := i.key.PublicKey.Bytes() // 4, x, y
-	must(i.t, err)
-	path := filepath.Join(dir, b64([]byte(i.name))+".json")
-	set := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"k","x":%q,"y":%q}]}`, b64(point[1:33]), b64(point[33:]))
-	must(i.t, os.WriteFile(path, []byte(set), 0o600))
-	return path
-}
-
-type claims map[string]any
-
-// token signs the claims; iss, exp and iat are set unless the claims do.
-func (i *issuer) token(c claims) string {
-	i.t.Helper()
-	all := claims{"iss": i.name, "sub": "somebody", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	maps.Copy(all, c)
-	payload, err := json.Marshal(all)
-	must(i.t, err)
-	return i.sign(string(payload))
-}
-
-// sign makes a token of a payload as it is.
-func (i *issuer) sign(payload string) string {
-	i.t.Helper()
-	body := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
-	digest := sha256.Sum256([]byte(body))
-	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
-	must(i.t, err)
-	return body + "." + b64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
-}
-
-func segment(t *testing.T, v any) string {
-	data, err := json.Marshal(v)
-	must(t, err)
-	return b64(data)
-}
-
 // Who passes by a claim is who holds a token that Envoy verified, of the issuer that the
 // rule names, with a claim of the very type and value. Everybody else is an ordinary user:
 // the page in maintenance, the app otherwise, and never a 401.
-func TestJWT_OnlyAVerifiedClaimOfThePinnedIssuerPasses(t *testing.T) {
+func TestOnlyVerifiedClaimsOfThePinnedIssuerBypass(t *testing.T) {
 	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
-		t.Run(version, func(t *testing.T) { onlyVerifiedClaims(t, version) })
+		t.Run(version, func(t *testing.T) { testVerifiedClaims(t, version) })
 	}
 }
 
-func onlyVerifiedClaims(t *testing.T, version string) {
+func testVerifiedClaims(t *testing.T, version string) {
 	staff, customers, foreign := newIssuer(t, "https://sso.example.com"), newIssuer(t, "https://login.example.com"), newIssuer(t, "https://sso.example.com")
 	keys := t.TempDir()
-	r := newRig(t, rigOptions{bootstrap: "jwt.yaml", version: version, files: map[string]string{
+	d := deploy(t, deployOptions{bootstrap: "jwt.yaml", version: version, files: map[string]string{
 		"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": customers.jwks(keys),
 	}})
-	v := r.visitor("127.0.0.1")
+	v := d.visitor("127.0.0.1")
 	get := func(token string) int {
 		t.Helper()
 		if token == "" {
@@ -135,7 +80,7 @@ func onlyVerifiedClaims(t *testing.T, version string) {
 		{"three garbage parts", "a.b.c", false},
 	}
 
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
 		{Issuer: staff.name, Claim: []string{"roles"}, Values: []any{"admin"}},
 	}}})
 	for _, tt := range tokens {
@@ -143,7 +88,7 @@ func onlyVerifiedClaims(t *testing.T, version string) {
 			t.Errorf("off, %s: %d, want 200", tt.name, got)
 		}
 	}
-	r.on("default", maintenance.NoAccess, "closed")
+	d.on("default", maintenance.NoAccess, "closed")
 	for _, tt := range tokens {
 		want := 503
 		if tt.pass {
@@ -190,8 +135,8 @@ func onlyVerifiedClaims(t *testing.T, version string) {
 			[]string{staff.token(claims{"aud": "shop"}), staff.token(claims{"aud": []string{"wiki", "shop"}})},
 			[]string{staff.token(claims{"aud": "wiki"}), staff.token(nil), customers.token(claims{"aud": "shop"})}},
 	} {
-		r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{tt.rule}}})
-		r.enforced("default")
+		d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{tt.rule}}})
+		d.awaitEnforced("default")
 		for i, token := range tt.pass {
 			if got := get(token); got != 200 {
 				t.Errorf("%s, token %d that should pass: %d", tt.name, i, got)
@@ -205,10 +150,10 @@ func onlyVerifiedClaims(t *testing.T, version string) {
 	}
 
 	// An admin can sign in during no-access: the token endpoint is exempt.
-	r.put(maintenance.Spec{Name: "default",
+	d.putApp(maintenance.Spec{Name: "default",
 		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
 		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/token"}}})
-	r.enforced("default")
+	d.awaitEnforced("default")
 	if a := v.do("POST", "/echo/token", "grant_type=password", "Content-Type", "application/x-www-form-urlencoded"); a.Status != 200 {
 		t.Errorf("POST to the exempt token endpoint: %d, want 200", a.Status)
 	}
@@ -219,10 +164,10 @@ func onlyVerifiedClaims(t *testing.T, version string) {
 
 // A request that came before the first state is judged from another callback than its own.
 // Its token counts there as well, by the types of its claims.
-func TestJWT_TheTokenOfAHeldRequestCounts(t *testing.T) {
+func TestClaimsCountInPausedRequests(t *testing.T) {
 	staff := newIssuer(t, "https://sso.example.com")
 	keys := t.TempDir()
-	r := newRig(t, rigOptions{
+	d := deploy(t, deployOptions{
 		bootstrap: "jwt.yaml", withoutEnvoy: true,
 		files: map[string]string{"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": newIssuer(t, "https://login.example.com").jwks(keys)},
 		edit: func(bootstrap map[string]any) {
@@ -235,12 +180,12 @@ func TestJWT_TheTokenOfAHeldRequestCounts(t *testing.T) {
 			must(t, json.Unmarshal([]byte(patient), &bootstrap))
 		},
 	})
-	r.put(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
+	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
 		{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
 	}}})
-	r.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": "closed"}, "If-Match", "*")
-	must(t, r.controller.Stop(10*time.Second))
-	r.startEnvoy()
+	d.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": "closed"}, "If-Match", "*")
+	must(t, d.controller.Stop(10*time.Second))
+	d.startEnvoy()
 
 	var asked sync.WaitGroup
 	var answered atomic.Bool
@@ -255,7 +200,7 @@ func TestJWT_TheTokenOfAHeldRequestCounts(t *testing.T) {
 	} {
 		asked.Go(func() {
 			token := staff.token(claims{"oncall": tt.oncall, "email": nil})
-			a, err := r.visitor("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
+			a, err := d.visitor("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
 			answered.Store(true)
 			if err != nil || a.Status != tt.want {
 				t.Errorf("%s: %d, %v, want %d", tt.name, a.Status, err, tt.want)
@@ -266,6 +211,61 @@ func TestJWT_TheTokenOfAHeldRequestCounts(t *testing.T) {
 	if answered.Load() {
 		t.Error("a request was not held, so the scenario shows nothing")
 	}
-	r.startController()
+	d.startController()
 	asked.Wait()
 }
+
+// issuer signs tokens with ES256 (RFC 7518 section 3.4).
+type issuer struct {
+	t    *testing.T
+	name string
+	key  *ecdsa.PrivateKey
+}
+
+func newIssuer(t *testing.T, name string) *issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return &issuer{t, name, key}
+}
+
+// jwks writes the issuer's public key as a file (RFC 7517).
+func (i *issuer) jwks(dir string) string {
+	i.t.Helper()
+	point, err := i.key.PublicKey.Bytes() // 4, x, y
+	must(i.t, err)
+	path := filepath.Join(dir, b64([]byte(i.name))+".json")
+	set := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"k","x":%q,"y":%q}]}`, b64(point[1:33]), b64(point[33:]))
+	must(i.t, os.WriteFile(path, []byte(set), 0o600))
+	return path
+}
+
+type claims map[string]any
+
+// token signs the claims; iss, exp and iat are set unless the claims do.
+func (i *issuer) token(c claims) string {
+	i.t.Helper()
+	all := claims{"iss": i.name, "sub": "somebody", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
+	maps.Copy(all, c)
+	payload, err := json.Marshal(all)
+	must(i.t, err)
+	return i.sign(string(payload))
+}
+
+// sign makes a token of a payload as it is.
+func (i *issuer) sign(payload string) string {
+	i.t.Helper()
+	body := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
+	digest := sha256.Sum256([]byte(body))
+	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
+	must(i.t, err)
+	return body + "." + b64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
+}
+
+func segment(t *testing.T, v any) string {
+	data, err := json.Marshal(v)
+	must(t, err)
+	return b64(data)
+}
+
+var b64 = base64.RawURLEncoding.EncodeToString

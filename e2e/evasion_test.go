@@ -1,80 +1,23 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// seen is an upstream that answers everything with 200 and remembers what came.
-type seen struct {
-	mu       sync.Mutex
-	requests []string
-}
-
-func (s *seen) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, req.Host+" "+req.RequestURI)
-	fmt.Fprintln(w, "the app")
-}
-
-func (s *seen) take() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	got := s.requests
-	s.requests = nil
-	return got
-}
-
-func newSeen(t *testing.T) (*seen, string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s := &seen{}
-	srv := &http.Server{Handler: s}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
-	return s, l.Addr().String()
-}
-
-// raw sends bytes as they are and reads one answer. Go's client would tidy the request.
-func raw(t *testing.T, proxy, request string) answer {
-	t.Helper()
-	conn, err := net.Dial("tcp", proxy)
-	must(t, err)
-	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = io.WriteString(conn, request)
-	must(t, err)
-	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	if err != nil {
-		t.Fatalf("%q: %v", request, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("%q: %v", request, err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
-}
-
 // No spelling of a host or a path gets past an app's gate, nor out of its exemption.
-func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
+func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 	app, upstream := newSeen(t)
-	r := newRig(t, rigOptions{upstream: upstream})
-	r.put(maintenance.Spec{
+	d := deploy(t, deployOptions{upstream: upstream})
+	d.putApp(maintenance.Spec{
 		Name:  "shop",
 		Match: maintenance.Match{Hosts: []string{"shop.example.com", "*.shop.example.com"}, Paths: []string{"/app"}},
 		Exempt: []maintenance.PathRule{
@@ -82,19 +25,19 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 			{Methods: []string{"GET"}, Path: "/app/health"},
 		},
 	})
-	r.on("shop", maintenance.NoAccess, "closed")
+	d.on("shop", maintenance.NoAccess, "closed")
 
 	line := func(target, host string) string {
 		return "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n"
 	}
 	const shop = "shop.example.com"
-	type trick struct{ name, request string }
-	var tricks []trick
+	type evasion struct{ name, request string }
+	var evasions []evasion
 	for _, host := range []string{
 		shop, "SHOP.example.com", "shop.example.com.", "SHOP.Example.COM.:8080", "shop.example.com:80", "shop.example.com:08080",
 		"www.shop.example.com", "WWW.Shop.Example.Com.", "a.b.shop.example.com:443",
 	} {
-		tricks = append(tricks, trick{"host " + host, line("/app/order", host)})
+		evasions = append(evasions, evasion{"host " + host, line("/app/order", host)})
 	}
 	for _, path := range []string{
 		"/app", "/app/", "/app?x=1", "/app/order?/app/public", "/app/public/../order", "/app/public/./../order", "/app/publicity",
@@ -109,27 +52,27 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 		"/app/health/", "/app/health/x", "/app/health;x", "/app/health/../order", "/app/health%2f..%2forder", "/app/healthz",
 		"/%2561pp/order", "/app%00/order", "/app/public%00/../order", "/app/%c0%ae%c0%ae/order", "/app/.", "/app/..;/app/order",
 	} {
-		tricks = append(tricks, trick{"path " + path, line(path, shop)})
+		evasions = append(evasions, evasion{"path " + path, line(path, shop)})
 	}
-	tricks = append(tricks,
-		trick{"absolute form", line("http://shop.example.com/app/order", "other.example.com")},
-		trick{"absolute form, upper case", line("HTTP://SHOP.EXAMPLE.COM/app/order", "other.example.com")},
-		trick{"absolute form with port and dot", line("http://shop.example.com.:8080/app/order", "other.example.com")},
-		trick{"absolute form, https", line("https://shop.example.com/app/order", "other.example.com")},
-		trick{"two hosts", "GET /app/order HTTP/1.1\r\nHost: other.example.com\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
-		trick{"folded host", "GET /app/order HTTP/1.1\r\nHost: other.example.com\r\n shop.example.com\r\nConnection: close\r\n\r\n"},
-		trick{"space before the colon", "GET /app/order HTTP/1.1\r\nHost : shop.example.com\r\nConnection: close\r\n\r\n"},
-		trick{"user info", line("http://other.example.com@shop.example.com/app/order", "other.example.com")},
-		trick{"fragment", line("/app/public#/../order", shop)},
-		trick{"exempt path, other method", "POST /app/health HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		trick{"HTTP/1.0", "GET /app/order HTTP/1.0\r\nHost: shop.example.com\r\n\r\n"},
-		trick{"lower-case method", "get /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
-		trick{"own method", "FROB /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
-		// X-Original-URL and X-Rewrite-URL do not reach the filter: TestEdge_MisleadingHeadersDoNotReachTheApp.
-		trick{"forwarded host", "GET /app/order HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Host: other.example.com\r\nForwarded: host=other.example.com\r\nConnection: close\r\n\r\n"},
+	evasions = append(evasions,
+		evasion{"absolute form", line("http://shop.example.com/app/order", "other.example.com")},
+		evasion{"absolute form, upper case", line("HTTP://SHOP.EXAMPLE.COM/app/order", "other.example.com")},
+		evasion{"absolute form with port and dot", line("http://shop.example.com.:8080/app/order", "other.example.com")},
+		evasion{"absolute form, https", line("https://shop.example.com/app/order", "other.example.com")},
+		evasion{"two hosts", "GET /app/order HTTP/1.1\r\nHost: other.example.com\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
+		evasion{"folded host", "GET /app/order HTTP/1.1\r\nHost: other.example.com\r\n shop.example.com\r\nConnection: close\r\n\r\n"},
+		evasion{"space before the colon", "GET /app/order HTTP/1.1\r\nHost : shop.example.com\r\nConnection: close\r\n\r\n"},
+		evasion{"user info", line("http://other.example.com@shop.example.com/app/order", "other.example.com")},
+		evasion{"fragment", line("/app/public#/../order", shop)},
+		evasion{"exempt path, other method", "POST /app/health HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		evasion{"HTTP/1.0", "GET /app/order HTTP/1.0\r\nHost: shop.example.com\r\n\r\n"},
+		evasion{"lower-case method", "get /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
+		evasion{"own method", "FROB /app/order HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n"},
+		// X-Original-URL and X-Rewrite-URL do not reach the filter: TestMisleadingHeadersDoNotReachTheApp.
+		evasion{"forwarded host", "GET /app/order HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Host: other.example.com\r\nForwarded: host=other.example.com\r\nConnection: close\r\n\r\n"},
 	)
-	for _, tt := range tricks {
-		a := raw(t, r.edge.Addr(), tt.request)
+	for _, tt := range evasions {
+		a := raw(t, d.edge.Addr(), tt.request)
 		got := app.take()
 		// Our 503, Envoy's refusal, or its redirect to the plain spelling: nothing else.
 		// Where it leads to has to be shut too.
@@ -139,7 +82,7 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 				_, path, _ := strings.Cut(rest, "/")
 				location = "/" + path
 			}
-			a = raw(t, r.edge.Addr(), line(location, shop))
+			a = raw(t, d.edge.Addr(), line(location, shop))
 			got = append(got, app.take()...)
 		}
 		if len(got) > 0 {
@@ -152,7 +95,7 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 	// Envoy resolves dots before it merges slashes, and hands the result on: the app sees a
 	// path that is not in its shut part, whatever was asked for.
 	for path, want := range map[string]string{"/x//..//app/order": "/x/app/order", "/app/public//../order": "/app/public/order"} {
-		raw(t, r.edge.Addr(), line(path, shop))
+		raw(t, d.edge.Addr(), line(path, shop))
 		if got := app.take(); len(got) != 1 || got[0] != shop+" "+want {
 			t.Errorf("%s: the app saw %q, want %s", path, got, want)
 		}
@@ -165,7 +108,7 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 		line("/app/order", "shop.example.com.evil.example"), line("/app/order", "notshop.example.com"),
 		"HEAD /app/health HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n",
 	} {
-		if a := raw(t, r.edge.Addr(), pass); a.Status != http.StatusOK || len(app.take()) != 1 {
+		if a := raw(t, d.edge.Addr(), pass); a.Status != http.StatusOK || len(app.take()) != 1 {
 			t.Errorf("%q: %d, want 200", pass, a.Status)
 		}
 	}
@@ -173,7 +116,7 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 	// HTTP/2 has its own way to name the host.
 	two := http2Client(t)
 	for _, host := range []string{shop, "SHOP.example.com", "shop.example.com.:8080"} {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+r.edge.Addr()+"/app/order", nil)
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+d.edge.Addr()+"/app/order", nil)
 		must(t, err)
 		req.Host = host
 		resp, err := two.Do(req)
@@ -185,41 +128,33 @@ func TestMustShow7_NamesCannotDodgeTheGate(t *testing.T) {
 	}
 
 	// A host that nobody knows, or none, belongs to the default app.
-	r.off("shop")
-	r.on("default", maintenance.NoAccess, "closed")
+	d.off("shop")
+	d.on("default", maintenance.NoAccess, "closed")
 	for _, request := range []string{
 		line("/", "unknown.example.com"), line("/", ""), line("/", "127.0.0.1"), line("/", "[::1]:8080"), line("/", "%73hop.example.com"),
 		line("/", "shop.example.com\x00"), line("/", "*"), "GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 	} {
-		a := raw(t, r.edge.Addr(), request)
+		a := raw(t, d.edge.Addr(), request)
 		if got := app.take(); len(got) > 0 || a.Status != http.StatusServiceUnavailable && a.Status/100 != 4 {
 			t.Errorf("%q: %d, the app saw %q; want our 503 or Envoy's 4xx", request, a.Status, got)
 		}
 	}
-	if a := raw(t, r.edge.Addr(), line("/app/order", shop)); a.Status != http.StatusOK {
+	if a := raw(t, d.edge.Addr(), line("/app/order", shop)); a.Status != http.StatusOK {
 		t.Errorf("the shop, which is open again: %d, want 200", a.Status)
 	}
 }
 
-func http2Client(t *testing.T) *http.Client {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: &protocols}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
-}
-
 // The edge prefix leads to the controller, but never to its API, its console or its sync,
 // not even for who has the tokens.
-func TestMustShow7_TheEdgePrefixNeverReachesTheAPI(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	r.put(maintenance.Spec{Name: "default"})
+func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
+	d := deploy(t, deployOptions{})
+	d.putApp(maintenance.Spec{Name: "default"})
 	type target struct{ method, path, token, body string }
 	targets := []target{
 		{"GET", "api/v1/apps", operatorToken, ""},
 		{"GET", "api/v1/proxies", operatorToken, ""},
 		{"GET", "metrics", operatorToken, ""},
-		{"POST", "api/v1/apps/default/activations", operatorToken, `{"mode":"no-access","message":"by a trick"}`},
+		{"POST", "api/v1/apps/default/activations", operatorToken, `{"mode":"no-access","message":"by a evasion"}`},
 		{"POST", "api/admin/maintenance/enable", operatorToken, `{}`},
 		{"POST", "proxy/v1/sync", syncToken, `{"epoch":0,"revision":0,"proxy":"x","wait":0}`},
 		{"POST", "proxy/v1/ack", syncToken, `{"epoch":1,"revision":1,"proxy":"x","vm":"x","time":0,"requests":0}`},
@@ -227,8 +162,8 @@ func TestMustShow7_TheEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	prefixes := []string{
 		"/.drydock/../", "/.drydock//../", "/.drydock/./../", "/.drydock/x/../../", "/.drydock/..//",
 		"/.drydock/%2e%2e/", "/.drydock/..%2f", "/.drydock/%2e%2e%2f", "/.drydock%2f..%2f", "/.drydock/..;/", "/.drydock/;/../", `/.drydock/..\`, `/.drydock\..\`,
-		"/.drydock/..%5c", "/.drydock/%252e%252e/", "/.drydock/..%252f", "//.drydock/../", "/./.drydock/../", "/.DRYDOCK/../", "/.drydock/", "/.drydock//", "/.drydock/%2f", "/.drydock/http://" + r.listen.Addr() + "/",
-		"http://" + r.listen.Addr() + "/", "http://" + r.sync.Addr() + "/", "http://" + r.listen.Addr() + "/.drydock/../",
+		"/.drydock/..%5c", "/.drydock/%252e%252e/", "/.drydock/..%252f", "//.drydock/../", "/./.drydock/../", "/.DRYDOCK/../", "/.drydock/", "/.drydock//", "/.drydock/%2f", "/.drydock/http://" + d.listen.Addr() + "/",
+		"http://" + d.listen.Addr() + "/", "http://" + d.sync.Addr() + "/", "http://" + d.listen.Addr() + "/.drydock/../",
 	}
 	try := func(when string) {
 		t.Helper()
@@ -236,7 +171,7 @@ func TestMustShow7_TheEdgePrefixNeverReachesTheAPI(t *testing.T) {
 			for _, to := range targets {
 				request := fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\nIf-Match: *\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 					to.method, prefix, to.path, to.token, len(to.body), to.body)
-				a := raw(t, r.edge.Addr(), request)
+				a := raw(t, d.edge.Addr(), request)
 				var object map[string]any
 				if a.Status < 300 && to.body != "" || a.Status == 200 && (json.Unmarshal([]byte(a.Body), &object) == nil || strings.Contains(a.Body, "drydock_")) {
 					t.Errorf("%s, %s %s%s: %d %s", when, to.method, prefix, to.path, a.Status, a.Body)
@@ -245,22 +180,22 @@ func TestMustShow7_TheEdgePrefixNeverReachesTheAPI(t *testing.T) {
 		}
 	}
 	try("off")
-	if mode, _ := r.status("default"); mode != maintenance.Off {
+	if mode, _ := d.status("default"); mode != maintenance.Off {
 		t.Fatalf("a request through the proxy put the default app into %s", mode)
 	}
-	r.on("default", maintenance.NoAccess, "closed")
+	d.on("default", maintenance.NoAccess, "closed")
 	try("on")
-	r.off("default")
-	r.on("default", maintenance.ReadOnly, "closed")
+	d.off("default")
+	d.on("default", maintenance.ReadOnly, "closed")
 	try("read-only")
-	r.off("default")
+	d.off("default")
 
 	// The prefix itself works, off and on.
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		if mode != maintenance.Off {
-			r.on("default", mode, "closed")
+			d.on("default", mode, "closed")
 		}
-		a := r.visitor("127.0.0.1").get("/.drydock/status")
+		a := d.visitor("127.0.0.1").get("/.drydock/status")
 		var st struct {
 			App  string
 			Mode maintenance.Mode
@@ -272,8 +207,60 @@ func TestMustShow7_TheEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	// Visitors cannot open a socket to the controller either.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	a, err := r.visitor("127.0.0.1").try(ctx, "GET", "/.drydock/status", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	a, err := d.visitor("127.0.0.1").try(ctx, "GET", "/.drydock/status", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	if err == nil && a.Status == http.StatusSwitchingProtocols {
 		t.Error("an upgrade reached the controller")
 	}
+}
+
+// What would make a server serve another path or host than the one that was judged, or
+// believe that the filter spoke, does not reach the app, in headers and in trailers.
+func TestMisleadingHeadersDoNotReachTheApp(t *testing.T) {
+	gone := []string{
+		"x-drydock-mode", "x.drydock.bypass", "x_drydock_mode", "x!drydock~mode",
+		"script_name", "SCRIPT-NAME", "x-script-name", "x.script_name", "x-original-url", "x-rewrite-url", "x-original-uri", "x_original.url",
+		"x-forwarded-prefix", "x-forwarded-path", "x-forwarded-host", "x_forwarded_host", "x-forwarded-server", "forwarded", "x-host", "x-original-host", "x-http-host-override",
+	}
+	kept := []string{"api_key", "x-http-method-override", "x-api.key", "x-scripts-name", "x-drydocks-mode", "x-forwarded-port", "host-name", "x-forwarded-client"}
+	onEachEnvoy(t, func(t *testing.T, version string) {
+		rec := startTrailerApp(t)
+		d := deploy(t, deployOptions{version: version, upstream: rec.addr, workers: 1})
+		d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.1"}}})
+		client := overHTTP2(t)
+		for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.ReadOnly} {
+			if mode != maintenance.Off {
+				d.on("default", mode, "closed")
+			}
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.edge.Addr()+"/x", io.NopCloser(strings.NewReader("body")))
+			must(t, err)
+			req.Header.Set("x-test", string(mode))
+			for _, name := range append(gone, kept...) {
+				req.Header[http.CanonicalHeaderKey(name)] = []string{"claim"}
+			}
+			req.Trailer = http.Header{"X-Drydock-Bypass": {"claim"}, "X.drydock.mode": {"off"}, "X-Checksum": {"1"}}
+			resp, err := client.Do(req)
+			must(t, err)
+			resp.Body.Close()
+			saw, _ := rec.got(string(mode))
+			if saw == nil {
+				t.Fatalf("%s: the app saw nothing; %d", mode, resp.StatusCode)
+			}
+			for _, name := range gone {
+				if v := saw.Header[http.CanonicalHeaderKey(name)]; len(v) > 0 && v[0] == "claim" {
+					t.Errorf("%s: the app saw %s", mode, name)
+				}
+			}
+			for _, name := range kept {
+				if len(saw.Header[http.CanonicalHeaderKey(name)]) == 0 {
+					t.Errorf("%s: the app did not see %s", mode, name)
+				}
+			}
+			// Go lists names without a value that the header Trailer has announced.
+			for _, values := range saw.Trailer {
+				if len(values) > 0 {
+					t.Errorf("%s: the app saw the trailers %v", mode, saw.Trailer)
+				}
+			}
+		}
+	})
 }

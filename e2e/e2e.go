@@ -31,3 +31,16 @@ func Root() (string, error) {
 		}
 	}
 }
+
+// Binary is a program that `make build` makes.
+func Binary(name string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: run `make build` first", err)
+	}
+	return path, nil
+}

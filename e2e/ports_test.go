@@ -1,0 +1,29 @@
+package e2e
+
+import (
+	"net"
+	"net/http"
+	"testing"
+)
+
+// A reserved port is this process's alone, between the starts of a server too.
+func TestReservedPortsStayFree(t *testing.T) {
+	p := reserve(t)
+	for range 200 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		if l.Addr().String() == p.Addr() {
+			t.Fatal("somebody who asked for any port got the reserved one")
+		}
+		defer l.Close()
+	}
+	for range 2 { // a server may come, go and come again
+		l, err := net.Listen("tcp", p.Addr())
+		must(t, err)
+		go http.Serve(l, http.NotFoundHandler())
+		resp, err := http.Get("http://" + p.Addr())
+		must(t, err)
+		resp.Body.Close()
+		l.Close()
+	}
+}
