@@ -1,0 +1,89 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drydock-proxy/drydock/controller/keeper"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// On is the request to put an app into maintenance.
+type On struct {
+	Mode     maintenance.Mode `json:"mode,omitempty" enum:"read-only,no-access" default:"no-access"`
+	Message  string           `json:"message,omitempty" doc:"What people read" example:"Database migration"`
+	Until    time.Time        `json:"until,omitzero" doc:"When it ends by itself. Absent: when somebody says off"`
+	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now, instead of until"`
+}
+
+func (o On) activate() keeper.ManualActivation {
+	return keeper.ManualActivation{Mode: o.Mode, Message: o.Message, Until: o.Until, For: time.Duration(o.Duration) * time.Second}
+}
+
+// Activations are the activations of one app.
+type Activations struct {
+	Activations []keeper.ActivationStatus `json:"activations"`
+}
+
+type onInput struct {
+	ChangeApp
+	Body On
+}
+
+func (a *api) registerActivations() {
+	const path = "/api/v1/apps/{app}/activations"
+	tags := []string{"maintenance"}
+
+	register(a, viewer, huma.Operation{
+		OperationID: "list-activations", Method: http.MethodGet, Path: path, Tags: tags,
+		Summary: "What holds an app in maintenance", Errors: []int{http.StatusNotFound},
+	}, a.listActivations)
+
+	register(a, operator, huma.Operation{
+		OperationID: "on", Method: http.MethodPost, Path: path, Tags: tags, DefaultStatus: http.StatusOK,
+		Summary:     "Put an app into maintenance",
+		Description: "There is one manual activation an app: a second one changes the mode, message and end of the first. If-Match is the ETag of the app's activations.",
+		Errors:      changeErrors,
+	}, a.on)
+
+	register(a, operator, huma.Operation{
+		OperationID: "off", Method: http.MethodDelete, Path: path, Tags: tags,
+		Summary: "End an app's maintenance",
+		Description: "Ends its manual activation and the running occurrences of its windows. While a file or a Kubernetes resource holds it the answer is 409, which names it, and nothing is ended. " +
+			"If-Match is the ETag of the app's activations.",
+		Errors: append(changeErrors, http.StatusConflict),
+	}, a.off)
+}
+
+func (a *api) listActivations(ctx context.Context, in *InApp) (*resource[Activations], error) {
+	st, app, err := a.status(in.App)
+	if err != nil {
+		return nil, err
+	}
+	return &resource[Activations]{keeper.ActivationsETag(app), Activations{st.Activations}}, nil
+}
+
+func (a *api) on(ctx context.Context, in *onInput) (*resource[keeper.AppStatus], error) {
+	on, err := in.condition()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.Keeper.On(ctx, actor(ctx), on, in.App, in.Body.activate()); err != nil {
+		return nil, err
+	}
+	return a.statusResource(in.App)
+}
+
+func (a *api) off(ctx context.Context, in *ChangeApp) (*resource[keeper.AppStatus], error) {
+	on, err := in.condition()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.Keeper.Off(ctx, actor(ctx), on, in.App); err != nil {
+		return nil, err
+	}
+	return a.statusResource(in.App)
+}

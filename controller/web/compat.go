@@ -1,0 +1,100 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drydock-proxy/drydock/controller/keeper"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// The three operations below have the paths of STING's system maintenance, so that its banners and
+// scripts work with Drydock: a public status, and two toggles that need no If-Match.
+
+// PublicStatus is an app's status for everybody, as one flat object.
+type PublicStatus struct {
+	Maintenance bool `json:"maintenance"`
+	maintenance.Status
+}
+
+// Toggle is an [On] that names its app.
+type Toggle struct {
+	App string `json:"app,omitempty" default:"default"`
+	On
+}
+
+// DisableRequest is the request to end an app's maintenance.
+type DisableRequest struct {
+	App string `json:"app,omitempty" default:"default"`
+}
+
+type publicStatusInput struct {
+	App string `query:"app" default:"default" maxLength:"63"`
+}
+
+// Bodies are pointers, because both requests may be sent without one.
+type (
+	enableInput  struct{ Body *Toggle }
+	disableInput struct{ Body *DisableRequest }
+)
+
+func (a *api) registerCompat() {
+	tags := []string{"toggle"}
+
+	register(a, public, huma.Operation{
+		OperationID: "public-status", Method: http.MethodGet, Path: "/api/system/maintenance/status", Tags: tags,
+		Summary: "Is an app in maintenance? For everybody: nothing before its announcement, and nobody's name",
+		Errors:  []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *publicStatusInput) (*response[PublicStatus], error) {
+		return a.publicStatus(in.App)
+	})
+
+	register(a, operator, huma.Operation{
+		OperationID: "enable", Method: http.MethodPost, Path: "/api/admin/maintenance/enable", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary: "Put an app into maintenance, whatever is there",
+		Errors:  []int{http.StatusBadRequest, http.StatusNotFound, http.StatusServiceUnavailable},
+	}, a.enable)
+
+	register(a, operator, huma.Operation{
+		OperationID: "disable", Method: http.MethodPost, Path: "/api/admin/maintenance/disable", Tags: tags, DefaultStatus: http.StatusOK,
+		Summary: "End an app's maintenance, whatever is there",
+		Errors:  []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
+	}, a.disable)
+}
+
+func (a *api) enable(ctx context.Context, in *enableInput) (*response[PublicStatus], error) {
+	toggle := in.Body
+	if toggle == nil {
+		toggle = &Toggle{}
+	}
+	toggle.App, toggle.Mode = cmp.Or(toggle.App, maintenance.DefaultApp), cmp.Or(toggle.Mode, maintenance.NoAccess)
+
+	if _, err := a.Keeper.On(ctx, actor(ctx), keeper.Always, toggle.App, toggle.activate()); err != nil {
+		return nil, err
+	}
+	return a.publicStatus(toggle.App)
+}
+
+func (a *api) disable(ctx context.Context, in *disableInput) (*response[PublicStatus], error) {
+	app := maintenance.DefaultApp
+	if in.Body != nil {
+		app = cmp.Or(in.Body.App, app)
+	}
+
+	if _, err := a.Keeper.Off(ctx, actor(ctx), keeper.Always, app); err != nil {
+		return nil, err
+	}
+	return a.publicStatus(app)
+}
+
+func (a *api) publicStatus(app string) (*response[PublicStatus], error) {
+	s := a.Keeper.Current()
+	if _, err := s.App(app); err != nil {
+		return nil, err
+	}
+	st, _ := s.State.Status(app, a.Now())
+	return &response[PublicStatus]{PublicStatus{st.Mode != maintenance.Off, st}}, nil
+}

@@ -1,0 +1,75 @@
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// Page identifies a stored page.
+type Page struct {
+	SHA256 string `json:"sha256"`
+	Bytes  int    `json:"bytes"`
+}
+
+// InPage is embedded in the input of every operation on one page.
+type InPage struct {
+	SHA256 string `path:"sha256" pattern:"^[0-9a-f]{64}$" doc:"Of the page's bytes, in lower-case hex"`
+}
+
+type getPageOutput struct {
+	ContentType string `header:"Content-Type"`
+	Policy      string `header:"Content-Security-Policy"`
+	Body        []byte
+}
+
+type putPageInput struct {
+	InPage
+	RawBody []byte `contentType:"text/html"`
+}
+
+func (a *api) registerPages() {
+	const path = "/api/v1/pages/{sha256}"
+	tags := []string{"pages"}
+
+	register(a, viewer, huma.Operation{
+		OperationID: "get-page", Method: http.MethodGet, Path: path, Tags: tags,
+		Summary: "A stored page", Errors: []int{http.StatusNotFound},
+		Responses: map[string]*huma.Response{"200": {Description: "The page", Content: map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: "string"}}}}},
+	}, a.getPage)
+
+	register(a, operator, huma.Operation{
+		OperationID: "put-page", Method: http.MethodPut, Path: path, Tags: tags,
+		Summary:      "Store an HTML page, for an app to name it",
+		Description:  "At most 128 KiB of UTF-8. The same page again changes nothing, so no If-Match is asked for.",
+		MaxBodyBytes: maintenance.MaxPageBytes + 1, BodyReadTimeout: bodyTime,
+		Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
+	}, a.putPage)
+}
+
+func (a *api) getPage(ctx context.Context, in *InPage) (*getPageOutput, error) {
+	html, err := a.Keeper.Page(ctx, in.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	// The policy keeps scripts in the page from running on the API's origin.
+	return &getPageOutput{"text/html; charset=utf-8", "sandbox", html}, nil
+}
+
+func (a *api) putPage(ctx context.Context, in *putPageInput) (*response[Page], error) {
+	if sum := sha256.Sum256(in.RawBody); hex.EncodeToString(sum[:]) != in.SHA256 {
+		return nil, &maintenance.FieldError{Field: "path.sha256", Problem: fmt.Sprintf("the page's SHA-256 is %x", sum)}
+	}
+
+	sha, err := a.Keeper.PutPage(ctx, actor(ctx), in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	return &response[Page]{Page{sha, len(in.RawBody)}}, nil
+}

@@ -1,0 +1,45 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drydock-proxy/drydock/controller/keeper"
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// Proxies are all proxies that the controller knows.
+type Proxies struct {
+	Version maintenance.Version `json:"version" doc:"The newest state"`
+	Proxies []keeper.Proxy      `json:"proxies"`
+}
+
+type forgetProxyInput struct {
+	Proxy string `path:"proxy" maxLength:"128"`
+}
+
+func (a *api) registerProxies() {
+	tags := []string{"proxies"}
+
+	register(a, viewer, huma.Operation{
+		OperationID: "list-proxies", Method: http.MethodGet, Path: "/api/v1/proxies", Tags: tags,
+		Summary: "Which proxies there are, and what they enforce",
+	}, a.listProxies)
+
+	register(a, operator, huma.Operation{
+		OperationID: "forget-proxy", Method: http.MethodDelete, Path: "/api/v1/proxies/{proxy}", Tags: tags,
+		Summary:     "Wait no longer for a proxy that is gone",
+		Description: "One that is alive comes back with its next word.",
+		Errors:      []int{http.StatusNotFound},
+	}, a.forgetProxy)
+}
+
+func (a *api) listProxies(ctx context.Context, in *struct{}) (*response[Proxies], error) {
+	return &response[Proxies]{Proxies{a.Keeper.Current().Version(), a.Keeper.Proxies()}}, nil
+}
+
+func (a *api) forgetProxy(ctx context.Context, in *forgetProxyInput) (*struct{}, error) {
+	return nil, a.Keeper.Forget(ctx, actor(ctx), in.Proxy)
+}

@@ -1,0 +1,71 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drydock-proxy/drydock/controller/keeper"
+)
+
+// Tokens are all API tokens.
+type Tokens struct {
+	Tokens []keeper.Token `json:"tokens"`
+}
+
+// NewToken is a token with its secret, which only the answer to its creation contains.
+type NewToken struct {
+	keeper.Token
+	Secret string `json:"token" doc:"The token itself. It is shown this once, and stored only as a hash"`
+}
+
+// CreateTokenRequest is the request to create a token.
+type CreateTokenRequest struct {
+	Name string      `json:"name" doc:"Who or what uses it; the actor in the audit log" minLength:"1" maxLength:"100" example:"deploy-pipeline"`
+	Role keeper.Role `json:"role" enum:"viewer,operator"`
+}
+
+type createTokenInput struct{ Body CreateTokenRequest }
+
+type revokeTokenInput struct {
+	Token string `path:"token" maxLength:"64" doc:"Its id, not the token itself"`
+}
+
+func (a *api) registerTokens() {
+	tags := []string{"tokens"}
+
+	register(a, operator, huma.Operation{
+		OperationID: "list-tokens", Method: http.MethodGet, Path: "/api/v1/tokens", Tags: tags,
+		Summary: "Which API tokens there are",
+	}, a.listTokens)
+
+	register(a, operator, huma.Operation{
+		OperationID: "create-token", Method: http.MethodPost, Path: "/api/v1/tokens", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary: "Make an API token; it is shown this once",
+		Errors:  []int{http.StatusBadRequest, http.StatusServiceUnavailable},
+	}, a.createToken)
+
+	register(a, operator, huma.Operation{
+		OperationID: "revoke-token", Method: http.MethodDelete, Path: "/api/v1/tokens/{token}", Tags: tags,
+		Summary: "End an API token at once", Description: "The last operator token stays: 409.",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
+	}, a.revokeToken)
+}
+
+func (a *api) listTokens(ctx context.Context, in *struct{}) (*response[Tokens], error) {
+	return &response[Tokens]{Tokens{a.Keeper.Tokens()}}, nil
+}
+
+func (a *api) createToken(ctx context.Context, in *createTokenInput) (*response[NewToken], error) {
+	secret := keeper.NewSecret()
+	token, err := a.Keeper.CreateToken(ctx, actor(ctx), in.Body.Name, in.Body.Role, secret)
+	if err != nil {
+		return nil, err
+	}
+	return &response[NewToken]{NewToken{token, secret}}, nil
+}
+
+func (a *api) revokeToken(ctx context.Context, in *revokeTokenInput) (*struct{}, error) {
+	return nil, a.Keeper.RevokeToken(ctx, actor(ctx), in.Token)
+}
