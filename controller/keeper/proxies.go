@@ -205,13 +205,6 @@ func (k *Keeper) Proxies() []Proxy {
 	return list
 }
 
-func clock(skew time.Duration) string {
-	if skew < 0 {
-		return fmt.Sprintf("%s slow", (-skew).Round(100*time.Millisecond))
-	}
-	return fmt.Sprintf("%s fast", skew.Round(100*time.Millisecond))
-}
-
 // Forget takes a proxy off the list: it is awaited no more. One that is alive comes
 // back with its next word.
 func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {

@@ -17,8 +17,76 @@ const (
 	endedFor = 35 * 24 * time.Hour
 )
 
-func running(o maintenance.Occurrence, now time.Time) bool {
-	return !now.Before(o.Start) && now.Before(o.End)
+// Run opens and closes windows, ends what has an end and keeps the list of proxies
+// until ctx is done.
+func (k *Keeper) Run(ctx context.Context) {
+	save := time.NewTicker(saveEvery)
+	defer save.Stop()
+	caughtUp := k.started // nothing planned before that is left to do
+	for {
+		now := k.now()
+		k.beat.Store(now.UnixNano())
+		current := k.Current()
+		sleep := maxSleep
+		if next := current.next(caughtUp); !next.IsZero() && !now.Before(next) {
+			if err := k.catchUp(ctx); err != nil {
+				k.log.Error("opening and closing windows failed", "error", err)
+				sleep = time.Second
+			} else {
+				caughtUp = now
+				continue
+			}
+		} else if !next.IsZero() {
+			sleep = min(sleep, next.Sub(now))
+		}
+		timer := time.NewTimer(sleep)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			// What the proxies said last is worth a write after the end.
+			if err := k.saveProxies(context.WithoutCancel(ctx)); err != nil {
+				k.log.Error("saving the list of proxies failed", "error", err)
+			}
+			return
+		case <-current.Newer():
+		case <-k.store.Watch(recordState):
+			if err := k.follow(ctx); err != nil {
+				k.log.Error("reading the stored state failed", "error", err)
+			}
+		case <-save.C:
+			if err := k.saveProxies(ctx); err != nil {
+				k.log.Error("saving the list of proxies failed", "error", err)
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (k *Keeper) catchUp(ctx context.Context) error {
+	_, err := k.change(ctx, schedule, "", func(*draft) error { return nil })
+	return err
+}
+
+// next is the first moment after since at which the schedule has to act, zero for none.
+func (s *Snapshot) next(since time.Time) (next time.Time) {
+	later := func(t time.Time) {
+		if t.After(since) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	for _, a := range s.Apps() {
+		for _, c := range a.Activations {
+			later(c.Until)
+		}
+		for _, w := range a.Windows {
+			for _, o := range w.Occurrences {
+				later(o.Start)
+				later(o.End)
+			}
+		}
+	}
+	return next
 }
 
 // reconcile makes the activations what the clock asks for: each running occurrence of a
@@ -77,6 +145,10 @@ func (d *draft) due(a *maintenance.App) (due []maintenance.Activation) {
 	return due
 }
 
+func running(o maintenance.Occurrence, now time.Time) bool {
+	return !now.Before(o.Start) && now.Before(o.End)
+}
+
 // tidy forgets what belongs to activations, apps and occurrences that are gone.
 func (d *draft) tidy() {
 	known := map[string]bool{}
@@ -111,87 +183,4 @@ func (d *draft) planned(spec maintenance.Spec) maintenance.Spec {
 		w.Occurrences = kept
 	}
 	return spec
-}
-
-// next is the first moment after since at which the schedule has to act, zero for none.
-func (s *Snapshot) next(since time.Time) (next time.Time) {
-	later := func(t time.Time) {
-		if t.After(since) && (next.IsZero() || t.Before(next)) {
-			next = t
-		}
-	}
-	for _, a := range s.Apps() {
-		for _, c := range a.Activations {
-			later(c.Until)
-		}
-		for _, w := range a.Windows {
-			for _, o := range w.Occurrences {
-				later(o.Start)
-				later(o.End)
-			}
-		}
-	}
-	return next
-}
-
-func (k *Keeper) catchUp(ctx context.Context) error {
-	_, err := k.change(ctx, schedule, "", func(*draft) error { return nil })
-	return err
-}
-
-// Run opens and closes windows, ends what has an end and keeps the list of proxies
-// until ctx is done.
-func (k *Keeper) Run(ctx context.Context) {
-	save := time.NewTicker(saveEvery)
-	defer save.Stop()
-	caughtUp := k.started // nothing planned before that is left to do
-	for {
-		now := k.now()
-		k.beat.Store(now.UnixNano())
-		current := k.Current()
-		sleep := maxSleep
-		if next := current.next(caughtUp); !next.IsZero() && !now.Before(next) {
-			if err := k.catchUp(ctx); err != nil {
-				k.log.Error("opening and closing windows failed", "error", err)
-				sleep = time.Second
-			} else {
-				caughtUp = now
-				continue
-			}
-		} else if !next.IsZero() {
-			sleep = min(sleep, next.Sub(now))
-		}
-		timer := time.NewTimer(sleep)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			// What the proxies said last is worth a write after the end.
-			if err := k.saveProxies(context.WithoutCancel(ctx)); err != nil {
-				k.log.Error("saving the list of proxies failed", "error", err)
-			}
-			return
-		case <-current.Newer():
-		case <-k.store.Watch(recordState):
-			if err := k.follow(ctx); err != nil {
-				k.log.Error("reading the stored state failed", "error", err)
-			}
-		case <-save.C:
-			if err := k.saveProxies(ctx); err != nil {
-				k.log.Error("saving the list of proxies failed", "error", err)
-			}
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// follow takes over what another controller wrote.
-func (k *Keeper) follow(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	stored, err := k.store.Get(ctx, recordState)
-	if err != nil || stored.Revision <= k.Current().revision {
-		return err
-	}
-	return k.reload(ctx)
 }

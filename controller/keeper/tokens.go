@@ -58,12 +58,6 @@ func newTokenSet(revision uint64, list []storedToken) *tokenSet {
 	return s
 }
 
-// hash is what is compared: looking it up tells nothing about the token by its timing.
-func hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
-}
-
 func (k *Keeper) loadTokens(ctx context.Context) error {
 	rec, err := k.store.Get(ctx, recordTokens)
 	if err != nil {
@@ -83,6 +77,12 @@ func (k *Keeper) loadTokens(ctx context.Context) error {
 func (k *Keeper) Authenticate(secret string) (Token, bool) {
 	t, ok := k.tokens.Load().byHash[hash(secret)]
 	return t, ok
+}
+
+// hash is what is compared: looking it up tells nothing about the token by its timing.
+func hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
 }
 
 // Tokens lists all tokens.
