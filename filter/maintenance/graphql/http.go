@@ -1,99 +1,9 @@
 package graphql
 
 import (
-	"bytes"
 	"strings"
 	"unicode/utf8"
 )
-
-// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
-const (
-	paramForeign = iota - 1 // a name that no server is known to read anything from
-	paramQuery
-	paramOperationName
-	paramVariables
-	paramExtensions
-	paramExtra
-)
-
-var params = [...]string{"query", "operationName", "variables", "extensions"}
-
-// A seen is the set of parameters that a request has given.
-type seen uint64
-
-// add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
-// fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
-func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
-	param = paramForeign
-	var set seen
-	fold := func(i int, p string) {
-		if string(key) == p {
-			param = min(i, paramExtra)
-		}
-		// Folding makes a name at most three times as long: U+212A for a k.
-		if len(key) <= 3*len(p) && strings.EqualFold(string(key), p) {
-			set |= 1 << i
-		}
-	}
-	for i, p := range params {
-		fold(i, p)
-	}
-	if set == 0 {
-		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), 60)] {
-			fold(paramExtra+i, p)
-		}
-	}
-	switch {
-	case *s&set != 0:
-		return 0, RuleDuplicateKey
-	case param >= 0:
-		*s |= set
-		return param, ""
-	case storedName(key):
-		return 0, RuleDocumentID
-	case set != 0 || string(key) == "_json" || parameterName(string(key)): // _json is where Rails puts an array
-		return 0, RuleUnknownKey
-	}
-	return paramForeign, ""
-}
-
-// storedName reports whether key is a name by which some server takes the id or the hash of a document that it stores,
-// spelled with or without case, underscores and hyphens.
-func storedName(key []byte) bool {
-	var buf [64]byte
-	word := buf[:0]
-	for _, c := range key {
-		if c != '_' && c != '-' && len(word) < len(buf) {
-			word = append(word, lower(c))
-		}
-	}
-	return storedWord(word)
-}
-
-func storedWord(word []byte) bool {
-	switch string(word) {
-	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
-		return true
-	}
-	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
-}
-
-// suspicious reports whether a key within extensions may name a document, for a server that folds names.
-func suspicious(key []byte) bool {
-	for _, c := range key {
-		if c >= utf8.RuneSelf {
-			return true
-		}
-	}
-	return storedName(key) || strings.EqualFold(string(key), "query")
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
 
 // Query judges the query string of a GET's URL, without its question mark: one document in the parameter "query", and
 // nothing beside it but what [JSON] allows.
@@ -190,14 +100,6 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 	}
 	v := r.decoded[mark:]
 	return v, utf8.Valid(v)
-}
-
-// hexAt returns the value of the hexadecimal digit s[i], or -1.
-func hexAt(s string, i int) int {
-	if i >= len(s) || class[s[i]]&hexDigit == 0 {
-		return -1
-	}
-	return int(hexValue(s[i]))
 }
 
 func percentEscaped(b []byte) bool {
@@ -299,17 +201,4 @@ func ContentEncoding(values []string) Rule {
 		return RuleContentEncoding
 	}
 	return ""
-}
-
-// equalASCII reports whether s is want, which is in lower case, but for the case of ASCII letters.
-func equalASCII(s, want string) bool {
-	if len(s) != len(want) {
-		return false
-	}
-	for i := range len(s) {
-		if lower(s[i]) != want[i] {
-			return false
-		}
-	}
-	return true
 }

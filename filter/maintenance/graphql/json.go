@@ -2,60 +2,9 @@ package graphql
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"sync"
 	"unicode/utf8"
 )
-
-// JSON judges the body of a POST: one request object, or a batch of them.
-func JSON(body []byte, opt *Options) Rule {
-	if opt == nil {
-		opt = &defaults
-	}
-	if len(body) > opt.maxBody() {
-		return RuleLimitBody
-	}
-	if !utf8.Valid(body) {
-		return RuleJSONAmbiguous
-	}
-
-	r := reader{src: body, opt: opt}
-	defer r.release()
-
-	if rule := r.body(); rule != "" {
-		return rule
-	}
-	if r.space(); r.pos < len(body) {
-		return RuleJSONAmbiguous
-	}
-	return ""
-}
-
-// unexpected returns the rule for the byte at pos, which JSON has no place for.
-//
-// No dialect of JSON takes a text that is cut short, nor a quote, a colon or an opening bracket that is out of place.
-// What other bytes there are some parser reads: comments, NaN, names without quotes, a comma too many, 01, a raw line
-// feed in a string (Jackson's JsonReadFeature lists most of them, and Json.NET takes many by default).
-func (r *reader) unexpected() Rule {
-	if r.pos >= len(r.src) {
-		return RuleJSON
-	}
-	switch r.src[r.pos] {
-	case '"', ':', '{', '[':
-		return RuleJSON
-	}
-	return RuleJSONAmbiguous
-}
-
-// noRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
-// such a one all the same, as a form, as GraphQL, or behind a byte order mark; where no brace is, nor an escape that
-// could stand for one, none can be found.
-func (r *reader) noRequest() Rule {
-	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
-		return RuleJSONAmbiguous
-	}
-	return RuleJSON
-}
 
 // A reader reads strict JSON (RFC 8259) from src, which is valid UTF-8. JSON parsers differ in what they tolerate beyond
 // that and in which of two equal keys they keep, so nothing is tolerated and no key may come twice where it matters.
@@ -95,231 +44,20 @@ func (r *reader) release() {
 	r.pooled, r.decoded = nil, nil
 }
 
-func (r *reader) body() Rule {
-	switch r.space() {
-	case '{':
-		return r.request()
-	case '[':
-	default:
-		return r.noRequest()
+// unexpected returns the rule for the byte at pos, which JSON has no place for.
+//
+// No dialect of JSON takes a text that is cut short, nor a quote, a colon or an opening bracket that is out of place.
+// What other bytes there are some parser reads: comments, NaN, names without quotes, a comma too many, 01, a raw line
+// feed in a string (Jackson's JsonReadFeature lists most of them, and Json.NET takes many by default).
+func (r *reader) unexpected() Rule {
+	if r.pos >= len(r.src) {
+		return RuleJSON
 	}
-	if !r.opt.Batching {
-		return RuleBatch
+	switch r.src[r.pos] {
+	case '"', ':', '{', '[':
+		return RuleJSON
 	}
-	r.pos++
-	for n := 1; ; n++ {
-		switch r.space() {
-		case '{':
-		case ']':
-			if n == 1 {
-				return RuleBatchEmpty
-			}
-			return r.unexpected()
-		case '[':
-			return RuleBatchNested
-		default:
-			if r.pos < len(r.src) {
-				return RuleBatchElement
-			}
-			return RuleJSON
-		}
-		if n > r.opt.maxBatch() {
-			return RuleLimitBatch
-		}
-		if rule := r.request(); rule.ClientError() != 0 && rule != RuleJSON {
-			return RuleBatchElement // servers run the others
-		} else if rule != "" {
-			return rule
-		}
-		switch r.space() {
-		case ',':
-			r.pos++
-		case ']':
-			r.pos++
-			return ""
-		default:
-			return r.unexpected()
-		}
-	}
-}
-
-// A request is what matters of one set of parameters, be it from JSON or from a URL.
-type request struct {
-	seen    seen
-	doc     []byte // nil if absent
-	hash    [sha256.Size]byte
-	named   bool // hash is set
-	foreign bool // a parameter is given that no server is known to read
-	typed   Rule // what is wrong with the type of the parameter query
-}
-
-func (q *request) judge(opt *Options) Rule {
-	switch {
-	case q.typed != "":
-		return q.typed
-	case q.doc == nil && !q.named:
-		return RuleNoQuery
-	case q.foreign:
-		return RuleUnknownKey
-	}
-
-	if len(q.doc) == 0 && q.named { // servers in Go cannot tell "" from none
-		if _, ok := opt.Persisted[q.hash]; !ok {
-			return RulePersisted
-		}
-		return ""
-	}
-	if rule := document(q.doc, opt); rule != "" {
-		return rule
-	}
-	if q.named && sha256.Sum256(q.doc) != q.hash {
-		return RulePersistedMismatch
-	}
-	return ""
-}
-
-// maxKeys is how many parameters of one request are looked at: the four, as many as an operator may list, and some.
-const maxKeys = len(params) + 60 + 32
-
-// request reads and judges the object at pos.
-func (r *reader) request() Rule {
-	var q request
-	r.decoded = r.decoded[:0]
-	keys := 0
-	rule := r.object(func(key []byte) Rule {
-		if keys++; keys > maxKeys {
-			return RuleUnknownKey
-		}
-		p, rule := q.seen.add(key, r.opt)
-		if rule != "" {
-			return rule
-		}
-
-		c, start := r.space(), r.pos
-		switch {
-		case p == paramQuery && c == '"':
-			q.doc, rule = r.string()
-			return rule
-		case p == paramExtensions && c == '{':
-			return r.extensions(&q)
-		}
-
-		rule = r.value()
-		switch value := r.src[start:r.pos]; {
-		case rule != "" || c == 'n':
-		case p == paramForeign:
-			q.foreign = true
-		case p == paramQuery && c == '[' && !braceless(value): // Mercurius takes the string out of an array
-			q.typed = RuleJSONAmbiguous
-		case p == paramQuery:
-			q.typed = RuleKeyType
-		case p == paramExtensions && !braceless(value): // Apollo Server 2 parses a string
-			return RulePersistedForm
-		}
-		return rule
-	})
-	if rule != "" {
-		return rule
-	}
-	return q.judge(r.opt)
-}
-
-// braceless reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
-// object within it, however often it is decoded.
-func braceless(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
-
-// extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
-func (r *reader) extensions(q *request) Rule {
-	seen := false
-	return r.object(func(key []byte) Rule {
-		if string(key) != "persistedQuery" {
-			if suspicious(key) {
-				return RulePersistedForm
-			}
-			return r.value()
-		}
-		if seen {
-			return RuleDuplicateKey
-		}
-		seen = true
-		switch r.space() {
-		case 'n':
-			return r.value()
-		case '{':
-			return r.persistedQuery(q)
-		}
-		return RulePersistedForm
-	})
-}
-
-// persistedQuery reads the object at pos: {"version":1,"sha256Hash":"…"}, in any order. urql adds "miss" when it sends a
-// document that the server did not know.
-func (r *reader) persistedQuery(q *request) Rule {
-	var version, miss bool
-	rule := r.object(func(key []byte) Rule {
-		var twice bool
-		c, start := r.space(), r.pos
-		switch string(key) {
-		case "version":
-			twice, version = version, true
-		case "miss":
-			twice, miss = miss, true
-		case "sha256Hash":
-			twice, q.named = q.named, true
-		default:
-			return RulePersistedForm
-		}
-		if twice {
-			return RuleDuplicateKey
-		}
-		if c == '"' {
-			s, rule := r.string()
-			if rule != "" {
-				return rule
-			}
-			if string(key) != "sha256Hash" || !unhex(&q.hash, s) {
-				return RulePersistedForm
-			}
-			return ""
-		}
-		if rule := r.value(); rule != "" {
-			return rule
-		}
-		switch string(r.src[start:r.pos]) {
-		case "1":
-			if string(key) == "version" {
-				return ""
-			}
-		case "true", "false":
-			if string(key) == "miss" {
-				return ""
-			}
-		}
-		return RulePersistedForm
-	})
-	if rule == "" && !q.named {
-		return RulePersistedForm
-	}
-	return rule
-}
-
-// unhex decodes exactly one SHA-256 in lower case.
-func unhex(hash *[sha256.Size]byte, s []byte) bool {
-	if len(s) != 2*len(hash) {
-		return false
-	}
-	for i, c := range s {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		default:
-			return false
-		}
-		hash[i/2] = hash[i/2]<<4 | c
-	}
-	return true
+	return RuleJSONAmbiguous
 }
 
 // object reads the object at pos. For each member it calls value, with pos at the member's value, to read it.
@@ -460,42 +198,6 @@ func (r *reader) scalar() bool {
 	return n > 0
 }
 
-// numeral returns the length of the number that src begins with, or 0. JSON and GraphQL write numbers alike.
-func numeral(src []byte) int {
-	i := 0
-	if len(src) > 0 && src[0] == '-' {
-		i++
-	}
-	first := i
-	i = digits(src, i)
-	if i == first || src[first] == '0' && i > first+1 {
-		return 0
-	}
-	if i < len(src) && src[i] == '.' {
-		first = i + 1
-		if i = digits(src, first); i == first {
-			return 0
-		}
-	}
-	if i < len(src) && (src[i] == 'e' || src[i] == 'E') {
-		if i++; i < len(src) && (src[i] == '+' || src[i] == '-') {
-			i++
-		}
-		first = i
-		if i = digits(src, first); i == first {
-			return 0
-		}
-	}
-	return i
-}
-
-func digits(src []byte, i int) int {
-	for i < len(src) && class[src[i]]&digit != 0 {
-		i++
-	}
-	return i
-}
-
 // string reads the string at pos and returns its value, which lies in src or in decoded.
 func (r *reader) string() ([]byte, Rule) {
 	start := r.pos + 1
@@ -604,6 +306,3 @@ func hex4(s []byte) (v rune) {
 	}
 	return v
 }
-
-// hexValue returns the value of a hexadecimal digit: '0'–'9' are 0x30–0x39, 'A'–'F' 0x41–0x46, 'a'–'f' 0x61–0x66.
-func hexValue(c byte) byte { return c&0xF + c>>6*9 }

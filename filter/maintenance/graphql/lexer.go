@@ -2,47 +2,6 @@ package graphql
 
 import "bytes"
 
-// Classes of bytes, as flags.
-const (
-	ignored   = 1 << iota // GraphQL's insignificant ASCII: white space, line ends, commas
-	nameStart             // [A-Za-z_]
-	digit                 // [0-9]
-	hexDigit              // [0-9A-Fa-f]
-	punct                 // a token of one byte
-	suspect               // ambiguous must look closer
-	special               // ends the plain run of a JSON string: quote, backslash, control characters
-)
-
-var class = func() (t [256]byte) {
-	set := func(flag byte, from, to int) {
-		for c := from; c <= to; c++ {
-			t[c] |= flag
-		}
-	}
-	for _, c := range " \t\n\r," {
-		set(ignored, int(c), int(c))
-	}
-	set(nameStart, 'A', 'Z')
-	set(nameStart, 'a', 'z')
-	set(nameStart, '_', '_')
-	set(digit|hexDigit, '0', '9')
-	set(hexDigit, 'A', 'F')
-	set(hexDigit, 'a', 'f')
-	for _, c := range "!$&():=@[]{|}" {
-		set(punct, int(c), int(c))
-	}
-	set(suspect|special, 0, 0x1F)
-	t['\t'] &^= suspect
-	t['\n'] &^= suspect
-	set(suspect, 0x7F, 0x7F)
-	for _, c := range []int{0xC2, 0xE2, 0xEF} { // first bytes of U+0080–U+00BF, U+2000–U+2FFF, U+F000–U+FFFF
-		set(suspect, c, c)
-	}
-	set(special, '"', '"')
-	set(special, '\\', '\\')
-	return t
-}()
-
 // A token is the kind of a lexical token; punctuators stand for themselves.
 type token byte
 

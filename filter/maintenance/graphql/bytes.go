@@ -1,0 +1,109 @@
+package graphql
+
+// Classes of bytes, as flags.
+const (
+	ignored   = 1 << iota // GraphQL's insignificant ASCII: white space, line ends, commas
+	nameStart             // [A-Za-z_]
+	digit                 // [0-9]
+	hexDigit              // [0-9A-Fa-f]
+	punct                 // a token of one byte
+	suspect               // ambiguous must look closer
+	special               // ends the plain run of a JSON string: quote, backslash, control characters
+)
+
+var class = func() (t [256]byte) {
+	set := func(flag byte, from, to int) {
+		for c := from; c <= to; c++ {
+			t[c] |= flag
+		}
+	}
+	for _, c := range " \t\n\r," {
+		set(ignored, int(c), int(c))
+	}
+	set(nameStart, 'A', 'Z')
+	set(nameStart, 'a', 'z')
+	set(nameStart, '_', '_')
+	set(digit|hexDigit, '0', '9')
+	set(hexDigit, 'A', 'F')
+	set(hexDigit, 'a', 'f')
+	for _, c := range "!$&():=@[]{|}" {
+		set(punct, int(c), int(c))
+	}
+	set(suspect|special, 0, 0x1F)
+	t['\t'] &^= suspect
+	t['\n'] &^= suspect
+	set(suspect, 0x7F, 0x7F)
+	for _, c := range []int{0xC2, 0xE2, 0xEF} { // first bytes of U+0080–U+00BF, U+2000–U+2FFF, U+F000–U+FFFF
+		set(suspect, c, c)
+	}
+	set(special, '"', '"')
+	set(special, '\\', '\\')
+	return t
+}()
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// equalASCII reports whether s is want, which is in lower case, but for the case of ASCII letters.
+func equalASCII(s, want string) bool {
+	if len(s) != len(want) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != want[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// hexValue returns the value of a hexadecimal digit: '0'–'9' are 0x30–0x39, 'A'–'F' 0x41–0x46, 'a'–'f' 0x61–0x66.
+func hexValue(c byte) byte { return c&0xF + c>>6*9 }
+
+// hexAt returns the value of the hexadecimal digit s[i], or -1.
+func hexAt(s string, i int) int {
+	if i >= len(s) || class[s[i]]&hexDigit == 0 {
+		return -1
+	}
+	return int(hexValue(s[i]))
+}
+
+// numeral returns the length of the number that src begins with, or 0. JSON and GraphQL write numbers alike.
+func numeral(src []byte) int {
+	i := 0
+	if len(src) > 0 && src[0] == '-' {
+		i++
+	}
+	first := i
+	i = digits(src, i)
+	if i == first || src[first] == '0' && i > first+1 {
+		return 0
+	}
+	if i < len(src) && src[i] == '.' {
+		first = i + 1
+		if i = digits(src, first); i == first {
+			return 0
+		}
+	}
+	if i < len(src) && (src[i] == 'e' || src[i] == 'E') {
+		if i++; i < len(src) && (src[i] == '+' || src[i] == '-') {
+			i++
+		}
+		first = i
+		if i = digits(src, first); i == first {
+			return 0
+		}
+	}
+	return i
+}
+
+func digits(src []byte, i int) int {
+	for i < len(src) && class[src[i]]&digit != 0 {
+		i++
+	}
+	return i
+}

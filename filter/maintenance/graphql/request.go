@@ -1,0 +1,351 @@
+package graphql
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"strings"
+	"unicode/utf8"
+)
+
+// JSON judges the body of a POST: one request object, or a batch of them.
+func JSON(body []byte, opt *Options) Rule {
+	if opt == nil {
+		opt = &defaults
+	}
+	if len(body) > opt.maxBody() {
+		return RuleLimitBody
+	}
+	if !utf8.Valid(body) {
+		return RuleJSONAmbiguous
+	}
+
+	r := reader{src: body, opt: opt}
+	defer r.release()
+
+	if rule := r.body(); rule != "" {
+		return rule
+	}
+	if r.space(); r.pos < len(body) {
+		return RuleJSONAmbiguous
+	}
+	return ""
+}
+
+func (r *reader) body() Rule {
+	switch r.space() {
+	case '{':
+		return r.request()
+	case '[':
+	default:
+		return r.noRequest()
+	}
+	if !r.opt.Batching {
+		return RuleBatch
+	}
+	r.pos++
+	for n := 1; ; n++ {
+		switch r.space() {
+		case '{':
+		case ']':
+			if n == 1 {
+				return RuleBatchEmpty
+			}
+			return r.unexpected()
+		case '[':
+			return RuleBatchNested
+		default:
+			if r.pos < len(r.src) {
+				return RuleBatchElement
+			}
+			return RuleJSON
+		}
+		if n > r.opt.maxBatch() {
+			return RuleLimitBatch
+		}
+		if rule := r.request(); rule.ClientError() != 0 && rule != RuleJSON {
+			return RuleBatchElement // servers run the others
+		} else if rule != "" {
+			return rule
+		}
+		switch r.space() {
+		case ',':
+			r.pos++
+		case ']':
+			r.pos++
+			return ""
+		default:
+			return r.unexpected()
+		}
+	}
+}
+
+// noRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
+// such a one all the same, as a form, as GraphQL, or behind a byte order mark; where no brace is, nor an escape that
+// could stand for one, none can be found.
+func (r *reader) noRequest() Rule {
+	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
+		return RuleJSONAmbiguous
+	}
+	return RuleJSON
+}
+
+// A request is what matters of one set of parameters, be it from JSON or from a URL.
+type request struct {
+	seen    seen
+	doc     []byte // nil if absent
+	hash    [sha256.Size]byte
+	named   bool // hash is set
+	foreign bool // a parameter is given that no server is known to read
+	typed   Rule // what is wrong with the type of the parameter query
+}
+
+func (q *request) judge(opt *Options) Rule {
+	switch {
+	case q.typed != "":
+		return q.typed
+	case q.doc == nil && !q.named:
+		return RuleNoQuery
+	case q.foreign:
+		return RuleUnknownKey
+	}
+
+	if len(q.doc) == 0 && q.named { // servers in Go cannot tell "" from none
+		if _, ok := opt.Persisted[q.hash]; !ok {
+			return RulePersisted
+		}
+		return ""
+	}
+	if rule := document(q.doc, opt); rule != "" {
+		return rule
+	}
+	if q.named && sha256.Sum256(q.doc) != q.hash {
+		return RulePersistedMismatch
+	}
+	return ""
+}
+
+// maxKeys is how many parameters of one request are looked at: the four, as many as an operator may list, and some.
+const maxKeys = len(params) + 60 + 32
+
+// request reads and judges the object at pos.
+func (r *reader) request() Rule {
+	var q request
+	r.decoded = r.decoded[:0]
+	keys := 0
+	rule := r.object(func(key []byte) Rule {
+		if keys++; keys > maxKeys {
+			return RuleUnknownKey
+		}
+		p, rule := q.seen.add(key, r.opt)
+		if rule != "" {
+			return rule
+		}
+
+		c, start := r.space(), r.pos
+		switch {
+		case p == paramQuery && c == '"':
+			q.doc, rule = r.string()
+			return rule
+		case p == paramExtensions && c == '{':
+			return r.extensions(&q)
+		}
+
+		rule = r.value()
+		switch value := r.src[start:r.pos]; {
+		case rule != "" || c == 'n':
+		case p == paramForeign:
+			q.foreign = true
+		case p == paramQuery && c == '[' && !braceless(value): // Mercurius takes the string out of an array
+			q.typed = RuleJSONAmbiguous
+		case p == paramQuery:
+			q.typed = RuleKeyType
+		case p == paramExtensions && !braceless(value): // Apollo Server 2 parses a string
+			return RulePersistedForm
+		}
+		return rule
+	})
+	if rule != "" {
+		return rule
+	}
+	return q.judge(r.opt)
+}
+
+// extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
+func (r *reader) extensions(q *request) Rule {
+	seen := false
+	return r.object(func(key []byte) Rule {
+		if string(key) != "persistedQuery" {
+			if suspicious(key) {
+				return RulePersistedForm
+			}
+			return r.value()
+		}
+		if seen {
+			return RuleDuplicateKey
+		}
+		seen = true
+		switch r.space() {
+		case 'n':
+			return r.value()
+		case '{':
+			return r.persistedQuery(q)
+		}
+		return RulePersistedForm
+	})
+}
+
+// persistedQuery reads the object at pos: {"version":1,"sha256Hash":"…"}, in any order. urql adds "miss" when it sends a
+// document that the server did not know.
+func (r *reader) persistedQuery(q *request) Rule {
+	var version, miss bool
+	rule := r.object(func(key []byte) Rule {
+		var twice bool
+		c, start := r.space(), r.pos
+		switch string(key) {
+		case "version":
+			twice, version = version, true
+		case "miss":
+			twice, miss = miss, true
+		case "sha256Hash":
+			twice, q.named = q.named, true
+		default:
+			return RulePersistedForm
+		}
+		if twice {
+			return RuleDuplicateKey
+		}
+		if c == '"' {
+			s, rule := r.string()
+			if rule != "" {
+				return rule
+			}
+			if string(key) != "sha256Hash" || !unhex(&q.hash, s) {
+				return RulePersistedForm
+			}
+			return ""
+		}
+		if rule := r.value(); rule != "" {
+			return rule
+		}
+		switch string(r.src[start:r.pos]) {
+		case "1":
+			if string(key) == "version" {
+				return ""
+			}
+		case "true", "false":
+			if string(key) == "miss" {
+				return ""
+			}
+		}
+		return RulePersistedForm
+	})
+	if rule == "" && !q.named {
+		return RulePersistedForm
+	}
+	return rule
+}
+
+// unhex decodes exactly one SHA-256 in lower case.
+func unhex(hash *[sha256.Size]byte, s []byte) bool {
+	if len(s) != 2*len(hash) {
+		return false
+	}
+	for i, c := range s {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return false
+		}
+		hash[i/2] = hash[i/2]<<4 | c
+	}
+	return true
+}
+
+// braceless reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
+// object within it, however often it is decoded.
+func braceless(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
+
+// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
+const (
+	paramForeign = iota - 1 // a name that no server is known to read anything from
+	paramQuery
+	paramOperationName
+	paramVariables
+	paramExtensions
+	paramExtra
+)
+
+var params = [...]string{"query", "operationName", "variables", "extensions"}
+
+// A seen is the set of parameters that a request has given.
+type seen uint64
+
+// add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
+// fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
+func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
+	param = paramForeign
+	var set seen
+	fold := func(i int, p string) {
+		if string(key) == p {
+			param = min(i, paramExtra)
+		}
+		// Folding makes a name at most three times as long: U+212A for a k.
+		if len(key) <= 3*len(p) && strings.EqualFold(string(key), p) {
+			set |= 1 << i
+		}
+	}
+	for i, p := range params {
+		fold(i, p)
+	}
+	if set == 0 {
+		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), 60)] {
+			fold(paramExtra+i, p)
+		}
+	}
+	switch {
+	case *s&set != 0:
+		return 0, RuleDuplicateKey
+	case param >= 0:
+		*s |= set
+		return param, ""
+	case storedName(key):
+		return 0, RuleDocumentID
+	case set != 0 || string(key) == "_json" || parameterName(string(key)): // _json is where Rails puts an array
+		return 0, RuleUnknownKey
+	}
+	return paramForeign, ""
+}
+
+// storedName reports whether key is a name by which some server takes the id or the hash of a document that it stores,
+// spelled with or without case, underscores and hyphens.
+func storedName(key []byte) bool {
+	var buf [64]byte
+	word := buf[:0]
+	for _, c := range key {
+		if c != '_' && c != '-' && len(word) < len(buf) {
+			word = append(word, lower(c))
+		}
+	}
+	return storedWord(word)
+}
+
+func storedWord(word []byte) bool {
+	switch string(word) {
+	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
+		return true
+	}
+	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
+}
+
+// suspicious reports whether a key within extensions may name a document, for a server that folds names.
+func suspicious(key []byte) bool {
+	for _, c := range key {
+		if c >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return storedName(key) || strings.EqualFold(string(key), "query")
+}
