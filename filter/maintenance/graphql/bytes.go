@@ -64,12 +64,12 @@ func equalASCII(s, want string) bool {
 // hexValue returns the value of a hexadecimal digit: '0'–'9' are 0x30–0x39, 'A'–'F' 0x41–0x46, 'a'–'f' 0x61–0x66.
 func hexValue(c byte) byte { return c&0xF + c>>6*9 }
 
-// hexAt returns the value of the hexadecimal digit s[i], or -1.
-func hexAt(s string, i int) int {
-	if i >= len(s) || class[s[i]]&hexDigit == 0 {
-		return -1
+// percentAt decodes the percent escape at s[i], or reports that there is none.
+func percentAt[T string | []byte](s T, i int) (c byte, ok bool) {
+	if i+2 >= len(s) || s[i] != '%' || class[s[i+1]]&class[s[i+2]]&hexDigit == 0 {
+		return 0, false
 	}
-	return int(hexValue(s[i]))
+	return hexValue(s[i+1])<<4 | hexValue(s[i+2]), true
 }
 
 // numeral returns the length of the number that src begins with, or 0. JSON and GraphQL write numbers alike.

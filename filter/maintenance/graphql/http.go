@@ -29,7 +29,7 @@ func Query(rawQuery string, opt *Options) Rule {
 		if !ok {
 			return RuleURLEncoding
 		}
-		p, rule := q.seen.add(key, opt)
+		p, rule := q.given.add(key, opt)
 		if rule != "" {
 			return rule
 		}
@@ -43,7 +43,7 @@ func Query(rawQuery string, opt *Options) Rule {
 		case paramQuery:
 			q.doc = v
 		case paramVariables, paramExtensions:
-			rule = jsonParameter(p, v, &q, opt)
+			rule = judgeJSONParameter(p, v, &q, opt)
 		}
 		// Behind some gateways a value is decoded twice.
 		if rule == "" && (p == paramQuery || p == paramExtensions) && percentEscaped(v) {
@@ -56,9 +56,9 @@ func Query(rawQuery string, opt *Options) Rule {
 	return q.judge(opt)
 }
 
-// jsonParameter reads variables or extensions from a URL: empty, or JSON. What is not JSON some servers leave out, and
+// judgeJSONParameter reads variables or extensions from a URL: empty, or JSON. What is not JSON some servers leave out, and
 // run the document all the same (graphql-go's handler does).
-func jsonParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
+func judgeJSONParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
 	if len(src) == 0 {
 		return ""
 	}
@@ -66,12 +66,12 @@ func jsonParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
 	r := reader{src: src, opt: opt}
 	defer r.release()
 
-	if r.space() == '{' && p == paramExtensions {
+	if r.skipSpace() == '{' && p == paramExtensions {
 		rule = r.extensions(q)
-	} else if rule = r.value(); rule == "" && p == paramExtensions && !braceless(src) {
+	} else if rule = r.value(); rule == "" && p == paramExtensions && !hasNoBrace(src) {
 		rule = RulePersistedForm
 	}
-	if r.space(); rule == RuleJSON || rule == "" && r.pos < len(src) {
+	if r.skipSpace(); rule == RuleJSON || rule == "" && r.pos < len(src) {
 		return RuleJSONAmbiguous
 	}
 	return rule
@@ -85,11 +85,11 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 		c := s[i]
 		switch {
 		case c == '%':
-			hi, lo := hexAt(s, i+1), hexAt(s, i+2)
-			if hi < 0 || lo < 0 {
+			escaped, ok := percentAt(s, i)
+			if !ok {
 				return nil, false
 			}
-			c = byte(hi<<4 | lo)
+			c = escaped
 			i += 2
 		case c == '+':
 			c = ' '
@@ -103,8 +103,8 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 }
 
 func percentEscaped(b []byte) bool {
-	for i := 0; i+2 < len(b); i++ {
-		if b[i] == '%' && class[b[i+1]]&class[b[i+2]]&hexDigit != 0 {
+	for i := range b {
+		if _, ok := percentAt(b, i); ok {
 			return true
 		}
 	}
@@ -123,33 +123,31 @@ func HasParameter(rawQuery string) bool {
 			rawQuery = ""
 		}
 		name, _, _ := strings.Cut(pair, "=")
-		if parameterName(name) {
+		if namesParameter(name) {
 			return true
 		}
 	}
 	return false
 }
 
-func parameterName(name string) bool {
+func namesParameter(name string) bool {
 	var buf [64]byte
 	word := buf[:0]
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		if c == '%' {
-			hi, lo := hexAt(name, i+1), hexAt(name, i+2)
-			if hi < 0 || lo < 0 {
+			escaped, ok := percentAt(name, i)
+			if !ok || escaped == '%' {
 				return true
 			}
-			if c = byte(hi<<4 | lo); c == '%' {
-				return true
-			}
+			c = escaped
 			i += 2
 		}
 		switch {
 		case c < ' ' || c >= 0x7F:
 			return true
 		case class[c]&(nameStart|digit) == 0 && c != '-': // a name within the name ends, as in query[0]
-			if parameterWord(word) {
+			if isParameterWord(word) {
 				return true
 			}
 			word = buf[:0]
@@ -157,15 +155,15 @@ func parameterName(name string) bool {
 			word = append(word, lower(c))
 		}
 	}
-	return parameterWord(word)
+	return isParameterWord(word)
 }
 
-func parameterWord(word []byte) bool {
+func isParameterWord(word []byte) bool {
 	switch string(word) {
 	case "query", "operationname", "variables", "extensions", "mutation", "subscription", "operations", "map":
 		return true
 	}
-	return storedWord(word)
+	return isStoredWord(word)
 }
 
 // ContentType judges the values of a POST's Content-Type header: exactly one, application/json, with no parameter but a

@@ -63,7 +63,7 @@ func (r *reader) unexpected() Rule {
 // object reads the object at pos. For each member it calls value, with pos at the member's value, to read it.
 func (r *reader) object(value func(key []byte) Rule) Rule {
 	r.pos++
-	if r.space() == '}' {
+	if r.skipSpace() == '}' {
 		r.pos++
 		return ""
 	}
@@ -78,7 +78,7 @@ func (r *reader) object(value func(key []byte) Rule) Rule {
 		if rule := value(key); rule != "" {
 			return rule
 		}
-		switch r.space() {
+		switch r.skipSpace() {
 		case ',':
 			r.pos++
 		case '}':
@@ -93,7 +93,7 @@ func (r *reader) object(value func(key []byte) Rule) Rule {
 // key reads a member's name and the colon after it. A name that reaches into JavaScript's prototypes, or that ends early
 // for a parser in C, is refused wherever it is.
 func (r *reader) key() ([]byte, Rule) {
-	if r.space() != '"' {
+	if r.skipSpace() != '"' {
 		return nil, r.unexpected()
 	}
 	key, rule := r.string()
@@ -102,7 +102,7 @@ func (r *reader) key() ([]byte, Rule) {
 		return nil, rule
 	case string(key) == "__proto__" || bytes.IndexByte(key, 0) >= 0:
 		return nil, RuleJSONAmbiguous
-	case r.space() != ':':
+	case r.skipSpace() != ':':
 		return nil, r.unexpected()
 	}
 	r.pos++
@@ -116,7 +116,7 @@ func (r *reader) value() Rule {
 	depth := 0
 	for {
 		// A value begins.
-		c := r.space()
+		c := r.skipSpace()
 		switch {
 		case c == '{' || c == '[':
 			if depth == r.opt.maxDepth() {
@@ -125,7 +125,7 @@ func (r *reader) value() Rule {
 			word, bit := &objects[depth/64], uint64(1)<<(depth%64)
 			*word &^= bit
 			r.pos++
-			if r.space() == c+2 { // the closing bracket, in ASCII
+			if r.skipSpace() == c+2 { // the closing bracket, in ASCII
 				r.pos++
 				break
 			}
@@ -151,7 +151,7 @@ func (r *reader) value() Rule {
 				return ""
 			}
 			object := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
-			c := r.space()
+			c := r.skipSpace()
 			if object && c == '}' || !object && c == ']' {
 				r.pos++
 				depth--
@@ -172,8 +172,8 @@ func (r *reader) value() Rule {
 	}
 }
 
-// space skips white space and returns the next byte without reading it.
-func (r *reader) space() byte {
+// skipSpace skips white skipSpace and returns the next byte without reading it.
+func (r *reader) skipSpace() byte {
 	for ; r.pos < len(r.src); r.pos++ {
 		switch c := r.src[r.pos]; c {
 		case ' ', '\t', '\n', '\r':
@@ -201,7 +201,7 @@ func (r *reader) scalar() bool {
 // string reads the string at pos and returns its value, which lies in src or in decoded.
 func (r *reader) string() ([]byte, Rule) {
 	start := r.pos + 1
-	i := plain(r.src, start)
+	i := plainEnd(r.src, start)
 	if i < len(r.src) && r.src[i] == '"' {
 		r.pos = i + 1
 		return r.src[start:i:i], ""
@@ -224,7 +224,7 @@ func (r *reader) string() ([]byte, Rule) {
 			}
 			r.decoded = utf8.AppendRune(r.decoded, c)
 			start = i + n
-			i = plain(r.src, start)
+			i = plainEnd(r.src, start)
 		default:
 			return nil, RuleJSONAmbiguous
 		}
@@ -233,7 +233,7 @@ func (r *reader) string() ([]byte, Rule) {
 
 // skipString reads the string at pos without decoding it.
 func (r *reader) skipString() Rule {
-	for i := plain(r.src, r.pos+1); i < len(r.src); {
+	for i := plainEnd(r.src, r.pos+1); i < len(r.src); {
 		switch r.src[i] {
 		case '"':
 			r.pos = i + 1
@@ -243,7 +243,7 @@ func (r *reader) skipString() Rule {
 			if n == 0 {
 				return RuleJSONAmbiguous
 			}
-			i = plain(r.src, i+n)
+			i = plainEnd(r.src, i+n)
 		default:
 			return RuleJSONAmbiguous
 		}
@@ -251,8 +251,8 @@ func (r *reader) skipString() Rule {
 	return RuleJSON
 }
 
-// plain returns the index of the first byte from i on that is not plain text in a string, or len(src).
-func plain(src []byte, i int) int {
+// plainEnd returns the index of the first byte from i on that is not plainEnd text in a string, or len(src).
+func plainEnd(src []byte, i int) int {
 	for i < len(src) && class[src[i]]&special == 0 {
 		i++
 	}
@@ -279,22 +279,22 @@ func unescape(s []byte) (rune, int) {
 	case 't':
 		return '\t', 2
 	case 'u':
-		hi := hex4(s)
+		hi := codeUnit(s)
 		switch {
 		case hi < 0 || 0xDC00 <= hi && hi <= 0xDFFF:
 			return 0, 0
 		case hi < 0xD800 || hi > 0xDFFF:
 			return hi, 6
 		}
-		if lo := hex4(s[6:]); 0xDC00 <= lo && lo <= 0xDFFF {
+		if lo := codeUnit(s[6:]); 0xDC00 <= lo && lo <= 0xDFFF {
 			return (hi-0xD800)<<10 + (lo - 0xDC00) + 0x10000, 12
 		}
 	}
 	return 0, 0
 }
 
-// hex4 decodes \uXXXX at the beginning of s, or returns -1.
-func hex4(s []byte) (v rune) {
+// codeUnit decodes \uXXXX at the beginning of s, or returns -1.
+func codeUnit(s []byte) (v rune) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return -1
 	}

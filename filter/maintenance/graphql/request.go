@@ -25,26 +25,26 @@ func JSON(body []byte, opt *Options) Rule {
 	if rule := r.body(); rule != "" {
 		return rule
 	}
-	if r.space(); r.pos < len(body) {
+	if r.skipSpace(); r.pos < len(body) {
 		return RuleJSONAmbiguous
 	}
 	return ""
 }
 
 func (r *reader) body() Rule {
-	switch r.space() {
+	switch r.skipSpace() {
 	case '{':
 		return r.request()
 	case '[':
 	default:
-		return r.noRequest()
+		return r.notRequest()
 	}
 	if !r.opt.Batching {
 		return RuleBatch
 	}
 	r.pos++
 	for n := 1; ; n++ {
-		switch r.space() {
+		switch r.skipSpace() {
 		case '{':
 		case ']':
 			if n == 1 {
@@ -67,7 +67,7 @@ func (r *reader) body() Rule {
 		} else if rule != "" {
 			return rule
 		}
-		switch r.space() {
+		switch r.skipSpace() {
 		case ',':
 			r.pos++
 		case ']':
@@ -79,10 +79,10 @@ func (r *reader) body() Rule {
 	}
 }
 
-// noRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
+// notRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
 // such a one all the same, as a form, as GraphQL, or behind a byte order mark; where no brace is, nor an escape that
 // could stand for one, none can be found.
-func (r *reader) noRequest() Rule {
+func (r *reader) notRequest() Rule {
 	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
 		return RuleJSONAmbiguous
 	}
@@ -91,25 +91,25 @@ func (r *reader) noRequest() Rule {
 
 // A request is what matters of one set of parameters, be it from JSON or from a URL.
 type request struct {
-	seen    seen
-	doc     []byte // nil if absent
-	hash    [sha256.Size]byte
-	named   bool // hash is set
-	foreign bool // a parameter is given that no server is known to read
-	typed   Rule // what is wrong with the type of the parameter query
+	given      paramSet
+	doc        []byte // nil if absent
+	hash       [sha256.Size]byte
+	hasHash    bool // hash is set
+	hasForeign bool // a parameter is given that no server is known to read
+	wrongType  Rule // what is wrong with the type of the parameter query
 }
 
 func (q *request) judge(opt *Options) Rule {
 	switch {
-	case q.typed != "":
-		return q.typed
-	case q.doc == nil && !q.named:
+	case q.wrongType != "":
+		return q.wrongType
+	case q.doc == nil && !q.hasHash:
 		return RuleNoQuery
-	case q.foreign:
+	case q.hasForeign:
 		return RuleUnknownKey
 	}
 
-	if len(q.doc) == 0 && q.named { // servers in Go cannot tell "" from none
+	if len(q.doc) == 0 && q.hasHash { // servers in Go cannot tell "" from none
 		if _, ok := opt.Persisted[q.hash]; !ok {
 			return RulePersisted
 		}
@@ -118,7 +118,7 @@ func (q *request) judge(opt *Options) Rule {
 	if rule := document(q.doc, opt); rule != "" {
 		return rule
 	}
-	if q.named && sha256.Sum256(q.doc) != q.hash {
+	if q.hasHash && sha256.Sum256(q.doc) != q.hash {
 		return RulePersistedMismatch
 	}
 	return ""
@@ -136,12 +136,12 @@ func (r *reader) request() Rule {
 		if keys++; keys > maxKeys {
 			return RuleUnknownKey
 		}
-		p, rule := q.seen.add(key, r.opt)
+		p, rule := q.given.add(key, r.opt)
 		if rule != "" {
 			return rule
 		}
 
-		c, start := r.space(), r.pos
+		c, start := r.skipSpace(), r.pos
 		switch {
 		case p == paramQuery && c == '"':
 			q.doc, rule = r.string()
@@ -154,12 +154,12 @@ func (r *reader) request() Rule {
 		switch value := r.src[start:r.pos]; {
 		case rule != "" || c == 'n':
 		case p == paramForeign:
-			q.foreign = true
-		case p == paramQuery && c == '[' && !braceless(value): // Mercurius takes the string out of an array
-			q.typed = RuleJSONAmbiguous
+			q.hasForeign = true
+		case p == paramQuery && c == '[' && !hasNoBrace(value): // Mercurius takes the string out of an array
+			q.wrongType = RuleJSONAmbiguous
 		case p == paramQuery:
-			q.typed = RuleKeyType
-		case p == paramExtensions && !braceless(value): // Apollo Server 2 parses a string
+			q.wrongType = RuleKeyType
+		case p == paramExtensions && !hasNoBrace(value): // Apollo Server 2 parses a string
 			return RulePersistedForm
 		}
 		return rule
@@ -172,19 +172,19 @@ func (r *reader) request() Rule {
 
 // extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
 func (r *reader) extensions(q *request) Rule {
-	seen := false
+	given := false
 	return r.object(func(key []byte) Rule {
 		if string(key) != "persistedQuery" {
-			if suspicious(key) {
+			if mayNameDocument(key) {
 				return RulePersistedForm
 			}
 			return r.value()
 		}
-		if seen {
+		if given {
 			return RuleDuplicateKey
 		}
-		seen = true
-		switch r.space() {
+		given = true
+		switch r.skipSpace() {
 		case 'n':
 			return r.value()
 		case '{':
@@ -200,14 +200,14 @@ func (r *reader) persistedQuery(q *request) Rule {
 	var version, miss bool
 	rule := r.object(func(key []byte) Rule {
 		var twice bool
-		c, start := r.space(), r.pos
+		c, start := r.skipSpace(), r.pos
 		switch string(key) {
 		case "version":
 			twice, version = version, true
 		case "miss":
 			twice, miss = miss, true
 		case "sha256Hash":
-			twice, q.named = q.named, true
+			twice, q.hasHash = q.hasHash, true
 		default:
 			return RulePersistedForm
 		}
@@ -219,7 +219,7 @@ func (r *reader) persistedQuery(q *request) Rule {
 			if rule != "" {
 				return rule
 			}
-			if string(key) != "sha256Hash" || !unhex(&q.hash, s) {
+			if string(key) != "sha256Hash" || !parseHash(&q.hash, s) {
 				return RulePersistedForm
 			}
 			return ""
@@ -239,14 +239,14 @@ func (r *reader) persistedQuery(q *request) Rule {
 		}
 		return RulePersistedForm
 	})
-	if rule == "" && !q.named {
+	if rule == "" && !q.hasHash {
 		return RulePersistedForm
 	}
 	return rule
 }
 
-// unhex decodes exactly one SHA-256 in lower case.
-func unhex(hash *[sha256.Size]byte, s []byte) bool {
+// parseHash decodes exactly one SHA-256 in lower case.
+func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	if len(s) != 2*len(hash) {
 		return false
 	}
@@ -264,9 +264,9 @@ func unhex(hash *[sha256.Size]byte, s []byte) bool {
 	return true
 }
 
-// braceless reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
+// hasNoBrace reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
 // object within it, however often it is decoded.
-func braceless(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
+func hasNoBrace(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
 
 // The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
 const (
@@ -280,14 +280,14 @@ const (
 
 var params = [...]string{"query", "operationName", "variables", "extensions"}
 
-// A seen is the set of parameters that a request has given.
-type seen uint64
+// A paramSet is the set of parameters that a request has given.
+type paramSet uint64
 
 // add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
 // fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
-func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
+func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 	param = paramForeign
-	var set seen
+	var set paramSet
 	fold := func(i int, p string) {
 		if string(key) == p {
 			param = min(i, paramExtra)
@@ -311,17 +311,17 @@ func (s *seen) add(key []byte, opt *Options) (param int, _ Rule) {
 	case param >= 0:
 		*s |= set
 		return param, ""
-	case storedName(key):
+	case namesStored(key):
 		return 0, RuleDocumentID
-	case set != 0 || string(key) == "_json" || parameterName(string(key)): // _json is where Rails puts an array
+	case set != 0 || string(key) == "_json" || namesParameter(string(key)): // _json is where Rails puts an array
 		return 0, RuleUnknownKey
 	}
 	return paramForeign, ""
 }
 
-// storedName reports whether key is a name by which some server takes the id or the hash of a document that it stores,
+// namesStored reports whether key is a name by which some server takes the id or the hash of a document that it stores,
 // spelled with or without case, underscores and hyphens.
-func storedName(key []byte) bool {
+func namesStored(key []byte) bool {
 	var buf [64]byte
 	word := buf[:0]
 	for _, c := range key {
@@ -329,10 +329,10 @@ func storedName(key []byte) bool {
 			word = append(word, lower(c))
 		}
 	}
-	return storedWord(word)
+	return isStoredWord(word)
 }
 
-func storedWord(word []byte) bool {
+func isStoredWord(word []byte) bool {
 	switch string(word) {
 	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
 		return true
@@ -340,12 +340,12 @@ func storedWord(word []byte) bool {
 	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
 }
 
-// suspicious reports whether a key within extensions may name a document, for a server that folds names.
-func suspicious(key []byte) bool {
+// mayNameDocument reports whether a key within extensions may name a document, for a server that folds names.
+func mayNameDocument(key []byte) bool {
 	for _, c := range key {
 		if c >= utf8.RuneSelf {
 			return true
 		}
 	}
-	return storedName(key) || strings.EqualFold(string(key), "query")
+	return namesStored(key) || strings.EqualFold(string(key), "query")
 }
