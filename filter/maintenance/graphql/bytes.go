@@ -6,17 +6,19 @@ const (
 	nameStart             // [A-Za-z_]
 	digit                 // [0-9]
 	hexDigit              // [0-9A-Fa-f]
-	punct                 // a token of one byte
-	suspect               // ambiguous must look closer
+	punct                 // a GraphQL token of one byte
+	suspect               // a byte that the function ambiguous must examine
 	special               // ends the plain run of a JSON string: quote, backslash, control characters
 )
 
+// class holds the classes of each byte.
 var class = func() (t [256]byte) {
 	set := func(flag byte, from, to int) {
 		for c := from; c <= to; c++ {
 			t[c] |= flag
 		}
 	}
+
 	for _, c := range " \t\n\r," {
 		set(ignored, int(c), int(c))
 	}
@@ -29,13 +31,16 @@ var class = func() (t [256]byte) {
 	for _, c := range "!$&():=@[]{|}" {
 		set(punct, int(c), int(c))
 	}
+
 	set(suspect|special, 0, 0x1F)
 	t['\t'] &^= suspect
 	t['\n'] &^= suspect
 	set(suspect, 0x7F, 0x7F)
-	for _, c := range []int{0xC2, 0xE2, 0xEF} { // first bytes of U+0080–U+00BF, U+2000–U+2FFF, U+F000–U+FFFF
+	// The first bytes of U+0080 to U+00BF, U+2000 to U+2FFF and U+F000 to U+FFFF in UTF-8.
+	for _, c := range []int{0xC2, 0xE2, 0xEF} {
 		set(suspect, c, c)
 	}
+
 	set(special, '"', '"')
 	set(special, '\\', '\\')
 	return t
@@ -48,7 +53,8 @@ func lower(c byte) byte {
 	return c
 }
 
-// equalASCII reports whether s is want, which is in lower case, but for the case of ASCII letters.
+// equalASCII reports whether s equals want, ignoring the case of ASCII letters. The letters of want
+// must be in lower case.
 func equalASCII(s, want string) bool {
 	if len(s) != len(want) {
 		return false
@@ -61,10 +67,11 @@ func equalASCII(s, want string) bool {
 	return true
 }
 
-// hexValue returns the value of a hexadecimal digit: '0'–'9' are 0x30–0x39, 'A'–'F' 0x41–0x46, 'a'–'f' 0x61–0x66.
+// hexValue returns the value of a hexadecimal digit. In ASCII, '0' to '9' are 0x30 to 0x39, 'A' to
+// 'F' are 0x41 to 0x46, and 'a' to 'f' are 0x61 to 0x66.
 func hexValue(c byte) byte { return c&0xF + c>>6*9 }
 
-// percentAt decodes the percent escape at s[i], or reports that there is none.
+// percentAt decodes the percent escape at s[i]; ok reports whether there is one.
 func percentAt[T string | []byte](s T, i int) (c byte, ok bool) {
 	if i+2 >= len(s) || s[i] != '%' || class[s[i+1]]&class[s[i+2]]&hexDigit == 0 {
 		return 0, false
@@ -72,23 +79,27 @@ func percentAt[T string | []byte](s T, i int) (c byte, ok bool) {
 	return hexValue(s[i+1])<<4 | hexValue(s[i+2]), true
 }
 
-// numeral returns the length of the number that src begins with, or 0. JSON and GraphQL write numbers alike.
+// numeral returns the length of the number that src begins with, or 0. The syntax of numbers is the
+// same in JSON and in GraphQL.
 func numeral(src []byte) int {
 	i := 0
 	if len(src) > 0 && src[0] == '-' {
 		i++
 	}
+
 	first := i
 	i = digits(src, i)
 	if i == first || src[first] == '0' && i > first+1 {
 		return 0
 	}
+
 	if i < len(src) && src[i] == '.' {
 		first = i + 1
 		if i = digits(src, first); i == first {
 			return 0
 		}
 	}
+
 	if i < len(src) && (src[i] == 'e' || src[i] == 'E') {
 		if i++; i < len(src) && (src[i] == '+' || src[i] == '-') {
 			i++
@@ -101,6 +112,7 @@ func numeral(src []byte) int {
 	return i
 }
 
+// digits returns the index of the first byte from i on that is not a digit, or len(src).
 func digits(src []byte, i int) int {
 	for i < len(src) && class[src[i]]&digit != 0 {
 		i++

@@ -5,8 +5,14 @@ import (
 	"unicode/utf8"
 )
 
-// Document judges one decoded GraphQL document: "" if all its operations are queries and there is at least one, or if
-// it is not well-formed and no reading can find anything but a query in it.
+var (
+	mutation     = []byte("mutation")
+	subscription = []byte("subscription")
+)
+
+// Document judges one decoded GraphQL document. It returns "" if the document has at least one
+// operation and all its operations are queries, or if it is malformed and no way of reading it
+// finds anything but a query in it.
 func Document(doc []byte, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
@@ -17,10 +23,11 @@ func Document(doc []byte, opt *Options) Rule {
 	return document(doc, opt)
 }
 
-// document judges doc, which is valid UTF-8.
+// document judges doc, which must be valid UTF-8.
 //
-// Where doc holds neither keyword, no lexer of any server can find one, and ours only keeps the limits. Where it does,
-// ours must be the reading of every server, so whatever some server reads differently is refused.
+// If doc contains neither keyword, no server's lexer can find one, and the lexer here only enforces
+// the limits. Otherwise the lexer must read doc as every server does, so anything that some server
+// reads differently is refused.
 func document(doc []byte, opt *Options) Rule {
 	if bytes.IndexByte(doc, 0) >= 0 {
 		return RuleAmbiguous
@@ -39,7 +46,7 @@ func document(doc []byte, opt *Options) Rule {
 	case rule != RuleNoOperation && !strict && inert(doc, opt):
 		return ""
 	case rule != RuleAmbiguous && !strict && (ambiguous(doc) || lex(doc, true, opt) == RuleAmbiguous):
-		// It is malformed as we read it, and another server may not read it so.
+		// It is malformed as read here, but another server may read it differently.
 		return RuleAmbiguous
 	}
 	return rule
@@ -50,17 +57,21 @@ func lex(doc []byte, strict bool, opt *Options) Rule {
 	return l.document()
 }
 
-// identifier reports whether doc may be the name of a document that the server stores, instead of a document: Mercurius
-// takes such a one as query where "persisted" is beside it.
+// identifier reports whether doc may be the name of a document that the server stores, and not a
+// document itself. Mercurius accepts such a name as "query" if the request also has "persisted".
 func identifier(doc []byte) bool {
 	return len(doc) > 0 && !bytes.ContainsAny(doc, " \t\r\n,{}()\"#")
 }
 
-// inert reports whether a document that is not well-formed may pass, so that the server says what is wrong with it.
-// It must have a selection set, so that it is not the name of a stored document, and must be made of nothing but names,
-// digits, white space and punctuation: no string, comment or escape, in which something could hide. Neither keyword may
-// be in it, in any case, even when a reader leaves out all that stands between the letters. Since it was not read to its
-// end, its bytes are counted as tokens and its brackets as depth.
+// inert reports whether a malformed document may pass, so that the server reports what is wrong
+// with it.
+//
+// The document must have a selection set, since without one it may be the name of a stored
+// document. It must consist only of names, digits, white space and punctuation, because something
+// could hide in a string, a comment or an escape. It must not contain either keyword, in any case,
+// even for a reader that drops everything between the letters. Since the lexer did not read the
+// document to its end, its bytes are counted against the limit of tokens and its opening brackets
+// against the limit of depth.
 func inert(doc []byte, opt *Options) bool {
 	if len(doc) > opt.maxTokens() {
 		return false
@@ -91,10 +102,12 @@ func inert(doc []byte, opt *Options) bool {
 			}
 		}
 	}
+
 	return set && depth >= 0
 }
 
-// spells reports whether the letters of s begin with word, which is in lower case, whatever is between them.
+// spells reports whether the letters of s, in any case and with anything between them, begin with
+// word. The word must be in lower case.
 func spells(s []byte, word string) bool {
 	n := 0
 	for _, c := range s {
@@ -111,14 +124,10 @@ func spells(s []byte, word string) bool {
 	return false
 }
 
-var (
-	mutation     = []byte("mutation")
-	subscription = []byte("subscription")
-)
-
-// ambiguous reports characters that end a line, a comment or a document for some servers and not for others: control
-// characters (a carriage return only within CRLF), U+2028, U+2029 and U+FEFF. Absinthe ends a comment at U+2028,
-// graphql-dotnet and old graphql-js at any control character, others at a line feed only.
+// ambiguous reports whether doc contains a character that ends a line, a comment or a document for
+// some servers and not for others: a control character (a carriage return counts unless a line feed
+// follows it), U+2028, U+2029 or U+FEFF. Absinthe ends a comment at U+2028, graphql-dotnet and old
+// versions of graphql-js at any control character, others only at a line feed.
 func ambiguous(doc []byte) bool {
 	for i := 0; i < len(doc); i++ {
 		switch c := doc[i]; {

@@ -5,8 +5,44 @@ import (
 	"unicode/utf8"
 )
 
-// Query judges the query string of a GET's URL, without its question mark: one document in the parameter "query", and
-// nothing beside it but what [JSON] allows.
+// ContentType judges the values of a POST's Content-Type header. There must be exactly one,
+// application/json, with no parameter other than a charset of UTF-8.
+func ContentType(values []string) Rule {
+	if len(values) == 0 {
+		return RuleNoContentType
+	}
+	if len(values) > 1 {
+		return RuleContentType
+	}
+
+	media, param, more := strings.Cut(values[0], ";")
+	switch media = strings.Trim(media, " \t"); {
+	case media == "" || equalASCII(media, "text/plain"):
+		return RuleNoContentType
+	case !equalASCII(media, "application/json"):
+		return RuleContentType
+	}
+	if !more {
+		return ""
+	}
+
+	switch param = strings.Trim(param, " \t"); {
+	case equalASCII(param, "charset=utf-8"), equalASCII(param, `charset="utf-8"`):
+		return ""
+	}
+	return RuleCharset
+}
+
+// ContentEncoding judges the values of a POST's Content-Encoding header. There must be none.
+func ContentEncoding(values []string) Rule {
+	if len(values) > 0 {
+		return RuleContentEncoding
+	}
+	return ""
+}
+
+// Query judges the query string of a GET's URL, without its question mark. It must have one
+// document, in the parameter "query", and besides it only parameters that [JSON] allows.
 func Query(rawQuery string, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
@@ -14,50 +50,59 @@ func Query(rawQuery string, opt *Options) Rule {
 	if len(rawQuery) > opt.maxBody() {
 		return RuleLimitBody
 	}
+
 	var q request
 	r := reader{opt: opt}
 	r.scratch()
 	defer r.release()
+
 	for rawQuery != "" {
 		var pair string
 		pair, rawQuery, _ = strings.Cut(rawQuery, "&")
 		if pair == "" {
 			continue
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		key, ok := r.unescapeURL(name)
-		if !ok {
-			return RuleURLEncoding
-		}
-		p, rule := q.given.add(key, opt)
-		if rule != "" {
-			return rule
-		}
-		v, ok := r.unescapeURL(value)
-		if !ok {
-			return RuleURLEncoding
-		}
-		switch p {
-		case paramForeign: // it may be a page's, or a stored document's
-			return RuleUnknownKey
-		case paramQuery:
-			q.doc = v
-		case paramVariables, paramExtensions:
-			rule = judgeJSONParameter(p, v, &q, opt)
-		}
-		// Behind some gateways a value is decoded twice.
-		if rule == "" && (p == paramQuery || p == paramExtensions) && percentEscaped(v) {
-			rule = RuleURLEncoding
-		}
-		if rule != "" {
+		if rule := r.urlParameter(&q, pair); rule != "" {
 			return rule
 		}
 	}
 	return q.judge(opt)
 }
 
-// judgeJSONParameter reads variables or extensions from a URL: empty, or JSON. What is not JSON some servers leave out, and
-// run the document all the same (graphql-go's handler does).
+// urlParameter reads one parameter of a query string into q.
+func (r *reader) urlParameter(q *request, pair string) Rule {
+	name, value, _ := strings.Cut(pair, "=")
+	key, ok := r.unescapeURL(name)
+	if !ok {
+		return RuleURLEncoding
+	}
+	p, rule := q.given.add(key, r.opt)
+	if rule != "" {
+		return rule
+	}
+	v, ok := r.unescapeURL(value)
+	if !ok {
+		return RuleURLEncoding
+	}
+
+	switch p {
+	case paramForeign: // it may belong to a page, or name a stored document
+		return RuleUnknownKey
+	case paramQuery:
+		q.doc = v
+	case paramVariables, paramExtensions:
+		rule = judgeJSONParameter(p, v, q, r.opt)
+	}
+
+	// Some gateways decode a value before the server decodes it again.
+	if rule == "" && (p == paramQuery || p == paramExtensions) && percentEscaped(v) {
+		rule = RuleURLEncoding
+	}
+	return rule
+}
+
+// judgeJSONParameter reads variables or extensions from a URL. They must be empty or JSON: some
+// servers ignore what is not JSON and run the document anyway (graphql-go's handler does).
 func judgeJSONParameter(p int, src []byte, q *request, opt *Options) (rule Rule) {
 	if len(src) == 0 {
 		return ""
@@ -77,8 +122,9 @@ func judgeJSONParameter(p int, src []byte, q *request, opt *Options) (rule Rule)
 	return rule
 }
 
-// unescapeURL decodes one name or value of a query string into decoded. Parsers differ on semicolons and on malformed
-// escapes, so both are refused, as are characters that a URL cannot hold.
+// unescapeURL decodes one name or value of a query string and appends it to decoded. Parsers differ
+// on semicolons and on malformed escapes, so both are refused, and so are characters that a URL
+// cannot contain.
 func (r *reader) unescapeURL(s string) ([]byte, bool) {
 	mark := len(r.decoded)
 	for i := 0; i < len(s); i++ {
@@ -98,6 +144,7 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 		}
 		r.decoded = append(r.decoded, c)
 	}
+
 	v := r.decoded[mark:]
 	return v, utf8.Valid(v)
 }
@@ -111,9 +158,10 @@ func percentEscaped(b []byte) bool {
 	return false
 }
 
-// HasParameter reports whether a URL's query string, without its question mark, may carry a GraphQL parameter for some
-// server: one of a request's four, or one that names a stored document, under any encoding, folding or nesting
-// (query[], [query]). A name that cannot be read with certainty counts.
+// HasParameter reports whether some server may find a GraphQL parameter in a URL's query string,
+// which is given without its question mark: one of the four parameters of a request, or one that
+// names a stored document, under any encoding, folding or nesting (query[], [query]). A name that
+// cannot be read with certainty counts as one.
 func HasParameter(rawQuery string) bool {
 	for rawQuery != "" {
 		pair := rawQuery
@@ -130,6 +178,8 @@ func HasParameter(rawQuery string) bool {
 	return false
 }
 
+// namesParameter reports whether name, or a name nested in it as in query[0], may be that of a
+// GraphQL parameter.
 func namesParameter(name string) bool {
 	var buf [64]byte
 	word := buf[:0]
@@ -143,10 +193,11 @@ func namesParameter(name string) bool {
 			c = escaped
 			i += 2
 		}
+
 		switch {
 		case c < ' ' || c >= 0x7F:
 			return true
-		case class[c]&(nameStart|digit) == 0 && c != '-': // a name within the name ends, as in query[0]
+		case class[c]&(nameStart|digit) == 0 && c != '-': // a nested name ends here
 			if isParameterWord(word) {
 				return true
 			}
@@ -158,45 +209,12 @@ func namesParameter(name string) bool {
 	return isParameterWord(word)
 }
 
+// isParameterWord reports whether word is a parameter's name, folded to lower case and without
+// underscores and hyphens.
 func isParameterWord(word []byte) bool {
 	switch string(word) {
 	case "query", "operationname", "variables", "extensions", "mutation", "subscription", "operations", "map":
 		return true
 	}
 	return isStoredWord(word)
-}
-
-// ContentType judges the values of a POST's Content-Type header: exactly one, application/json, with no parameter but a
-// charset of UTF-8.
-func ContentType(values []string) Rule {
-	if len(values) == 0 {
-		return RuleNoContentType
-	}
-	if len(values) > 1 {
-		return RuleContentType
-	}
-
-	media, param, more := strings.Cut(values[0], ";")
-	switch media = strings.Trim(media, " \t"); {
-	case media == "" || equalASCII(media, "text/plain"):
-		return RuleNoContentType
-	case !equalASCII(media, "application/json"):
-		return RuleContentType
-	}
-	if !more {
-		return ""
-	}
-	switch param = strings.Trim(param, " \t"); {
-	case equalASCII(param, "charset=utf-8"), equalASCII(param, `charset="utf-8"`):
-		return ""
-	}
-	return RuleCharset
-}
-
-// ContentEncoding judges the values of a POST's Content-Encoding header: none.
-func ContentEncoding(values []string) Rule {
-	if len(values) > 0 {
-		return RuleContentEncoding
-	}
-	return ""
 }

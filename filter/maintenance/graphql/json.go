@@ -6,17 +6,18 @@ import (
 	"unicode/utf8"
 )
 
-// A reader reads strict JSON (RFC 8259) from src, which is valid UTF-8. JSON parsers differ in what they tolerate beyond
-// that and in which of two equal keys they keep, so nothing is tolerated and no key may come twice where it matters.
+// A reader reads strict JSON (RFC 8259) from src, which must be valid UTF-8. JSON parsers differ in
+// what they tolerate beyond that and in which of two equal keys they keep. The reader therefore
+// tolerates nothing, and its callers refuse a second value of a key that matters.
 type reader struct {
 	src     []byte
 	pos     int
 	opt     *Options
 	decoded []byte  // strings that had escapes, one after the other
-	pooled  *[]byte // decoded's buffer, once there is one
+	pooled  *[]byte // the buffer of decoded, nil until it is needed
 }
 
-// eof is what space returns at the end. A NUL byte looks the same, and is as wrong there.
+// eof is what skipSpace returns at the end. A NUL byte returns the same, and is as wrong there.
 const eof = 0
 
 var buffers = sync.Pool{New: func() any {
@@ -32,7 +33,8 @@ func (r *reader) scratch() {
 	}
 }
 
-// release gives the buffer back, unless an operator's large MaxBody let it grow past what is worth keeping.
+// release returns the buffer to the pool, unless a large MaxBody let it grow so much that keeping
+// it would waste memory.
 func (r *reader) release() {
 	if r.pooled == nil {
 		return
@@ -44,11 +46,12 @@ func (r *reader) release() {
 	r.pooled, r.decoded = nil, nil
 }
 
-// unexpected returns the rule for the byte at pos, which JSON has no place for.
+// unexpected returns the rule for the byte at pos, which JSON does not allow there.
 //
-// No dialect of JSON takes a text that is cut short, nor a quote, a colon or an opening bracket that is out of place.
-// What other bytes there are some parser reads: comments, NaN, names without quotes, a comma too many, 01, a raw line
-// feed in a string (Jackson's JsonReadFeature lists most of them, and Json.NET takes many by default).
+// No dialect of JSON accepts a text that is cut short, nor a quote, a colon or an opening bracket
+// that is out of place. Any other byte is accepted by some parser: comments, NaN, names without
+// quotes, an extra comma, 01, a raw line feed in a string (Jackson's JsonReadFeature lists most of
+// them, and Json.NET accepts many by default).
 func (r *reader) unexpected() Rule {
 	if r.pos >= len(r.src) {
 		return RuleJSON
@@ -60,24 +63,29 @@ func (r *reader) unexpected() Rule {
 	return RuleJSONAmbiguous
 }
 
-// object reads the object at pos. For each member it calls value, with pos at the member's value, to read it.
+// object reads the object at pos. For each member it calls value, which must read the member's
+// value at pos.
 func (r *reader) object(value func(key []byte) Rule) Rule {
 	r.pos++
 	if r.skipSpace() == '}' {
 		r.pos++
 		return ""
 	}
+
 	for {
 		mark := len(r.decoded)
 		key, rule := r.key()
 		if rule != "" {
 			return rule
 		}
-		// The key is done with before its value is read, but value must not lose what it decodes itself.
+
+		// The decoded key is dropped before the call and not after it, since value may keep what it
+		// decodes itself. That overwrites a key that had escapes.
 		r.decoded = r.decoded[:mark]
 		if rule := value(key); rule != "" {
 			return rule
 		}
+
 		switch r.skipSpace() {
 		case ',':
 			r.pos++
@@ -90,12 +98,13 @@ func (r *reader) object(value func(key []byte) Rule) Rule {
 	}
 }
 
-// key reads a member's name and the colon after it. A name that reaches into JavaScript's prototypes, or that ends early
-// for a parser in C, is refused wherever it is.
+// key reads the name of a member and the colon after it. A name that reaches JavaScript's
+// prototypes, or that ends early for a parser written in C, is refused at any depth.
 func (r *reader) key() ([]byte, Rule) {
 	if r.skipSpace() != '"' {
 		return nil, r.unexpected()
 	}
+
 	key, rule := r.string()
 	switch {
 	case rule != "":
@@ -105,15 +114,18 @@ func (r *reader) key() ([]byte, Rule) {
 	case r.skipSpace() != ':':
 		return nil, r.unexpected()
 	}
+
 	r.pos++
 	return key, ""
 }
 
-// value reads any value and forgets it. It keeps its own stack, so that no input can exhaust the caller's.
+// value reads any value and discards it. It does not recurse, so that no input can exhaust the
+// goroutine's stack.
 func (r *reader) value() Rule {
 	mark := len(r.decoded)
-	var objects [MaxNesting / 64]uint64 // one bit a level: object or array
+	var objects [MaxNesting / 64]uint64 // one bit per level: an object (1) or an array (0)
 	depth := 0
+
 	for {
 		// A value begins.
 		c := r.skipSpace()
@@ -129,6 +141,7 @@ func (r *reader) value() Rule {
 				r.pos++
 				break
 			}
+
 			depth++
 			if c == '{' {
 				*word |= bit
@@ -145,7 +158,8 @@ func (r *reader) value() Rule {
 		case !r.scalar():
 			return r.unexpected()
 		}
-		// A value has ended: so may have what holds it.
+
+		// A value has ended, and with it perhaps the objects and arrays that contain it.
 		for {
 			if depth == 0 {
 				return ""
@@ -157,6 +171,7 @@ func (r *reader) value() Rule {
 				depth--
 				continue
 			}
+
 			if c != ',' {
 				return r.unexpected()
 			}
@@ -172,7 +187,7 @@ func (r *reader) value() Rule {
 	}
 }
 
-// skipSpace skips white skipSpace and returns the next byte without reading it.
+// skipSpace skips white space and returns the next byte without reading it.
 func (r *reader) skipSpace() byte {
 	for ; r.pos < len(r.src); r.pos++ {
 		switch c := r.src[r.pos]; c {
@@ -193,6 +208,7 @@ func (r *reader) scalar() bool {
 			return true
 		}
 	}
+
 	n := numeral(src)
 	r.pos += n
 	return n > 0
@@ -206,6 +222,7 @@ func (r *reader) string() ([]byte, Rule) {
 		r.pos = i + 1
 		return r.src[start:i:i], ""
 	}
+
 	r.scratch()
 	mark := len(r.decoded)
 	for {
@@ -213,6 +230,7 @@ func (r *reader) string() ([]byte, Rule) {
 		if i == len(r.src) {
 			return nil, RuleJSON
 		}
+
 		switch r.src[i] {
 		case '"':
 			r.pos = i + 1
@@ -251,7 +269,8 @@ func (r *reader) skipString() Rule {
 	return RuleJSON
 }
 
-// plainEnd returns the index of the first byte from i on that is not plainEnd text in a string, or len(src).
+// plainEnd returns the index of the first byte from i on that is not plain text in a string, or
+// len(src).
 func plainEnd(src []byte, i int) int {
 	for i < len(src) && class[src[i]]&special == 0 {
 		i++
@@ -259,12 +278,13 @@ func plainEnd(src []byte, i int) int {
 	return i
 }
 
-// unescape decodes the escape sequence that s begins with and returns its length, or 0. A surrogate must have its pair:
-// parsers differ in what they make of a lone one.
+// unescape decodes the escape sequence that s begins with and returns its length, or 0 if it is
+// wrong. A surrogate must have its pair, because parsers differ in what they make of a lone one.
 func unescape(s []byte) (rune, int) {
 	if len(s) < 2 {
 		return 0, 0
 	}
+
 	switch s[1] {
 	case '"', '\\', '/':
 		return rune(s[1]), 2
@@ -286,6 +306,7 @@ func unescape(s []byte) (rune, int) {
 		case hi < 0xD800 || hi > 0xDFFF:
 			return hi, 6
 		}
+
 		if lo := codeUnit(s[6:]); 0xDC00 <= lo && lo <= 0xDFFF {
 			return (hi-0xD800)<<10 + (lo - 0xDC00) + 0x10000, 12
 		}
@@ -293,7 +314,7 @@ func unescape(s []byte) (rune, int) {
 	return 0, 0
 }
 
-// codeUnit decodes \uXXXX at the beginning of s, or returns -1.
+// codeUnit decodes \uXXXX at the beginning of s. It returns -1 if s does not begin with it.
 func codeUnit(s []byte) (v rune) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return -1

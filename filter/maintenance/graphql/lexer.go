@@ -2,23 +2,25 @@ package graphql
 
 import "bytes"
 
-// A token is the kind of a lexical token; punctuators stand for themselves.
+// A token is the kind of a lexical token. A punctuator is its own kind.
 type token byte
 
 const (
 	end     token = 0   // of the document
-	invalid token = '?' // lexer.rule says why
+	invalid token = '?' // lexer.rule holds the reason
 	name    token = 'a'
 	number  token = '0'
 	text    token = '"' // string or block string
 	spread  token = '.' // ...
 )
 
-// A lexer reads the tokens of a document (GraphQL spec, September 2025, section 2.1) and, of the grammar, what tells an
-// operation's kind: the definitions at the top level. Within brackets it only sees that they are balanced.
+// A lexer reads the tokens of a document (GraphQL specification, September 2025, section 2.1) and
+// as much of the grammar as is needed to find the kind of each operation: the definitions at the
+// top level. Within brackets it only checks that they are balanced.
 //
-// What is no token is RuleAmbiguous, since some lexer takes it for one: a string over a line's end, 01, an escape that
-// the specification does not know. Tokens that are out of place are RuleSyntax, but where some parser takes them.
+// Text that is not a token is RuleAmbiguous, since some lexer accepts it as one: a string that
+// contains a line end, 01, an escape that the specification does not have. Tokens that are out of
+// place are RuleSyntax, unless some parser accepts them.
 type lexer struct {
 	src      []byte
 	pos      int
@@ -27,16 +29,16 @@ type lexer struct {
 	budget   int    // tokens left
 	maxDepth int
 	strict   bool             // refuse what another lexer may read differently
-	stack    [MaxNesting]byte // the closing brackets that group awaits
+	stack    [MaxNesting]byte // the closing brackets that group expects
 }
 
-// fail makes the token invalid.
+// fail records why the token is invalid.
 func (l *lexer) fail(r Rule) token {
 	l.rule = r
 	return invalid
 }
 
-// unexpected is the rule for a token that the grammar has no place for.
+// unexpected returns the rule for a token that the grammar does not allow where it stands.
 func (l *lexer) unexpected(t token) Rule {
 	if t == invalid {
 		return l.rule
@@ -44,62 +46,37 @@ func (l *lexer) unexpected(t token) Rule {
 	return RuleSyntax
 }
 
+// document reads the whole document, one definition at a time.
 func (l *lexer) document() Rule {
-	operation := false
+	hasOperation := false
 	for {
 		t := l.next()
 		described := t == text
 		if described {
 			t = l.next()
 		}
+
 		switch {
 		case t == end && !described:
-			if !operation {
+			if !hasOperation {
 				return RuleNoOperation
 			}
 			return ""
 		case t == '{':
-			if described { // the shorthand form takes none, but graph-gophers lets it
+			if described { // not in the grammar, but graph-gophers accepts it
 				return RuleAmbiguous
 			}
-			operation = true
+			hasOperation = true
 		case t == name:
-			switch string(l.name) {
-			case "query":
-				operation = true
-				if t = l.next(); t == name {
-					t = l.next()
-				}
-				if t == '(' {
-					if t = l.group('('); t == ')' {
-						t = l.next()
-					}
-				}
-			case "fragment":
-				if !l.fragment() {
-					return l.unexpected(invalid)
-				}
-				t = l.next()
-			case "mutation":
-				return RuleMutation
-			case "subscription":
-				return RuleSubscription
-			case "schema", "scalar", "type", "interface", "union", "enum", "input", "directive", "extend":
-				return RuleTypeSystem
-			default:
-				return RuleSyntax
+			if string(l.name) == "query" {
+				hasOperation = true
 			}
-			for t == '@' {
-				if t = l.next(); t != name {
-					return l.unexpected(t)
-				}
-				if t = l.next(); t == '(' {
-					if t = l.group('('); t == ')' {
-						t = l.next()
-					}
-				}
+			var rule Rule
+			if t, rule = l.definition(); rule != "" {
+				return rule
 			}
 		}
+
 		if t != '{' {
 			return l.unexpected(t)
 		}
@@ -109,7 +86,48 @@ func (l *lexer) document() Rule {
 	}
 }
 
-// fragment reads `Name on Type`, where the name is not itself `on`.
+// definition reads the rest of a definition whose keyword was just read, up to its selection set.
+// It returns the token that follows, or the rule that refuses the definition.
+func (l *lexer) definition() (t token, _ Rule) {
+	switch string(l.name) {
+	case "query":
+		if t = l.next(); t == name {
+			t = l.next()
+		}
+		if t == '(' {
+			if t = l.group('('); t == ')' {
+				t = l.next()
+			}
+		}
+	case "fragment":
+		if !l.fragment() {
+			return invalid, l.unexpected(invalid)
+		}
+		t = l.next()
+	case "mutation":
+		return invalid, RuleMutation
+	case "subscription":
+		return invalid, RuleSubscription
+	case "schema", "scalar", "type", "interface", "union", "enum", "input", "directive", "extend":
+		return invalid, RuleTypeSystem
+	default:
+		return invalid, RuleSyntax
+	}
+
+	for t == '@' {
+		if t = l.next(); t != name {
+			return invalid, l.unexpected(t)
+		}
+		if t = l.next(); t == '(' {
+			if t = l.group('('); t == ')' {
+				t = l.next()
+			}
+		}
+	}
+	return t, ""
+}
+
+// fragment reads `Name on Type`. The name must not be `on`.
 func (l *lexer) fragment() bool {
 	l.rule = RuleSyntax
 	return l.next() == name && string(l.name) != "on" &&
@@ -117,7 +135,7 @@ func (l *lexer) fragment() bool {
 		l.next() == name
 }
 
-// group reads on to the bracket that closes open, which was just read, and returns it.
+// group reads up to the bracket that closes open, which was just read, and returns it.
 func (l *lexer) group(open byte) token {
 	depth := 0
 	c := open
@@ -127,6 +145,7 @@ func (l *lexer) group(open byte) token {
 		}
 		l.stack[depth] = closing(c)
 		depth++
+
 	within:
 		for {
 			switch t := l.next(); t {
@@ -157,9 +176,10 @@ func closing(open byte) byte {
 	return open + 2 // '[' ']' and '{' '}' in ASCII
 }
 
-// next reads one token.
+// next reads one token. It is the inner loop of the package and therefore a single function.
 func (l *lexer) next() token {
 	src, i := l.src, l.pos
+
 	for i < len(src) {
 		c := src[i]
 		k := class[c]
@@ -168,12 +188,12 @@ func (l *lexer) next() token {
 			i++
 			continue
 		case c == '#':
-			if l.budget--; l.budget < 0 { // comments cost as much as tokens do
+			if l.budget--; l.budget < 0 { // a comment counts as a token
 				return l.fail(RuleLimitTokens)
 			}
+			// graphql-go counts a name's end in runes if a comment stands before it, and therefore
+			// reads the end of the comment again, as tokens.
 			for i++; i < len(src) && src[i] != '\n' && src[i] != '\r'; i++ {
-				// graphql-go counts a name's end in runes when a comment stands before it, and so reads the end of the
-				// comment again, as tokens.
 				if l.strict && src[i] >= 0x80 {
 					return l.fail(RuleAmbiguous)
 				}
@@ -183,9 +203,11 @@ func (l *lexer) next() token {
 			i += 3
 			continue
 		}
+
 		if l.budget--; l.budget < 0 {
 			return l.fail(RuleLimitTokens)
 		}
+
 		switch {
 		case k&nameStart != 0:
 			start := i
@@ -213,11 +235,13 @@ func (l *lexer) next() token {
 			return l.fail(RuleAmbiguous)
 		}
 	}
+
 	l.pos = i
 	return end
 }
 
-// number reads IntValue or FloatValue. Neither may be followed by a letter or a dot (spec section 2.9.1).
+// number reads an IntValue or a FloatValue. Neither may be followed by a letter or a dot
+// (specification, section 2.9.1).
 func (l *lexer) number() token {
 	n := numeral(l.src[l.pos:])
 	l.pos += n
@@ -230,10 +254,12 @@ func (l *lexer) number() token {
 // string reads the rest of a string after its opening quote.
 func (l *lexer) string() token {
 	src := l.src
+
 	for i := l.pos; i < len(src); i++ {
 		switch src[i] {
 		case '"':
-			// Lexers that look back one byte for an escaped quote, or forward for a block string, would go wrong here.
+			// Lexers that look back one byte for an escaped quote, or ahead for a block string,
+			// read this differently.
 			if l.strict && (src[i-1] == '\\' || i+1 < len(src) && src[i+1] == '"' && i > l.pos) {
 				return l.fail(RuleAmbiguous)
 			}
@@ -244,7 +270,8 @@ func (l *lexer) string() token {
 			if n == 0 {
 				return l.fail(RuleAmbiguous)
 			}
-			if l.strict && n != 2 && src[i+2] == '{' { // older than September 2025, a lexer takes four bytes, whichever
+			// A lexer from before September 2025 takes the next four bytes, whatever they are.
+			if l.strict && n != 2 && src[i+2] == '{' {
 				return l.fail(RuleAmbiguous)
 			}
 			i += n - 1
@@ -260,6 +287,7 @@ func escape(s []byte) int {
 	if len(s) < 2 {
 		return 0
 	}
+
 	switch s[1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return 2
@@ -273,6 +301,7 @@ func escape(s []byte) int {
 			}
 			return 0
 		}
+
 		for ; i < 6; i++ {
 			if i == len(s) || class[s[i]]&hexDigit == 0 {
 				return 0
@@ -286,22 +315,26 @@ func escape(s []byte) int {
 // block reads the rest of a block string after its opening quotes.
 func (l *lexer) block() token {
 	src, start := l.src, l.pos
+
 	for i := start; ; {
 		n := bytes.IndexByte(src[i:], '"')
 		switch {
 		case n < 0 && i > start:
 			return l.fail(RuleAmbiguous)
-		case n < 0: // nobody finds its end
+		case n < 0: // no lexer finds an end
 			return l.fail(RuleSyntax)
 		}
+
 		i += n
 		triple := i+2 < len(src) && src[i+1] == '"' && src[i+2] == '"'
 		escaped := i > start && src[i-1] == '\\'
-		// Servers without block strings read """…""" as three strings, which comes to the same while no other quote
-		// is near. graph-gophers knows no \""", and graphql-go corrupts the document at one.
+		// Servers without block strings read """…""" as three strings, which has the same effect
+		// unless another quote is near. graph-gophers does not support \""", and graphql-go
+		// corrupts the document at one.
 		if l.strict && (!triple || escaped || i+3 < len(src) && src[i+3] == '"') {
 			return l.fail(RuleAmbiguous)
 		}
+
 		switch {
 		case triple && escaped:
 			i += 3

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// JSON judges the body of a POST: one request object, or a batch of them.
+// JSON judges the body of a POST, which must be one request object or a batch of them.
 func JSON(body []byte, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
@@ -36,12 +36,17 @@ func (r *reader) body() Rule {
 	case '{':
 		return r.request()
 	case '[':
-	default:
-		return r.notRequest()
+		return r.batch()
 	}
+	return r.notRequest()
+}
+
+// batch reads and judges the array at pos, one request after the other.
+func (r *reader) batch() Rule {
 	if !r.opt.Batching {
 		return RuleBatch
 	}
+
 	r.pos++
 	for n := 1; ; n++ {
 		switch r.skipSpace() {
@@ -59,14 +64,16 @@ func (r *reader) body() Rule {
 			}
 			return RuleJSON
 		}
+
 		if n > r.opt.maxBatch() {
 			return RuleLimitBatch
 		}
 		if rule := r.request(); rule.ClientError() != 0 && rule != RuleJSON {
-			return RuleBatchElement // servers run the others
+			return RuleBatchElement // servers run the other requests
 		} else if rule != "" {
 			return rule
 		}
+
 		switch r.skipSpace() {
 		case ',':
 			r.pos++
@@ -79,9 +86,9 @@ func (r *reader) body() Rule {
 	}
 }
 
-// notRequest returns the rule for a body that is neither an object nor an array. Some servers look for a document in
-// such a one all the same, as a form, as GraphQL, or behind a byte order mark; where no brace is, nor an escape that
-// could stand for one, none can be found.
+// notRequest returns the rule for a body that is neither an object nor an array. Some servers look
+// for a document even in such a body: as a form, as GraphQL, or after a byte order mark. None can
+// find one unless the body contains a brace or an escape that could stand for one.
 func (r *reader) notRequest() Rule {
 	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
 		return RuleJSONAmbiguous
@@ -89,16 +96,17 @@ func (r *reader) notRequest() Rule {
 	return RuleJSON
 }
 
-// A request is what matters of one set of parameters, be it from JSON or from a URL.
+// A request holds what matters of the parameters of one request, from JSON or from a URL.
 type request struct {
 	given      paramSet
-	doc        []byte // nil if absent
-	hash       [sha256.Size]byte
-	hasHash    bool // hash is set
-	hasForeign bool // a parameter is given that no server is known to read
-	wrongType  Rule // what is wrong with the type of the parameter query
+	doc        []byte            // nil if absent
+	hash       [sha256.Size]byte // of a persisted document, valid if hasHash is set
+	hasHash    bool
+	hasForeign bool // the request has a parameter that no server is known to read
+	wrongType  Rule // why the type of the parameter query is refused, or ""
 }
 
+// judge decides after all parameters were read.
 func (q *request) judge(opt *Options) Rule {
 	switch {
 	case q.wrongType != "":
@@ -109,12 +117,13 @@ func (q *request) judge(opt *Options) Rule {
 		return RuleUnknownKey
 	}
 
-	if len(q.doc) == 0 && q.hasHash { // servers in Go cannot tell "" from none
+	if len(q.doc) == 0 && q.hasHash { // servers in Go cannot tell an empty document from a missing one
 		if _, ok := opt.Persisted[q.hash]; !ok {
 			return RulePersisted
 		}
 		return ""
 	}
+
 	if rule := document(q.doc, opt); rule != "" {
 		return rule
 	}
@@ -124,7 +133,8 @@ func (q *request) judge(opt *Options) Rule {
 	return ""
 }
 
-// maxKeys is how many parameters of one request are looked at: the four, as many as an operator may list, and some.
+// maxKeys is the maximum number of parameters in one request: the four, as many as an operator may
+// list, and some more.
 const maxKeys = len(params) + 60 + 32
 
 // request reads and judges the object at pos.
@@ -132,6 +142,7 @@ func (r *reader) request() Rule {
 	var q request
 	r.decoded = r.decoded[:0]
 	keys := 0
+
 	rule := r.object(func(key []byte) Rule {
 		if keys++; keys > maxKeys {
 			return RuleUnknownKey
@@ -155,7 +166,7 @@ func (r *reader) request() Rule {
 		case rule != "" || c == 'n':
 		case p == paramForeign:
 			q.hasForeign = true
-		case p == paramQuery && c == '[' && !hasNoBrace(value): // Mercurius takes the string out of an array
+		case p == paramQuery && c == '[' && !hasNoBrace(value): // Mercurius takes the string from an array
 			q.wrongType = RuleJSONAmbiguous
 		case p == paramQuery:
 			q.wrongType = RuleKeyType
@@ -164,13 +175,15 @@ func (r *reader) request() Rule {
 		}
 		return rule
 	})
+
 	if rule != "" {
 		return rule
 	}
 	return q.judge(r.opt)
 }
 
-// extensions reads the object at pos. Only a hash in it can stand for a document; what else might, is refused.
+// extensions reads the object at pos. Of its members, only a persistedQuery with a hash may stand
+// for a document; any other that might is refused.
 func (r *reader) extensions(q *request) Rule {
 	given := false
 	return r.object(func(key []byte) Rule {
@@ -180,6 +193,7 @@ func (r *reader) extensions(q *request) Rule {
 			}
 			return r.value()
 		}
+
 		if given {
 			return RuleDuplicateKey
 		}
@@ -194,8 +208,8 @@ func (r *reader) extensions(q *request) Rule {
 	})
 }
 
-// persistedQuery reads the object at pos: {"version":1,"sha256Hash":"…"}, in any order. urql adds "miss" when it sends a
-// document that the server did not know.
+// persistedQuery reads the object at pos, {"version":1,"sha256Hash":"…"} in any order. urql adds
+// "miss" when it sends a document that the server did not have.
 func (r *reader) persistedQuery(q *request) Rule {
 	var version, miss bool
 	rule := r.object(func(key []byte) Rule {
@@ -214,6 +228,7 @@ func (r *reader) persistedQuery(q *request) Rule {
 		if twice {
 			return RuleDuplicateKey
 		}
+
 		if c == '"' {
 			s, rule := r.string()
 			if rule != "" {
@@ -224,6 +239,7 @@ func (r *reader) persistedQuery(q *request) Rule {
 			}
 			return ""
 		}
+
 		if rule := r.value(); rule != "" {
 			return rule
 		}
@@ -239,13 +255,14 @@ func (r *reader) persistedQuery(q *request) Rule {
 		}
 		return RulePersistedForm
 	})
+
 	if rule == "" && !q.hasHash {
 		return RulePersistedForm
 	}
 	return rule
 }
 
-// parseHash decodes exactly one SHA-256 in lower case.
+// parseHash decodes one SHA-256 in hexadecimal, which must be in lower case.
 func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	if len(s) != 2*len(hash) {
 		return false
@@ -264,13 +281,14 @@ func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	return true
 }
 
-// hasNoBrace reports whether a JSON value other than an object holds no brace, so that no server finds a document or an
-// object within it, however often it is decoded.
+// hasNoBrace reports whether a JSON value that is not an object contains no brace and no escape, so
+// that no server finds a document or an object in it, however often it decodes the value.
 func hasNoBrace(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
 
-// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's ExtraKeys.
+// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's
+// ExtraKeys.
 const (
-	paramForeign = iota - 1 // a name that no server is known to read anything from
+	paramForeign = iota - 1 // a parameter that no server is known to read
 	paramQuery
 	paramOperationName
 	paramVariables
@@ -280,31 +298,34 @@ const (
 
 var params = [...]string{"query", "operationName", "variables", "extensions"}
 
-// A paramSet is the set of parameters that a request has given.
+// A paramSet is the set of parameters that a request has.
 type paramSet uint64
 
-// add returns which parameter key is and marks it as given, or says why key is refused. Servers differ in whether they
-// fold case (Go's encoding/json does, and takes U+017F for an s), so a key that is a known one but for that is refused.
+// add returns the parameter that key names and adds it to the set, or returns the rule that refuses
+// key. Some servers fold case (Go's encoding/json does, and takes U+017F for an s), so a key
+// that differs from a known one only in case is refused.
 func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 	param = paramForeign
 	var set paramSet
-	fold := func(i int, p string) {
+	match := func(i int, p string) {
 		if string(key) == p {
 			param = min(i, paramExtra)
 		}
-		// Folding makes a name at most three times as long: U+212A for a k.
+		// A name whose case is folded is at most three times as long: U+212A folds to k.
 		if len(key) <= 3*len(p) && strings.EqualFold(string(key), p) {
 			set |= 1 << i
 		}
 	}
+
 	for i, p := range params {
-		fold(i, p)
+		match(i, p)
 	}
 	if set == 0 {
 		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), 60)] {
-			fold(paramExtra+i, p)
+			match(paramExtra+i, p)
 		}
 	}
+
 	switch {
 	case *s&set != 0:
 		return 0, RuleDuplicateKey
@@ -313,14 +334,14 @@ func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 		return param, ""
 	case namesStored(key):
 		return 0, RuleDocumentID
-	case set != 0 || string(key) == "_json" || namesParameter(string(key)): // _json is where Rails puts an array
+	case set != 0 || string(key) == "_json" || namesParameter(string(key)): // Rails puts an array in _json
 		return 0, RuleUnknownKey
 	}
 	return paramForeign, ""
 }
 
-// namesStored reports whether key is a name by which some server takes the id or the hash of a document that it stores,
-// spelled with or without case, underscores and hyphens.
+// namesStored reports whether some server reads the id or the hash of a stored document from key,
+// with any case and with or without underscores and hyphens.
 func namesStored(key []byte) bool {
 	var buf [64]byte
 	word := buf[:0]
@@ -332,6 +353,7 @@ func namesStored(key []byte) bool {
 	return isStoredWord(word)
 }
 
+// isStoredWord is namesStored for a name in lower case and without underscores and hyphens.
 func isStoredWord(word []byte) bool {
 	switch string(word) {
 	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
@@ -340,7 +362,8 @@ func isStoredWord(word []byte) bool {
 	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
 }
 
-// mayNameDocument reports whether a key within extensions may name a document, for a server that folds names.
+// mayNameDocument reports whether a key within extensions may name a document for a server that
+// folds names.
 func mayNameDocument(key []byte) bool {
 	for _, c := range key {
 		if c >= utf8.RuneSelf {

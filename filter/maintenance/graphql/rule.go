@@ -1,7 +1,7 @@
 package graphql
 
-// A Rule names what refused a request; "" means that it only queries. The names are stable: replies, logs, metrics and
-// `drydock explain` show them.
+// A Rule names why a request is refused; "" means that it can only query. The names are stable:
+// replies, logs, metrics and `drydock explain` show them.
 type Rule string
 
 // Rules about the document.
@@ -37,8 +37,8 @@ const (
 	RuleURLEncoding       Rule = "graphql.url-encoding"
 )
 
-// Rules about the transport. Those that no function of this package returns are for its caller, who sees the method,
-// the headers and whether there is a body.
+// Rules about the transport. Those that no function of this package returns are for its caller,
+// which knows the method, the headers and whether there is a body.
 const (
 	RuleNoContentType   Rule = "graphql.no-content-type"
 	RuleContentType     Rule = "graphql.content-type"
@@ -52,6 +52,7 @@ const (
 	RuleUpgrade         Rule = "graphql.upgrade"
 )
 
+// explanations lists every rule with the sentence that [Rule.Explain] returns.
 var explanations = [...]struct {
 	rule Rule
 	text string
@@ -93,8 +94,8 @@ var explanations = [...]struct {
 	{RuleUpgrade, "The request asks for another protocol, such as WebSocket, over which mutations cannot be seen; send queries by POST."},
 }
 
-// Explain returns one English sentence for the developer who sent the request: what was refused, and what to do. It is
-// empty for a rule that is not one of this package's.
+// Explain returns one English sentence for the developer of the client that sent the request. It
+// states what was refused and what to do. Explain returns "" for a rule of another package.
 func (r Rule) Explain() string {
 	for _, e := range explanations {
 		if e.rule == r {
@@ -104,19 +105,23 @@ func (r Rule) Explain() string {
 	return ""
 }
 
-// ClientError returns the status of a request that is wrong for every GraphQL server, by the status codes of the
-// GraphQL-over-HTTP specification (https://graphql.github.io/graphql-over-http/draft/#sec-Status-Codes): repeating it
-// later does not help. It returns 0 for a rule by which only Drydock refuses, because some server would run the request.
+// ClientError returns the HTTP status for a request that is wrong for every GraphQL server, as the
+// GraphQL-over-HTTP specification defines it
+// (https://graphql.github.io/graphql-over-http/draft/#sec-Status-Codes): sending such a request
+// again later does not help. ClientError returns 0 for a rule that only Drydock enforces, since some
+// server would run the request.
 //
-//   - 400 for a body that is no JSON, for a request that is not a well-formed GraphQL-over-HTTP request (section
-//     "Request Parameters": there is no "query", or it is no string), and for a document that cannot be parsed or has no
-//     operation. The edition of September 2026 asks for 422 where the request is JSON and still not well-formed; its
-//     drafts until 2025, the audits of npm's graphql-http and the servers that there are say 400.
-//   - 415 for a POST without a Content-Type (section "POST"), and for one of text/plain, which is what HTTP clients
-//     send then. Servers that read such a body as JSON read it as application/json too, so the client need not wait.
+//   - 400 for a body that is not JSON, for a request that is not a well-formed GraphQL-over-HTTP
+//     request (section "Request Parameters": "query" is missing or is not a string), and for a
+//     document that cannot be parsed or has no operation. The edition of September 2026 asks for 422
+//     if the request is JSON but not well-formed; its drafts until 2025, the audits of the npm
+//     package graphql-http and existing servers use 400.
+//   - 415 for a POST without a Content-Type (section "POST"), and for one of text/plain, which is
+//     what HTTP clients send by default. Servers that read such a body as JSON also read it as
+//     application/json, so the client need not wait for the end of the maintenance.
 //
-// A media type that servers do support beside JSON (forms, uploads, application/graphql) and a method that some do
-// (PUT) are refused only for the maintenance, as is a mutation by GET.
+// Media types other than JSON that some servers support (forms, uploads, application/graphql) and a
+// method that some support (PUT) are refused only during maintenance, and so is a mutation in a GET.
 func (r Rule) ClientError() int {
 	switch r {
 	case RuleJSON, RuleNoQuery, RuleKeyType, RuleBatchEmpty, RuleSyntax, RuleNoOperation:
