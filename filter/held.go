@@ -24,7 +24,7 @@ const (
 // all of it.
 const (
 	// bodyGrace is for the first byte. Past it the proxy's configuration may disagree with
-	// ours (see Config.HoldsHeaders).
+	// ours (see Config.AllowOnHeadersStopIteration).
 	bodyGrace = 5 * time.Second
 	// crowdedPatience is for all of it while more than half of what may be held is held. It
 	// makes room for clients that send their bodies at once, since somebody seems to hold

@@ -25,7 +25,7 @@ func proxySendLocalResponse(status uint32, details unsafe.Pointer, detailsSize u
 	body unsafe.Pointer, bodySize uint32, headers unsafe.Pointer, headersSize uint32, grpcStatus int32) uint32
 
 func sendLocalReply(r *maintenance.Reply, details string) error {
-	headers := r.Pairs()
+	headers := r.EncodeHeaders()
 	if status := proxySendLocalResponse(uint32(r.Status), unsafe.Pointer(unsafe.StringData(details)), uint32(len(details)),
 		unsafe.Pointer(unsafe.SliceData(r.Body)), uint32(len(r.Body)), unsafe.Pointer(unsafe.SliceData(headers)), uint32(len(headers)), int32(r.GRPCStatus)); status != 0 {
 		return fmt.Errorf("proxy_send_local_response returned %d", status)

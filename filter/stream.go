@@ -95,7 +95,7 @@ func (s *stream) readHeaders(endOfStream bool) {
 			s.request.Path = h[1]
 		default:
 			// Where the proxy's configuration does not remove them early.
-			if maintenance.Reserved(h[0]) {
+			if maintenance.ReservedHeader(h[0]) {
 				_ = proxywasm.RemoveHttpRequestHeader(h[0])
 			}
 		}
@@ -104,7 +104,7 @@ func (s *stream) readHeaders(endOfStream bool) {
 
 // awaitState holds a request until there is a state to decide it by.
 func (s *stream) awaitState(now time.Time) types.Action {
-	s.stopped = !s.plugin.config.HoldsHeaders || !s.readable()
+	s.stopped = !s.plugin.config.AllowOnHeadersStopIteration || !s.readable()
 	if !s.hold(awaitsState, now) {
 		s.giveUp(maintenance.RuleHeldLimit, now)
 		return types.ActionPause
@@ -215,7 +215,7 @@ func (s *stream) cleanTrailers() {
 		s.plugin.fail("reading a request's trailers: %v", err)
 	}
 	for _, t := range trailers {
-		if maintenance.MayMislead(t[0]) {
+		if maintenance.UnsafeTrailer(t[0]) {
 			_ = proxywasm.RemoveHttpRequestTrailer(t[0])
 		}
 	}
@@ -237,7 +237,7 @@ func (s *stream) admit() {
 
 // headersHeld reports whether a request that awaits its body should not have reached the
 // upstream yet.
-func (s *stream) headersHeld() bool { return s.plugin.config.HoldsHeaders && !s.stopped }
+func (s *stream) headersHeld() bool { return s.plugin.config.AllowOnHeadersStopIteration && !s.stopped }
 
 // settle ends the waiting. A decided request needs its headers no more.
 func (s *stream) settle(to stage) {

@@ -71,8 +71,8 @@ func (a *api) explain(ctx context.Context, in *explainInput) (*response[Explanat
 
 	d := a.Keeper.Current().State.Decide(req, now)
 	out := Explanation{Verdict: d.Verdict.String(), App: d.App, Mode: d.Mode, Rule: d.Rule, Explanation: d.Rule.Explain(), Bypass: d.Rule.Bypass()}
-	if d.Held != nil {
-		out.Activation = string(d.Held.Source) + " " + d.Held.ID
+	if d.Activation != nil {
+		out.Activation = string(d.Activation.Source) + " " + d.Activation.ID
 	}
 	if d.Verdict == maintenance.Refuse {
 		out.Reply = newReply(d.Reply(req, func(sha string) []byte {

@@ -95,11 +95,11 @@ func scalarValue(v any) string {
 	return ""
 }
 
-// verified returns the claims of the request's token as a serialised Struct that is
+// verifiedClaims returns the claims of the request's token as a serialised Struct that is
 // valid. It asks for them once, however many rules of however many apps must be judged.
-func (r *Request) verified() string {
-	if !r.asked {
-		r.asked = true
+func (r *Request) verifiedClaims() string {
+	if !r.claimsRead {
+		r.claimsRead = true
 		if payload := string(r.Attributes.Claims()); valid(payload, maxClaimDepth) {
 			r.claims, _, _ = field(payload, tagObject)
 		}
@@ -113,7 +113,7 @@ func (a *app) grantsClaims(r *Request) bool {
 		return false
 	}
 
-	claims := r.verified()
+	claims := r.verifiedClaims()
 	issuer := member(claims, "iss")
 	for i := range a.claims {
 		if rule := &a.claims[i]; rule.issuer == issuer && rule.holds(claims) {

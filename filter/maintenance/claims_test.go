@@ -307,8 +307,8 @@ func TestClaimsAreAskedForAtMostOnce(t *testing.T) {
 			c.r.EndStream, c.r.Body = false, []byte(`{"query":"{a}"}`)
 		}
 		decide(t, s, c.r)
-		if attributes.askedClaims != c.asked {
-			t.Errorf("%s: the claims are asked for %d times, want %d", c.name, attributes.askedClaims, c.asked)
+		if attributes.claimsCalls != c.asked {
+			t.Errorf("%s: the claims are asked for %d times, want %d", c.name, attributes.claimsCalls, c.asked)
 		}
 	}
 }
@@ -329,7 +329,7 @@ func TestCompactCountsTheClaims(t *testing.T) {
 		if d := s.Decide(r, noon); d.Verdict != maintenance.Pass {
 			t.Fatalf("%v by %s", d.Verdict, d.Rule)
 		}
-		return bytes, attributes.askedClaims
+		return bytes, attributes.claimsCalls
 	}
 
 	without, _ := held("")

@@ -104,8 +104,8 @@ type Decision struct {
 	Rule    Rule
 	App     string
 	Mode    Mode
-	// Held is what holds the app in its mode; nil when it is off.
-	Held *Activation
+	// Activation is what holds the app in its mode; nil when it is off.
+	Activation *Activation
 	// Until is when the mode ends, zero where that is not known.
 	Until time.Time
 	// MaxBody is how many bytes of body are looked at, with NeedBody. Of a longer one,
@@ -133,8 +133,8 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	for i, a := range apps {
 		st := &v.apps[a.index]
 		d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
-		if st.held != nil {
-			d.Mode, d.Held, d.Until = st.held.Mode, st.held, st.until
+		if st.activation != nil {
+			d.Mode, d.Activation, d.Until = st.activation.Mode, st.activation, st.until
 			a.decide(r, &d)
 		}
 
@@ -166,8 +166,8 @@ const maxApps = 16
 func (s *State) refuseUnclear(apps []*app, v *view) Decision {
 	d := Decision{App: apps[0].spec.Name, Mode: Off, Rule: RuleOff, app: apps[0]}
 	for _, a := range apps {
-		if st := &v.apps[a.index]; st.held != nil && st.held.Mode.strictness() > d.Mode.strictness() {
-			d = Decision{App: a.spec.Name, Mode: st.held.Mode, Held: st.held, Until: st.until, app: a}
+		if st := &v.apps[a.index]; st.activation != nil && st.activation.Mode.strictness() > d.Mode.strictness() {
+			d = Decision{App: a.spec.Name, Mode: st.activation.Mode, Activation: st.activation, Until: st.until, app: a}
 			d.refuse(RuleUnclear)
 		}
 	}
@@ -187,7 +187,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 
 	var closed *app
 	for _, a := range append(s.onHosts(r.read(), nil), s.routed...) {
-		if v.apps[a.index].held != nil && a.spec.ReadOnly.GetBodies != PolicyAllow && a.bypass(r) == "" {
+		if v.apps[a.index].activation != nil && a.spec.ReadOnly.GetBodies != PolicyAllow && a.bypass(r) == "" {
 			closed = a
 			break
 		}
@@ -197,7 +197,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 	}
 
 	st := &v.apps[closed.index]
-	*d = Decision{App: closed.spec.Name, Mode: st.held.Mode, Held: st.held, Until: st.until, app: closed}
+	*d = Decision{App: closed.spec.Name, Mode: st.activation.Mode, Activation: st.activation, Until: st.until, app: closed}
 	if body == answerYes {
 		d.refuse(RuleGetBody)
 	} else {

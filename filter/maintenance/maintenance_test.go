@@ -12,17 +12,17 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 type attributes struct {
 	source, principal, route, cluster string
 	claims                            maintenance.Claims
-	asked, askedClaims                int
+	calls, claimsCalls                int
 }
 
-func (a *attributes) SourceAddress() string { a.asked++; return a.source }
-func (a *attributes) Principal() string     { a.asked++; return a.principal }
-func (a *attributes) Route() string         { a.asked++; return a.route }
-func (a *attributes) Cluster() string       { a.asked++; return a.cluster }
+func (a *attributes) SourceAddress() string { a.calls++; return a.source }
+func (a *attributes) Principal() string     { a.calls++; return a.principal }
+func (a *attributes) Route() string         { a.calls++; return a.route }
+func (a *attributes) Cluster() string       { a.calls++; return a.cluster }
 
 func (a *attributes) Claims() maintenance.Claims {
-	a.asked++
-	a.askedClaims++
+	a.calls++
+	a.claimsCalls++
 	return a.claims
 }
 

@@ -108,7 +108,7 @@ func TestAttributesOnDemand(t *testing.T) {
 	for host, want := range map[string]int{"shop.example.com": 1, "other.example.com": 0} {
 		r := get(host, "/")
 		s.Decide(r, noon)
-		if got := r.Attributes.(*attributes).asked; got != want {
+		if got := r.Attributes.(*attributes).calls; got != want {
 			t.Errorf("%s: %d attributes asked for, want %d", host, got, want)
 		}
 	}

@@ -152,20 +152,20 @@ func (ways *readings) readHeaders(r *Request) {
 	}
 }
 
-// MayMislead reports whether a header, which some server may take from a request's
+// UnsafeTrailer reports whether a header, which some server may take from a request's
 // trailers (RFC 9110 section 6.5.1 forbids most of them there; uvicorn merges all), would
 // change how the request is read. A decision does not see trailers, so they must not
 // reach the server.
-func MayMislead(name string) bool {
+func UnsafeTrailer(name string) bool {
 	is := func(known string) bool { return mayMean(name, known) }
-	return Reserved(name) || namesOverride(name, false) || strings.HasPrefix(name, "content") ||
+	return ReservedHeader(name) || namesOverride(name, false) || strings.HasPrefix(name, "content") ||
 		slices.ContainsFunc([]string{"x-method", "cookie", "host", "forwarded", "upgrade", "transfer-encoding", "accept"}, is) ||
 		slices.ContainsFunc(slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:]), is)
 }
 
-// Reserved reports whether only the filter may set a header: x-drydock-mode and its
+// ReservedHeader reports whether only the filter may set a header: x-drydock-mode and its
 // like, with whatever servers take for a hyphen.
-func Reserved(name string) bool {
+func ReservedHeader(name string) bool {
 	const longest = len("x-drydock-")
 	return len(name) > longest && mayMean(name[:longest], "x-drydock-")
 }

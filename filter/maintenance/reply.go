@@ -165,8 +165,8 @@ func (d *Decision) text() string {
 	if d.Rule.passing() {
 		return d.Rule.Explain()
 	}
-	if d.Held != nil && d.Held.Message != "" {
-		return d.Held.Message
+	if d.Activation != nil && d.Activation.Message != "" {
+		return d.Activation.Message
 	}
 	if d.Mode == ReadOnly {
 		return phrases["en"].readOnly
@@ -329,8 +329,8 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 	switch {
 	case d.Rule.passing():
 		text = d.Rule.Explain()
-	case d.Held != nil && d.Held.Message != "":
-		text = d.Held.Message
+	case d.Activation != nil && d.Activation.Message != "":
+		text = d.Activation.Message
 	}
 	until, back := "", ""
 	if !d.Until.IsZero() {
@@ -407,8 +407,8 @@ func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
 }
 
-// Pairs are the headers as proxy-wasm serialises maps.
-func (r *Reply) Pairs() []byte { return appendPairs(nil, r.Headers) }
+// EncodeHeaders are the headers as proxy-wasm serialises maps.
+func (r *Reply) EncodeHeaders() []byte { return appendPairs(nil, r.Headers) }
 
 // appendPairs appends the number of pairs, the sizes of each key and value, and then
 // each with a NUL behind it.

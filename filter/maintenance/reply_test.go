@@ -407,7 +407,7 @@ func TestReplyEchoes(t *testing.T) {
 // The form in which the proxy takes headers.
 func TestPairs(t *testing.T) {
 	reply := maintenance.Reply{Headers: [][2]string{{"a", "bc"}, {"def", ""}}}
-	if got, want := string(reply.Pairs()), "\x02\x00\x00\x00"+"\x01\x00\x00\x00\x02\x00\x00\x00"+"\x03\x00\x00\x00\x00\x00\x00\x00"+"a\x00bc\x00"+"def\x00\x00"; got != want {
+	if got, want := string(reply.EncodeHeaders()), "\x02\x00\x00\x00"+"\x01\x00\x00\x00\x02\x00\x00\x00"+"\x03\x00\x00\x00\x00\x00\x00\x00"+"a\x00bc\x00"+"def\x00\x00"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

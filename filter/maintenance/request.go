@@ -29,8 +29,8 @@ type Request struct {
 
 	readings readings
 
-	claims string // what verified returns
-	asked  bool   // whether Attributes was asked for them
+	claims     string // what verified returns
+	claimsRead bool   // whether Attributes was asked for them
 }
 
 // Attributes are what the proxy knows about a request beyond its headers. Each is a

@@ -77,14 +77,14 @@ func (p *prefixes) atFolded(path string, also func(*app)) *app {
 
 // app is a compiled App.
 type app struct {
-	index    int
-	spec     Spec
-	causes   []Activation
-	networks networks
-	claims   []claimRule
-	graphql  []graphqlPath
-	options  graphql.Options
-	maxBody  int
+	index       int
+	spec        Spec
+	activations []Activation
+	networks    networks
+	claims      []claimRule
+	graphql     []graphqlPath
+	options     graphql.Options
+	maxBody     int
 
 	exempt, writeThrough []grantRule
 	getWrites            []refusalRule
@@ -301,14 +301,14 @@ func (s *State) lookupFolded(tables []*prefixes, path string, also func(*app)) *
 type view struct {
 	from, until time.Time // until is zero when nothing is planned
 	idle        bool
-	apps        []standing // by app.index
+	apps        []appView // by app.index
 }
 
-// standing is what holds an app in maintenance, and what will.
-type standing struct {
-	held  *Activation // nil: off
-	until time.Time   // when the mode ends; zero: not known
-	next  *Upcoming   // an announced window
+// appView is what holds an app in maintenance, and what will.
+type appView struct {
+	activation *Activation // nil: off
+	until      time.Time   // when the mode ends; zero: not known
+	next       *Upcoming   // an announced window
 }
 
 // Upcoming is a window that is announced and has not begun.
@@ -331,7 +331,7 @@ func (s *State) at(now time.Time) *view {
 	if v := s.view.Load(); v != nil && !now.Before(v.from) && (v.until.IsZero() || now.Before(v.until)) {
 		return v
 	}
-	v := &view{from: now, idle: true, apps: make([]standing, len(s.apps))}
+	v := &view{from: now, idle: true, apps: make([]appView, len(s.apps))}
 	// later keeps the nearest moment after now at which anything changes.
 	later := func(t time.Time) {
 		if t.After(now) && (v.until.IsZero() || t.Before(v.until)) {
@@ -349,8 +349,8 @@ func (s *State) at(now time.Time) *view {
 				return
 			}
 			stricter := 1
-			if st.held != nil {
-				stricter = cmp.Compare(c.Mode.strictness(), st.held.Mode.strictness())
+			if st.activation != nil {
+				stricter = cmp.Compare(c.Mode.strictness(), st.activation.Mode.strictness())
 			}
 			if stricter > 0 {
 				st.until, openEnded = time.Time{}, false
@@ -362,12 +362,12 @@ func (s *State) at(now time.Time) *view {
 					st.until = c.Until
 				}
 			}
-			if stricter > 0 || stricter == 0 && c.Since.After(st.held.Since) {
-				st.held = c
+			if stricter > 0 || stricter == 0 && c.Since.After(st.activation.Since) {
+				st.activation = c
 			}
 		}
-		for j := range a.causes {
-			consider(&a.causes[j])
+		for j := range a.activations {
+			consider(&a.activations[j])
 		}
 		for _, w := range a.spec.Windows {
 			for _, o := range w.Occurrences {
@@ -386,7 +386,7 @@ func (s *State) at(now time.Time) *view {
 				}
 			}
 		}
-		if st.held != nil || st.next != nil {
+		if st.activation != nil || st.next != nil {
 			v.idle = false
 		}
 	}
@@ -426,7 +426,7 @@ func validName(name string) bool {
 
 func compileApp(src *App, at string) (*app, error) {
 	s := &src.Spec
-	a := &app{spec: *s, causes: src.Activations}
+	a := &app{spec: *s, activations: src.Activations}
 	c := &checker{at: at}
 	if !validName(s.Name) {
 		c.bad("name", "%q must be 1 to 63 of a-z, 0-9 and -, not beginning or ending with -", s.Name)

@@ -76,8 +76,8 @@ func TestActivations(t *testing.T) {
 			s := compile(t, defaultApp(func(a *maintenance.App) { a.Activations = c.activations }))
 			d := s.Decide(request("POST", "h", "/"), at(c.now))
 			id, until := "", ""
-			if d.Held != nil {
-				id = d.Held.ID
+			if d.Activation != nil {
+				id = d.Activation.ID
 			}
 			if !d.Until.IsZero() {
 				until = d.Until.Format("15:04:05")
@@ -128,8 +128,8 @@ func TestWindows(t *testing.T) {
 		if d.Mode != c.mode {
 			t.Errorf("%s: %s, want %s", c.now, d.Mode, c.mode)
 		}
-		if d.Held != nil && (d.Held.Source != maintenance.SourceWindow || d.Held.ID != "w" || d.Held.Message != "planned" || d.Until.Format("15:04:05") != c.until) {
-			t.Errorf("%s: held by %+v until %v", c.now, d.Held, d.Until)
+		if d.Activation != nil && (d.Activation.Source != maintenance.SourceWindow || d.Activation.ID != "w" || d.Activation.Message != "planned" || d.Until.Format("15:04:05") != c.until) {
+			t.Errorf("%s: held by %+v until %v", c.now, d.Activation, d.Until)
 		}
 		st, _ := s.Status(maintenance.DefaultApp, now)
 		next := ""
@@ -211,8 +211,8 @@ func TestWindowsTogether(t *testing.T) {
 			d := s.Decide(get("h", "/"), at(c.now))
 			st, _ := s.Status(maintenance.DefaultApp, at(c.now))
 			id, until, next := "", "", ""
-			if d.Held != nil {
-				id = d.Held.ID
+			if d.Activation != nil {
+				id = d.Activation.ID
 			}
 			if !d.Until.IsZero() {
 				until = d.Until.Format("15:04:05")

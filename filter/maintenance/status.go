@@ -37,10 +37,10 @@ func (s *State) StatusOf(r *Request, now time.Time) Status {
 func (s *State) status(a *app, now time.Time) Status {
 	st := &s.at(now).apps[a.index]
 	out := Status{App: a.spec.Name, Mode: Off, Next: st.next}
-	if st.held != nil {
+	if st.activation != nil {
 		d := Decision{app: a, Until: st.until}
-		since := st.held.Since
-		out.Mode, out.Message, out.Since, out.RetryAfter = st.held.Mode, st.held.Message, &since, d.retryAfter(now)
+		since := st.activation.Since
+		out.Mode, out.Message, out.Since, out.RetryAfter = st.activation.Mode, st.activation.Message, &since, d.retryAfter(now)
 		if !st.until.IsZero() {
 			out.Until = &st.until
 		}
@@ -96,10 +96,10 @@ type Config struct {
 	// JWTMetadata is where the proxy puts the claims of a verified token: the
 	// namespace of the dynamic metadata and the keys below it.
 	JWTMetadata []string
-	// HoldsHeaders says that Envoy's allow_on_headers_stop_iteration is set, so that
+	// AllowOnHeadersStopIteration says that Envoy's allow_on_headers_stop_iteration is set, so that
 	// nothing of a held request goes upstream. Where it is not, headers go on and the
 	// body is withheld.
-	HoldsHeaders bool
+	AllowOnHeadersStopIteration bool
 	// BodyTimeout is how long a request that is held for its body may take to send all
 	// of it, 1 s to 5 min.
 	BodyTimeout time.Duration
@@ -180,7 +180,7 @@ func ParseConfig(data []byte) (*Config, error) {
 					v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
 				}
 			case "allow_on_headers_stop_iteration":
-				c.HoldsHeaders = v.bool()
+				c.AllowOnHeadersStopIteration = v.bool()
 			default:
 				return false
 			}

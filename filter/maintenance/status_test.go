@@ -98,7 +98,7 @@ func TestParseConfig(t *testing.T) {
 			*c = maintenance.Config{
 				Cluster: "ctl", Authority: "ctl.example.com:7071", Name: "edge", BootWait: 500 * time.Millisecond, Unknown: maintenance.UnknownDeny,
 				Exempt:      []maintenance.PathRule{{Methods: []string{"GET"}, Path: "/ready"}, {Prefix: "/probes"}},
-				JWTMetadata: []string{"istio_authn", "payload", "x"}, HoldsHeaders: true, BodyTimeout: 12500 * time.Millisecond,
+				JWTMetadata: []string{"istio_authn", "payload", "x"}, AllowOnHeadersStopIteration: true, BodyTimeout: 12500 * time.Millisecond,
 			}
 		}},
 		{"only the cluster", `{"controller":{"cluster":"ctl"}}`, func(c *maintenance.Config) { c.Cluster = "ctl" }},
