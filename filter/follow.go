@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +17,6 @@ import (
 // gets into shared data, where all VMs find it.
 
 const (
-	leaseTime   = time.Second
 	leaseRenew  = 300 * time.Millisecond
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 2 * time.Second
@@ -106,21 +101,18 @@ func (f *follower) tick(p *plugin, now time.Time) {
 	}
 }
 
-// lease tells whether this VM leads until the lease runs out.
+// lease takes or renews the lease, and reports whether this VM leads until it runs out.
 func (f *follower) lease(vm string, now time.Time) bool {
-	held, cas, err := proxywasm.GetSharedData(f.leaseKey)
-	switch {
-	case err != nil:
+	shared, cas, err := proxywasm.GetSharedData(f.leaseKey)
+	if err != nil {
 		cas = createIfAbsent
-	case len(held) > 8 && string(held[8:]) != vm:
-		// One that runs longer than any lease is nobody's: the clock was set back.
-		left := time.UnixMilli(int64(binary.BigEndian.Uint64(held))).Sub(now)
-		if left > 0 && left <= leaseTime {
-			return false
-		}
 	}
-	mine := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(vm)), uint64(now.Add(leaseTime).UnixMilli()))
-	return proxywasm.SetSharedData(f.leaseKey, append(mine, vm...), cas) == nil
+	if held := maintenance.ParseLease(shared); held.VM != vm && !held.AllowsOther(now) {
+		return false
+	}
+
+	mine := maintenance.Lease{VM: vm, Expires: now.Add(maintenance.LeaseTime)}
+	return proxywasm.SetSharedData(f.leaseKey, mine.Append(nil), cas) == nil
 }
 
 func (p *plugin) request(method, path string) [][2]string {
@@ -215,26 +207,13 @@ func (f *follower) polled(p *plugin, asked maintenance.Version, size int) {
 // than the last. Polls name it until one of them came back with nothing: its number may
 // be as wrong as the rest of it.
 func (f *follower) refuse(asked maintenance.Version, body []byte) bool {
-	v := versionOf(body)
+	v := maintenance.VersionOf(body)
 	if v.Compare(asked) <= 0 {
 		return true
 	}
 	known := v == f.refused
 	f.refused, f.avoiding = v, true
 	return !known
-}
-
-// versionOf is the version of a document that may be good for nothing else, as the
-// controller writes it: in front. It is zero where that cannot be read.
-func versionOf(body []byte) (v maintenance.Version) {
-	rest, ok := bytes.CutPrefix(body, []byte(`{"epoch":`))
-	epoch, rest, ok2 := bytes.Cut(rest, []byte(`,"revision":`))
-	revision, _, ok3 := bytes.Cut(rest, []byte(","))
-	if ok && ok2 && ok3 {
-		v.Epoch, _ = strconv.ParseUint(string(epoch), 10, 64)
-		v.Revision, _ = strconv.ParseUint(string(revision), 10, 64)
-	}
-	return v
 }
 
 // publish writes a state to shared data, where it never replaces a newer one.
@@ -271,32 +250,13 @@ func raise(key string, value []byte, version maintenance.Version) error {
 		old, cas, err := proxywasm.GetSharedData(key)
 		if err != nil {
 			cas = createIfAbsent
-		} else if head, ok := maintenance.ParseHead(old); ok && head.Compare(version) > 0 {
-			// Believed only if it is whole: what nobody can read must not stand for good.
-			if _, err := shared(old); err == nil {
-				return nil
-			}
+		} else if maintenance.SharedIsNewer(old, version) {
+			return nil
 		}
 		if err := proxywasm.SetSharedData(key, value, cas); !errors.Is(err, types.ErrorStatusCasMismatch) {
 			return err
 		}
 	}
-}
-
-// shared reads a shared value: a head alone, or with the document that it names.
-func shared(value []byte) (*maintenance.State, error) {
-	head, ok := maintenance.ParseHead(value)
-	if !ok {
-		return nil, errors.New("it is cut off")
-	}
-	if len(value) == maintenance.HeadSize {
-		return nil, nil
-	}
-	state, err := maintenance.Parse(value[maintenance.HeadSize:])
-	if err == nil && state.Version() != head.Version {
-		err = fmt.Errorf("it is of version %d/%d, its head of %d/%d", state.Version().Epoch, state.Version().Revision, head.Epoch, head.Revision)
-	}
-	return state, err
 }
 
 // adoptShared takes over what another VM has published.
@@ -322,7 +282,7 @@ func (p *plugin) adoptShared(now time.Time) {
 	value, _, err := proxywasm.GetSharedData(p.follow.stateKey)
 	var state *maintenance.State
 	if err == nil {
-		state, err = shared(value)
+		state, err = maintenance.ParseShared(value)
 	}
 	// The document is written before the head, and so is never the older of the two.
 	if err == nil && (state == nil || state.Version().Compare(head.Version) < 0) {

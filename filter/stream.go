@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -84,27 +82,21 @@ func (s *stream) readHeaders(endOfStream bool) {
 		// Decided without them, so that no exemption holds.
 		s.plugin.fail("reading a request's headers: %v", err)
 	}
-	s.request = &maintenance.Request{Headers: headers, EndStream: endOfStream, Attributes: &s.plugin.claims}
+	s.request = maintenance.NewRequest(headers, endOfStream, &s.plugin.claims)
 	for _, h := range headers {
-		switch h[0] {
-		case ":method":
-			s.request.Method = h[1]
-		case ":authority":
-			s.request.Authority = h[1]
-		case ":path":
-			s.request.Path = h[1]
-		default:
-			// Where the proxy's configuration does not remove them early.
-			if maintenance.ReservedHeader(h[0]) {
-				_ = proxywasm.RemoveHttpRequestHeader(h[0])
-			}
+		// Where the proxy's configuration does not remove them early.
+		if maintenance.ReservedHeader(h[0]) {
+			_ = proxywasm.RemoveHttpRequestHeader(h[0])
 		}
 	}
 }
 
 // awaitState holds a request until there is a state to decide it by.
 func (s *stream) awaitState(now time.Time) types.Action {
-	s.stopped = !s.plugin.config.AllowOnHeadersStopIteration || !s.readable()
+	// Only a body that a state is likely to ask for may come before the state does: what came
+	// of any other cannot be read later past what Envoy buffers. Where a state asks for one
+	// all the same, the headers go on first.
+	s.stopped = !s.plugin.config.AllowOnHeadersStopIteration || !s.request.LikelyNeedsBody()
 	if !s.hold(awaitsState, now) {
 		s.giveUp(maintenance.RuleHeldLimit, now)
 		return types.ActionPause
@@ -113,30 +105,6 @@ func (s *stream) awaitState(now time.Time) types.Action {
 		return actionStopAll
 	}
 	return types.ActionPause
-}
-
-// maxAside is how long a body may be, in bytes, to be read although it came before the
-// first state: what a state looks at unless it says otherwise (graphql.max_body), and
-// what Envoy buffers by default.
-const maxAside = 1 << 20
-
-// readable reports whether a state is likely to want to read the body, which may then
-// come before the state does. No other body may, since a body that came cannot be read
-// later past what Envoy buffers. Where a state wants to read one all the same, the
-// headers have to go on first.
-func (s *stream) readable() bool {
-	r := s.request
-	if length, err := strconv.Atoi(r.Header("content-length")); err == nil && length > maxAside {
-		return false
-	}
-	switch r.Method {
-	case "POST":
-		kind := strings.ToLower(r.Header("content-type"))
-		return strings.Contains(kind, "json") || strings.Contains(kind, "urlencoded")
-	case "GET", "HEAD", "OPTIONS":
-		return !r.EndStream // a body that should not be there, or one of no bytes
-	}
-	return false
 }
 
 // action is what a callback returns: hold what is not decided, stop what is answered.
@@ -183,7 +151,7 @@ func (s *stream) setAside() types.Action {
 	if s.stage != awaitsState {
 		return s.action() // it was given up: answered, or let go by a state that has come
 	}
-	if s.complete && s.buffered <= maxAside {
+	if s.complete && s.buffered <= maintenance.DefaultMaxBody {
 		s.apart = false
 		return types.ActionPause
 	}
@@ -249,7 +217,7 @@ func (s *stream) settle(to stage) {
 // decide asks the core and does what it says.
 func (s *stream) decide(state *maintenance.State, now time.Time) {
 	p := s.plugin
-	if name := maintenance.EdgePath(s.request.Path); name == "status" && p.state != nil {
+	if p.state != nil && maintenance.IsStatusPath(s.request.Path) {
 		s.status(state, now)
 		return
 	}
@@ -357,7 +325,7 @@ func (s *stream) deny(d *maintenance.Decision, rule maintenance.Rule, now time.T
 
 // note is for access logs: %FILTER_STATE(wasm.drydock.decision:PLAIN)%.
 func (s *stream) note(d *maintenance.Decision) {
-	_ = proxywasm.SetProperty([]string{"drydock.decision"}, []byte("app="+d.App+" mode="+string(d.Mode)+" rule="+string(d.Rule)))
+	_ = proxywasm.SetProperty([]string{"drydock.decision"}, []byte(d.String()))
 }
 
 func (s *stream) status(state *maintenance.State, now time.Time) {

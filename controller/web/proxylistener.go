@@ -53,7 +53,7 @@ func (p *proxyListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p.fromProxy(w, r, http.MethodGet) {
 			p.page(w, r, sha)
 		}
-	case maintenance.EdgePath(r.RequestURI) == "status":
+	case maintenance.IsStatusPath(r.RequestURI):
 		p.edgeStatus(w, r)
 	default:
 		writeProblem(w, http.StatusNotFound, "there is nothing at this path; this listener is for proxies")

@@ -104,7 +104,7 @@ type Decision struct {
 	Rule    Rule
 	App     string
 	Mode    Mode
-	// Activation is what holds the app in its mode; nil when it is off.
+	// Activation is the one that decides the app's mode, nil where the app is off.
 	Activation *Activation
 	// Until is when the mode ends, zero where that is not known.
 	Until time.Time
@@ -114,6 +114,11 @@ type Decision struct {
 
 	app     *app
 	graphql bool // the path speaks GraphQL
+}
+
+// String returns the decision as access logs show it.
+func (d *Decision) String() string {
+	return "app=" + d.App + " mode=" + string(d.Mode) + " rule=" + string(d.Rule)
 }
 
 // Decide judges one request.

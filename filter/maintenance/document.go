@@ -11,6 +11,8 @@ package maintenance
 import (
 	"cmp"
 	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
 // Mode says how much of an app is closed. All durations in this package's JSON
@@ -65,6 +67,10 @@ const (
 	// MaxBodyBytes bounds graphql.max_body: past Envoy's own buffer limit (1 MiB by
 	// default) Envoy answers 413 before the filter can judge.
 	MaxBodyBytes = 16 << 20
+
+	// DefaultMaxBody is how many bytes of a body are looked at unless graphql.max_body says
+	// otherwise. Envoy buffers as much by default.
+	DefaultMaxBody = graphql.DefaultMaxBody
 
 	maxExtraKeys = 60  // as many as the graphql package looks at
 	maxPages     = 200 // languages of an app

@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,12 +30,12 @@ type Request struct {
 
 	readings readings
 
-	claims     string // what verified returns
-	claimsRead bool   // whether Attributes was asked for them
+	claims     string // what verifiedClaims returns, once claimsRead is set
+	claimsRead bool
 }
 
-// Attributes are what the proxy knows about a request beyond its headers. Each is a
-// host call in the filter, so each is asked for only when a rule needs it.
+// Attributes are what the proxy knows about a request beyond its headers. In the filter
+// each method is a host call, so a decision calls it only when a rule needs the value.
 type Attributes interface {
 	// SourceAddress is the client's address with its port, after the proxy's own
 	// trusted-hop logic.
@@ -47,6 +48,42 @@ type Attributes interface {
 	// Claims are those of the request's verified JWT, empty without one. They are asked
 	// for at most once per request, and only where a claim rule must be judged.
 	Claims() Claims
+}
+
+// NewRequest returns a request as a proxy received it, with pseudo-headers among its
+// headers.
+func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Request {
+	r := &Request{Headers: headers, EndStream: endStream, Attributes: attributes}
+	for i := range headers {
+		switch value := headers[i][1]; headers[i][0] {
+		case ":method":
+			r.Method = value
+		case ":authority":
+			r.Authority = value
+		case ":path":
+			r.Path = value
+		}
+	}
+
+	return r
+}
+
+// LikelyNeedsBody reports whether a state is likely to ask for the body of a request
+// ([NeedBody]). It answers by the headers alone, before there is a state.
+func (r *Request) LikelyNeedsBody() bool {
+	length, err := strconv.Atoi(r.Header("content-length"))
+	if err == nil && length > DefaultMaxBody {
+		return false
+	}
+
+	switch r.Method {
+	case "POST":
+		mediaType := strings.ToLower(r.Header("content-type"))
+		return strings.Contains(mediaType, "json") || strings.Contains(mediaType, "urlencoded")
+	case "GET", "HEAD", "OPTIONS":
+		return !r.EndStream // a body that should not be there, or an empty one
+	}
+	return false
 }
 
 // A header is read in two ways, and which one is right depends on what the reader

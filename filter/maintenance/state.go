@@ -304,9 +304,9 @@ type view struct {
 	apps        []appView // by app.index
 }
 
-// appView is what holds an app in maintenance, and what will.
+// appView is an app at a moment.
 type appView struct {
-	activation *Activation // nil: off
+	activation *Activation // the one that decides the mode; nil: off
 	until      time.Time   // when the mode ends; zero: not known
 	next       *Upcoming   // an announced window
 }
@@ -319,9 +319,9 @@ type Upcoming struct {
 	Message string    `json:"message,omitempty"`
 }
 
-// Idle tells that nothing is on or announced, and until when that holds without a
-// new document (zero: for good). While idle every request passes, and asking
-// [State.Decide] is not needed.
+// Idle reports whether no app is in maintenance and no window is announced. Without a new
+// document the answer holds until the returned time, or for good if that is zero. While
+// the state is idle, every request passes and [State.Decide] need not be called.
 func (s *State) Idle(now time.Time) (idle bool, until time.Time) {
 	v := s.at(now)
 	return v.idle, v.until

@@ -225,13 +225,9 @@ func (c *Config) UnknownState() *State {
 	return s
 }
 
-// EdgePath is the name of the edge endpoint that a path asks for, "" for none:
-// exactly the prefix and the name, in no disguise.
-func EdgePath(path string) string {
+// IsStatusPath reports whether a path, with or without a query, is the one of the public
+// status. No other spelling of it counts.
+func IsStatusPath(path string) bool {
 	path, _, _ = strings.Cut(path, "?")
-	name, found := strings.CutPrefix(path, EdgePrefix)
-	if !found {
-		return ""
-	}
-	return name
+	return path == EdgePrefix+"status"
 }

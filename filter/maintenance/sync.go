@@ -1,7 +1,10 @@
 package maintenance
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -27,6 +30,9 @@ const (
 	// say. A VM silent for SilentSeconds is taken for crashed.
 	HeartbeatSeconds = 1
 	SilentSeconds    = 3
+
+	// LeaseTime is how long a VM leads the others of its proxy unless it renews its lease.
+	LeaseTime = time.Second
 )
 
 // SyncRequest names the state that a proxy has. A zero version asks for any state.
@@ -133,4 +139,75 @@ func ParseHead(b []byte) (h Head, ok bool) {
 	h.Revision = binary.BigEndian.Uint64(b[8:])
 	h.Contact = int64(binary.BigEndian.Uint64(b[16:]))
 	return h, true
+}
+
+// ParseShared decodes a value of the proxy's shared data: a head, and the state that
+// follows it, which is nil where the head stands alone.
+func ParseShared(value []byte) (*State, error) {
+	head, ok := ParseHead(value)
+	if !ok {
+		return nil, errors.New("it is cut off")
+	}
+	if len(value) == HeadSize {
+		return nil, nil
+	}
+
+	state, err := Parse(value[HeadSize:])
+	if err == nil && state.Version() != head.Version {
+		err = fmt.Errorf("it is of version %d/%d, its head of %d/%d", state.Version().Epoch, state.Version().Revision, head.Epoch, head.Revision)
+	}
+	return state, err
+}
+
+// SharedIsNewer reports whether a value of the proxy's shared data is of a newer version
+// than v. A value that cannot be decoded is not, so that it can be replaced.
+func SharedIsNewer(value []byte, v Version) bool {
+	head, ok := ParseHead(value)
+	if !ok || head.Compare(v) <= 0 {
+		return false
+	}
+
+	_, err := ParseShared(value)
+	return err == nil
+}
+
+// VersionOf returns the version of a document that may be unusable otherwise. The
+// controller writes it first. The version is zero where it cannot be read.
+func VersionOf(document []byte) (v Version) {
+	rest, hasEpoch := bytes.CutPrefix(document, []byte(`{"epoch":`))
+	epoch, rest, hasRevision := bytes.Cut(rest, []byte(`,"revision":`))
+	revision, _, ends := bytes.Cut(rest, []byte(","))
+	if hasEpoch && hasRevision && ends {
+		v.Epoch, _ = strconv.ParseUint(string(epoch), 10, 64)
+		v.Revision, _ = strconv.ParseUint(string(revision), 10, 64)
+	}
+	return v
+}
+
+// Lease is the record in the proxy's shared data that names the VM which leads: the one
+// that follows the controller for the others.
+type Lease struct {
+	VM      string
+	Expires time.Time
+}
+
+// Append appends the encoded lease.
+func (l Lease) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(l.Expires.UnixMilli()))
+	return append(b, l.VM...)
+}
+
+// ParseLease decodes a lease. It returns the zero lease where b names no VM.
+func ParseLease(b []byte) (l Lease) {
+	if len(b) > 8 {
+		l.VM, l.Expires = string(b[8:]), time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
+	}
+	return l
+}
+
+// AllowsOther reports whether a VM other than the one that the lease names may take it. It
+// may if the lease runs longer than LeaseTime, because then the clock was set back.
+func (l Lease) AllowsOther(now time.Time) bool {
+	left := l.Expires.Sub(now)
+	return left <= 0 || left > LeaseTime
 }
