@@ -1,11 +1,14 @@
-# Drydock. `make run` shows it at work; `make check` is for every commit; `make test` is all of it.
+# make run     starts everything on loopback, to try it
+# make build   builds bin/drydock and bin/drydock.wasm
+# make check   runs what every commit must pass
+# make test    runs all tests; CONTRIBUTING.md says what they need
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .PHONY: run build check test test-long bench clean
 
-# What stands for itself. The rigs under e2e start processes; e2e/graphql and e2e/frameworks are modules of their own,
-# because their servers and parsers must not reach this go.mod.
+# The packages whose tests start no processes. e2e/graphql and e2e/frameworks are not among them: they
+# are modules of their own, so that their servers and parsers do not get into this go.mod.
 UNIT = $$(go list ./... | grep -v '/drydock/e2e$$' | grep -v '/e2e/differential$$')
 WASM = GOOS=wasip1 GOARCH=wasm
 WASM_SOURCES := $(shell find filter -type f -not -name '*_test.go' -not -path '*/testdata/*' -not -path 'filter/wasmhost/*') go.mod go.sum
@@ -17,8 +20,8 @@ run: build
 build: bin/drydock.wasm
 	@go build -trimpath -ldflags='-s -w' -o bin/drydock ./controller/cmd/drydock
 
-# The Go linker exports every callback of the SDK, and the host calls every callback that is exported, on each request:
-# trim drops those that do nothing.
+# The Go linker exports every callback of the SDK, and the host calls every exported callback on each
+# request. filter/trim removes the exports that do nothing.
 bin/drydock.wasm: $(WASM_SOURCES)
 	@mkdir -p bin
 	@$(WASM) go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o $@.new ./filter
@@ -29,24 +32,25 @@ check: bin/drydock.wasm
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 	  test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
-	$(WASM) go vet $$($(WASM) go list -f '{{range .GoFiles}}filter/{{.}} {{end}}' ./filter) # its tests are for the host
+	$(WASM) go vet $$($(WASM) go list -f '{{range .GoFiles}}filter/{{.}} {{end}}' ./filter) # its tests run natively
 	go tool staticcheck ./...
 	cd e2e/graphql && go vet ./...
 	cd e2e/frameworks && go vet ./...
 	go test -short $(UNIT)
 	go test -short -run '^Test(ImportsRunOneWay|Bootstrap)' ./e2e
 
-# The race detector is for the controller: a VM of the filter has one thread, and the hosts that run it would take minutes
-# under it. The scenarios come last and alone: they measure.
+# The race detector is only for the controller: a VM of the filter has one thread, and the hosts that
+# run it would take minutes under the race detector. The scenarios in ./e2e come last and run alone,
+# because they measure times.
 test: build
 	go test -race -timeout 10m ./controller/... ./e2e/demo
 	go test -timeout 10m ./filter/...
 	cd e2e/graphql && go test -count=1 -timeout 25m ./...
-	cd e2e/frameworks && go test -count=1 -timeout 25m -skip '^TestServersDiffer$$' ./... # minutes of waiting: in test-long
+	cd e2e/frameworks && go test -count=1 -timeout 25m -skip '^TestServersDiffer$$' ./... # it waits for minutes: make test-long runs it
 	go test -count=1 -timeout 10m ./e2e/honest ./e2e/differential
 	go test -count=1 -timeout 15m ./e2e
 
-# How long each fuzz target runs in test-long.
+# FUZZTIME is how long each fuzz target runs in test-long.
 FUZZTIME = 30m
 
 test-long: build
