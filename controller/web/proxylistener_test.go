@@ -15,63 +15,61 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-var someone = keeper.Actor{Name: "test"}
+// soon bounds the time of an answer that does not wait.
+const soon = 5 * time.Second
 
-func (r *rig) sync(has maintenance.Version, wait int) (answer, time.Duration) {
-	body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: wait})
-	begin := time.Now()
-	return r.call("POST /proxy/v1/sync", syncToken, string(body)), time.Since(begin)
-}
-
-func (r *rig) on(t *testing.T, app string, mode maintenance.Mode) {
-	t.Helper()
-	if _, err := r.keeper.On(t.Context(), someone, keeper.Always, app, keeper.ManualActivation{Mode: mode, Message: "x"}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestSync(t *testing.T) {
+func TestSyncAnswersAtOnceWithANewerState(t *testing.T) {
 	r := start(t)
-	// Any state to who has none: at once, and such that the proxies' own code reads it.
 	a, took := r.sync(maintenance.Version{}, 25)
 	state, err := maintenance.Parse([]byte(a.body))
-	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > 5*time.Second {
+	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > soon {
 		t.Fatal(a, err, took)
 	}
-	// Nothing newer: 204 after the wait.
+
+	before := r.version()
+	r.turnOn(t, "default", maintenance.ReadOnly)
+	if a, took = r.sync(before, 25); a.status != http.StatusOK || took > soon {
+		t.Fatal(a, took)
+	}
+
+	otherEpoch := maintenance.Version{Epoch: r.version().Epoch - 1, Revision: 1000}
+	if a, took = r.sync(otherEpoch, 25); a.status != http.StatusOK || took > soon {
+		t.Fatal("a higher epoch is newer, whatever the revision: ", a)
+	}
+}
+
+func TestSyncWaitsForANewerState(t *testing.T) {
+	r := start(t)
 	for _, wait := range []int{0, 1, -5} {
-		a, took = r.sync(r.version(), wait)
-		if least := time.Duration(max(wait, 0)) * time.Second; a.status != http.StatusNoContent || a.body != "" || took < least || took > least+5*time.Second {
+		a, took := r.sync(r.version(), wait)
+		if least := time.Duration(max(wait, 0)) * time.Second; a.status != http.StatusNoContent || a.body != "" || took < least || took > least+soon {
 			t.Fatal(wait, a, took)
 		}
 	}
-	// A newer one while waiting: at once.
+
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		time.Sleep(200 * time.Millisecond)
-		r.on(t, "default", maintenance.NoAccess)
+		r.turnOn(t, "default", maintenance.NoAccess)
 	})
-	a, took = r.sync(r.version(), 25)
-	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > 5*time.Second {
+	a, took := r.sync(r.version(), 25)
+	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > soon {
 		t.Fatal(a, took)
 	}
-	// A newer one while away: at once.
-	was := r.version()
-	r.on(t, "default", maintenance.ReadOnly)
-	if a, took = r.sync(was, 25); a.status != http.StatusOK || took > 5*time.Second {
-		t.Fatal(a, took)
-	}
-	// A proxy that is ahead is not taken back.
+}
+
+func TestSyncNeverAnswersWithAnOlderState(t *testing.T) {
+	r := start(t)
 	ahead := r.version()
 	ahead.Revision++
-	if a, _ = r.sync(ahead, 0); a.status != http.StatusNoContent {
+	if a, _ := r.sync(ahead, 0); a.status != http.StatusNoContent {
 		t.Fatal(a)
 	}
-	ahead.Epoch, ahead.Revision = ahead.Epoch-1, 1000
-	if a, _ = r.sync(ahead, 25); a.status != http.StatusOK {
-		t.Fatal("a newer epoch is newer, whatever the revision: ", a)
-	}
+}
+
+func TestSyncChecksItsRequest(t *testing.T) {
+	r := start(t)
 	for body, status := range map[string]int{"{": 400, `{"wait":"long"}`: 400, "": 400, `{"epoch":1,"later":"fields"}`: 200} {
 		if a := r.call("POST /proxy/v1/sync", syncToken, body); a.status != status {
 			t.Errorf("%q: %d %s", body, a.status, a.body)
@@ -82,7 +80,7 @@ func TestSync(t *testing.T) {
 	}
 }
 
-func TestStopEndsWaiting(t *testing.T) {
+func TestStoppingEndsWaitingRequests(t *testing.T) {
 	r := start(t)
 	var wg sync.WaitGroup
 	begin := time.Now()
@@ -96,36 +94,36 @@ func TestStopEndsWaiting(t *testing.T) {
 			t.Error(a)
 		}
 	})
+
 	time.Sleep(200 * time.Millisecond)
 	r.stop()
 	wg.Wait()
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > soon {
 		t.Errorf("waited for %s", took)
 	}
 }
 
-func TestAckAndWait(t *testing.T) {
+func TestAckEndsTheWaitForEnforced(t *testing.T) {
 	r := start(t)
-	ack := func(version maintenance.Version) {
-		body, _ := json.Marshal(maintenance.Ack{Version: version, Proxy: "p", VM: "1", Node: "n", Time: time.Now().UnixMilli()})
-		if a := r.call("POST /proxy/v1/ack", syncToken, string(body)); a.status != http.StatusNoContent {
-			t.Error(a)
-		}
-	}
-	ack(r.version())
-	r.on(t, "default", maintenance.NoAccess)
+	r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
+	r.turnOn(t, "default", maintenance.NoAccess)
+
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		time.Sleep(200 * time.Millisecond)
-		ack(r.version())
+		r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
 	})
 	begin := time.Now()
 	var st keeper.AppStatus
 	a := r.call("GET /api/v1/apps/default/status?wait=enforced&timeout=20", viewerToken, "")
-	if err := json.Unmarshal([]byte(a.body), &st); err != nil || !st.Enforced || time.Since(begin) > 5*time.Second {
+	if err := json.Unmarshal([]byte(a.body), &st); err != nil || !st.Enforced || time.Since(begin) > soon {
 		t.Fatal(a, err)
 	}
+}
+
+func TestInvalidAcksAndWaitsAreRefused(t *testing.T) {
+	r := start(t)
 	if a := r.call("POST /proxy/v1/ack", syncToken, `{"proxy":"","vm":"1"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "proxy: must be") {
 		t.Error(a)
 	}
@@ -134,13 +132,13 @@ func TestAckAndWait(t *testing.T) {
 	}
 }
 
-// The proxies' listener serves what is said and nothing else, in whatever disguise.
-func TestProxyListener(t *testing.T) {
+func TestProxyListenerServesPages(t *testing.T) {
 	r := start(t)
-	sha, err := r.keeper.PutPage(t.Context(), someone, []byte("<p>page</p>"))
+	sha, err := r.keeper.PutPage(t.Context(), tester, []byte("<p>page</p>"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if a := r.call("GET /proxy/v1/pages/"+sha, syncToken, ""); a.status != http.StatusOK || a.body != "<p>page</p>" || a.header.Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Error(a)
 	}
@@ -149,6 +147,11 @@ func TestProxyListener(t *testing.T) {
 			t.Errorf("%s: %d", path, a.status)
 		}
 	}
+}
+
+// Other spellings of a path, which a cleaning server would redirect or follow, lead nowhere.
+func TestProxyListenerServesNothingOfTheAPI(t *testing.T) {
+	r := start(t)
 	for _, path := range []string{"/", "/api/v1/apps", "/api/v1/status", "/metrics", "/healthz", "/.drydock/", "/.drydock/../api/v1/apps", "/.drydock/%2e%2e/api/v1/apps",
 		"/.drydock/..;/api/v1/apps", "//.drydock/status", "/.drydock/status/", "/.drydock/status/../../api/v1/apps", "/.DRYDOCK/status", "/.drydock/pass"} {
 		req, err := http.NewRequest(http.MethodGet, r.proxy.URL, nil)
@@ -157,10 +160,11 @@ func TestProxyListener(t *testing.T) {
 		}
 		req.URL.Opaque = path
 		if strings.HasPrefix(path, "//") {
-			req.URL.Opaque = "" // Opaque would be taken for a host
+			req.URL.Opaque = "" // net/http would take the start of Opaque for a host
 			req.URL.Path = path
 		}
 		req.Header.Set("Authorization", "Bearer "+operatorToken)
+
 		res, err := http.DefaultTransport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
@@ -173,26 +177,26 @@ func TestProxyListener(t *testing.T) {
 	}
 }
 
-func TestEdgeStatus(t *testing.T) {
+func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
 	r := start(t)
 	start := time.Now().UTC().Truncate(time.Second).Add(time.Hour)
-	window := func(id string, announce int) maintenance.Window {
-		return maintenance.Window{ID: id, Mode: maintenance.NoAccess, Message: id, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: start, End: start.Add(time.Hour)}}}
+	window := func(id string, announce int) []maintenance.Window {
+		return []maintenance.Window{{ID: id, Mode: maintenance.NoAccess, Message: id, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: start, End: start.Add(time.Hour)}}}}
 	}
 	for _, spec := range []maintenance.Spec{
-		{Name: "shop", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}, Windows: []maintenance.Window{window("announced", 7200)}},
-		{Name: "blog", Match: maintenance.Match{Hosts: []string{"*.example.org"}}, Windows: []maintenance.Window{window("secret", 60)}},
+		{Name: "shop", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}, Windows: window("announced", 7200)},
+		{Name: "blog", Match: maintenance.Match{Hosts: []string{"*.example.org"}}, Windows: window("secret", 60)},
 	} {
-		if _, err := r.keeper.PutSpec(t.Context(), someone, keeper.Always, spec); err != nil {
+		if _, err := r.keeper.PutSpec(t.Context(), tester, keeper.Always, spec); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.on(t, "shop", maintenance.ReadOnly)
+	r.turnOn(t, "shop", maintenance.ReadOnly)
+
 	since := r.keeper.Current().Apps()[1].Activations[0].Since.Format(time.RFC3339Nano)
-	at := start.Format(time.RFC3339)
-	end := start.Add(time.Hour).Format(time.RFC3339)
+	from, until := start.Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339)
 	for host, want := range map[string]string{
-		"SHOP.example.com.:8080": `{"app":"shop","mode":"read-only","message":"x","since":"` + since + `","retry_after":3600,"next":{"mode":"no-access","start":"` + at + `","end":"` + end + `","message":"announced"}}`,
+		"SHOP.example.com.:8080": `{"app":"shop","mode":"read-only","message":"x","since":"` + since + `","retry_after":3600,"next":{"mode":"no-access","start":"` + from + `","end":"` + until + `","message":"announced"}}`,
 		"a.example.org":          `{"app":"blog","mode":"off"}`,
 		"unknown":                `{"app":"default","mode":"off"}`,
 	} {
@@ -201,53 +205,40 @@ func TestEdgeStatus(t *testing.T) {
 			t.Errorf("%s: %v\nwant %s", host, a, want)
 		}
 	}
-	if a := r.call("POST /.drydock/status", "", "{}"); a.status != http.StatusMethodNotAllowed {
-		t.Error(a)
-	}
-	if a := r.call("HEAD /.drydock/status", "", ""); a.status != http.StatusOK || a.body != "" {
-		t.Error(a)
-	}
-	// The API's own public status says the same of an app.
+
+	// The API's public status says the same of an app.
 	a := r.call("GET /api/system/maintenance/status?app=blog", "", "")
 	if got := strings.TrimSpace(a.body); got != `{"maintenance":false,"app":"blog","mode":"off"}` || a.header.Get("Cache-Control") != "no-store" {
 		t.Error(a)
 	}
 }
 
-// A thousand proxies wait, and all of them get each new state.
-func TestManyPollers(t *testing.T) {
+func TestEdgeStatusIsReadOnly(t *testing.T) {
+	r := start(t)
+	if a := r.call("POST /.drydock/status", "", "{}"); a.status != http.StatusMethodNotAllowed {
+		t.Error(a)
+	}
+	if a := r.call("HEAD /.drydock/status", "", ""); a.status != http.StatusOK || a.body != "" {
+		t.Error(a)
+	}
+}
+
+func TestAThousandProxiesGetEveryState(t *testing.T) {
 	r := start(t)
 	const pollers, toggles = 1000, 3
 	transport := &http.Transport{MaxIdleConnsPerHost: pollers}
 	defer transport.CloseIdleConnections()
+
+	first := r.version()
 	var mu sync.Mutex
-	arrived := map[uint64][]time.Time{}
+	arrived := map[uint64][]time.Time{} // by revision
 	var wg sync.WaitGroup
 	ready := make(chan struct{}, pollers)
-	poll := func(has maintenance.Version, wait int) (*maintenance.State, error) {
-		body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: wait})
-		req, err := http.NewRequest(http.MethodPost, r.proxy.URL+maintenance.SyncPath, strings.NewReader(string(body)))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Authorization", "Bearer "+syncToken)
-		res, err := transport.RoundTrip(req)
-		if err != nil {
-			return nil, err
-		}
-		defer res.Body.Close()
-		data, err := io.ReadAll(res.Body)
-		if err != nil || res.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("%d: %v", res.StatusCode, err)
-		}
-		return maintenance.Parse(data)
-	}
-	first := r.version()
 	for range pollers {
 		wg.Go(func() {
 			has := maintenance.Version{}
 			for has.Revision < first.Revision+toggles {
-				s, err := poll(has, 25)
+				s, err := r.poll(transport, has)
 				now := time.Now()
 				if err != nil {
 					t.Error(err)
@@ -257,6 +248,7 @@ func TestManyPollers(t *testing.T) {
 					t.Errorf("went from %+v to %+v", has, s.Version())
 					return
 				}
+
 				if has.Epoch == 0 {
 					ready <- struct{}{}
 				}
@@ -271,69 +263,77 @@ func TestManyPollers(t *testing.T) {
 		<-ready
 	}
 	time.Sleep(500 * time.Millisecond) // until they wait again
+
 	var published []time.Time
 	for i := range toggles {
-		mode := []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}[i%2]
-		r.on(t, "default", mode)
+		r.turnOn(t, "default", []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}[i%2])
 		published = append(published, time.Now())
 		time.Sleep(time.Second)
 	}
 	wg.Wait()
+
 	for i, at := range published {
 		times := arrived[first.Revision+uint64(i)+1]
-		slices.SortFunc(times, time.Time.Compare)
 		if len(times) == 0 {
-			t.Errorf("nobody got toggle %d", i)
+			t.Errorf("no proxy got toggle %d", i)
 			continue
 		}
-		t.Logf("toggle %d: %d of %d proxies got it, the middle one after %s, the last after %s", i, len(times), pollers,
+		slices.SortFunc(times, time.Time.Compare)
+		t.Logf("toggle %d: %d of %d proxies got it, the median after %s, the last after %s", i, len(times), pollers,
 			times[len(times)/2].Sub(at).Round(time.Millisecond), times[len(times)-1].Sub(at).Round(time.Millisecond))
 	}
 	if n := len(arrived[first.Revision+toggles]); n != pollers {
-		t.Errorf("%d of %d got the last state", n, pollers)
+		t.Errorf("%d of %d proxies got the last state", n, pollers)
 	}
 }
 
-// BenchmarkToggle is an on or off through the API until a waiting proxy has it: a
-// commit to the disk lies in between.
+// poll waits for a newer state than a version, with a transport of the caller.
+func (r *rig) poll(transport *http.Transport, has maintenance.Version) (*maintenance.State, error) {
+	body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: 25})
+	req, err := http.NewRequest(http.MethodPost, r.proxy.URL+maintenance.SyncPath, strings.NewReader(string(body)))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+syncToken)
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+
+	data, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%d: %v", res.StatusCode, err)
+	}
+	return maintenance.Parse(data)
+}
+
+// BenchmarkToggle measures a toggle through the API until a waiting proxy has the state, which
+// includes a commit to the disk.
 func BenchmarkToggle(b *testing.B) {
 	r := start(b)
-	client := &http.Client{}
-	defer client.CloseIdleConnections()
-	call := func(method, url, token, body string) []byte {
-		req, err := http.NewRequest(method, url, strings.NewReader(body))
-		if err != nil {
-			b.Error(err)
-			return nil
+	toggle := func(on bool) {
+		a := answer{}
+		if on {
+			a = r.call("POST /api/v1/apps/default/activations", operatorToken, "{}", anyState)
+		} else {
+			a = r.call("DELETE /api/v1/apps/default/activations", operatorToken, "", anyState)
 		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		req.Header.Set("If-Match", "*")
-		if body != "" {
-			req.Header.Set("Content-Type", "application/json")
+		if a.status != http.StatusOK {
+			b.Error(a)
 		}
-		res, err := client.Do(req)
-		if err != nil {
-			b.Error(err)
-			return nil
-		}
-		defer res.Body.Close()
-		data, err := io.ReadAll(res.Body)
-		if err != nil || res.StatusCode >= 300 {
-			b.Errorf("%s %s: %d %v", method, url, res.StatusCode, err)
-		}
-		return data
 	}
+
 	got := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
 		defer close(got)
 		for has := r.version(); ; {
-			body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: 25})
-			data := call(http.MethodPost, r.proxy.URL+maintenance.SyncPath, syncToken, string(body))
-			if len(data) == 0 {
-				return // stopped
+			a, _ := r.sync(has, 25)
+			if a.status == http.StatusNoContent {
+				return // the rig stopped
 			}
-			s, err := maintenance.Parse(data)
+			s, err := maintenance.Parse([]byte(a.body))
 			if err != nil {
 				b.Error(err)
 				return
@@ -345,13 +345,10 @@ func BenchmarkToggle(b *testing.B) {
 			}
 		}
 	}()
+
 	on := true
 	for b.Loop() {
-		if on {
-			call(http.MethodPost, r.api.URL+"/api/v1/apps/default/activations", operatorToken, "{}")
-		} else {
-			call(http.MethodDelete, r.api.URL+"/api/v1/apps/default/activations", operatorToken, "")
-		}
+		toggle(on)
 		on = !on
 		<-got
 	}

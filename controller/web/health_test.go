@@ -1,0 +1,27 @@
+package web
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+func TestNotReadyWithoutTheStore(t *testing.T) {
+	r := start(t)
+	if a := r.call("GET /readyz", "", ""); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+
+	r.closeStore()
+	time.Sleep(1100 * time.Millisecond) // the last result is used for a second
+	if a := r.call("GET /readyz", "", ""); a.status != http.StatusServiceUnavailable {
+		t.Fatal(a)
+	}
+	a := r.call("POST /api/v1/apps/default/activations", operatorToken, `{}`, anyState)
+	if a.status != http.StatusServiceUnavailable {
+		t.Fatal(a)
+	}
+	if a := r.call("GET /healthz", "", ""); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+}
