@@ -144,10 +144,10 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 		}
 
 		maxBody = max(maxBody, d.MaxBody)
-		if i == 0 || d.Verdict > strictest.Verdict || d.Verdict == strictest.Verdict && d.Mode.strictness() > strictest.Mode.strictness() {
+		if i == 0 || d.Verdict > strictest.Verdict || d.Verdict == strictest.Verdict && d.Mode.Compare(strictest.Mode) > 0 {
 			strictest = d
 		}
-		if strictest.Verdict == Refuse && strictest.Mode == NoAccess {
+		if strictest.Verdict == Refuse && strictest.Mode.isStrictest() {
 			break // nothing is stricter
 		}
 	}
@@ -171,7 +171,7 @@ const maxApps = 16
 func (s *State) refuseUnclear(apps []*app, v *view) Decision {
 	d := Decision{App: apps[0].spec.Name, Mode: Off, Rule: RuleOff, app: apps[0]}
 	for _, a := range apps {
-		if st := &v.apps[a.index]; st.activation != nil && st.activation.Mode.strictness() > d.Mode.strictness() {
+		if st := &v.apps[a.index]; st.activation != nil && st.activation.Mode.Compare(d.Mode) > 0 {
 			d = Decision{App: a.spec.Name, Mode: st.activation.Mode, Activation: st.activation, Until: st.until, app: a}
 			d.refuse(RuleUnclear)
 		}
@@ -223,13 +223,10 @@ func (a *app) decide(r *Request, d *Decision) {
 		return
 	}
 
-	switch {
-	case exempt == answerNeedsBody:
+	if exempt == answerNeedsBody {
 		d.needBody(RuleExempt, a.maxBody)
-	case d.Mode == NoAccess:
-		d.refuse(RuleNoAccess)
-	default:
-		a.readOnly(r, d)
+	} else {
+		*d = d.Mode.judge(a, r, *d)
 	}
 
 	// Without a word of the exemption, its author would look for the mistake elsewhere.
@@ -264,33 +261,34 @@ func (a *app) bypass(r *Request) Rule {
 
 // readOnly judges a request to an app in read-only. Everything that is not known to
 // read is refused.
-func (a *app) readOnly(r *Request, d *Decision) {
+func (a *app) readOnly(r *Request, d Decision) Decision {
 	switch grantedBy(a.writeThrough, r, a.maxBody) {
 	case answerYes:
 		d.Rule = RuleWriteThrough
-		return
+		return d
 	case answerNeedsBody:
 		d.needBody(RuleWriteThrough, a.maxBody)
-		return
+		return d
 	}
 
 	for i := range a.getWrites {
 		if a.getWrites[i].refuses(r) {
 			d.refuse(RuleGetWrites)
-			return
+			return d
 		}
 	}
 
 	// Where one server may read a GraphQL path and another may not, the request must
 	// pass by both rules.
 	if !d.graphql || !a.onlyGraphQL(r.read()) {
-		if a.http(r, d); d.Verdict == Refuse {
-			return
+		if a.http(r, &d); d.Verdict == Refuse {
+			return d
 		}
 	}
 	if d.graphql {
-		a.graphQL(r, d)
+		a.graphQL(r, &d)
 	}
+	return d
 }
 
 // http judges a request by HTTP's own rules.

@@ -3,7 +3,8 @@
 // controller runs the very same code to validate what it publishes and to explain
 // what would happen to a request.
 //
-// The package is pure. It does no I/O and has no clock: time is an argument.
+// The package is pure. It does no I/O and has no clock: time is an argument. All
+// durations in its JSON are whole seconds, all times are RFC 3339.
 // Configuration is compiled once per revision by [Compile]; [State.Decide] then
 // works on memory only.
 package maintenance
@@ -14,29 +15,6 @@ import (
 
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
-
-// Mode says how much of an app is closed. All durations in this package's JSON
-// are whole seconds, all times are RFC 3339.
-type Mode string
-
-const (
-	// Off: everything passes.
-	Off Mode = "off"
-	// ReadOnly: what provably only reads passes, every write is refused.
-	ReadOnly Mode = "read-only"
-	// NoAccess: everything is refused.
-	NoAccess Mode = "no-access"
-)
-
-func (m Mode) strictness() int {
-	switch m {
-	case NoAccess:
-		return 2
-	case ReadOnly:
-		return 1
-	}
-	return 0
-}
 
 // Source is the origin of an activation.
 type Source string

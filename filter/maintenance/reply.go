@@ -122,7 +122,7 @@ func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
 // clientError returns the 4xx status of a request that is wrong for every GraphQL server, so that waiting would not
 // help it, or 0. It is 0 below a GraphQL path, and wherever else a server may serve something other than GraphQL.
 func (d *Decision) clientError(r *Request) int {
-	if d.Mode != ReadOnly || !d.graphql {
+	if !d.graphql {
 		return 0
 	}
 	status := graphql.Rule(d.Rule).ClientError()
@@ -168,10 +168,7 @@ func (d *Decision) text() string {
 	if d.Activation != nil && d.Activation.Message != "" {
 		return d.Activation.Message
 	}
-	if d.Mode == ReadOnly {
-		return phrases["en"].readOnly
-	}
-	return phrases["en"].noAccess
+	return d.Mode.text("en").message
 }
 
 func (d *Decision) body(r *Request, pages Pages, accepted accept, form form, status int, now time.Time) (kind, lang string, body []byte) {
@@ -214,15 +211,11 @@ func graphQLType(accepted accept) string {
 // graphQLErrors is a GraphQL response (GraphQL specification section 7.1) whose
 // extensions tell a developer which rule refused the request.
 func (d *Decision) graphQLErrors(now time.Time) []byte {
-	code := "MAINTENANCE_NO_ACCESS"
-	if d.Mode == ReadOnly {
-		code = "MAINTENANCE_READ_ONLY"
-	}
 	o := jsonObject(`{"errors":[{`)
 	o.text("message", d.text())
 	o.key("extensions")
 	o = append(o, '{')
-	o.text("code", code)
+	o.text("code", d.Mode.graphQLCode())
 	d.explain(&o, now)
 	o = append(o, "}}"...)
 	if d.Rule == Rule(graphql.RulePersisted) {
@@ -286,19 +279,15 @@ func grpcMessage(s string) string {
 	return string(b)
 }
 
-// phrase is the built-in page in one language.
-type phrase struct{ title, noAccess, readOnlyTitle, readOnly, back string }
-
-var phrases = map[string]phrase{
-	"en": {"Down for maintenance", "We are down for maintenance and will be back soon.", "Read-only for maintenance", "We are read-only for maintenance: nothing can be changed for now.", "Expected back:"},
-	"de": {"Wartungsarbeiten", "Wegen Wartungsarbeiten sind wir gerade nicht erreichbar und bald wieder da.", "Wartung: nur Lesen", "Wegen Wartungsarbeiten kann zurzeit nur gelesen und nichts geändert werden.", "Voraussichtlich zurück:"},
-	"fr": {"Maintenance en cours", "Nous sommes en maintenance et serons bientôt de retour.", "Lecture seule pendant la maintenance", "Pendant la maintenance, la consultation reste possible mais rien ne peut être modifié.", "Retour prévu :"},
-	"es": {"En mantenimiento", "Estamos en mantenimiento y volveremos pronto.", "Solo lectura por mantenimiento", "Durante el mantenimiento se puede consultar, pero no se puede modificar nada.", "Vuelta prevista:"},
-	"it": {"In manutenzione", "Siamo in manutenzione e torneremo presto.", "Sola lettura per manutenzione", "Durante la manutenzione si può consultare, ma non modificare nulla.", "Ritorno previsto:"},
-	"zh": {"系统维护中", "系统正在维护，很快恢复。", "维护中：只读", "系统维护期间只能浏览，暂时无法修改。", "预计恢复时间："},
+// expectedBack are the words before the time at which the mode ends, by language.
+var expectedBack = map[string]string{
+	"de": "Voraussichtlich zurück:",
+	"en": "Expected back:",
+	"es": "Vuelta prevista:",
+	"fr": "Retour prévu :",
+	"it": "Ritorno previsto:",
+	"zh": "预计恢复时间：",
 }
-
-var builtinLanguages = []string{"de", "en", "es", "fr", "it", "zh"}
 
 //go:embed page.html
 var builtinPage []byte
@@ -310,22 +299,21 @@ func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
 		lang = bestLanguage(ranges, d.app.languages)
 		if sha := own[lang]; sha != "" && pages != nil {
 			if html := pages(sha); html != nil {
-				return lang, d.fill(html, lang, phrases["en"])
+				return lang, d.fill(html, lang, "en")
 			}
 		}
 	}
 	if lang = bestLanguage(ranges, builtinLanguages); lang == "" {
 		lang = "en"
 	}
-	return lang, d.fill(builtinPage, lang, phrases[lang])
+	return lang, d.fill(builtinPage, lang, lang)
 }
 
-// fill replaces a page's placeholders by HTML-escaped text.
-func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
-	title, text := p.title, p.noAccess
-	if d.Mode == ReadOnly {
-		title, text = p.readOnlyTitle, p.readOnly
-	}
+// fill replaces the placeholders of a page in language lang by HTML-escaped text. Our own
+// words are in one of builtinLanguages.
+func (d *Decision) fill(html []byte, lang, ours string) []byte {
+	words := d.Mode.text(ours)
+	title, text := words.title, words.message
 	switch {
 	case d.Rule.passing():
 		text = d.Rule.Explain()
@@ -334,7 +322,7 @@ func (d *Decision) fill(html []byte, lang string, p phrase) []byte {
 	}
 	until, back := "", ""
 	if !d.Until.IsZero() {
-		until, back = d.Until.UTC().Format(time.RFC3339), p.back
+		until, back = d.Until.UTC().Format(time.RFC3339), expectedBack[ours]
 	}
 	var out bytes.Buffer
 	out.Grow(len(html) + len(text) + 64)

@@ -350,7 +350,7 @@ func (s *State) at(now time.Time) *view {
 			}
 			stricter := 1
 			if st.activation != nil {
-				stricter = cmp.Compare(c.Mode.strictness(), st.activation.Mode.strictness())
+				stricter = c.Mode.Compare(st.activation.Mode)
 			}
 			if stricter > 0 {
 				st.until, openEnded = time.Time{}, false
@@ -727,8 +727,8 @@ func (c *checker) windows(list []Window) {
 }
 
 func (c *checker) mode(field string, m Mode) {
-	if m.strictness() == 0 {
-		c.bad(field, "%q must be read-only or no-access", m)
+	if !m.Valid() {
+		c.bad(field, "%q must be %s", m, ModeList())
 	}
 }
 

@@ -1,0 +1,127 @@
+package maintenance
+
+import (
+	"cmp"
+	"strings"
+)
+
+// Mode says how much of an app is closed. This file holds all that is known of the modes;
+// what read-only lets pass is in readonly.go.
+type Mode string
+
+const (
+	// Off lets every request pass.
+	Off Mode = "off"
+	// ReadOnly lets a request pass if it provably only reads.
+	ReadOnly Mode = "read-only"
+	// NoAccess lets no request pass.
+	NoAccess Mode = "no-access"
+)
+
+// modes are the modes that close an app, from the least to the most strict. Whatever
+// lists, compares or applies modes does so by this list, so a new mode needs a constant
+// above and an entry here.
+var modes = [...]struct {
+	mode Mode
+	// judge decides a request that neither an exemption nor a bypass lets pass. It takes the
+	// decision that was made so far. (A pointer to it would be allocated for each request.)
+	judge func(a *app, r *Request, d Decision) Decision
+	// graphQLCode is extensions.code in the GraphQL reply to a refused request.
+	graphQLCode string
+	// texts are what people read, by language. Each of builtinLanguages must be there.
+	texts map[string]modeText
+}{
+	{
+		mode:        ReadOnly,
+		judge:       (*app).readOnly,
+		graphQLCode: "MAINTENANCE_READ_ONLY",
+		texts: map[string]modeText{
+			"de": {"Wartung: nur Lesen", "Wegen Wartungsarbeiten kann zurzeit nur gelesen und nichts geändert werden."},
+			"en": {"Read-only for maintenance", "We are read-only for maintenance: nothing can be changed for now."},
+			"es": {"Solo lectura por mantenimiento", "Durante el mantenimiento se puede consultar, pero no se puede modificar nada."},
+			"fr": {"Lecture seule pendant la maintenance", "Pendant la maintenance, la consultation reste possible mais rien ne peut être modifié."},
+			"it": {"Sola lettura per manutenzione", "Durante la manutenzione si può consultare, ma non modificare nulla."},
+			"zh": {"维护中：只读", "系统维护期间只能浏览，暂时无法修改。"},
+		},
+	},
+	{
+		mode:        NoAccess,
+		judge:       (*app).noAccess,
+		graphQLCode: "MAINTENANCE_NO_ACCESS",
+		texts: map[string]modeText{
+			"de": {"Wartungsarbeiten", "Wegen Wartungsarbeiten sind wir gerade nicht erreichbar und bald wieder da."},
+			"en": {"Down for maintenance", "We are down for maintenance and will be back soon."},
+			"es": {"En mantenimiento", "Estamos en mantenimiento y volveremos pronto."},
+			"fr": {"Maintenance en cours", "Nous sommes en maintenance et serons bientôt de retour."},
+			"it": {"In manutenzione", "Siamo in manutenzione e torneremo presto."},
+			"zh": {"系统维护中", "系统正在维护，很快恢复。"},
+		},
+	},
+}
+
+// modeText is a mode's title and message in one language.
+type modeText struct{ title, message string }
+
+// Modes returns the modes that an activation or a window may have, from the least to the
+// most strict.
+func Modes() (list []Mode) {
+	for i := range modes {
+		list = append(list, modes[i].mode)
+	}
+	return list
+}
+
+// ModeList returns the names of [Modes] as messages list them: "read-only or no-access".
+func ModeList() string {
+	last := len(modes) - 1
+	var names []string
+	for i := range modes[:last] {
+		names = append(names, string(modes[i].mode))
+	}
+	return strings.Join(names, ", ") + " or " + string(modes[last].mode)
+}
+
+// Valid reports whether an activation or a window may have the mode, which Off is not.
+func (m Mode) Valid() bool { return m.strictness() > 0 }
+
+// Compare returns +1 if m is stricter than o, -1 if o is stricter than m, and 0 otherwise.
+func (m Mode) Compare(o Mode) int { return cmp.Compare(m.strictness(), o.strictness()) }
+
+// strictness returns 0 for Off, and more the stricter a mode is.
+func (m Mode) strictness() int {
+	for i := range modes {
+		if modes[i].mode == m {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// isStrictest reports whether no mode is stricter.
+func (m Mode) isStrictest() bool { return m.strictness() == len(modes) }
+
+// judge decides a request to an app in mode m.
+func (m Mode) judge(a *app, r *Request, d Decision) Decision {
+	return modes[m.index()].judge(a, r, d)
+}
+
+func (m Mode) graphQLCode() string { return modes[m.index()].graphQLCode }
+
+func (m Mode) text(lang string) modeText { return modes[m.index()].texts[lang] }
+
+// index returns the mode's place in modes: the last where it has none, because a request
+// may also be refused while the state is not known and its app's mode is Off.
+func (m Mode) index() int {
+	if i := m.strictness() - 1; i >= 0 {
+		return i
+	}
+	return len(modes) - 1
+}
+
+func (a *app) noAccess(_ *Request, d Decision) Decision {
+	d.refuse(RuleNoAccess)
+	return d
+}
+
+// builtinLanguages are the languages of the texts above, sorted.
+var builtinLanguages = []string{"de", "en", "es", "fr", "it", "zh"}
