@@ -229,7 +229,7 @@ func TestNeverBack(t *testing.T) {
 				} else {
 					refused(t, v, maintenance.RuleNoAccess)
 					w.want("errors", 1)
-					if n := w.complaints("not newer than ours"); n != 1 {
+					if n := w.complaints("not newer than the current one"); n != 1 {
 						t.Errorf("logged %q", w.logged())
 					}
 					if w.polls() {
@@ -399,7 +399,7 @@ func TestPages(t *testing.T) {
 		w.answer(asks[0], 200, "<h1>another page</h1>")
 		builtin(t, visit(w))
 		w.want("errors", 1)
-		if w.complaints("cannot be had") != 1 {
+		if w.complaints("is not available") != 1 {
 			t.Errorf("logged %q", w.logged())
 		}
 		w.run(tickPeriod)
@@ -525,7 +525,7 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 			}
 		}
 		w.want("errors", 40)
-		if n := w.complaints("cannot be had"); n != 2 {
+		if n := w.complaints("is not available"); n != 2 {
 			t.Errorf("logged %d times, want once for each page: %q", n, w.logged())
 		}
 	})
@@ -545,8 +545,8 @@ func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
 			w.answer(w.asks(maintenance.PagePath)[0], 404, "")
 		}
 		w.want("errors", 100)
-		if n := w.complaints(""); n != maxComplaints+1 || w.complaints("only counted") != 1 {
-			t.Errorf("logged %d times, want %d, the last of which says that there are more", n, maxComplaints+1)
+		if n := w.complaints(""); n != maxErrorTexts+1 || w.complaints("not logged") != 1 {
+			t.Errorf("logged %d times, want %d, the last of which says that there are more", n, maxErrorTexts+1)
 		}
 	})
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// actionHoldBack is ActionPause on the emulator, which has no limit and knows no other way
-// to hold a body.
-const actionHoldBack = types.ActionPause
+// This file is for tests on the SDK's emulator, which lacks what host_wasm.go uses.
 
-// sendLocalReply is for tests on the SDK's emulator, which has no response code details.
+// actionStopIterationAndWatermark is ActionPause, since the emulator has no buffer limit.
+const actionStopIterationAndWatermark = types.ActionPause
+
+// sendLocalReply drops the response code details, which the emulator does not have.
 func sendLocalReply(r *maintenance.Reply, _ string) error {
 	return proxywasm.SendHttpResponse(uint32(r.Status), r.Headers, r.Body, int32(r.GRPCStatus))
 }
 
-// record sets a gauge. The emulator has one VM, so that nothing comes in between.
-func record(gauge proxywasm.MetricGauge, value uint64) { gauge.Add(int64(value) - gauge.Value()) }
+// setGauge sets a gauge by adding to it. The emulator has one VM, so no other one interferes.
+func setGauge(gauge proxywasm.MetricGauge, value uint64) { gauge.Add(int64(value) - gauge.Value()) }

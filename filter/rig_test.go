@@ -490,7 +490,7 @@ func (x *emulatedExchange) do(part func()) {
 }
 
 func (x *emulatedExchange) flow() {
-	for len(x.stops) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAll {
+	for len(x.stops) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAllIterationAndWatermark {
 		part := x.stops[0]
 		x.stops = x.stops[1:]
 		if x.host.GetSentLocalResponse(x.id) == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -10,177 +11,243 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// actionStopAll holds headers and body, and presses back instead of buffering without
-// bound: what proxy-wasm-cpp-host calls StopAllIterationAndWatermark
-// (context_interface.h).
-const actionStopAll types.Action = 4
+// actionStopAllIterationAndWatermark pauses headers and body, and applies backpressure instead of
+// buffering without bound. proxy-wasm-cpp-host has it under this name (context_interface.h), the
+// SDK does not.
+const actionStopAllIterationAndWatermark types.Action = 4
 
-// stage is where a stream stands with us.
-type stage uint8
+// progress is how far the filter is with a request.
+type progress uint8
 
 const (
-	decided     stage = iota
-	awaitsState       // held until the first state, or until it counts as unknown
-	awaitsBody        // held until its body can be judged
-	answered          // refused; nothing more is asked of it
+	passing        progress = iota // it goes to the upstream
+	pausedForState                 // it waits for the first state, at most Config.BootWait
+	pausedForBody                  // it waits for as much of its body as the decision needs
+	answered                       // the filter has answered it, and ignores the rest of it
 )
 
-// stream is one request.
+// stream is one request. A field that is nil or zero costs nothing, so that many requests can be
+// open at once while nothing is on.
 type stream struct {
 	types.DefaultHttpContext
 	plugin *plugin
 	id     uint32
 
-	stage   stage
-	counted bool // among the plugin's requests
-	since   time.Time
+	progress progress
+	admitted bool // it is counted in plugin.admitted
+
+	// request is nil once the request is decided.
 	request *maintenance.Request
-	asked   *maintenance.State // that wants to see the body
-	maxBody int
-	// buffered is how much of the body Envoy holds, complete when all of it.
+	// bodyNeededBy is the state that could not decide without the body, of which it reads at
+	// most maxBody bytes.
+	bodyNeededBy *maintenance.State
+	maxBody      int
+
+	// buffered is how many bytes of the body Envoy holds. complete is set when they are all.
 	buffered int
 	complete bool
-	// stopped: no body comes until the headers go on.
-	stopped bool
-	// apart: what Envoy holds of the body cannot be read, because the last part of it was
-	// held by actionHoldBack. The next callback shows its own part alone.
-	apart bool
-	// held is what the stream counts of the plugin's held bytes, zero while it is not held.
-	held int
+	// bodyStopped is set while no part of the body arrives until the headers are resumed.
+	bodyStopped bool
+	// bodyUnreadable is set while the buffered part of the body cannot be read, since it was
+	// paused by actionStopIterationAndWatermark. The next callback shows its own part alone.
+	bodyUnreadable bool
+
+	// pausedSince, pausedBytes and pausedBody belong to paused.go: since when the request is
+	// paused for this reason, what it adds to plugin.pausedBytes (zero if it is not paused), and
+	// how much of that is for its body.
+	pausedSince             time.Time
+	pausedBytes, pausedBody int
 }
 
 func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
-	p := s.plugin
-	// Off costs nothing: no host call, not even for the time.
-	if p.idle {
+	// While nothing is on, a request costs no host call, not even one for the time.
+	if s.plugin.idle {
 		s.admit()
 		return types.ActionContinue
 	}
+
 	s.readHeaders(endOfStream)
-	if p.config.Exempts(s.request) {
+	if s.plugin.config.Exempts(s.request) {
 		s.request = nil
 		s.admit()
 		return types.ActionContinue
 	}
 
 	now := time.Now()
-	state := p.current(now)
+	state := s.plugin.currentState(now)
 	if state == nil {
-		return s.awaitState(now)
+		return s.pauseForState(now)
 	}
+
 	s.decide(state, now)
-	if s.stage == awaitsBody && !s.headersHeld() {
-		// The headers must go on for the body to come; the body is what is withheld.
+	if s.progress == pausedForBody && !s.headersPaused() {
+		// The body arrives only after the headers have gone on, so the body alone is paused.
 		return types.ActionContinue
 	}
 	return s.action()
 }
 
+// admit counts a request that goes on.
+func (s *stream) admit() {
+	s.admitted = true
+	s.plugin.admitted++
+}
+
 func (s *stream) readHeaders(endOfStream bool) {
 	headers, err := proxywasm.GetHttpRequestHeaders()
 	if err != nil {
-		// Decided without them, so that no exemption holds.
-		s.plugin.fail("reading a request's headers: %v", err)
+		// Without headers no exemption applies.
+		s.plugin.errors.reportf("reading a request's headers: %v", err)
 	}
-	s.request = maintenance.NewRequest(headers, endOfStream, &s.plugin.claims)
+
+	s.request = maintenance.NewRequest(headers, endOfStream, &s.plugin.attributes)
 	for _, h := range headers {
-		// Where the proxy's configuration does not remove them early.
+		// Our bootstraps remove these headers earlier; other configurations may not.
 		if maintenance.ReservedHeader(h[0]) {
 			_ = proxywasm.RemoveHttpRequestHeader(h[0])
 		}
 	}
 }
 
-// awaitState holds a request until there is a state to decide it by.
-func (s *stream) awaitState(now time.Time) types.Action {
-	// Only a body that a state is likely to ask for may come before the state does: what came
-	// of any other cannot be read later past what Envoy buffers. Where a state asks for one
-	// all the same, the headers go on first.
-	s.stopped = !s.plugin.config.AllowOnHeadersStopIteration || !s.request.LikelyNeedsBody()
-	if !s.hold(awaitsState, now) {
-		s.giveUp(maintenance.RuleHeldLimit, now)
+// pauseForState pauses a request until there is a state to decide it by.
+func (s *stream) pauseForState(now time.Time) types.Action {
+	// A body that arrives before the state can be read later only as far as Envoy buffers it. So
+	// only a body that the state is likely to need may arrive; if the state needs another one,
+	// the headers have to go on first.
+	s.bodyStopped = !s.plugin.config.AllowOnHeadersStopIteration || !s.request.LikelyNeedsBody()
+	if !s.pause(pausedForState, now) {
+		s.endPause(maintenance.RuleHeldLimit, now)
 		return types.ActionPause
 	}
-	if s.stopped {
-		return actionStopAll
+
+	if s.bodyStopped {
+		return actionStopAllIterationAndWatermark
 	}
 	return types.ActionPause
 }
 
-// action is what a callback returns: hold what is not decided, stop what is answered.
+// headersPaused reports whether the headers of a request that is paused for its body have not
+// reached the upstream, as far as the plugin configuration knows.
+func (s *stream) headersPaused() bool {
+	return s.plugin.config.AllowOnHeadersStopIteration && !s.bodyStopped
+}
+
+// action returns what a callback has to return: a request that is not decided is paused, and one
+// that is answered is stopped.
 func (s *stream) action() types.Action {
-	if s.stage == decided {
+	if s.progress == passing {
 		return types.ActionContinue
 	}
 	return types.ActionPause
 }
 
+// decide decides a request by a state, at its headers or when its pause for the first state ends.
+func (s *stream) decide(state *maintenance.State, now time.Time) {
+	p := s.plugin
+	if p.state != nil && maintenance.IsStatusPath(s.request.Path) {
+		s.answerStatus(state, now)
+		return
+	}
+
+	d := state.Decide(s.request, wall(now))
+	if p.state == nil {
+		p.metrics.unknown.Increment(1)
+	}
+	switch d.Verdict {
+	case maintenance.NeedBody:
+		s.bodyNeededBy, s.maxBody = state, d.MaxBody
+		s.pauseForBody(&d, now)
+	case maintenance.Refuse:
+		s.refuse(&d, now)
+	default:
+		s.pass(&d)
+	}
+}
+
+// pauseForBody pauses a request until enough of its body is there, which may be the case already.
+func (s *stream) pauseForBody(d *maintenance.Decision, now time.Time) {
+	there := s.complete || s.buffered > s.maxBody
+	switch {
+	case !s.pause(pausedForBody, now):
+		s.refuseBy(maintenance.RuleHeldLimit, d, now)
+	case there && s.bodyUnreadable:
+		s.refuseBy(maintenance.RuleBodyUnread, d, now)
+	case there:
+		s.decideBody()
+	}
+}
+
 func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
-	switch s.stage {
-	case decided:
+	switch s.progress {
+	case passing:
 		return types.ActionContinue
 	case answered:
 		return types.ActionPause
 	}
-	whole := !s.apart
-	if whole {
+
+	wasReadable := !s.bodyUnreadable
+	if wasReadable {
 		s.buffered = size
 	} else {
 		s.buffered += size
 	}
 	s.complete = endOfStream
-	if s.stage == awaitsState {
-		return s.setAside()
+	if s.progress == pausedForState {
+		return s.pauseEarlyBody()
 	}
 
-	s.plugin.holds = s.plugin.holds || s.headersHeld()
-	s.apart = false
-	if whole {
-		s.judgeBody()
-	} // or the tick does, which is shown all of it
-	s.count()
+	if s.headersPaused() {
+		s.plugin.headersPauseSeen = true
+	}
+	s.bodyUnreadable = false
+	if wasReadable {
+		s.decideBody()
+	} // Otherwise the next tick decides, since it can read all parts of the body.
+	s.countBody()
 	return s.action()
 }
 
-// setAside holds the part of a body that came before the first state. An upload past
-// what Envoy buffers must not be answered 413 for a state that may not want to look at
-// it, so Envoy presses back instead; but what it held in that way cannot be read. A
-// short body is therefore held to be read once it is complete.
-func (s *stream) setAside() types.Action {
-	s.count()
-	if s.stage != awaitsState {
-		return s.action() // it was given up: answered, or let go by a state that has come
+// pauseEarlyBody pauses a part of a body that arrived before the first state. Envoy must not
+// answer a long upload with 413 for a state that may not need the body, so it is told to apply
+// backpressure instead; but what is paused in this way cannot be read. A short body is therefore
+// paused in the readable way once it is complete.
+func (s *stream) pauseEarlyBody() types.Action {
+	s.countBody()
+	if s.progress != pausedForState {
+		return s.action() // The limit ended the pause, or a state that has arrived meanwhile.
 	}
 	if s.complete && s.buffered <= maintenance.DefaultMaxBody {
-		s.apart = false
+		s.bodyUnreadable = false
 		return types.ActionPause
 	}
-	s.apart = s.buffered > 0 && actionHoldBack != types.ActionPause
-	return actionHoldBack
+
+	s.bodyUnreadable = s.buffered > 0 && actionStopIterationAndWatermark != types.ActionPause
+	return actionStopIterationAndWatermark
 }
 
 func (s *stream) OnHttpRequestTrailers(int) types.Action {
-	if !s.plugin.idle && s.stage != answered {
+	if !s.plugin.idle && s.progress != answered {
 		s.cleanTrailers()
 	}
+
 	s.complete = true
 	switch {
-	case s.stage != awaitsBody:
-	case s.apart:
-		s.giveUp(maintenance.RuleBodyUnread, time.Now())
+	case s.progress != pausedForBody:
+	case s.bodyUnreadable:
+		s.endPause(maintenance.RuleBodyUnread, time.Now())
 	default:
-		s.judgeBody()
+		s.decideBody()
 	}
 	return s.action()
 }
 
-// cleanTrailers removes what the client says in our name, and what would change how a
-// server reads the request that was judged without them: servers hand trailers on like
-// headers (gRPC's metadata) or merge them into the headers (uvicorn).
+// cleanTrailers removes the trailers that only the filter may set, and those that could change how
+// a server reads a request that was decided without them: servers treat trailers like headers
+// (gRPC's metadata) or merge them into the headers (uvicorn).
 func (s *stream) cleanTrailers() {
 	trailers, err := proxywasm.GetHttpRequestTrailers()
-	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // none is left of them
-		s.plugin.fail("reading a request's trailers: %v", err)
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // There may be no trailers left.
+		s.plugin.errors.reportf("reading a request's trailers: %v", err)
 	}
 	for _, t := range trailers {
 		if maintenance.UnsafeTrailer(t[0]) {
@@ -189,85 +256,28 @@ func (s *stream) cleanTrailers() {
 	}
 }
 
-func (s *stream) OnHttpStreamDone() {
-	if s.counted {
-		s.counted = false
-		s.plugin.requests--
-	}
-	s.release()
-}
-
-// admit counts a request that goes on.
-func (s *stream) admit() {
-	s.counted = true
-	s.plugin.requests++
-}
-
-// headersHeld reports whether a request that awaits its body should not have reached the
-// upstream yet.
-func (s *stream) headersHeld() bool { return s.plugin.config.AllowOnHeadersStopIteration && !s.stopped }
-
-// settle ends the waiting. A decided request needs its headers no more.
-func (s *stream) settle(to stage) {
-	s.stage = to
-	s.request, s.asked = nil, nil
-	s.release()
-}
-
-// decide asks the core and does what it says.
-func (s *stream) decide(state *maintenance.State, now time.Time) {
-	p := s.plugin
-	if p.state != nil && maintenance.IsStatusPath(s.request.Path) {
-		s.status(state, now)
-		return
-	}
-	d := state.Decide(s.request, wall(now))
-	if p.state == nil {
-		p.metrics.unknown.Increment(1)
-	}
-	switch d.Verdict {
-	case maintenance.NeedBody:
-		s.asked, s.maxBody = state, d.MaxBody
-		s.needBody(&d, now)
-	case maintenance.Refuse:
-		s.refuse(&d, now)
-	default:
-		s.pass(&d)
-	}
-}
-
-// needBody holds a request until its body can be judged, which may be now.
-func (s *stream) needBody(d *maintenance.Decision, now time.Time) {
-	there := s.complete || s.buffered > s.maxBody
-	switch {
-	case !s.hold(awaitsBody, now):
-		s.deny(d, maintenance.RuleHeldLimit, now)
-	case there && s.apart:
-		s.deny(d, maintenance.RuleBodyUnread, now)
-	case there:
-		s.judgeBody()
-	}
-}
-
-// judgeBody decides once the whole body is there, or more of it than is looked at.
-func (s *stream) judgeBody() {
+// decideBody decides a request once its whole body is there, or more of it than the decision
+// reads.
+func (s *stream) decideBody() {
 	if !s.complete && s.buffered <= s.maxBody {
 		return
 	}
+
 	p, now := s.plugin, time.Now()
-	state := p.current(now)
-	if state != s.asked {
-		// A newer state may want to see more of the body, or none.
+	state := p.currentState(now)
+	if state != s.bodyNeededBy {
+		// A newer state may need more of the body, or nothing of it.
 		s.decide(state, now)
 		return
 	}
 
-	body, err := s.body()
+	body, err := s.readBody()
 	if err != nil {
-		p.fail("reading a request's body: %v", err)
-		s.giveUp(maintenance.RuleBodyUnread, now)
+		p.errors.reportf("reading a request's body: %v", err)
+		s.endPause(maintenance.RuleBodyUnread, now)
 		return
 	}
+
 	s.request.Body, s.request.BodyRead = body, true
 	d := state.Decide(s.request, wall(now))
 	if d.Verdict == maintenance.Pass {
@@ -277,97 +287,110 @@ func (s *stream) judgeBody() {
 	}
 }
 
-// body is the whole body, or one byte more of it than is looked at, which tells the core
-// that it is too long.
-func (s *stream) body() ([]byte, error) {
+// readBody returns the whole body or, if that is longer than maxBody, its first maxBody+1 bytes:
+// the additional one shows the core that the body is too long.
+func (s *stream) readBody() ([]byte, error) {
 	if s.buffered == 0 {
 		return nil, nil
 	}
-	want := min(s.buffered, s.maxBody+1)
-	body, err := proxywasm.GetHttpRequestBody(0, want)
-	if err == nil && len(body) != want {
-		err = errors.New("it is not there as a whole")
+
+	size := min(s.buffered, s.maxBody+1)
+	body, err := proxywasm.GetHttpRequestBody(0, size)
+	if err == nil && len(body) != size {
+		err = fmt.Errorf("the host returned %d of %d bytes", len(body), size)
 	}
 	return body, err
 }
 
+// endPause ends the pause of a request that cannot be decided as intended. It refuses the request
+// by a rule of the filter's own, unless the current state decides without the body, and reports
+// whether it did.
+func (s *stream) endPause(rule maintenance.Rule, now time.Time) (refused bool) {
+	state := s.plugin.currentState(now)
+	if state == nil {
+		d := s.plugin.unknown.Decide(s.request, wall(now)) // for the reply alone
+		s.refuseBy(rule, &d, now)
+		return true
+	}
+
+	d := state.Decide(s.request, wall(now))
+	switch d.Verdict {
+	case maintenance.Pass:
+		s.pass(&d)
+		return false
+	case maintenance.Refuse:
+		s.refuse(&d, now)
+		return false
+	}
+	s.refuseBy(rule, &d, now)
+	return true
+}
+
+// pass lets a request through. If it was paused, the caller resumes it.
 func (s *stream) pass(d *maintenance.Decision) {
-	p := s.plugin
 	if d.Mode != maintenance.Off {
-		// Best effort for the upstream's information; the decision does not depend on it.
+		// These headers inform the upstream; the decision does not depend on them, so that
+		// errors are ignored.
 		_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-mode", string(d.Mode))
 		if bypass := d.Rule.Bypass(); bypass != "" {
 			_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-bypass", bypass)
-			p.metrics.bypassed.Increment(1)
+			s.plugin.metrics.bypassed.Increment(1)
 		}
-		s.note(d)
+		s.noteDecision(d)
 	}
+
 	s.admit()
-	s.settle(decided)
+	s.finish(passing)
 }
 
-func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
-	p := s.plugin
-	reply := d.Reply(s.request, p.page, now)
-	p.metrics.blocked.Increment(1)
-	if d.Rule == maintenance.RuleHeldLimit {
-		p.metrics.heldLimit.Increment(1)
-	}
-	s.note(d)
-	s.answer(&reply, "drydock:"+string(d.Rule))
-}
-
-// deny refuses a request by a rule of the filter's own.
-func (s *stream) deny(d *maintenance.Decision, rule maintenance.Rule, now time.Time) {
+// refuseBy refuses a request by a rule of the filter's own.
+func (s *stream) refuseBy(rule maintenance.Rule, d *maintenance.Decision, now time.Time) {
 	d.Verdict, d.Rule = maintenance.Refuse, rule
 	s.refuse(d, now)
 }
 
-// note is for access logs: %FILTER_STATE(wasm.drydock.decision:PLAIN)%.
-func (s *stream) note(d *maintenance.Decision) {
+func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
+	p := s.plugin
+	reply := d.Reply(s.request, p.pages.get, now)
+	p.metrics.blocked.Increment(1)
+	if d.Rule == maintenance.RuleHeldLimit {
+		p.metrics.heldLimit.Increment(1)
+	}
+
+	s.noteDecision(d)
+	s.answer(&reply, "drydock:"+string(d.Rule))
+}
+
+// noteDecision offers a decision to access logs: %FILTER_STATE(wasm.drydock.decision:PLAIN)%.
+func (s *stream) noteDecision(d *maintenance.Decision) {
 	_ = proxywasm.SetProperty([]string{"drydock.decision"}, []byte(d.String()))
 }
 
-func (s *stream) status(state *maintenance.State, now time.Time) {
+// answerStatus answers a request for the public status.
+func (s *stream) answerStatus(state *maintenance.State, now time.Time) {
 	reply := state.EdgeStatus(s.request, wall(now))
 	s.answer(&reply, "drydock:edge")
 }
 
 func (s *stream) answer(reply *maintenance.Reply, details string) {
 	if err := sendLocalReply(reply, details); err != nil {
-		s.plugin.fail("answering a request: %v", err)
+		s.plugin.errors.reportf("answering a request: %v", err)
 	}
-	s.settle(answered)
+	s.finish(answered)
 }
 
-// claimPaths reads what the proxy knows of the request in the effective context. It
-// is the one maintenance.Attributes of its plugin: the host keeps them by context.
-type claimPaths struct {
-	path []string // of the claims in the dynamic metadata
+// finish ends the filter's work on a request and frees what only the decision needed, since the
+// stream may stay open for hours.
+func (s *stream) finish(as progress) {
+	s.progress = as
+	s.request, s.bodyNeededBy = nil, nil
+	s.endPausedCount()
 }
 
-func property(path ...string) string {
-	value, err := proxywasm.GetProperty(path)
-	if err != nil {
-		return ""
+func (s *stream) OnHttpStreamDone() {
+	if s.admitted {
+		s.admitted = false
+		s.plugin.admitted--
 	}
-	return string(value)
-}
-
-func (*claimPaths) SourceAddress() string { return property("source", "address") }
-func (*claimPaths) Principal() string {
-	return property("connection", "uri_san_peer_certificate")
-}
-func (*claimPaths) Route() string   { return property("xds", "route_name") }
-func (*claimPaths) Cluster() string { return property("xds", "cluster_name") }
-
-// Claims takes the metadata whole, which is one call however many claims are asked for:
-// only then does Envoy hand it over as the protobuf that it is. Any part of it comes
-// without types (see RATIONALE.md).
-func (c *claimPaths) Claims() maintenance.Claims {
-	metadata, err := proxywasm.GetProperty([]string{"metadata"})
-	if err != nil {
-		return ""
-	}
-	return maintenance.MetadataClaims(metadata, c.path)
+	s.endPausedCount()
 }

@@ -302,7 +302,7 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
 		x := save(w)
 		w.follow(doc(1, unexpectedly()))
-		w.run(bodyGrace + 100*time.Millisecond)
+		w.run(firstByteTimeout + 100*time.Millisecond)
 		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
 		}
@@ -314,7 +314,7 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 			x := save(w)
 			w.follow(doc(1, unexpectedly()))
 			w.say(200, doc(2, in(maintenance.Off)))
-			w.run(bodyGrace + 100*time.Millisecond)
+			w.run(firstByteTimeout + 100*time.Millisecond)
 			x.send("_method=DELETE", true)
 			passed(t, x.view())
 			w.want("misconfigured", 0)
@@ -327,7 +327,7 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 			x.send("name=x", true)
 			passed(t, x.view())
 			y := w.begin("POST", "/graphql", false, "content-type", "application/json")
-			w.run(bodyGrace + 100*time.Millisecond)
+			w.run(firstByteTimeout + 100*time.Millisecond)
 			refused(t, y.view(), maintenance.RuleBodyTimeout)
 			w.want("misconfigured", 1)
 		})
@@ -369,7 +369,7 @@ func TestUnknown(t *testing.T) {
 				check(w.request("POST", "/cart", "x"), c.post)
 				w.want("unknown", 4)
 				w.run(10 * time.Second)
-				if n := w.complaints("no state came within 1.5s"); n != 1 {
+				if n := w.complaints("no state arrived within 1.5s"); n != 1 {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
 				w.want("errors", 0)
@@ -939,7 +939,7 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
 		get := w.begin("GET", "/", true)
 		crowd := []exchange{get}
-		for len(crowd) < maxHeldRequests {
+		for len(crowd) < maxPausedRequests {
 			crowd = append(crowd, w.begin("POST", "/graphql", false, "content-type", "application/json"))
 		}
 		tooMany := func(x exchange) {
@@ -962,8 +962,8 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 		w.tick()
 		w.want("held_limit", 2)
 		w.want("blocked", 3)
-		w.want("held_requests", maxHeldRequests)
-		if n := w.metric("drydock.edge.held_bytes"); n < maxHeldRequests*streamBytes || n > maxHeldBytes {
+		w.want("held_requests", maxPausedRequests)
+		if n := w.metric("drydock.edge.held_bytes"); n < maxPausedRequests*streamBytes || n > maxPausedBytes {
 			t.Errorf("held_bytes = %d", n)
 		}
 
@@ -977,7 +977,7 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 		tooMany(post(w))
 
 		// While so many wait, nobody waits for long.
-		w.run(crowdedPatience + 2*maxHeldRequests/maxAnswers*tickPeriod)
+		w.run(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
 		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
 		passed(t, w.graphQL(aQuery))
 		w.want("held_requests", 0)
@@ -1001,7 +1001,7 @@ func TestCrowdLeavesInPartsCompiled(t *testing.T) {
 				crowd = append(crowd, w.begin("GET", "/", true))
 			}
 			w.follow(doc(1, in(mode)))
-			for range 1000 / maxAnswers {
+			for range 1000 / maxResumed {
 				w.tick()
 			}
 			for _, x := range crowd {
@@ -1032,12 +1032,12 @@ func TestHeldBytesAreBoundedCompiled(t *testing.T) {
 				refused(t, x.view(), maintenance.RuleHeldLimit)
 				break
 			}
-			if crowd = append(crowd, x); i > maxHeldBytes/len(big) {
+			if crowd = append(crowd, x); i > maxPausedBytes/len(big) {
 				t.Fatalf("%d requests with 57 kB of headers are held", i)
 			}
 		}
 		w.tick()
-		if n := w.metric("drydock.edge.held_bytes"); n > maxHeldBytes || n < maxHeldBytes-2*len(big) {
+		if n := w.metric("drydock.edge.held_bytes"); n > maxPausedBytes || n < maxPausedBytes-2*len(big) {
 			t.Errorf("held_bytes = %d with %d held", n, len(crowd))
 		}
 		for _, x := range crowd {
@@ -1053,7 +1053,7 @@ func TestHeldBytesAreBoundedCompiled(t *testing.T) {
 				break
 			}
 		}
-		if n != maxHeldBytes/(len(part)+streamBytes) {
+		if n != maxPausedBytes/(len(part)+streamBytes) {
 			t.Errorf("%d bodies of 900 kB are held", n)
 		}
 		passed(t, w.graphQL(aQuery)) // short bodies, which are judged at once, still have room

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"time"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// Bounds on what a VM pauses. A request that would be paused past them is refused.
+const (
+	maxPausedRequests = 4096
+	// maxPausedBytes is for requests in the VM's memory and their bodies in Envoy's.
+	maxPausedBytes = 64 << 20
+	// streamBytes is what a paused request takes beside its headers and its body: contexts in
+	// the SDK and here, and entries of maps.
+	streamBytes = 1 << 10
+)
+
+// Bounds on how long a request is paused for its body, beside Config.BodyTimeout for the whole
+// body.
+const (
+	// firstByteTimeout is for the first byte. A request that exceeds it may show that Envoy's
+	// configuration disagrees with the plugin's (see Config.AllowOnHeadersStopIteration).
+	firstByteTimeout = 5 * time.Second
+	// crowdedTimeout replaces longer timeouts while more than half of maxPausedRequests or
+	// maxPausedBytes is used. It makes room for clients that send their bodies at once, since
+	// other clients seem to keep requests paused without sending theirs.
+	crowdedTimeout = 2 * time.Second
+)
+
+// maxResumed is how many requests one callback of the plugin resumes or answers. Envoy does so
+// when the callback has returned, each within the previous one's call (proxy-wasm-cpp-host,
+// DeferAfterCallActions), and thousands overflow V8's stack. The remaining requests are left to
+// the next tick, which then comes after shortTickPeriod.
+const (
+	maxResumed      = 64
+	shortTickPeriod = time.Millisecond
+)
+
+// pause pauses a request or changes the reason for its pause, and reports whether there is room
+// for it.
+func (s *stream) pause(as progress, now time.Time) bool {
+	p := s.plugin
+	if s.pausedBytes == 0 {
+		if len(p.paused) >= maxPausedRequests {
+			return false
+		}
+		size := s.request.Compact() + streamBytes
+		if p.pausedBytes+size > maxPausedBytes {
+			return false
+		}
+
+		s.pausedBytes = size
+		p.pausedBytes += size
+		p.paused[s] = struct{}{}
+	}
+
+	if s.progress != as {
+		s.progress, s.pausedSince = as, now
+	}
+	return true
+}
+
+// countBody counts what Envoy buffers of a paused request's body, and ends the pause if the limit
+// is exceeded.
+func (s *stream) countBody() {
+	if s.pausedBytes == 0 {
+		return
+	}
+
+	more := s.buffered - s.pausedBody
+	s.pausedBody = s.buffered
+	s.pausedBytes += more
+	s.plugin.pausedBytes += more
+	if more > 0 && s.plugin.pausedBytes > maxPausedBytes {
+		s.endPause(maintenance.RuleHeldLimit, time.Now())
+	}
+}
+
+// endPausedCount removes a request from the paused ones, if it is one of them.
+func (s *stream) endPausedCount() {
+	if s.pausedBytes > 0 {
+		s.plugin.pausedBytes -= s.pausedBytes
+		s.pausedBytes, s.pausedBody = 0, 0
+		delete(s.plugin.paused, s)
+	}
+}
+
+// resumePaused decides the paused requests that can be decided now or have waited too long, and
+// resumes or answers them. It is called from callbacks of the plugin.
+func (p *plugin) resumePaused(now time.Time) {
+	state := p.currentState(now)
+	if state == nil {
+		return
+	}
+
+	firstByte, whole := firstByteTimeout, p.config.BodyTimeout
+	if len(p.paused) > maxPausedRequests/2 || p.pausedBytes > maxPausedBytes/2 {
+		firstByte, whole = min(firstByte, crowdedTimeout), min(whole, crowdedTimeout)
+	}
+
+	resumed := 0
+	for s := range p.paused {
+		next := s.nextStep(state, now, firstByte, whole)
+		if next == nil {
+			continue
+		}
+		p.inContext(s, next)
+		if s.progress != pausedForBody || s.bodyStopped {
+			resumed++
+		}
+		if resumed == maxResumed {
+			break
+		}
+	}
+	p.useShortTicks(resumed == maxResumed)
+}
+
+// nextStep returns what has to be done for a paused request, nil if it has to wait on. The
+// timeouts are for the first byte of its body and for the whole of it.
+func (s *stream) nextStep(state *maintenance.State, now time.Time, firstByte, whole time.Duration) func() {
+	waited := now.Sub(s.pausedSince)
+	switch {
+	case s.progress == pausedForState:
+		return func() { s.decidePaused(state, now) }
+	case s.complete:
+		return s.decidePausedBody
+	case s.buffered == 0 && waited > firstByte, waited > whole:
+		return func() { s.timeOutBody(now) }
+	}
+	return nil
+}
+
+// decidePaused decides a request that was paused for the first state.
+func (s *stream) decidePaused(state *maintenance.State, now time.Time) {
+	s.decide(state, now)
+	if s.progress == passing || s.progress == pausedForBody && s.bodyStopped {
+		s.resume()
+	}
+}
+
+// decidePausedBody decides a request whose body could not be read as a whole when its last part
+// arrived.
+func (s *stream) decidePausedBody() {
+	s.decideBody()
+	if s.progress == passing {
+		s.resume()
+	}
+}
+
+// timeOutBody ends the pause of a request whose body did not arrive in time.
+func (s *stream) timeOutBody(now time.Time) {
+	p := s.plugin
+	noBody := s.buffered == 0 && s.headersPaused()
+	refused := s.endPause(maintenance.RuleBodyTimeout, now)
+	switch {
+	case !noBody:
+		// The buffered part of the body goes on together with the next part: older versions of
+		// Envoy lose the next part of a body that was resumed halfway (envoyproxy/envoy#46842).
+	case refused && !p.headersPauseSeen:
+		p.metrics.misconfigured.Increment(1)
+		p.errors.reportf("a paused request received no body within %v: allow_on_headers_stop_iteration must have the same value in the plugin configuration and in Envoy's", firstByteTimeout)
+	case s.progress == passing:
+		s.resume()
+	}
+}
+
+func (s *stream) resume() {
+	if err := proxywasm.ResumeHttpRequest(); err != nil {
+		s.plugin.errors.reportf("resuming a paused request: %v", err)
+	}
+}
+
+// inContext calls do with s as the effective context, in place of the plugin.
+func (p *plugin) inContext(s *stream, do func()) {
+	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
+		p.errors.reportf("switching to the context of a paused request: %v", err)
+		s.finish(answered) // The stream has ended.
+		return
+	}
+
+	do()
+	if err := proxywasm.SetEffectiveContext(p.id); err != nil {
+		p.errors.reportf("switching back to the context of the plugin: %v", err)
+	}
+}
+
+// useShortTicks makes ticks frequent while paused requests are left over, or normal again.
+func (p *plugin) useShortTicks(short bool) {
+	if p.shortTicks == short {
+		return
+	}
+
+	period := tickPeriod
+	if short {
+		period = shortTickPeriod
+	}
+	if err := proxywasm.SetTickPeriodMilliSeconds(uint32(period.Milliseconds())); err != nil {
+		p.errors.reportf("setting the tick period: %v", err)
+		return
+	}
+	p.shortTicks = short
+}
