@@ -50,6 +50,7 @@ func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
 	}
+
 	return c
 }
 
@@ -59,6 +60,7 @@ func equalASCII(s, want string) bool {
 	if len(s) != len(want) {
 		return false
 	}
+
 	for i := range len(s) {
 		if lower(s[i]) != want[i] {
 			return false

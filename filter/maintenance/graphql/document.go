@@ -17,9 +17,11 @@ func Document(doc []byte, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
 	}
+
 	if !utf8.Valid(doc) {
 		return RuleAmbiguous
 	}
+
 	return document(doc, opt)
 }
 
@@ -32,6 +34,7 @@ func document(doc []byte, opt *Options) Rule {
 	if bytes.IndexByte(doc, 0) >= 0 {
 		return RuleAmbiguous
 	}
+
 	strict := bytes.Contains(doc, mutation) || bytes.Contains(doc, subscription)
 	if strict && ambiguous(doc) {
 		return RuleAmbiguous
@@ -110,6 +113,7 @@ func inert(doc []byte, opt *Options) bool {
 // word. The word must be in lower case.
 func spells(s []byte, word string) bool {
 	n := 0
+
 	for _, c := range s {
 		switch c = lower(c); {
 		case c < 'a' || c > 'z':
@@ -121,6 +125,7 @@ func spells(s []byte, word string) bool {
 			}
 		}
 	}
+
 	return false
 }
 

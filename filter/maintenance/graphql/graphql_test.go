@@ -16,8 +16,9 @@ import (
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// A testCase is one row of testdata/cases.json: a request to a service whose GraphQL path is /graphql, with batching on
-// and everything else at its default. The same rows are run against the decision core, the compiled module and Envoy.
+// A testCase is one row of testdata/cases.json: a request to a service whose GraphQL path is
+// /graphql, with batching enabled and all other options at their defaults. Other packages run the
+// same rows against the decision core, the compiled module and Envoy.
 type testCase struct {
 	Name    string      `json:"name"`
 	Method  string      `json:"method"`
@@ -33,6 +34,7 @@ func (c *testCase) body(t testing.TB) []byte {
 	if c.Base64 == "" {
 		return []byte(c.Body)
 	}
+
 	b, err := base64.StdEncoding.DecodeString(c.Base64)
 	if err != nil {
 		t.Fatalf("%s: body_base64: %v", c.Name, err)
@@ -46,6 +48,7 @@ func (c *testCase) header(name string) (values []string) {
 			values = append(values, h[1])
 		}
 	}
+
 	return values
 }
 
@@ -54,19 +57,22 @@ func cases(t testing.TB) []testCase {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var cs []testCase
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&cs); err != nil {
 		t.Fatal(err)
 	}
+
 	return cs
 }
 
-// decide asks in the order that the package comment gives. The headers and parameters of the first step are the
-// caller's to know.
+// decide asks in the order that the package comment gives. The package leaves the headers and
+// parameters of the first step to its caller.
 func decide(c *testCase, body []byte, opt *Options) Rule {
 	_, rawQuery, _ := strings.Cut(c.Path, "?")
+
 	switch {
 	case c.header("x-http-method-override") != nil, c.header("x-http-method") != nil, c.header("x-method-override") != nil,
 		strings.Contains("&"+rawQuery, "&_method="):
@@ -78,7 +84,7 @@ func decide(c *testCase, body []byte, opt *Options) Rule {
 			return RuleGetBody
 		}
 		if rawQuery == "" {
-			return "" // the page on which people write queries
+			return "" // the page of the server's query editor
 		}
 		return Query(rawQuery, opt)
 	case c.Method != "POST":
@@ -86,6 +92,7 @@ func decide(c *testCase, body []byte, opt *Options) Rule {
 	case HasParameter(rawQuery):
 		return RuleURLParameter
 	}
+
 	if rule := ContentEncoding(c.header("content-encoding")); rule != "" {
 		return rule
 	}
@@ -95,26 +102,29 @@ func decide(c *testCase, body []byte, opt *Options) Rule {
 	return JSON(body, opt)
 }
 
-func TestCases(t *testing.T) {
+func TestCasesAreJudgedAsListed(t *testing.T) {
 	used := map[Rule]bool{}
 	names := map[string]bool{}
 	opt := &Options{Batching: true}
+
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			if names[c.Name] {
-				t.Error("a case of this name is already there")
+				t.Error("another case has the same name")
 			}
+
 			names[c.Name], used[c.Rule] = true, true
 			if verdict := map[bool]string{true: "pass", false: "refuse"}[c.Rule == ""]; c.Verdict != verdict {
-				t.Errorf("verdict %q does not go with rule %q", c.Verdict, c.Rule)
+				t.Errorf("verdict %q contradicts rule %q", c.Verdict, c.Rule)
 			}
 			if got := decide(&c, c.body(t), opt); got != c.Rule {
 				t.Errorf("got %q, want %q", got, c.Rule)
 			}
 		})
 	}
-	// These depend on settings or need a large body, and TestOptions has them, or on how an
-	// app's paths match, which is for the caller.
+
+	// RulePath depends on how the paths of an app match and is the caller's. The others depend on
+	// options or need a large body; TestOptionsLimitAndAllow covers them.
 	for _, r := range []Rule{RuleBatch, RuleLimitTokens, RuleLimitBody, RulePath} {
 		used[r] = true
 	}
@@ -125,7 +135,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-func TestOptions(t *testing.T) {
+func TestOptionsLimitAndAllow(t *testing.T) {
 	const query = `{"query":"{a}"}`
 	listed := sha256.Sum256([]byte("{a}"))
 	hash := fmt.Sprintf("%x", listed)
@@ -133,6 +143,7 @@ func TestOptions(t *testing.T) {
 	byHash := `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + hash + `"}}}`
 	extra := &Options{ExtraKeys: []string{"id", "clientName", "größe"}}
 	long := func(n int) string { return `{"query":"{` + strings.Repeat("a ", n-2) + `}"}` }
+
 	for _, c := range []struct {
 		name string
 		body string
@@ -185,6 +196,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
 	}
+
 	if got := Query("id=1&query={a}", extra); got != "" {
 		t.Errorf("extra parameter in a URL: got %q", got)
 	}
@@ -199,7 +211,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestDocument(t *testing.T) {
+func TestDocumentsThatServersReadDifferently(t *testing.T) {
 	for _, c := range []struct {
 		doc  string
 		want Rule
@@ -209,7 +221,7 @@ func TestDocument(t *testing.T) {
 		{"", RuleNoOperation},
 		{"{a}{b}", ""},
 
-		// What is no token to us, and perhaps to another lexer.
+		// Text that is not a token here but may be one for another lexer.
 		{"{a(x:\"\xff\")}", RuleAmbiguous},
 		{"#\xff\n{a}", RuleAmbiguous},
 		{"{a} \xef\xbb", RuleAmbiguous},
@@ -227,7 +239,7 @@ func TestDocument(t *testing.T) {
 		{`"d" {a}`, RuleAmbiguous},
 		{`"d" {mutation}`, RuleAmbiguous},
 
-		// What is malformed as we read it, and may end elsewhere for another.
+		// Documents that are malformed as read here but may end elsewhere for another lexer.
 		{"{a #-\u2028}", RuleAmbiguous},
 		{"#-\u2028{a}", RuleAmbiguous},
 		{`{a(x:"""-\""" """)`, RuleAmbiguous},
@@ -252,14 +264,15 @@ func TestDocument(t *testing.T) {
 		{"{mutation)", RuleSyntax},
 		{"{mutation}}", RuleSyntax},
 
-		// A word in place of a document may name a stored one.
+		// A word instead of a document may name a stored one.
 		{"query", RuleDocumentID},
 		{"fragment", RuleDocumentID},
 		{"sha256:7d4f2bc1", RuleDocumentID},
 		{"paymutation", RuleDocumentID},
 		{"shop/list-orders.v1", RuleDocumentID},
 
-		// What cannot hold a mutation in any reading goes on to the server, which says what is wrong with it.
+		// Malformed documents that contain no mutation however they are read pass, and the server
+		// reports what is wrong with them.
 		{"{", ""},
 		{"query A{a", ""},
 		{"{8f31403dfe404bccbb0e835f2629c6a7}", ""},
@@ -270,7 +283,8 @@ func TestDocument(t *testing.T) {
 		{"fragment F($a:B) on T{a}", ""},
 		{"{a(s:subscribe,m:mutate", ""},
 
-		// And what could, were it cleaned up before, or read without case, does not.
+		// Those that would contain one if they were cleaned up first, or read without case, are
+		// refused.
 		{"{8f31403d-fe40-4bcc-bb0e-835f2629c6a7}", RuleAmbiguous},
 		{"{a} MUTATION{b}", RuleSyntax},
 		{"{a} Subscription{b}", RuleSyntax},
@@ -287,7 +301,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-func TestContentType(t *testing.T) {
+func TestContentTypeMustBeJSONInUTF8(t *testing.T) {
 	for value, want := range map[string]Rule{
 		"\tapplication/json\t;\tcharset=utf-8 ": "",
 		"application/json;charset=\"UTF-8\"":    "",
@@ -307,8 +321,9 @@ func TestContentType(t *testing.T) {
 	}
 }
 
-// TestExplain keeps the sentences under review: developers at the other end read them.
-func TestExplain(t *testing.T) {
+// TestEachRuleIsExplained compares the sentences with a golden file, so that a change of what the
+// developers of clients read is reviewed.
+func TestEachRuleIsExplained(t *testing.T) {
 	var got bytes.Buffer
 	for _, r := range Rules() {
 		text := r.Explain()
@@ -317,6 +332,7 @@ func TestExplain(t *testing.T) {
 		}
 		fmt.Fprintf(&got, "%s\n\t%s\n", r, text)
 	}
+
 	golden.Compare(t, "testdata/rules.golden", got.String())
 	if text := Rule("graphql.unheard-of").Explain(); text != "" {
 		t.Errorf("an unknown rule is explained by %q", text)
@@ -326,12 +342,13 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestAppendedMutation holds every passing case to the rule that one more operation must not pass unseen.
-func TestAppendedMutation(t *testing.T) {
+// TestAppendedMutationIsRefused appends a mutation to the document of every case that passes.
+func TestAppendedMutationIsRefused(t *testing.T) {
 	for _, c := range cases(t) {
 		if c.Verdict != "pass" || c.Method != "POST" {
 			continue
 		}
+
 		body := c.body(t)
 		for doc := range documents(body) {
 			if rule := Document([]byte(doc+"\nmutation M{b}"), nil); rule == "" {
@@ -341,17 +358,19 @@ func TestAppendedMutation(t *testing.T) {
 	}
 }
 
-// documents yields the documents in a JSON body, by another reader than ours.
+// documents yields the documents in a JSON body. It reads them with encoding/json.
 func documents(body []byte) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		type request struct{ Query string }
 		var one request
 		var many []request
+
 		if json.Unmarshal(body, &one) == nil {
 			many = []request{one}
 		} else if json.Unmarshal(body, &many) != nil {
 			return
 		}
+
 		for _, r := range many {
 			if !yield(r.Query) {
 				return
@@ -360,7 +379,7 @@ func documents(body []byte) func(func(string) bool) {
 	}
 }
 
-func TestAllocations(t *testing.T) {
+func TestWarmCallsAllocateNothing(t *testing.T) {
 	opt := &Options{Batching: true, ExtraKeys: []string{"clientName"}, MaxTokens: 1 << 20}
 	body := jsonBody(realistic(1 << 10))
 	doc, small, refused := []byte(realistic(100_000)), []byte("{mutation}"), []byte("mutation M{b}")
@@ -368,6 +387,7 @@ func TestAllocations(t *testing.T) {
 	batch := []byte(`[{"query":"{\n a\n}"},{"query":"{\n b\n}","operationName":"\u0041"}]`)
 	hash := sha256.Sum256([]byte("{a}"))
 	persisted := fmt.Appendf(nil, `{"query":"{a}","extensions":{"persistedQuery":{"version":1,"sha256Hash":"%x"}}}`, hash)
+
 	for _, c := range []struct {
 		name string
 		f    func() Rule
@@ -392,15 +412,16 @@ func TestAllocations(t *testing.T) {
 		if got := c.f(); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
+
 		if n := testing.AllocsPerRun(100, func() { c.f() }); n != 0 {
 			t.Errorf("%s: %v allocations", c.name, n)
 		}
 	}
 }
 
-// TestLinear gives each reader a large body that a careless one would go over again and again. A quadratic one
-// takes minutes where this takes milliseconds.
-func TestLinear(t *testing.T) {
+// TestTimeIsLinear gives each function large inputs that a careless implementation would read again
+// and again. A quadratic one takes minutes instead of milliseconds.
+func TestTimeIsLinear(t *testing.T) {
 	const size = 1 << 17
 	opt := &Options{Batching: true, MaxBody: 8 * size, MaxBatch: size, MaxTokens: size}
 	for _, pattern := range []string{
@@ -412,23 +433,28 @@ func TestLinear(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		start := time.Now()
 		Document(doc, opt)
 		Document(append([]byte("query mutation"), doc...), opt)
 		Document(append([]byte(`{mutation(a:"`), doc...), opt)
 		Document(append([]byte(`{mutation(a:"""`), doc...), opt)
+
 		JSON(doc, opt)
 		JSON(append([]byte(`{"query":`), inString...), opt)
 		JSON(append([]byte(`{"variables":`), inString...), opt)
 		JSON(append([]byte(`{"query":"`), doc...), opt)
 		JSON(append([]byte(`[{"query":"{\n}"},`), doc...), opt)
 		JSON([]byte("["+strings.Repeat(`{"query":"{\n}"},`, size/17)), opt)
+
 		Query(string(doc), opt)
 		Query("query="+string(doc), opt)
 		Query("query="+url.QueryEscape(string(doc)), opt)
 		Query(strings.Repeat("&", size), opt)
+
 		HasParameter(string(doc))
 		HasParameter(strings.Repeat("a&", size/2))
+
 		if d := time.Since(start); d > 5*time.Second {
 			t.Errorf("%q repeated over 128 KiB takes %v", pattern, d)
 		}
@@ -441,13 +467,16 @@ func jsonBody(doc string) []byte {
 	if err != nil {
 		panic(err)
 	}
+
 	return b
 }
 
-// realistic returns a query of about size bytes, as a code generator prints it, without the keywords.
+// realistic returns a query of about size bytes in the layout of a code generator. It does not
+// contain a keyword.
 func realistic(size int) string {
 	var b strings.Builder
 	b.WriteString("query Page($id: ID!, $first: Int = 20) {\n  viewer {\n    ...Part0\n  }\n}\n")
+
 	for i := 0; b.Len() < size-150; i++ {
 		fmt.Fprintf(&b, "\nfragment Part%d on Organization {\n  __typename\n  displayName\n  repositories(first: $first, orderBy: {field: UPDATED_AT, direction: DESC}) {\n    totalCount\n    edges {\n      node {\n        description(format: \"text/plain\")\n        createdAt @include(if: true)\n      }\n    }\n  }\n}\n", i)
 	}
@@ -484,6 +513,7 @@ func BenchmarkQuery(b *testing.B) {
 func benchmark(b *testing.B, input []byte, f func([]byte) Rule) {
 	b.SetBytes(int64(len(input)))
 	b.ReportAllocs()
+
 	for b.Loop() {
 		if rule := f(input); rule != "" {
 			b.Fatal(rule)

@@ -47,6 +47,7 @@ func Query(rawQuery string, opt *Options) Rule {
 	if opt == nil {
 		opt = &defaults
 	}
+
 	if len(rawQuery) > opt.maxBody() {
 		return RuleLimitBody
 	}
@@ -76,6 +77,7 @@ func (r *reader) urlParameter(q *request, pair string) Rule {
 	if !ok {
 		return RuleURLEncoding
 	}
+
 	p, rule := q.given.add(key, r.opt)
 	if rule != "" {
 		return rule
@@ -127,6 +129,7 @@ func judgeJSONParameter(p int, src []byte, q *request, opt *Options) (rule Rule)
 // cannot contain.
 func (r *reader) unescapeURL(s string) ([]byte, bool) {
 	mark := len(r.decoded)
+
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
@@ -155,6 +158,7 @@ func percentEscaped(b []byte) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -170,11 +174,13 @@ func HasParameter(rawQuery string) bool {
 		} else {
 			rawQuery = ""
 		}
+
 		name, _, _ := strings.Cut(pair, "=")
 		if namesParameter(name) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -183,6 +189,7 @@ func HasParameter(rawQuery string) bool {
 func namesParameter(name string) bool {
 	var buf [64]byte
 	word := buf[:0]
+
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		if c == '%' {
@@ -216,5 +223,6 @@ func isParameterWord(word []byte) bool {
 	case "query", "operationname", "variables", "extensions", "mutation", "subscription", "operations", "map":
 		return true
 	}
+
 	return isStoredWord(word)
 }

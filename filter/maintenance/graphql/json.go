@@ -39,10 +39,12 @@ func (r *reader) release() {
 	if r.pooled == nil {
 		return
 	}
+
 	if cap(r.decoded) <= 2*DefaultMaxBody {
 		*r.pooled = r.decoded
 		buffers.Put(r.pooled)
 	}
+
 	r.pooled, r.decoded = nil, nil
 }
 
@@ -56,10 +58,12 @@ func (r *reader) unexpected() Rule {
 	if r.pos >= len(r.src) {
 		return RuleJSON
 	}
+
 	switch r.src[r.pos] {
 	case '"', ':', '{', '[':
 		return RuleJSON
 	}
+
 	return RuleJSONAmbiguous
 }
 
@@ -196,6 +200,7 @@ func (r *reader) skipSpace() byte {
 			return c
 		}
 	}
+
 	return eof
 }
 
@@ -266,6 +271,7 @@ func (r *reader) skipString() Rule {
 			return RuleJSONAmbiguous
 		}
 	}
+
 	return RuleJSON
 }
 
@@ -319,11 +325,13 @@ func codeUnit(s []byte) (v rune) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return -1
 	}
+
 	for _, c := range s[2:6] {
 		if class[c]&hexDigit == 0 {
 			return -1
 		}
 		v = v<<4 | rune(hexValue(c))
 	}
+
 	return v
 }

@@ -43,6 +43,7 @@ func (l *lexer) unexpected(t token) Rule {
 	if t == invalid {
 		return l.rule
 	}
+
 	return RuleSyntax
 }
 
@@ -124,6 +125,7 @@ func (l *lexer) definition() (t token, _ Rule) {
 			}
 		}
 	}
+
 	return t, ""
 }
 
@@ -139,6 +141,7 @@ func (l *lexer) fragment() bool {
 func (l *lexer) group(open byte) token {
 	depth := 0
 	c := open
+
 	for {
 		if depth == l.maxDepth {
 			return l.fail(RuleLimitDepth)
@@ -173,6 +176,7 @@ func closing(open byte) byte {
 	if open == '(' {
 		return ')'
 	}
+
 	return open + 2 // '[' ']' and '{' '}' in ASCII
 }
 
@@ -191,6 +195,7 @@ func (l *lexer) next() token {
 			if l.budget--; l.budget < 0 { // a comment counts as a token
 				return l.fail(RuleLimitTokens)
 			}
+
 			// graphql-go counts a name's end in runes if a comment stands before it, and therefore
 			// reads the end of the comment again, as tokens.
 			for i++; i < len(src) && src[i] != '\n' && src[i] != '\r'; i++ {
@@ -245,6 +250,7 @@ func (l *lexer) next() token {
 func (l *lexer) number() token {
 	n := numeral(l.src[l.pos:])
 	l.pos += n
+
 	if n == 0 || l.pos < len(l.src) && (l.src[l.pos] == '.' || class[l.src[l.pos]]&nameStart != 0) {
 		return l.fail(RuleAmbiguous)
 	}
@@ -279,6 +285,7 @@ func (l *lexer) string() token {
 			return l.fail(RuleAmbiguous)
 		}
 	}
+
 	return l.fail(RuleSyntax)
 }
 
@@ -309,6 +316,7 @@ func escape(s []byte) int {
 		}
 		return 6
 	}
+
 	return 0
 }
 

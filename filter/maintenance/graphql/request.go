@@ -15,6 +15,7 @@ func JSON(body []byte, opt *Options) Rule {
 	if len(body) > opt.maxBody() {
 		return RuleLimitBody
 	}
+
 	if !utf8.Valid(body) {
 		return RuleJSONAmbiguous
 	}
@@ -28,6 +29,7 @@ func JSON(body []byte, opt *Options) Rule {
 	if r.skipSpace(); r.pos < len(body) {
 		return RuleJSONAmbiguous
 	}
+
 	return ""
 }
 
@@ -38,6 +40,7 @@ func (r *reader) body() Rule {
 	case '[':
 		return r.batch()
 	}
+
 	return r.notRequest()
 }
 
@@ -93,6 +96,7 @@ func (r *reader) notRequest() Rule {
 	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
 		return RuleJSONAmbiguous
 	}
+
 	return RuleJSON
 }
 
@@ -186,6 +190,7 @@ func (r *reader) request() Rule {
 // for a document; any other that might is refused.
 func (r *reader) extensions(q *request) Rule {
 	given := false
+
 	return r.object(func(key []byte) Rule {
 		if string(key) != "persistedQuery" {
 			if mayNameDocument(key) {
@@ -198,6 +203,7 @@ func (r *reader) extensions(q *request) Rule {
 			return RuleDuplicateKey
 		}
 		given = true
+
 		switch r.skipSpace() {
 		case 'n':
 			return r.value()
@@ -267,6 +273,7 @@ func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	if len(s) != 2*len(hash) {
 		return false
 	}
+
 	for i, c := range s {
 		switch {
 		case '0' <= c && c <= '9':
@@ -278,6 +285,7 @@ func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 		}
 		hash[i/2] = hash[i/2]<<4 | c
 	}
+
 	return true
 }
 
@@ -345,11 +353,13 @@ func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 func namesStored(key []byte) bool {
 	var buf [64]byte
 	word := buf[:0]
+
 	for _, c := range key {
 		if c != '_' && c != '-' && len(word) < len(buf) {
 			word = append(word, lower(c))
 		}
 	}
+
 	return isStoredWord(word)
 }
 
@@ -359,6 +369,7 @@ func isStoredWord(word []byte) bool {
 	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
 		return true
 	}
+
 	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
 }
 
@@ -370,5 +381,6 @@ func mayNameDocument(key []byte) bool {
 			return true
 		}
 	}
+
 	return namesStored(key) || strings.EqualFold(string(key), "query")
 }

@@ -102,6 +102,7 @@ func (r Rule) Explain() string {
 			return e.text
 		}
 	}
+
 	return ""
 }
 
@@ -130,6 +131,7 @@ func (r Rule) ClientError() int {
 	case RuleNoContentType:
 		return 415
 	}
+
 	return 0
 }
 
@@ -139,5 +141,6 @@ func Rules() []Rule {
 	for i, e := range explanations {
 		rules[i] = e.rule
 	}
+
 	return rules
 }
