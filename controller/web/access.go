@@ -47,14 +47,14 @@ func (a *api) authorize(allowed access) func(huma.Context, func(huma.Context)) {
 func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *huma.ErrorModel) {
 	secret, ok := bearer(ctx.Header("Authorization"))
 	if !ok {
-		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "this needs an API token, as Authorization: Bearer TOKEN")
+		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "an API token is required, as Authorization: Bearer TOKEN")
 	}
 	token, ok := a.Keeper.Authenticate(secret)
 	if !ok {
-		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "this API token is not known, or was revoked")
+		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "the API token is unknown or was revoked")
 	}
 	if !token.Role.Includes(role) {
-		return keeper.Actor{}, newProblem(http.StatusForbidden, "token "+token.Name+" has the role "+string(token.Role)+", this needs "+string(role))
+		return keeper.Actor{}, newProblem(http.StatusForbidden, "token "+token.Name+" has the role "+string(token.Role)+"; this operation requires "+string(role))
 	}
 
 	remote, _, err := net.SplitHostPort(ctx.RemoteAddr())

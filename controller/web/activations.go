@@ -14,9 +14,9 @@ import (
 // On is the request to put an app into maintenance.
 type On struct {
 	Mode     maintenance.Mode `json:"mode,omitempty" enum:"read-only,no-access" default:"no-access"`
-	Message  string           `json:"message,omitempty" doc:"What people read" example:"Database migration"`
-	Until    time.Time        `json:"until,omitzero" doc:"When it ends by itself. Absent: when somebody says off"`
-	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now, instead of until"`
+	Message  string           `json:"message,omitempty" doc:"Shown to users" example:"Database migration"`
+	Until    time.Time        `json:"until,omitzero" doc:"When maintenance ends by itself; absent: when it is turned off"`
+	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now until the end, in place of until"`
 }
 
 func (o On) activate() keeper.ManualActivation {
@@ -39,20 +39,20 @@ func (a *api) registerActivations() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "list-activations", Method: http.MethodGet, Path: path, Tags: tags,
-		Summary: "What holds an app in maintenance", Errors: []int{http.StatusNotFound},
+		Summary: "List the activations that keep an app in maintenance", Errors: []int{http.StatusNotFound},
 	}, a.listActivations)
 
 	register(a, operator, huma.Operation{
 		OperationID: "on", Method: http.MethodPost, Path: path, Tags: tags, DefaultStatus: http.StatusOK,
 		Summary:     "Put an app into maintenance",
-		Description: "There is one manual activation an app: a second one changes the mode, message and end of the first. If-Match is the ETag of the app's activations.",
+		Description: "An app has at most one manual activation: another call changes its mode, message and end. If-Match is the ETag of the app's activations.",
 		Errors:      changeErrors,
 	}, a.on)
 
 	register(a, operator, huma.Operation{
 		OperationID: "off", Method: http.MethodDelete, Path: path, Tags: tags,
 		Summary: "End an app's maintenance",
-		Description: "Ends its manual activation and the running occurrences of its windows. While a file or a Kubernetes resource holds it the answer is 409, which names it, and nothing is ended. " +
+		Description: "Ends its manual activation and the running occurrences of its windows. While an activation has another source, nothing is ended, and the answer is 409 and names it. " +
 			"If-Match is the ETag of the app's activations.",
 		Errors: append(changeErrors, http.StatusConflict),
 	}, a.off)

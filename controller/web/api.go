@@ -42,12 +42,12 @@ func API(o Options) http.Handler {
 
 func apiConfig() huma.Config {
 	config := huma.DefaultConfig("Drydock", "v1")
-	config.Info.Description = "Takes services behind Envoy or Istio out of service for their users, and keeps them open for those who work on them.\n\n" +
-		"Every change of an app needs If-Match: the ETag that it was made from, or * for whatever is there. Without it the answer is 428, with another one 412. " +
-		"Times are RFC 3339, durations whole seconds. Errors are RFC 9457 problems; errors[].location is the field that is wrong."
+	config.Info.Description = "Drydock takes services behind Envoy or Istio out of service for their users, and keeps them open for the people who work on them.\n\n" +
+		"A change of an app requires If-Match: the ETag of what was read, or * for any state. Without the header the answer is 428; with an outdated ETag it is 412. " +
+		"Times are RFC 3339, and durations are whole seconds. Errors are RFC 9457 problems, and errors[].location names the invalid field."
 	config.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "An API token. Viewers may read, operators may change."},
+		"token": {Type: "http", Scheme: "bearer", Description: "An API token. Viewers may read; operators may also make changes."},
 	}
 
 	// No page that loads scripts from another origin, and no $schema in every answer.
@@ -78,7 +78,7 @@ func welcome(w http.ResponseWriter, r *http.Request) {
 <meta charset="utf-8">
 <title>Drydock</title>
 <h1>Drydock</h1>
-<p>The controller is running. It is used by its command line and its API:</p>
+<p>The controller is running. Use its command line or its API:</p>
 <ul>
 <li><code>drydock status</code>, <code>drydock on "reason"</code>, <code>drydock off</code></li>
 <li><a href="/api/v1/openapi.json">the API, as OpenAPI 3.1</a></li>

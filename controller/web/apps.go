@@ -29,7 +29,7 @@ type Applied struct {
 
 // InApp is embedded in the input of every operation on one app.
 type InApp struct {
-	App string `path:"app" maxLength:"63" doc:"The app's name; default is the one that catches what no other app matches" example:"shop"`
+	App string `path:"app" maxLength:"63" doc:"The app's name. The app named default handles what no other app matches" example:"shop"`
 }
 
 // ChangeApp is embedded in the input of every operation that changes one app.
@@ -40,7 +40,7 @@ type ChangeApp struct {
 
 type applyAppsInput struct {
 	Precondition
-	DryRun bool `query:"dry_run" doc:"Tell what would change, and change nothing. Whether pages are stored is not asked"`
+	DryRun bool `query:"dry_run" doc:"Report what would change, without changing it or checking that pages are stored"`
 	Body   rawBody[AppSet]
 }
 
@@ -66,26 +66,26 @@ func (a *api) registerApps() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "list-apps", Method: http.MethodGet, Path: "/api/v1/apps", Tags: tags,
-		Summary: "What operators wrote about all apps",
+		Summary: "List the definitions of all apps",
 	}, a.listApps)
 
 	register(a, operator, huma.Operation{
 		OperationID: "apply-apps", Method: http.MethodPut, Path: "/api/v1/apps", Tags: tags,
-		Summary:      "Replace all apps, at once or not at all",
-		Description:  "Apps that are not in the set are deleted; one that is in maintenance cannot be, and the answer is 409. Activations stay.",
+		Summary:      "Replace the definitions of all apps",
+		Description:  "Either all definitions take effect or none. Apps that are not in the set are deleted; when one of them is in maintenance, the answer is 409. Activations stay.",
 		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTime, SkipValidateBody: true,
 		Errors: append(changeErrors, http.StatusConflict),
 	}, a.applyApps)
 
 	register(a, viewer, huma.Operation{
 		OperationID: "get-app", Method: http.MethodGet, Path: "/api/v1/apps/{app}", Tags: tags,
-		Summary: "What operators wrote about an app", Errors: []int{http.StatusNotFound},
+		Summary: "Get the definition of an app", Errors: []int{http.StatusNotFound},
 	}, a.getApp)
 
 	register(a, operator, huma.Operation{
 		OperationID: "put-app", Method: http.MethodPut, Path: "/api/v1/apps/{app}", Tags: tags,
-		Summary:      "Create an app, or replace what is written about it",
-		Description:  "Activations stay. With If-None-Match: * only a new app is written, with If-Match: * also over what is there.",
+		Summary:      "Create an app or replace its definition",
+		Description:  "Activations stay. With If-None-Match: * the app is only created; with If-Match: * it is created or replaced.",
 		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTime, SkipValidateBody: true,
 		Errors: changeErrors,
 		Responses: map[string]*huma.Response{
@@ -95,7 +95,7 @@ func (a *api) registerApps() {
 
 	register(a, operator, huma.Operation{
 		OperationID: "delete-app", Method: http.MethodDelete, Path: "/api/v1/apps/{app}", Tags: tags,
-		Summary: "Delete an app that is off; its traffic falls to the next best match",
+		Summary: "Delete an app that is off; the next best match handles its traffic",
 		Errors:  append(changeErrors, http.StatusConflict),
 	}, a.deleteApp)
 }
@@ -143,7 +143,7 @@ func (a *api) putApp(ctx context.Context, in *putAppInput) (*putAppOutput, error
 		return nil, err
 	}
 	if spec.Name != in.App {
-		return nil, &maintenance.FieldError{Field: "name", Problem: fmt.Sprintf("%q is not the app of the path, %q", spec.Name, in.App)}
+		return nil, &maintenance.FieldError{Field: "name", Problem: fmt.Sprintf("%q must be %q, the name in the path", spec.Name, in.App)}
 	}
 
 	status := http.StatusOK
@@ -210,7 +210,7 @@ func appList(body []byte) (list []json.RawMessage, err error) {
 		case field != "apps":
 			return nil, &maintenance.FieldError{Field: fmt.Sprint(field), Problem: "unknown field"}
 		case list != nil:
-			return nil, &maintenance.FieldError{Field: "apps", Problem: "given twice"}
+			return nil, &maintenance.FieldError{Field: "apps", Problem: "must not be repeated"}
 		}
 		if err := dec.Decode(&list); err != nil || list == nil {
 			return nil, &maintenance.FieldError{Field: "apps", Problem: "must be a list"}

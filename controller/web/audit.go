@@ -12,7 +12,7 @@ import (
 // Audit is a part of the audit log.
 type Audit struct {
 	Entries []keeper.Entry `json:"entries" doc:"Newest first"`
-	Next    uint64         `json:"next,omitempty" doc:"The before of the next, older part; absent at the end"`
+	Next    uint64         `json:"next,omitempty" doc:"Value of before for the next page of older entries; absent on the last page"`
 }
 
 type auditInput struct {
@@ -24,7 +24,7 @@ type auditInput struct {
 func (a *api) registerAudit() {
 	register(a, viewer, huma.Operation{
 		OperationID: "audit", Method: http.MethodGet, Path: "/api/v1/audit", Tags: []string{"audit"},
-		Summary: "Who changed what, when and from where",
+		Summary: "List who changed what, when and from where",
 	}, a.listAudit)
 }
 

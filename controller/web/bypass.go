@@ -21,7 +21,7 @@ type allowInput struct {
 
 type disallowInput struct {
 	ChangeApp
-	IP []string `query:"ip,explode" required:"true" minItems:"1" doc:"May be given several times"`
+	IP []string `query:"ip,explode" required:"true" minItems:"1" doc:"May be repeated"`
 }
 
 func (a *api) registerBypass() {
@@ -30,20 +30,20 @@ func (a *api) registerBypass() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "list-ips", Method: http.MethodGet, Path: path, Tags: tags,
-		Summary: "Addresses and CIDRs that pass", Errors: []int{http.StatusNotFound},
+		Summary: "List the addresses and CIDRs that bypass maintenance", Errors: []int{http.StatusNotFound},
 	}, a.listIPs)
 
 	register(a, operator, huma.Operation{
 		OperationID: "allow", Method: http.MethodPost, Path: path, Tags: tags, DefaultStatus: http.StatusOK,
-		Summary:     "Let addresses and CIDRs pass",
-		Description: "Those that are listed already, in whatever spelling, are not added again.",
+		Summary:     "Add addresses and CIDRs to the allowlist",
+		Description: "Entries that are listed already, in any notation, are not added again.",
 		Errors:      changeErrors,
 	}, a.allow)
 
 	register(a, operator, huma.Operation{
 		OperationID: "disallow", Method: http.MethodDelete, Path: path, Tags: tags,
-		Summary:     "Let addresses and CIDRs pass no longer",
-		Description: "All of them must be on the list: the answer for one that is not is 404, and says whether it passes through a listed CIDR.",
+		Summary:     "Remove addresses and CIDRs from the allowlist",
+		Description: "All of them must be listed: for one that is not, the answer is 404 and says whether a listed CIDR contains it.",
 		Errors:      changeErrors,
 	}, a.disallow)
 }

@@ -46,21 +46,22 @@ func (a *api) registerCompat() {
 
 	register(a, public, huma.Operation{
 		OperationID: "public-status", Method: http.MethodGet, Path: "/api/system/maintenance/status", Tags: tags,
-		Summary: "Is an app in maintenance? For everybody: nothing before its announcement, and nobody's name",
-		Errors:  []int{http.StatusNotFound},
+		Summary:     "Get the public status of an app",
+		Description: "Omits windows that are not announced yet, and who made changes.",
+		Errors:      []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *publicStatusInput) (*response[PublicStatus], error) {
 		return a.publicStatus(in.App)
 	})
 
 	register(a, operator, huma.Operation{
 		OperationID: "enable", Method: http.MethodPost, Path: "/api/admin/maintenance/enable", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "Put an app into maintenance, whatever is there",
+		Summary: "Put an app into maintenance, without If-Match",
 		Errors:  []int{http.StatusBadRequest, http.StatusNotFound, http.StatusServiceUnavailable},
 	}, a.enable)
 
 	register(a, operator, huma.Operation{
 		OperationID: "disable", Method: http.MethodPost, Path: "/api/admin/maintenance/disable", Tags: tags, DefaultStatus: http.StatusOK,
-		Summary: "End an app's maintenance, whatever is there",
+		Summary: "End an app's maintenance, without If-Match",
 		Errors:  []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 	}, a.disable)
 }

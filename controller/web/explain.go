@@ -18,15 +18,15 @@ import (
 type Request struct {
 	Method    string              `json:"method,omitempty" default:"GET"`
 	Host      string              `json:"host,omitempty" example:"shop.example.com"`
-	Path      string              `json:"path,omitempty" default:"/" doc:"With the query" example:"/graphql"`
+	Path      string              `json:"path,omitempty" default:"/" doc:"Including the query" example:"/graphql"`
 	Headers   map[string][]string `json:"headers,omitempty"`
 	Body      string              `json:"body,omitempty" maxLength:"16777216"`
 	IP        string              `json:"ip,omitempty" doc:"The client's address, as the proxy determines it" example:"192.0.2.7"`
 	Principal string              `json:"principal,omitempty" doc:"The peer's mesh identity"`
-	Claims    map[string]any      `json:"claims,omitempty" doc:"The payload of a JWT that the proxy verified; iss is its issuer"`
+	Claims    map[string]any      `json:"claims,omitempty" doc:"The payload of a JWT that the proxy verified; iss names its issuer"`
 	Route     string              `json:"route,omitempty" doc:"Envoy's route name"`
 	Cluster   string              `json:"cluster,omitempty" doc:"Envoy's cluster name"`
-	At        time.Time           `json:"at,omitzero" doc:"Absent: now"`
+	At        time.Time           `json:"at,omitzero" doc:"When the request is made; absent: now"`
 }
 
 // Explanation is the decision about a [Request], with its reasons.
@@ -34,11 +34,11 @@ type Explanation struct {
 	Verdict     string           `json:"verdict" enum:"pass,refuse"`
 	App         string           `json:"app"`
 	Mode        maintenance.Mode `json:"mode" enum:"off,read-only,no-access"`
-	Rule        maintenance.Rule `json:"rule" doc:"Stable name of what decided"`
+	Rule        maintenance.Rule `json:"rule" doc:"Stable name of the rule that decided"`
 	Explanation string           `json:"explanation"`
-	Bypass      string           `json:"bypass,omitempty" doc:"By what it passes: ip, principal or claim"`
-	Activation  string           `json:"activation,omitempty" doc:"What holds the app in its mode"`
-	Reply       *Reply           `json:"reply,omitempty" doc:"What the client would get"`
+	Bypass      string           `json:"bypass,omitempty" doc:"The kind of bypass that lets the request pass: ip, principal or claim"`
+	Activation  string           `json:"activation,omitempty" doc:"Source and id of the activation that puts the app into its mode"`
+	Reply       *Reply           `json:"reply,omitempty" doc:"What the client would receive"`
 }
 
 // Reply is the answer to a refused request.
@@ -54,7 +54,8 @@ type explainInput struct{ Body Request }
 func (a *api) registerExplain() {
 	register(a, viewer, huma.Operation{
 		OperationID: "explain", Method: http.MethodPost, Path: "/api/v1/explain", Tags: []string{"maintenance"}, DefaultStatus: http.StatusOK,
-		Summary:      "What would happen to a request, by the code that runs in the proxies",
+		Summary:      "Explain what would happen to a request",
+		Description:  "The code that decides is the same as in the proxies.",
 		MaxBodyBytes: 2 * maintenance.MaxBodyBytes, BodyReadTimeout: bodyTime,
 	}, a.explain)
 }

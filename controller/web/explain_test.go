@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The decisions themselves are tested in the core. This test shows that the API hands all parts of a
+// The core tests the decisions themselves. This test shows that the API hands all parts of a
 // request to it.
 func TestExplainUsesAllPartsOfARequest(t *testing.T) {
 	r := start(t)

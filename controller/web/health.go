@@ -30,7 +30,7 @@ func ready(o Options) http.HandlerFunc {
 
 	return func(w http.ResponseWriter, r *http.Request) {
 		if probe() != nil {
-			writeProblem(w, http.StatusServiceUnavailable, "no changes can be made; see the controller's log")
+			writeProblem(w, http.StatusServiceUnavailable, "changes cannot be made now; see the controller's log")
 			return
 		}
 		w.Write([]byte("ok\n"))

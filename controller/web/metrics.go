@@ -30,16 +30,16 @@ var (
 	descProxies   = prometheus.NewDesc("drydock_proxies", "Known proxies by state.", []string{"state"}, nil)
 	descEnforcing = prometheus.NewDesc("drydock_proxies_enforcing", "Proxies that enforce the newest state.", nil, nil)
 	descVMs       = prometheus.NewDesc("drydock_vms", "Known VMs of proxies by state.", []string{"state"}, nil)
-	descLag       = prometheus.NewDesc("drydock_vm_lag_revisions", "How many revisions the live VM that is furthest behind is behind.", nil, nil)
-	descSkew      = prometheus.NewDesc("drydock_proxy_clock_skew_seconds", "The largest difference of a live proxy's clock from the controller's.", nil, nil)
-	descInfo      = prometheus.NewDesc("drydock_build_info", "1, with the version.", []string{"version"}, nil)
+	descLag       = prometheus.NewDesc("drydock_vm_lag_revisions", "Revisions that the slowest live VM is behind the newest state.", nil, nil)
+	descSkew      = prometheus.NewDesc("drydock_proxy_clock_skew_seconds", "Largest difference in seconds between the clocks of a live proxy and of the controller.", nil, nil)
+	descInfo      = prometheus.NewDesc("drydock_build_info", "Always 1; the label version is that of the controller.", []string{"version"}, nil)
 )
 
 func newMetrics(o Options) *metrics {
 	m := &metrics{Options: o, registry: prometheus.NewRegistry()}
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "drydock_http_request_duration_seconds",
-		Help: "Duration of API requests, but for those that wait.",
+		Help: "Duration of HTTP requests in seconds, except for those that wait for a status.",
 		// From a lookup in memory to a slow disk.
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 	}, []string{"route", "code"})

@@ -20,7 +20,7 @@ type Page struct {
 
 // InPage is embedded in the input of every operation on one page.
 type InPage struct {
-	SHA256 string `path:"sha256" pattern:"^[0-9a-f]{64}$" doc:"Of the page's bytes, in lower-case hex"`
+	SHA256 string `path:"sha256" pattern:"^[0-9a-f]{64}$" doc:"SHA-256 of the page's bytes, in lower-case hex"`
 }
 
 type getPageOutput struct {
@@ -40,14 +40,14 @@ func (a *api) registerPages() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "get-page", Method: http.MethodGet, Path: path, Tags: tags,
-		Summary: "A stored page", Errors: []int{http.StatusNotFound},
+		Summary: "Get a stored page", Errors: []int{http.StatusNotFound},
 		Responses: map[string]*huma.Response{"200": {Description: "The page", Content: map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: "string"}}}}},
 	}, a.getPage)
 
 	register(a, operator, huma.Operation{
 		OperationID: "put-page", Method: http.MethodPut, Path: path, Tags: tags,
-		Summary:      "Store an HTML page, for an app to name it",
-		Description:  "At most 128 KiB of UTF-8. The same page again changes nothing, so no If-Match is asked for.",
+		Summary:      "Store an HTML page, which definitions of apps can then refer to",
+		Description:  "At most 128 KiB of UTF-8. Storing a page again changes nothing, so If-Match is not required.",
 		MaxBodyBytes: maintenance.MaxPageBytes + 1, BodyReadTimeout: bodyTime,
 		Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 	}, a.putPage)
@@ -64,7 +64,7 @@ func (a *api) getPage(ctx context.Context, in *InPage) (*getPageOutput, error) {
 
 func (a *api) putPage(ctx context.Context, in *putPageInput) (*response[Page], error) {
 	if sum := sha256.Sum256(in.RawBody); hex.EncodeToString(sum[:]) != in.SHA256 {
-		return nil, &maintenance.FieldError{Field: "path.sha256", Problem: fmt.Sprintf("the page's SHA-256 is %x", sum)}
+		return nil, &maintenance.FieldError{Field: "path.sha256", Problem: fmt.Sprintf("must be the page's SHA-256, %x", sum)}
 	}
 
 	sha, err := a.Keeper.PutPage(ctx, actor(ctx), in.RawBody)

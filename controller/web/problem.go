@@ -62,14 +62,14 @@ func (a *api) problem(ctx context.Context, operation string, err error) error {
 		}
 		if other := (*keeper.OtherSourceError)(nil); errors.As(err, &other) {
 			for i, c := range other.Activations {
-				p.Errors = append(p.Errors, &huma.ErrorDetail{Location: fmt.Sprintf("activations[%d]", i), Message: fmt.Sprintf("held by %s %s", c.Source, c.ID)})
+				p.Errors = append(p.Errors, &huma.ErrorDetail{Location: fmt.Sprintf("activations[%d]", i), Message: fmt.Sprintf("activation %s has the source %s", c.ID, c.Source)})
 			}
 		}
 		return p
 	}
 
 	if ctx.Err() != nil {
-		return newProblem(http.StatusServiceUnavailable, "the request was given up, or the controller is stopping")
+		return newProblem(http.StatusServiceUnavailable, "the request was cancelled, or the controller is stopping")
 	}
 	a.Log.Error("internal error", "operation", operation, "error", err)
 	return newProblem(http.StatusInternalServerError, "internal error; see the controller's log")
@@ -120,5 +120,5 @@ func writeProblem(w http.ResponseWriter, status int, detail string) {
 
 func writeMethodNotAllowed(w http.ResponseWriter, r *http.Request, allowed string) {
 	w.Header().Set("Allow", allowed)
-	writeProblem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here, only "+allowed)
+	writeProblem(w, http.StatusMethodNotAllowed, "the method "+r.Method+" is not allowed here, only "+allowed)
 }

@@ -25,13 +25,13 @@ func (a *api) registerProxies() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "list-proxies", Method: http.MethodGet, Path: "/api/v1/proxies", Tags: tags,
-		Summary: "Which proxies there are, and what they enforce",
+		Summary: "List the proxies, and the version that each enforces",
 	}, a.listProxies)
 
 	register(a, operator, huma.Operation{
 		OperationID: "forget-proxy", Method: http.MethodDelete, Path: "/api/v1/proxies/{proxy}", Tags: tags,
-		Summary:     "Wait no longer for a proxy that is gone",
-		Description: "One that is alive comes back with its next word.",
+		Summary:     "Stop waiting for a proxy that is gone",
+		Description: "A proxy that is alive is known again after its next message.",
 		Errors:      []int{http.StatusNotFound},
 	}, a.forgetProxy)
 }

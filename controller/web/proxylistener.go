@@ -67,7 +67,7 @@ func (p *proxyListener) fromProxy(w http.ResponseWriter, r *http.Request, method
 	hash := sha256.Sum256([]byte(secret))
 	if subtle.ConstantTimeCompare(hash[:], p.tokenHash[:]) != 1 {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="drydock-sync"`)
-		writeProblem(w, http.StatusUnauthorized, "this needs the sync token: DRYDOCK_SYNC_TOKEN in the proxy's environment must be that of the controller")
+		writeProblem(w, http.StatusUnauthorized, "the sync token is required: DRYDOCK_SYNC_TOKEN in the proxy's environment must be that of the controller")
 		return false
 	}
 
@@ -156,7 +156,7 @@ func (p *proxyListener) page(w http.ResponseWriter, r *http.Request, sha string)
 		writeProblem(w, http.StatusNotFound, "no page with this SHA-256 is stored")
 	case err != nil:
 		p.Log.Error("reading a page", "sha256", sha, "error", err)
-		writeProblem(w, http.StatusServiceUnavailable, "the page cannot be read now")
+		writeProblem(w, http.StatusServiceUnavailable, "the page could not be read; see the controller's log")
 	default:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Write(html)

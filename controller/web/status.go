@@ -15,7 +15,7 @@ import (
 type Status struct {
 	Version maintenance.Version `json:"version"`
 	Apps    []keeper.AppStatus  `json:"apps"`
-	Proxies keeper.ProxyCount   `json:"proxies" doc:"Those that enforce the newest state among them"`
+	Proxies keeper.ProxyCount   `json:"proxies" doc:"How many proxies are known, and how many of them enforce the newest state"`
 }
 
 type appStatusInput struct {
@@ -29,14 +29,14 @@ func (a *api) registerStatus() {
 
 	register(a, viewer, huma.Operation{
 		OperationID: "status", Method: http.MethodGet, Path: "/api/v1/status", Tags: tags,
-		Summary: "What is on and why, and which proxies enforce it",
+		Summary: "Get the status of all apps, and how many proxies enforce it",
 	}, a.getStatus)
 
 	register(a, viewer, huma.Operation{
 		OperationID: "app-status", Method: http.MethodGet, Path: "/api/v1/apps/{app}/status", Tags: tags,
-		Summary: "How an app stands, at once or when it stands as asked for",
-		Description: "With wait the answer comes when every proxy enforces the newest state of the app (enforced), or when the app is active, or off everywhere (active). " +
-			"It comes earlier when the app's mode changes meanwhile, and at the latest after the timeout: look at mode, enforced and phase.",
+		Summary: "Get the status of an app, at once or after waiting for it",
+		Description: "With wait=enforced, the answer comes when every proxy enforces the newest state of the app; with wait=active, when the app is active, or off everywhere. " +
+			"It comes earlier when the app's mode changes, and at the latest after the timeout: check mode, enforced and phase.",
 		Errors: []int{http.StatusNotFound},
 	}, a.getAppStatus)
 }

@@ -17,19 +17,19 @@ type Tokens struct {
 // NewToken is a token with its secret, which only the answer to its creation contains.
 type NewToken struct {
 	keeper.Token
-	Secret string `json:"token" doc:"The token itself. It is shown this once, and stored only as a hash"`
+	Secret string `json:"token" doc:"The token itself. Only this answer contains it; the controller stores its hash"`
 }
 
 // CreateTokenRequest is the request to create a token.
 type CreateTokenRequest struct {
-	Name string      `json:"name" doc:"Who or what uses it; the actor in the audit log" minLength:"1" maxLength:"100" example:"deploy-pipeline"`
+	Name string      `json:"name" doc:"Who or what uses the token; the actor in the audit log" minLength:"1" maxLength:"100" example:"deploy-pipeline"`
 	Role keeper.Role `json:"role" enum:"viewer,operator"`
 }
 
 type createTokenInput struct{ Body CreateTokenRequest }
 
 type revokeTokenInput struct {
-	Token string `path:"token" maxLength:"64" doc:"Its id, not the token itself"`
+	Token string `path:"token" maxLength:"64" doc:"The token's id, not the token itself"`
 }
 
 func (a *api) registerTokens() {
@@ -37,18 +37,18 @@ func (a *api) registerTokens() {
 
 	register(a, operator, huma.Operation{
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/api/v1/tokens", Tags: tags,
-		Summary: "Which API tokens there are",
+		Summary: "List the API tokens",
 	}, a.listTokens)
 
 	register(a, operator, huma.Operation{
 		OperationID: "create-token", Method: http.MethodPost, Path: "/api/v1/tokens", Tags: tags, DefaultStatus: http.StatusCreated,
-		Summary: "Make an API token; it is shown this once",
+		Summary: "Create an API token; only this answer contains it",
 		Errors:  []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 	}, a.createToken)
 
 	register(a, operator, huma.Operation{
 		OperationID: "revoke-token", Method: http.MethodDelete, Path: "/api/v1/tokens/{token}", Tags: tags,
-		Summary: "End an API token at once", Description: "The last operator token stays: 409.",
+		Summary: "Revoke an API token at once", Description: "The last operator token cannot be revoked: the answer is 409.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 	}, a.revokeToken)
 }
