@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,12 +11,12 @@ import (
 )
 
 func TestOnOff(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
-		expect(t, k, "default", "off off")
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		expectStatus(t, k, "default", "off off")
 		first := k.Current()
 
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
-		expect(t, k, "default", "read-only pending manual:read-only")
+		expectStatus(t, k, "default", "read-only pending manual:read-only")
 		select {
 		case <-first.Newer():
 		default:
@@ -32,7 +33,7 @@ func TestOnOff(t *testing.T) {
 		}
 		// Another mode: another maintenance.
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
-		expect(t, k, "default", "no-access pending manual:no-access")
+		expectStatus(t, k, "default", "no-access pending manual:no-access")
 		if a := k.Current().Apps()[0].Activations[0]; !a.Since.Equal(time.Now()) || !a.Until.IsZero() {
 			t.Fatalf("%+v", a)
 		}
@@ -42,17 +43,17 @@ func TestOnOff(t *testing.T) {
 		}
 
 		// What changes nothing leaves no trace.
-		was, lines := k.Current(), trail(t, k)
+		was, lines := k.Current(), auditLog(t, k)
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
-		if k.Current() != was || trail(t, k) != lines {
+		if k.Current() != was || auditLog(t, k) != lines {
 			t.Fatal("the same again made a revision or an audit record")
 		}
 
 		off(t, k, "default")
-		expect(t, k, "default", "off off")
-		was, lines = k.Current(), trail(t, k)
+		expectStatus(t, k, "default", "off off")
+		was, lines = k.Current(), auditLog(t, k)
 		off(t, k, "default")
-		if k.Current() != was || trail(t, k) != lines {
+		if k.Current() != was || auditLog(t, k) != lines {
 			t.Fatal("off again made a revision or an audit record")
 		}
 		if want := "alice off default; alice on default; alice on default; alice on default"; lines != want {
@@ -65,7 +66,7 @@ func TestOnOff(t *testing.T) {
 }
 
 func TestOnRefuses(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		now := time.Now()
 		put(t, k, shop(window("w", now, now.Add(time.Hour))))
 		for _, c := range []struct {
@@ -97,17 +98,17 @@ func TestOnRefuses(t *testing.T) {
 }
 
 func TestOffEndsTheRunningOccurrence(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Minute).In(time.FixedZone("CET", 3600))
 		spec := shop(window("w", start, start.Add(time.Hour)))
 		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)})
 		put(t, k, spec)
 		after(10 * time.Minute)
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
-		expect(t, k, "shop", "no-access pending manual:read-only,window:no-access")
+		expectStatus(t, k, "shop", "no-access pending manual:read-only,window:no-access")
 
 		off(t, k, "shop")
-		expect(t, k, "shop", "off scheduled")
+		expectStatus(t, k, "shop", "off scheduled")
 		// A proxy on its own clock must not open it either, whatever that clock says.
 		if w := k.Current().Specs()[1].Windows[0]; len(w.Occurrences) != 1 || !w.Occurrences[0].Start.Equal(start.Add(24*time.Hour)) {
 			t.Fatalf("%+v", w)
@@ -119,20 +120,20 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 			t.Fatal("the same list again changed something")
 		}
 		after(24 * time.Hour)
-		expect(t, k, "shop", "no-access pending window:no-access")
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		// The last one may be ended too, and what follows goes on.
 		off(t, k, "shop")
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
-		expect(t, k, "shop", "read-only pending manual:read-only")
+		expectStatus(t, k, "shop", "read-only pending manual:read-only")
 	})
 }
 
 func TestOffIsRefusedWhileHeld(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
-		_, err := k.change(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
+		_, _, err := k.change(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
 			a, _ := d.app("default")
-			a.Activations = append(activations(a), maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()})
+			a.Activations = append(slices.Clip(a.Activations), maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()})
 			return nil
 		})
 		if err != nil {

@@ -9,12 +9,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Allow adds addresses and CIDRs to those that pass. Those that are listed already, in
-// whatever spelling, are not added again.
+// Allow adds IP addresses and CIDRs to the allowlist of an app. Networks that are listed already,
+// in any spelling, are not added again. Paths in errors are those of the list, such as ips[1]. The
+// condition is on the ETag of [AllowedIPs].
 func (k *Keeper) Allow(ctx context.Context, by Actor, on Condition, app string, ips []string) (*Snapshot, error) {
-	return k.editIPs(ctx, by, "allow", on, app, ips, func(listed []string) ([]string, error) {
+	return k.editAllowlist(ctx, by, "allow", on, app, ips, func(listed []string) ([]string, error) {
 		for _, ip := range ips {
-			if p, _ := prefix(ip); !slices.ContainsFunc(listed, func(s string) bool { q, _ := prefix(s); return q == p }) {
+			if !slices.ContainsFunc(listed, sameNetwork(ip)) {
 				listed = append(slices.Clip(listed), ip)
 			}
 		}
@@ -22,35 +23,33 @@ func (k *Keeper) Allow(ctx context.Context, by Actor, on Condition, app string, 
 	})
 }
 
-// Disallow takes addresses and CIDRs away from those that pass. One that is not listed
-// is ErrNotFound: whoever takes an address away must not believe that it no longer
-// passes when it does.
+// Disallow removes IP addresses and CIDRs from the allowlist of an app. It returns [ErrNotFound]
+// and removes none if one of them is not an entry of the list: an address that another entry covers
+// would still bypass the maintenance. The condition is on the ETag of [AllowedIPs].
 func (k *Keeper) Disallow(ctx context.Context, by Actor, on Condition, app string, ips []string) (*Snapshot, error) {
-	return k.editIPs(ctx, by, "disallow", on, app, ips, func(listed []string) ([]string, error) {
+	return k.editAllowlist(ctx, by, "disallow", on, app, ips, func(listed []string) ([]string, error) {
 		for _, ip := range ips {
-			p, _ := prefix(ip)
-			rest := slices.DeleteFunc(slices.Clone(listed), func(s string) bool { q, _ := prefix(s); return q == p })
-			if len(rest) == len(listed) {
-				for _, s := range listed {
-					if q, err := prefix(s); err == nil && q.Bits() < p.Bits() && q.Contains(p.Addr()) {
-						return nil, fmt.Errorf("%s is not on the allowlist of app %q, but its entry %s covers it: %w", ip, app, s, ErrNotFound)
-					}
-				}
-				return nil, fmt.Errorf("%s is not on the allowlist of app %q: %w", ip, app, ErrNotFound)
+			rest := slices.DeleteFunc(slices.Clone(listed), sameNetwork(ip))
+			if len(rest) < len(listed) {
+				listed = rest
+				continue
 			}
-			listed = rest
+
+			if wider, found := coveringEntry(listed, ip); found {
+				return nil, fmt.Errorf("%s is not on the allowlist of app %q, but its entry %s covers it: %w", ip, app, wider, ErrNotFound)
+			}
+			return nil, fmt.Errorf("%s is not on the allowlist of app %q: %w", ip, app, ErrNotFound)
 		}
 		return listed, nil
 	})
 }
 
-func (k *Keeper) editIPs(ctx context.Context, by Actor, action string, on Condition, app string, ips []string, edit func([]string) ([]string, error)) (*Snapshot, error) {
-	// By themselves first, so that an error names the caller's entry.
-	alone := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Bypass: maintenance.Bypass{IPs: ips}}}
-	if _, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{alone}}); err != nil {
-		return nil, (&draft{field: "apps[0].bypass"}).relative(err)
+func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, on Condition, app string, ips []string, edit func([]string) ([]string, error)) (*Snapshot, error) {
+	if err := checkIPs(ips); err != nil {
+		return nil, err
 	}
-	return k.change(ctx, by, action, func(d *draft) error {
+
+	s, _, err := k.change(ctx, by, action, func(d *draft) error {
 		a, err := d.app(app)
 		if err != nil {
 			return err
@@ -58,14 +57,48 @@ func (k *Keeper) editIPs(ctx context.Context, by Actor, action string, on Condit
 		if err := on.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
 			return fmt.Errorf("the allowlist of app %q %w", app, err)
 		}
+
 		a.Bypass.IPs, err = edit(a.Bypass.IPs)
-		d.at(app, "bypass")
+		d.setInput(app, "bypass")
 		return err
 	})
+	return s, err
 }
 
-// prefix is the network that an entry means, however it is written.
-func prefix(s string) (netip.Prefix, error) {
+// checkIPs compiles a document with only these entries, so that the path in an error has the index
+// in the caller's list and not in the allowlist of the app.
+func checkIPs(ips []string) error {
+	app := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Bypass: maintenance.Bypass{IPs: ips}}}
+	if _, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{app}}); err != nil {
+		return (&draft{input: "apps[0].bypass"}).relativeError(err)
+	}
+	return nil
+}
+
+// sameNetwork returns a function that reports whether an entry means the same network as ip.
+func sameNetwork(ip string) func(entry string) bool {
+	want, _ := parseNetwork(ip)
+	return func(entry string) bool {
+		network, _ := parseNetwork(entry)
+		return network == want
+	}
+}
+
+// coveringEntry returns the entry whose network is wider than ip and contains it.
+func coveringEntry(listed []string, ip string) (entry string, found bool) {
+	inner, _ := parseNetwork(ip)
+	for _, entry := range listed {
+		outer, err := parseNetwork(entry)
+		if err == nil && outer.Bits() < inner.Bits() && outer.Contains(inner.Addr()) {
+			return entry, true
+		}
+	}
+	return "", false
+}
+
+// parseNetwork returns the network of an IP address or CIDR, and the same one for all spellings of
+// it. IPv4-mapped IPv6 addresses become IPv4.
+func parseNetwork(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		ip, err := netip.ParseAddr(s)
@@ -74,11 +107,13 @@ func prefix(s string) (netip.Prefix, error) {
 		}
 		p = netip.PrefixFrom(ip, ip.BitLen())
 	}
+
 	if p.Addr().Is4In6() {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p, nil
 }
 
-// AllowedIPs are the addresses of an app that pass, as a resource of its own: never null.
+// AllowedIPs returns the IP addresses and CIDRs whose clients bypass the maintenance of an app. It
+// is never nil.
 func AllowedIPs(a *maintenance.App) []string { return append([]string{}, a.Bypass.IPs...) }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAllow(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		ips := func() string {
 			a, _ := k.Current().App("default")

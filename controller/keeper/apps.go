@@ -8,63 +8,80 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// PutSpec creates an app or replaces what operators wrote about it. Its activations stay.
+// PutSpec creates an app, or replaces what operators configured about it and keeps its activations.
+// Paths in errors are those of the spec. The condition is on the ETag of the spec.
 func (k *Keeper) PutSpec(ctx context.Context, by Actor, on Condition, spec maintenance.Spec) (*Snapshot, error) {
-	return k.change(ctx, by, "app.put", func(d *draft) error {
+	s, _, err := k.change(ctx, by, "app.put", func(d *draft) error {
 		a, err := d.app(spec.Name)
-		if err := on.check(err == nil, func() string { return ETag(a.Spec) }); err != nil {
+		exists := err == nil
+		if err := on.check(exists, func() string { return ETag(a.Spec) }); err != nil {
 			return fmt.Errorf("app %q %w", spec.Name, err)
 		}
-		if err != nil {
-			d.doc.Apps = append(d.doc.Apps, maintenance.App{Spec: d.planned(spec)})
+
+		if exists {
+			a.Spec = d.withoutEnded(spec)
 		} else {
-			a.Spec = d.planned(spec)
+			d.doc.Apps = append(d.doc.Apps, maintenance.App{Spec: d.withoutEnded(spec)})
 		}
-		d.at(spec.Name, "")
+		d.setInput(spec.Name, "")
 		return nil
 	})
+	return s, err
 }
 
-// PutAll replaces what operators wrote about all apps, at once or not at all: apps that
-// are not in the set are deleted, and without the default app in it that one has no
-// rules any more. Activations stay. A dry run tells what would change; only whether its
-// pages are stored it does not ask. Fields of errors are those of the set, as
-// "apps[2].match".
+// PutAll replaces what operators configured about all apps, in one change. Apps that are not in
+// specs are deleted, under the conditions of [Keeper.DeleteApp]; the default app is reset instead.
+// Activations stay. Paths in errors are those of a document, such as apps[2].match. The condition
+// is on [Snapshot.SpecsETag].
+//
+// A dry run returns the changes without making them. It does not check that pages exist.
 func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
-	return k.propose(ctx, by, "apply", dryRun, func(d *draft) error {
+	edit := func(d *draft) error {
 		if err := on.check(true, d.before.SpecsETag); err != nil {
 			return fmt.Errorf("the set of apps %w", err)
 		}
-		if !slices.ContainsFunc(specs, func(s maintenance.Spec) bool { return s.Name == maintenance.DefaultApp }) {
-			specs = append(slices.Clip(specs), maintenance.Spec{Name: maintenance.DefaultApp})
-		}
-		was := make(map[string]maintenance.App, len(d.doc.Apps))
-		for _, a := range d.doc.Apps {
-			was[a.Name] = a
-		}
-		apps := make([]maintenance.App, len(specs))
-		for i, spec := range specs {
-			apps[i] = maintenance.App{Spec: d.planned(spec), Activations: was[spec.Name].Activations}
-			delete(was, spec.Name)
-		}
-		for _, a := range was {
-			if err := deletable(&a); err != nil {
-				return err
-			}
-		}
-		// The order means nothing: it must not make a revision.
-		if len(apps) == len(d.doc.Apps) && len(compare(d.doc.Apps, apps)) == 0 {
-			return nil
-		}
-		d.doc.Apps = apps
-		return nil
-	})
+		return d.replaceSpecs(specs)
+	}
+
+	if dryRun {
+		return k.preview(edit)
+	}
+	return k.change(ctx, by, "apply", edit)
 }
 
-// DeleteApp deletes an app that is off; its traffic falls to the next best match. The
-// error is ErrInMaintenance for one that is on, ErrDefaultApp for the default app.
+func (d *draft) replaceSpecs(specs []maintenance.Spec) error {
+	if !slices.ContainsFunc(specs, func(s maintenance.Spec) bool { return s.Name == maintenance.DefaultApp }) {
+		specs = append(slices.Clip(specs), maintenance.Spec{Name: maintenance.DefaultApp})
+	}
+	removed := make(map[string]maintenance.App, len(d.doc.Apps))
+	for _, a := range d.doc.Apps {
+		removed[a.Name] = a
+	}
+
+	apps := make([]maintenance.App, len(specs))
+	for i, spec := range specs {
+		apps[i] = maintenance.App{Spec: d.withoutEnded(spec), Activations: removed[spec.Name].Activations}
+		delete(removed, spec.Name)
+	}
+	for _, a := range removed {
+		if err := checkDeletable(&a); err != nil {
+			return err
+		}
+	}
+
+	// The order of apps has no meaning, so another order alone must not make a revision.
+	if len(apps) == len(d.doc.Apps) && len(diffApps(d.doc.Apps, apps)) == 0 {
+		return nil
+	}
+	d.doc.Apps = apps
+	return nil
+}
+
+// DeleteApp deletes an app. Its requests then belong to the app that matches them next best. It
+// returns [ErrInMaintenance] if the app is on, and [ErrDefaultApp] for the default app. The
+// condition is on the ETag of the spec.
 func (k *Keeper) DeleteApp(ctx context.Context, by Actor, on Condition, name string) (*Snapshot, error) {
-	return k.change(ctx, by, "app.delete", func(d *draft) error {
+	s, _, err := k.change(ctx, by, "app.delete", func(d *draft) error {
 		a, err := d.app(name)
 		if err != nil {
 			return err
@@ -75,17 +92,20 @@ func (k *Keeper) DeleteApp(ctx context.Context, by Actor, on Condition, name str
 		if name == maintenance.DefaultApp {
 			return fmt.Errorf("%w: to reset it, put it without rules", ErrDefaultApp)
 		}
-		if err := deletable(a); err != nil {
+		if err := checkDeletable(a); err != nil {
 			return err
 		}
+
 		i := indexOf(d.doc.Apps, name)
 		d.doc.Apps = slices.Delete(d.doc.Apps, i, i+1)
 		return nil
 	})
+	return s, err
 }
 
-// An app that is on would open by being deleted, without anybody having said off.
-func deletable(a *maintenance.App) error {
+// checkDeletable returns ErrInMaintenance for an app that is on: deleting it would end its
+// maintenance although no operator turned it off.
+func checkDeletable(a *maintenance.App) error {
 	if len(a.Activations) > 0 {
 		return fmt.Errorf("app %q is %w: turn it off first, or keep it", a.Name, ErrInMaintenance)
 	}

@@ -10,14 +10,14 @@ import (
 )
 
 func TestSpecs(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		put(t, k, shop())
 		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 
 		// Edits keep activations.
 		put(t, k, shop(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
-		expect(t, k, "shop", "no-access pending manual:no-access")
+		expectStatus(t, k, "shop", "no-access pending manual:no-access")
 
 		etag := ETag(shop(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
 		steps := []struct {
@@ -59,7 +59,7 @@ func TestSpecs(t *testing.T) {
 }
 
 func TestPutAll(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		put(t, k, maintenance.Spec{Name: "old", Match: maintenance.Match{Paths: []string{"/old"}}})
 		put(t, k, maintenance.Spec{Name: "default", RetryAfter: 5})
@@ -89,7 +89,7 @@ func TestPutAll(t *testing.T) {
 		if err != nil || s.Version().Revision != was.Version().Revision+1 {
 			t.Fatal("one change, one revision: ", err, s.Version())
 		}
-		expect(t, k, "default", "read-only pending manual:read-only")
+		expectStatus(t, k, "default", "read-only pending manual:read-only")
 		if _, _, err := k.PutAll(ctx, alice, Condition{ETags: []string{etag}}, set, false); !errors.Is(err, ErrStale) {
 			t.Fatalf("stale: %v", err)
 		}
@@ -102,7 +102,7 @@ func TestPutAll(t *testing.T) {
 }
 
 func TestFieldErrorsAreTheCallers(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		put(t, k, maintenance.Spec{Name: "first", Match: maintenance.Match{Hosts: []string{"a.example.com"}}})
 		check := func(err error, field string) {

@@ -11,17 +11,17 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Actor is who changes something, and from where.
+// Actor is the author of a change.
 type Actor struct {
 	Name   string `json:"actor" doc:"Name of the token, or the part of the controller that acted"`
 	Role   Role   `json:"role,omitempty"`
 	Remote string `json:"remote,omitempty" doc:"The client's address"`
 }
 
-// schedule is the actor of what happens by itself.
+// schedule is the actor of what happens because of its time.
 var schedule = Actor{Name: "schedule"}
 
-// Entry is a line of the audit log.
+// Entry is an entry of the audit log. It is written in the same transaction as what it describes.
 type Entry struct {
 	Seq  uint64    `json:"seq" doc:"Increases with every entry"`
 	Time time.Time `json:"time"`
@@ -31,22 +31,23 @@ type Entry struct {
 	Change
 }
 
-// Audit returns at most limit entries older than before (0: the newest), newest first.
-// With app only those about it.
+// Audit returns at most limit entries whose Seq is lower than before, newest first. With before 0
+// it starts at the newest entry. With an app, it returns only the entries about that app.
 func (k *Keeper) Audit(ctx context.Context, app string, before uint64, limit int) ([]Entry, error) {
 	entries := []Entry{}
-	var bad error
-	err := k.store.Audit(ctx, before, func(a store.AuditEntry) bool {
+	var decodeErr error
+	err := k.store.Audit(ctx, before, func(stored store.AuditEntry) bool {
 		var e Entry
-		if bad = json.Unmarshal(a.Data, &e); bad != nil {
-			bad = fmt.Errorf("reading entry %d of the audit log: %w", a.Seq, bad)
+		if err := json.Unmarshal(stored.Data, &e); err != nil {
+			decodeErr = fmt.Errorf("reading entry %d of the audit log: %w", stored.Seq, err)
 			return false
 		}
-		e.Seq = a.Seq
+
+		e.Seq = stored.Seq
 		if app == "" || e.App == app {
 			entries = append(entries, e)
 		}
 		return len(entries) < limit
 	})
-	return entries, cmp.Or(bad, err)
+	return entries, cmp.Or(decodeErr, err)
 }

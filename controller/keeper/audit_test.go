@@ -8,7 +8,7 @@ import (
 )
 
 func TestAuditRecord(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		put(t, k, shop())
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "why"})
 		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})

@@ -10,47 +10,50 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Change is what became of one app. Both sides hold only what differs: a list of
-// strings what was taken away and what was added.
+// Change is how one app changed. Before and After hold only what differs: of objects the fields
+// that differ, and of lists of strings the elements that were removed and added.
 type Change struct {
 	App    string          `json:"app,omitempty"`
 	Before json.RawMessage `json:"before,omitempty" doc:"What was removed or replaced; absent if something was only added"`
 	After  json.RawMessage `json:"after,omitempty" doc:"What was added or took its place; absent if something was only removed"`
 }
 
-// compare lists what differs between two sets of apps, in the order of the names.
-func compare(before, after []maintenance.App) (changes []Change) {
-	old := make(map[string]*maintenance.App, len(before))
+// diffApps returns the changes from one set of apps to another, ordered by the names of the apps.
+func diffApps(before, after []maintenance.App) (changes []Change) {
+	removed := make(map[string]*maintenance.App, len(before))
 	for i := range before {
-		old[before[i].Name] = &before[i]
+		removed[before[i].Name] = &before[i]
 	}
+
 	for i := range after {
-		was := old[after[i].Name]
-		delete(old, after[i].Name)
-		if was != nil && reflect.DeepEqual(*was, after[i]) {
-			continue
-		}
-		var from any
-		if was != nil {
+		name := after[i].Name
+		var from any // nil, not a nil pointer, if the app is new
+		if was := removed[name]; was != nil {
+			delete(removed, name)
+			if reflect.DeepEqual(*was, after[i]) {
+				continue
+			}
 			from = was
 		}
-		if c, ok := difference(after[i].Name, from, &after[i]); ok {
+		if c, differ := diffResources(name, from, &after[i]); differ {
 			changes = append(changes, c)
 		}
 	}
-	for name, was := range old {
-		if c, ok := difference(name, was, nil); ok {
+	for name, was := range removed {
+		if c, differ := diffResources(name, was, nil); differ {
 			changes = append(changes, c)
 		}
 	}
+
 	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.App, b.App) })
 	return changes
 }
 
-// difference is the change from one resource to another; nil is one that is not there.
-func difference(app string, from, to any) (Change, bool) {
-	c := Change{App: app}
-	before, after, differ := diff(generic(from), generic(to))
+// diffResources returns the change from one resource to another, and whether they differ as JSON.
+// A resource that does not exist is nil.
+func diffResources(app string, from, to any) (c Change, differ bool) {
+	before, after, differ := diffJSON(toJSONValue(from), toJSONValue(to))
+	c.App = app
 	if before != nil {
 		c.Before = mustMarshal(before)
 	}
@@ -60,61 +63,73 @@ func difference(app string, from, to any) (Change, bool) {
 	return c, differ
 }
 
-// diff cuts two JSON values down to where they differ.
-func diff(before, after any) (b, a any, differ bool) {
+// diffJSON reduces two JSON values to the parts that differ. A side is nil if nothing is left of
+// it.
+func diffJSON(before, after any) (b, a any, differ bool) {
 	if reflect.DeepEqual(before, after) {
 		return nil, nil, false
 	}
+
 	if from, ok := before.(map[string]any); ok {
 		if to, ok := after.(map[string]any); ok {
-			bs, as := map[string]any{}, map[string]any{}
-			for key := range from {
-				if b, a, differ := diff(from[key], to[key]); differ {
-					if b != nil {
-						bs[key] = b
-					}
-					if a != nil {
-						as[key] = a
-					}
-				}
-			}
-			for key := range to {
-				if _, ok := from[key]; !ok {
-					as[key] = to[key]
-				}
-			}
-			return orNil(bs), orNil(as), true
+			b, a = diffObjects(from, to)
+			return b, a, true
 		}
 	}
-	if from, ok := stringsOf(before); ok {
-		if to, ok := stringsOf(after); ok {
-			if gone, added := without(from, to), without(to, from); len(gone)+len(added) > 0 {
-				return orNoList(gone), orNoList(added), true
+	if from, ok := toStrings(before); ok {
+		if to, ok := toStrings(after); ok {
+			// The same strings in another order differ as a whole.
+			if removed, added := subtract(from, to), subtract(to, from); len(removed)+len(added) > 0 {
+				return nilIfEmptyList(removed), nilIfEmptyList(added), true
 			}
 		}
 	}
 	return before, after, true
 }
 
-func orNil(m map[string]any) any {
+// diffObjects reduces two JSON objects to the fields that differ.
+func diffObjects(from, to map[string]any) (before, after any) {
+	removed, added := map[string]any{}, map[string]any{}
+	for key := range from {
+		b, a, _ := diffJSON(from[key], to[key])
+		if b != nil {
+			removed[key] = b
+		}
+		if a != nil {
+			added[key] = a
+		}
+	}
+	for key := range to {
+		if _, ok := from[key]; !ok {
+			added[key] = to[key]
+		}
+	}
+	return nilIfEmptyObject(removed), nilIfEmptyObject(added)
+}
+
+// nilIfEmptyObject returns nil for an empty object, as an untyped nil.
+func nilIfEmptyObject(m map[string]any) any {
 	if len(m) == 0 {
 		return nil
 	}
 	return m
 }
 
-func orNoList(list []string) any {
+// nilIfEmptyList returns nil for an empty list, as an untyped nil.
+func nilIfEmptyList(list []string) any {
 	if len(list) == 0 {
 		return nil
 	}
 	return list
 }
 
-func stringsOf(v any) (list []string, ok bool) {
+// toStrings returns the elements of a JSON array if all of them are strings.
+func toStrings(v any) (list []string, ok bool) {
 	items, ok := v.([]any)
 	if !ok {
 		return nil, false
 	}
+
 	for _, item := range items {
 		s, ok := item.(string)
 		if !ok {
@@ -125,11 +140,13 @@ func stringsOf(v any) (list []string, ok bool) {
 	return list, true
 }
 
-func without(list, other []string) (rest []string) {
+// subtract returns the elements of list that other does not have.
+func subtract(list, other []string) (rest []string) {
 	in := make(map[string]bool, len(other))
 	for _, s := range other {
 		in[s] = true
 	}
+
 	for _, s := range list {
 		if !in[s] {
 			rest = append(rest, s)
@@ -138,28 +155,29 @@ func without(list, other []string) (rest []string) {
 	return rest
 }
 
-// generic is a resource as its JSON reads, numbers kept exact.
-func generic(resource any) (v any) {
+// equalJSON reports whether two values have the same JSON.
+func equalJSON(a, b any) bool {
+	return reflect.DeepEqual(a, b) || bytes.Equal(mustMarshal(a), mustMarshal(b))
+}
+
+// toJSONValue returns a resource as the value that its JSON decodes to, with exact numbers.
+func toJSONValue(resource any) (v any) {
 	if resource == nil {
 		return nil
 	}
+
 	dec := json.NewDecoder(bytes.NewReader(mustMarshal(resource)))
 	dec.UseNumber()
 	if err := dec.Decode(&v); err != nil {
-		panic(err) // it was just written
+		panic(err) // it was just encoded
 	}
 	return v
-}
-
-// same tells whether two values are the same JSON.
-func same(a, b any) bool {
-	return reflect.DeepEqual(a, b) || bytes.Equal(mustMarshal(a), mustMarshal(b))
 }
 
 func mustMarshal(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only our own types and decoded JSON come here
+		panic(err) // only types of this package and decoded JSON are passed
 	}
 	return data
 }

@@ -7,131 +7,143 @@ import (
 	"time"
 )
 
-// fleet is a look at all proxies at one moment.
-type fleet struct {
-	proxies []seen
-	live    int
-	oldest  Version // that any proxy enforces
-	current Version
-	fresh   bool // some proxy has just started
-	ahead   bool // some proxy enforces a newer one than current
-	settled bool // the controller runs long enough to have heard from every live proxy
-}
-
-type seen struct {
-	id, node string
-	version  Version
-	lostFor  time.Duration // 0: live
-	fresh    bool          // not all of its VMs may have spoken yet
-	skew     time.Duration
-}
-
-func (k *Keeper) fleet(now time.Time) *fleet {
-	f := &fleet{settled: now.Sub(k.started) >= silent}
-	k.proxies.mu.Lock()
-	for _, p := range k.proxies.byID {
-		if p.gone(now) {
-			continue
-		}
-		s := seen{id: p.id, node: p.node, version: p.version(), skew: p.skew, fresh: now.Sub(p.first) < settle}
-		if p.lost(now) {
-			s.lostFor = now.Sub(p.seen)
-		} else {
-			f.live++
-		}
-		f.proxies = append(f.proxies, s)
-	}
-	k.proxies.mu.Unlock()
-	// Read after what the proxies enforce, which so cannot be ahead of it by a change
-	// that was just made.
-	f.current = k.Current().Version()
-	for i := range f.proxies {
-		if v := f.proxies[i].version; i == 0 || v.Compare(f.oldest) < 0 {
-			f.oldest = v
-		}
-		f.fresh = f.fresh || f.proxies[i].fresh
-		f.ahead = f.ahead || f.proxies[i].version.Compare(f.current) > 0
-	}
-	slices.SortFunc(f.proxies, func(a, b seen) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
-	return f
-}
-
-// ProxyCount counts the proxies that are known, lost ones included.
+// ProxyCount counts the proxies that are known. Lost ones are known, and are not live.
 type ProxyCount struct {
 	Known     int `json:"known"`
 	Live      int `json:"live"`
 	Enforcing int `json:"enforcing"`
 }
 
-// WaitingFor is one thing that is still awaited.
+// WaitingFor is one reason why an app is not enforced or not active yet.
 type WaitingFor struct {
 	Proxy  string `json:"proxy,omitempty"`
 	Node   string `json:"node,omitempty"`
 	Reason string `json:"reason"`
 }
 
-// maxWaiting bounds the list of what is awaited, in an answer that people read.
+// maxWaiting is the largest number of reasons in a list, which people read.
 const maxWaiting = 100
 
-// enforces tells whether every proxy enforces a version, and what is awaited otherwise.
-// A proxy that names a state from the future follows another controller.
-func (f *fleet) enforces(v Version) (count ProxyCount, waiting []WaitingFor) {
-	count = ProxyCount{Known: len(f.proxies), Live: f.live}
-	if len(f.proxies) > 0 && !f.ahead && !f.fresh && f.oldest.Compare(v) >= 0 {
-		count.Enforcing = count.Known
-		return count, nil
-	}
-	for i := range f.proxies {
-		p := &f.proxies[i]
-		ahead := p.version.Compare(f.current) > 0
-		if p.version.Compare(v) >= 0 && !ahead && !p.fresh {
-			count.Enforcing++
+// proxyView is what all proxies enforce at one moment.
+type proxyView struct {
+	proxies []enforcingProxy // by node and id
+	live    int
+	oldest  Version // of those that the proxies enforce
+	current Version // the newest one of this controller
+	anyNew  bool    // whether isNew holds for a proxy
+	ahead   bool    // whether a proxy enforces a version after current
+
+	// complete is whether the controller has run for so long that every live proxy has reported.
+	complete bool
+}
+
+type enforcingProxy struct {
+	id, node string
+	version  Version
+	lostFor  time.Duration // since its last ack; 0 if it is live
+	isNew    bool          // some of its VMs may not have reported yet
+	skew     time.Duration // its clock minus the controller's
+}
+
+func (k *Keeper) viewProxies(now time.Time) *proxyView {
+	view := &proxyView{complete: now.Sub(k.started) >= silentAfter}
+
+	k.proxies.mu.Lock()
+	for _, p := range k.proxies.byID {
+		if p.gone(now) {
 			continue
 		}
-		reason := fmt.Sprintf("enforces revision %d, not yet %d", p.version.Revision, v.Revision)
-		switch {
-		case p.lostFor > 0:
-			reason = fmt.Sprintf("has not reported for %s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it", p.lostFor.Round(time.Second))
-		case ahead:
-			reason = fmt.Sprintf("follows a state that this controller does not have (epoch %d, revision %d)", p.version.Epoch, p.version.Revision)
-		case p.fresh && p.version.Compare(v) >= 0:
-			reason = "has just started, and some of its workers may not have reported yet"
-		case p.version.Epoch < v.Epoch:
-			reason = "does not enforce a state of this controller yet"
+		e := enforcingProxy{id: p.id, node: p.node, version: p.version(), skew: p.skew, isNew: now.Sub(p.firstAck) < newFor}
+		if p.lost(now) {
+			e.lostFor = now.Sub(p.lastAck)
+		} else {
+			view.live++
 		}
-		if len(waiting) < maxWaiting {
+		view.proxies = append(view.proxies, e)
+	}
+	k.proxies.mu.Unlock()
+
+	// The current version is read last, so that a change made meanwhile does not make a proxy that
+	// already enforces it appear to be ahead.
+	view.current = k.Current().Version()
+	for i, p := range view.proxies {
+		if i == 0 || p.version.Compare(view.oldest) < 0 {
+			view.oldest = p.version
+		}
+		view.anyNew = view.anyNew || p.isNew
+		view.ahead = view.ahead || p.version.Compare(view.current) > 0
+	}
+	slices.SortFunc(view.proxies, func(a, b enforcingProxy) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
+	return view
+}
+
+// enforcing returns how many proxies enforce version v or a newer one, and why the others do not.
+// There are no reasons exactly if there are proxies and all of them enforce it.
+func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []WaitingFor) {
+	count = ProxyCount{Known: len(view.proxies), Live: view.live}
+	if len(view.proxies) == 0 {
+		return count, []WaitingFor{{Reason: "no proxy has reported to this controller"}}
+	}
+	if !view.ahead && !view.anyNew && view.oldest.Compare(v) >= 0 {
+		count.Enforcing = count.Known // as the loop below would find, for each app again
+		return count, nil
+	}
+
+	for i := range view.proxies {
+		p := &view.proxies[i]
+		reason := view.whyNotEnforcing(p, v)
+		if reason == "" {
+			count.Enforcing++
+		} else if len(waiting) < maxWaiting {
 			waiting = append(waiting, WaitingFor{p.id, p.node, reason})
 		}
-	}
-	if len(f.proxies) == 0 {
-		waiting = []WaitingFor{{Reason: "no proxy has reported to this controller"}}
 	}
 	return count, waiting
 }
 
-// unsettled lists what else keeps an app from being active.
-func (f *fleet) unsettled() (waiting []WaitingFor) {
-	if !f.settled {
-		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started and waits %s for proxies to report", silent)})
+// whyNotEnforcing returns why a proxy does not count as enforcing version v, or "" if it does. The
+// sentence begins with the name of the proxy, which is not part of it.
+func (view *proxyView) whyNotEnforcing(p *enforcingProxy, v Version) string {
+	reached := p.version.Compare(v) >= 0
+	ahead := p.version.Compare(view.current) > 0 // it follows another controller
+	switch {
+	case reached && !ahead && !p.isNew:
+		return ""
+	case p.lostFor > 0:
+		return fmt.Sprintf("has not reported for %s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it", p.lostFor.Round(time.Second))
+	case ahead:
+		return fmt.Sprintf("follows a state that this controller does not have (epoch %d, revision %d)", p.version.Epoch, p.version.Revision)
+	case reached:
+		return "has just started, and some of its workers may not have reported yet"
+	case p.version.Epoch < v.Epoch:
+		return "does not enforce a state of this controller yet"
 	}
-	for i := range f.proxies {
-		if p := &f.proxies[i]; p.skew.Abs() > maxSkew && p.lostFor == 0 && len(waiting) < maxWaiting {
-			waiting = append(waiting, WaitingFor{p.id, p.node, "has a clock that is " + clock(p.skew)})
+	return fmt.Sprintf("enforces revision %d, not yet %d", p.version.Revision, v.Revision)
+}
+
+// uncertain returns why an app that all known proxies enforce does not count as active.
+func (view *proxyView) uncertain() (waiting []WaitingFor) {
+	if !view.complete {
+		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started and waits %s for proxies to report", silentAfter)})
+	}
+	for _, p := range view.proxies {
+		if p.skew.Abs() > maxSkew && p.lostFor == 0 && len(waiting) < maxWaiting {
+			waiting = append(waiting, WaitingFor{p.id, p.node, "has a clock that is " + describeSkew(p.skew)})
 		}
 	}
 	return waiting
 }
 
-func clock(skew time.Duration) string {
+func describeSkew(skew time.Duration) string {
 	if skew < 0 {
 		return fmt.Sprintf("%s slow", (-skew).Round(100*time.Millisecond))
 	}
 	return fmt.Sprintf("%s fast", skew.Round(100*time.Millisecond))
 }
 
-// ProxyCount counts proxies, and those among them that enforce the newest state.
+// ProxyCount counts the proxies, and those that enforce the newest state.
 func (k *Keeper) ProxyCount() ProxyCount {
-	f := k.fleet(k.now())
-	count, _ := f.enforces(f.current)
+	view := k.viewProxies(k.now())
+	count, _ := view.enforcing(view.current)
 	return count
 }

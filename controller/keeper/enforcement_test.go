@@ -12,7 +12,7 @@ import (
 )
 
 // waiting summarises what an app is waiting for.
-func waiting(t *testing.T, k *Keeper, app string) string {
+func enforcement(t *testing.T, k *Keeper, app string) string {
 	t.Helper()
 	st, err := k.Status(app)
 	if err != nil {
@@ -25,46 +25,46 @@ func waiting(t *testing.T, k *Keeper, app string) string {
 	return strings.Join(lines, "; ")
 }
 
-func wait(t *testing.T, k *Keeper, app, want string) {
+func expectEnforcement(t *testing.T, k *Keeper, app, want string) {
 	t.Helper()
-	if got := waiting(t, k, app); got != want {
+	if got := enforcement(t, k, app); got != want {
 		t.Fatalf("%s\nwant %s", got, want)
 	}
 }
 
 func TestPhases(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller; the controller has just started and waits 3s for proxies to report")
+		expectEnforcement(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller; the controller has just started and waits 3s for proxies to report")
 		after(time.Minute)
-		wait(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller")
+		expectEnforcement(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller")
 
-		a, b := speak(k, "a", "main", "1"), speak(k, "b", "main")
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		a, b := startProxy(k, "a", "main", "1"), startProxy(k, "b", "main")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 
 		// A new revision of this app: each VM counts.
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
-		wait(t, k, "default", "pending enforced=false 0/2 live=2; a enforces revision 1, not yet 2; b enforces revision 1, not yet 2")
+		expectEnforcement(t, k, "default", "pending enforced=false 0/2 live=2; a enforces revision 1, not yet 2; b enforces revision 1, not yet 2")
 		b.adopt()
 		b.ack("main")
 		a.adopt()
 		a.ack("1")
-		wait(t, k, "default", "pending enforced=false 1/2 live=2; a enforces revision 1, not yet 2")
+		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; a enforces revision 1, not yet 2")
 		a.ack("main")
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 
 		// Another app's revision is none of its business; one about who may pass keeps the
 		// gate shut all the same.
 		put(t, k, shop())
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 		if _, err := k.Allow(t.Context(), alice, Always, "default", []string{"192.0.2.1"}); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, k, "default", "active enforced=false 0/2 live=2; a enforces revision 2, not yet 4; b enforces revision 2, not yet 4")
+		expectEnforcement(t, k, "default", "active enforced=false 0/2 live=2; a enforces revision 2, not yet 4; b enforces revision 2, not yet 4")
 		a.adopt()
 		b.adopt()
 		after(time.Second)
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 
 		// A VM that crashes is listed, and waited for no more after 3 s of silence.
 		a.set(func() { a.silent["1"] = true })
@@ -72,9 +72,9 @@ func TestPhases(t *testing.T) {
 		a.adopt()
 		b.adopt()
 		after(2 * time.Second)
-		wait(t, k, "default", "pending enforced=false 1/2 live=2; a enforces revision 4, not yet 5")
+		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; a enforces revision 4, not yet 5")
 		after(2 * time.Second)
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 		if vms := k.Proxies()[0].VMs; vms[0].ID != "1" || vms[0].State != "crashed" || vms[1].State != "live" {
 			t.Fatalf("%+v", vms)
 		}
@@ -82,18 +82,18 @@ func TestPhases(t *testing.T) {
 		// A proxy whose clock is off is named, and keeps the phase from active.
 		b.set(func() { b.skew = 90 * time.Second })
 		after(time.Second)
-		wait(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1m30s fast")
+		expectEnforcement(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1m30s fast")
 		b.set(func() { b.skew = -1100 * time.Millisecond })
 		after(time.Second)
-		wait(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1.1s slow")
+		expectEnforcement(t, k, "default", "pending enforced=true 2/2 live=2; b has a clock that is 1.1s slow")
 		b.set(func() { b.skew = 900 * time.Millisecond })
 		after(time.Second)
-		wait(t, k, "default", "active enforced=true 2/2 live=2")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 
 		// One that follows another controller enforces nothing of ours.
 		b.set(func() { b.version.Revision = 99 })
 		after(time.Second)
-		wait(t, k, "default", "pending enforced=false 1/2 live=2; b follows a state that this controller does not have (epoch 946684800000, revision 99)")
+		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; b follows a state that this controller does not have (epoch 946684800000, revision 99)")
 		b.set(func() { b.version.Revision = 5 })
 		after(time.Second)
 
@@ -101,34 +101,34 @@ func TestPhases(t *testing.T) {
 		// until somebody forgets it.
 		close(b.stop)
 		after(4 * time.Second)
-		wait(t, k, "default", "active enforced=true 2/2 live=1")
+		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=1")
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		a.adopt()
 		after(time.Hour)
-		wait(t, k, "default", "pending enforced=false 1/2 live=1; b has not reported for 1h0m4s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
+		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=1; b has not reported for 1h0m4s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
 		if err := k.Forget(t.Context(), alice, "nobody"); !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
 		}
 		if err := k.Forget(t.Context(), alice, "b"); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, k, "default", "active enforced=true 1/1 live=1")
+		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 		close(a.stop)
 	})
 }
 
 // Off is waited for like on.
 func TestOffIsEnforced(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
-		p := speak(k, "a", "1")
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		p := startProxy(k, "a", "1")
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
 		after(5 * time.Second)
 		off(t, k, "default")
-		wait(t, k, "default", "off enforced=false 0/1 live=1; a enforces revision 1, not yet 2")
+		expectEnforcement(t, k, "default", "off enforced=false 0/1 live=1; a enforces revision 1, not yet 2")
 		p.adopt()
 		after(time.Second)
-		wait(t, k, "default", "off enforced=true 1/1 live=1")
+		expectEnforcement(t, k, "default", "off enforced=true 1/1 live=1")
 		close(p.stop)
 	})
 }
@@ -136,22 +136,22 @@ func TestOffIsEnforced(t *testing.T) {
 // The first word of a new proxy may be its main thread's, while its workers have an
 // older state for another tick.
 func TestANewProxyIsAwaited(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		after(2 * silent)
+		after(2 * silentAfter)
 		ack := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
 		if err := k.Ack(ack); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and some of its workers may not have reported yet")
-		after(settle)
-		wait(t, k, "default", "active enforced=true 1/1 live=1")
+		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and some of its workers may not have reported yet")
+		after(newFor)
+		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
 
 func TestAwait(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
-		p := speak(k, "a", "1")
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		p := startProxy(k, "a", "1")
 		after(5 * time.Second)
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		enforced := func(s AppStatus) bool { return s.Enforced }

@@ -1,9 +1,18 @@
-// Package keeper holds the truth: which app is in which mode, why, since when and
-// until when, and which proxies enforce it. It is the only writer of the state.
+// Package keeper decides which app is in which mode, why and until when, and knows which proxies
+// enforce it. It is the only writer of the state.
 //
-// Every change takes one path: it is made on a copy, read back by the code that the
-// proxies read it with, written by compare-and-swap together with its audit record,
-// and then published. A change that changes nothing leaves no trace.
+// A [Keeper] publishes the state as a [Snapshot] for each version (snapshot.go). Every change of
+// the state takes one way (change.go): it is made on a draft, validated by the code that the
+// proxies run, stored by compare-and-swap together with its audit entries, and published. A change
+// that changes nothing leaves no trace.
+//
+// What a change does is in apps.go (what operators configure), activations.go (on and off),
+// allowlist.go and schedule.go (windows and ends that come by themselves). Pages (pages.go) and
+// API tokens (tokens.go) are stored apart from the state. The audit log is read in audit.go; its
+// entries say only what differs (diff.go).
+//
+// Proxies report which version they enforce (proxies.go). What they all enforce together
+// (enforcement.go) decides what the status of an app says (status.go).
 package keeper
 
 import (
@@ -20,19 +29,22 @@ import (
 )
 
 var (
-	// ErrNotFound: there is no such app, page, token or proxy.
+	// ErrNotFound is returned for an app, page, token or proxy that does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrStale: the resource is not, or no longer, what the change was made from.
+	// ErrStale is returned if a resource does not meet the [Condition] of a change.
 	ErrStale = errors.New("changed since it was read")
-	// ErrOtherSource: something that only its own source can end holds the app in maintenance.
+	// ErrOtherSource is returned by [Keeper.Off] for an app with an activation that only its
+	// source can end. The error is an [*OtherSourceError].
 	ErrOtherSource = errors.New("kept in maintenance by another source")
-	// ErrInMaintenance: an app that is on cannot be deleted.
+	// ErrInMaintenance is returned if an app that is on would be deleted.
 	ErrInMaintenance = errors.New("in maintenance")
-	// ErrDefaultApp: the default app always exists.
+	// ErrDefaultApp is returned if the default app would be deleted.
 	ErrDefaultApp = errors.New("the default app cannot be deleted")
-	// ErrLastOperator: without it nobody could change anything any more.
+	// ErrLastOperator is returned if the last operator token would be revoked: without it, no
+	// change would be possible, not even creating a token.
 	ErrLastOperator = errors.New("the last operator token")
-	// ErrStore: the store failed. Nothing was changed, as far as this controller knows.
+	// ErrStore is returned if the store failed. The keeper has changed nothing, but the store may
+	// have written the change before it failed.
 	ErrStore = errors.New("the store failed")
 )
 
@@ -43,22 +55,21 @@ const (
 	recordProxies = "proxies"
 )
 
-// Keeper is the only writer of the state. Its methods may be called from several
-// goroutines.
+// Keeper holds the state and is the only writer of it. Its methods are safe for concurrent use.
 type Keeper struct {
 	store *store.Bolt
 	now   func() time.Time
 	log   *slog.Logger
 
-	mu      sync.Mutex // held while changing
+	mu      sync.Mutex // held during a change of the state
 	current atomic.Pointer[Snapshot]
 
-	tokensMu sync.Mutex // held while changing tokens
+	tokensMu sync.Mutex // held during a change of the tokens
 	tokens   atomic.Pointer[tokenSet]
 
 	proxies registry
 	started time.Time
-	beat    atomic.Int64 // when the schedule last looked at the clock, Unix ns
+	lastRun atomic.Int64 // time of the schedule's last round, in Unix nanoseconds
 }
 
 // Options of a Keeper. Store is required.
@@ -68,16 +79,16 @@ type Options struct {
 	Log   *slog.Logger     // nil: slog.Default
 }
 
-// Open reads the store and catches up with what was planned for the time when no
-// controller ran. [Keeper.Run] keeps up from then on.
+// Open reads the store and makes the changes that were planned for the time when no controller
+// ran. [Keeper.Run] makes those that come later.
 func Open(ctx context.Context, o Options) (*Keeper, error) {
-	k := &Keeper{store: o.Store, now: o.Now, log: o.Log}
+	k := &Keeper{store: o.Store, now: o.Now, log: cmp.Or(o.Log, slog.Default())}
 	if k.now == nil {
 		k.now = time.Now
 	}
-	k.log = cmp.Or(k.log, slog.Default())
 	k.started = k.now()
-	k.beat.Store(k.started.UnixNano())
+	k.lastRun.Store(k.started.UnixNano())
+
 	if err := k.reload(ctx); err != nil {
 		return nil, err
 	}
@@ -87,23 +98,27 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 	if err := k.loadProxies(ctx); err != nil {
 		return nil, err
 	}
+
 	return k, k.catchUp(ctx)
 }
 
-// Current is the newest state.
+// Current returns the newest state.
 func (k *Keeper) Current() *Snapshot { return k.current.Load() }
 
-// Probe tells whether changes can be made: the store takes writes and the schedule runs.
+// Probe returns an error if changes cannot be made: if the store takes no writes or the schedule
+// does not run.
 func (k *Keeper) Probe(ctx context.Context) error {
 	if err := k.store.Probe(ctx); err != nil {
 		return storeError(ctx, err)
 	}
-	if age := k.now().Sub(time.Unix(0, k.beat.Load())); age > 3*maxSleep {
+
+	if age := k.now().Sub(time.Unix(0, k.lastRun.Load())); age > 3*maxSleep {
 		return fmt.Errorf("the schedule has not run for %s", age.Round(time.Second))
 	}
 	return nil
 }
 
+// storeError makes an error of the store an ErrStore, unless the caller gave up.
 func storeError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err

@@ -39,8 +39,8 @@ func open(t testing.TB, dir string) (*Keeper, func()) {
 	})
 }
 
-// bubble runs a test with a keeper on fake time.
-func bubble(t *testing.T, test func(t *testing.T, k *Keeper)) {
+// withFakeTime runs a test with a keeper on fake time.
+func withFakeTime(t *testing.T, test func(t *testing.T, k *Keeper)) {
 	synctest.Test(t, func(t *testing.T) {
 		k, stop := open(t, t.TempDir())
 		defer stop()
@@ -89,8 +89,8 @@ func off(t *testing.T, k *Keeper, app string) {
 	}
 }
 
-// expect compares a summary of an app: mode, phase and causes.
-func expect(t *testing.T, k *Keeper, app, want string) {
+// expectStatus compares a summary of an app: mode, phase and causes.
+func expectStatus(t *testing.T, k *Keeper, app, want string) {
 	t.Helper()
 	st, err := k.Status(app)
 	if err != nil {
@@ -105,7 +105,7 @@ func expect(t *testing.T, k *Keeper, app, want string) {
 	}
 }
 
-func trail(t *testing.T, k *Keeper) string {
+func auditLog(t *testing.T, k *Keeper) string {
 	t.Helper()
 	entries, err := k.Audit(t.Context(), "", 0, 1000)
 	if err != nil {
@@ -120,7 +120,7 @@ func trail(t *testing.T, k *Keeper) string {
 
 // A failing store is said, and changes nothing.
 func TestStoreFails(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		if err := k.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}

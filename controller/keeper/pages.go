@@ -11,8 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// PutPage stores an HTML page and returns its SHA-256 in hex, by which an app's pages
-// name it.
+// PutPage stores an HTML page and returns its SHA-256 in hex. The pages of an app refer to it by
+// this name.
 func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, error) {
 	switch {
 	case len(html) == 0:
@@ -22,15 +22,17 @@ func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, er
 	case !utf8.Valid(html):
 		return "", &maintenance.FieldError{Problem: "the page must be UTF-8 text"}
 	}
-	c, _ := difference("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
-	sha, err := k.store.PutBlob(ctx, html, mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: c}))
+
+	change, _ := diffResources("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
+	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: change})
+	sha, err := k.store.PutBlob(ctx, html, entry)
 	if err != nil {
 		return "", storeError(ctx, err)
 	}
 	return sha, nil
 }
 
-// Page is what PutPage stored under that SHA-256.
+// Page returns the page with that SHA-256, or [ErrNotFound].
 func (k *Keeper) Page(ctx context.Context, sha string) ([]byte, error) {
 	html, err := k.store.Blob(ctx, sha)
 	if errors.Is(err, store.ErrNotFound) {
@@ -39,20 +41,23 @@ func (k *Keeper) Page(ctx context.Context, sha string) ([]byte, error) {
 	return html, err
 }
 
-// pagesExist refuses changed apps that name pages which nobody uploaded.
-func (k *Keeper) pagesExist(ctx context.Context, d *draft, changes []Change) error {
-	for _, c := range changes {
-		i := indexOf(d.doc.Apps, c.App)
+// checkPages returns a FieldError if an app that a proposal changes refers to a page that is not
+// stored.
+func (k *Keeper) checkPages(ctx context.Context, p *proposal) error {
+	apps := p.draft.doc.Apps
+	for _, c := range p.changes {
+		i := indexOf(apps, c.App)
 		if i < 0 {
-			continue
+			continue // deleted
 		}
-		for lang, sha := range d.doc.Apps[i].Pages {
+
+		for language, sha := range apps[i].Pages {
 			_, err := k.Page(ctx, sha)
 			if errors.Is(err, ErrNotFound) {
-				return &maintenance.FieldError{
-					Field:   fmt.Sprintf("apps[%d].pages.%s", i, lang),
+				return p.draft.relativeError(&maintenance.FieldError{
+					Field:   fmt.Sprintf("apps[%d].pages.%s", i, language),
 					Problem: "no page with this SHA-256 is stored: upload it first",
-				}
+				})
 			}
 			if err != nil {
 				return err

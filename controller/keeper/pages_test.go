@@ -9,7 +9,7 @@ import (
 )
 
 func TestPages(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
 		sha, err := k.PutPage(ctx, alice, []byte("<h1>Back soon</h1>"))
 		if err != nil {

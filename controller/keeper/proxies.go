@@ -13,66 +13,71 @@ import (
 )
 
 const (
-	// silent is how long a VM may say nothing before it counts as gone.
-	silent = maintenance.SilentSeconds * time.Second
-	// maxSkew is how far a proxy's clock may be off before it is named.
+	// silentAfter is the time without an ack after which a VM counts as crashed, and a proxy as lost.
+	silentAfter = maintenance.SilentSeconds * time.Second
+	// newFor is how long a proxy counts as new after its first ack. Every VM acks once a heartbeat,
+	// so that after this time all of its VMs are known.
+	newFor = (maintenance.HeartbeatSeconds*1000 + 500) * time.Millisecond
+	// maxSkew is the largest difference between the clocks of a proxy and of the controller that
+	// is not reported.
 	maxSkew = time.Second
-	// settle is how long a new proxy is awaited although all that is known of it enforces
-	// a state: every VM speaks within a heartbeat, so by then all are known.
-	settle = (maintenance.HeartbeatSeconds*1000 + 500) * time.Millisecond
-	// forgetAfter is how long a proxy that went without goodbye is awaited by name while
-	// nothing is in maintenance. In maintenance it is awaited until somebody forgets it.
+	// forgetAfter is how long a lost proxy is kept while no app is on. While one is, lost proxies
+	// are kept until an operator forgets them.
 	forgetAfter = 15 * time.Minute
-	// saveEvery is how often what the proxies said is written, in one record.
+	// saveEvery is how often the list of proxies is saved if it has changed.
 	saveEvery = 5 * time.Second
-	// maxProxies and maxVMs bound what holders of the sync token can make the
-	// controller keep.
+	// saveIdleEvery is how often it is saved if only the times of the last acks have changed.
+	saveIdleEvery = time.Minute
+	// maxProxies and maxVMs bound the memory that a client with the sync token can make the
+	// controller use.
 	maxProxies = 50_000
-	maxVMs     = 512 // a proxy
+	maxVMs     = 512 // of one proxy
 )
 
-// registry is what proxies have said about themselves.
+// registry holds what proxies have reported.
 type registry struct {
 	mu      sync.Mutex
 	byID    map[string]*proxy
-	changed chan struct{} // closed when a VM's version or the set changes
-	dirty   bool          // the record in the store says something else
-	saved   time.Time
+	changed chan struct{} // closed when a proxy comes or goes, or the version of a VM changes
+	unsaved bool          // whether the stored list differs
+	savedAt time.Time
 
-	writing  sync.Mutex // held while writing the record
-	revision uint64     // of the record in the store
+	saving   sync.Mutex // held while the list is stored
+	revision uint64     // of the stored list
 }
 
+// proxy is a running Envoy process.
 type proxy struct {
-	id, node string
-	first    time.Time // when it was first heard of; zero: before this controller's time
-	seen     time.Time
-	hungUp   time.Time // when it last closed a poll that was not answered
-	skew     time.Duration
-	vms      map[string]*vm
+	id, node   string
+	firstAck   time.Time // zero if it was before this controller started
+	lastAck    time.Time
+	pollClosed time.Time     // when it last closed a poll before the answer
+	skew       time.Duration // its clock minus the controller's
+	vms        map[string]*vm
 }
 
+// vm is one of the WebAssembly VMs of a proxy: the main thread has one, and each worker.
 type vm struct {
 	version  maintenance.Version
 	requests int
-	seen     time.Time
+	lastAck  time.Time
 }
 
-// live tells whether a VM speaks, or spoke when its proxy last did. One that fell
-// silent while its proxy went on has crashed: its replacement adopts the state before
-// its first request, so nobody waits for it.
-func (p *proxy) live(v *vm) bool { return p.seen.Sub(v.seen) <= silent }
+// live reports whether a VM acks, or did so when its proxy last did. A VM that fell silent while
+// others of its proxy went on has crashed. The VM that replaces it adopts the state before its
+// first request, so the crashed one does not count.
+func (p *proxy) live(v *vm) bool { return p.lastAck.Sub(v.lastAck) <= silentAfter }
 
-func (p *proxy) lost(now time.Time) bool { return now.Sub(p.seen) > silent }
+// lost reports whether no VM of the proxy acks. It may have stopped, or be unreachable.
+func (p *proxy) lost(now time.Time) bool { return now.Sub(p.lastAck) > silentAfter }
 
-// gone tells whether a proxy has ended, and is not only out of reach: the kernel closes
-// a dead process's poll, and nothing was heard of it since. What its other VMs said in
-// its last second may arrive after the poll's end.
+// gone reports whether the process of a lost proxy has ended: the kernel then closes its poll. Acks
+// of its other VMs may still arrive within a second after that.
 func (p *proxy) gone(now time.Time) bool {
-	return p.lost(now) && !p.hungUp.IsZero() && !p.seen.After(p.hungUp.Add(time.Second))
+	return p.lost(now) && !p.pollClosed.IsZero() && !p.lastAck.After(p.pollClosed.Add(time.Second))
 }
 
-// version is the oldest that one of the proxy's VMs enforces.
+// version returns the oldest version that one of the live VMs enforces.
 func (p *proxy) version() (oldest maintenance.Version) {
 	first := true
 	for _, v := range p.vms {
@@ -83,26 +88,23 @@ func (p *proxy) version() (oldest maintenance.Version) {
 	return oldest
 }
 
-// Ack takes a VM's word. Fields of errors are those of the ack.
+// Ack records which version a VM of a proxy enforces. Paths in errors are those of the ack.
 func (k *Keeper) Ack(ack maintenance.Ack) error {
-	for _, f := range []struct {
-		field, value string
-		max          int
-	}{{"proxy", ack.Proxy, 128}, {"vm", ack.VM, 128}, {"node", ack.Node, 1024}} {
-		if len(f.value) > f.max || f.value == "" && f.field != "node" {
-			return &maintenance.FieldError{Field: f.field, Problem: fmt.Sprintf("must be 1 to %d bytes", f.max)}
-		}
+	if err := checkAck(ack); err != nil {
+		return err
 	}
+
 	now := k.now()
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	p := r.byID[ack.Proxy]
 	if p == nil {
 		if len(r.byID) >= maxProxies {
 			return &maintenance.FieldError{Field: "proxy", Problem: fmt.Sprintf("there are too many proxies: the limit is %d", maxProxies)}
 		}
-		p = &proxy{id: ack.Proxy, first: now, vms: map[string]*vm{}}
+		p = &proxy{id: ack.Proxy, firstAck: now, vms: map[string]*vm{}}
 		r.byID[p.id] = p
 	}
 	v := p.vms[ack.VM]
@@ -112,48 +114,67 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 		}
 		v = &vm{}
 		p.vms[ack.VM] = v
-		r.change()
+		r.notify()
 	}
+
 	if v.version != ack.Version {
 		v.version = ack.Version
-		r.change()
+		r.notify()
 	}
-	v.requests, v.seen = max(0, ack.Requests), now
-	p.node, p.seen = ack.Node, now
+	v.requests, v.lastAck = max(0, ack.Requests), now
+	p.node, p.lastAck = ack.Node, now
 	p.skew = time.UnixMilli(ack.Time).Sub(now)
 	return nil
 }
 
-// PollClosed notes that a proxy closed its poll. It counts as gone when it says nothing more.
+func checkAck(ack maintenance.Ack) error {
+	for _, f := range []struct {
+		name, value string
+		min, max    int
+	}{
+		{"proxy", ack.Proxy, 1, 128},
+		{"vm", ack.VM, 1, 128},
+		{"node", ack.Node, 0, 1024},
+	} {
+		if len(f.value) < f.min || len(f.value) > f.max {
+			return &maintenance.FieldError{Field: f.name, Problem: fmt.Sprintf("must be %d to %d bytes", f.min, f.max)}
+		}
+	}
+	return nil
+}
+
+// PollClosed records that a proxy closed its poll before the answer. If no ack follows, the proxy
+// counts as ended.
 func (k *Keeper) PollClosed(proxy string) {
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if p := r.byID[proxy]; p != nil {
-		p.hungUp = k.now()
-		r.dirty = true
+		p.pollClosed = k.now()
+		r.unsaved = true
 	}
 }
 
-// change wakes who waits for proxies. The lock is held.
-func (r *registry) change() {
-	r.dirty = true
+// notify wakes those who wait for proxies. The caller holds r.mu.
+func (r *registry) notify() {
+	r.unsaved = true
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
+// watch returns a channel that is closed by the next notify.
 func (r *registry) watch() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.changed
 }
 
-// Proxy is what is known of a running Envoy process.
+// Proxy is what is known about a running Envoy process.
 type Proxy struct {
-	ID    string `json:"id" doc:"Random, one per Envoy process"`
-	Node  string `json:"node,omitempty" doc:"Envoy's node id"`
-	State string `json:"state" enum:"live,lost" doc:"lost: none of its VMs has reported for 3 s"`
-	// Version is the oldest that one of its VMs enforces.
+	ID       string              `json:"id" doc:"Random, one per Envoy process"`
+	Node     string              `json:"node,omitempty" doc:"Envoy's node id"`
+	State    string              `json:"state" enum:"live,lost" doc:"lost: none of its VMs has reported for 3 s"`
 	Version  maintenance.Version `json:"version" doc:"The oldest state that any of its VMs enforces"`
 	Current  bool                `json:"current" doc:"Whether every VM enforces the newest state"`
 	SeenAt   time.Time           `json:"seen_at"`
@@ -162,7 +183,7 @@ type Proxy struct {
 	VMs      []VM                `json:"vms"`
 }
 
-// VM is one of a proxy's WebAssembly machines: one a worker, one of the main thread.
+// VM is one of the WebAssembly VMs of a proxy: the main thread has one, and each worker.
 type VM struct {
 	ID       string              `json:"id"`
 	State    string              `json:"state" enum:"live,crashed" doc:"crashed: it has not reported for 3 s while other VMs of its proxy have"`
@@ -171,42 +192,46 @@ type VM struct {
 	Requests int                 `json:"requests"`
 }
 
-// Proxies lists all that are known, by node and id.
+// Proxies returns all known proxies, ordered by node and ID.
 func (k *Keeper) Proxies() []Proxy {
 	now, current := k.now(), k.Current().Version()
 	k.proxies.mu.Lock()
 	defer k.proxies.mu.Unlock()
+
 	list := make([]Proxy, 0, len(k.proxies.byID))
 	for _, p := range k.proxies.byID {
-		if p.gone(now) {
-			continue
+		if !p.gone(now) {
+			list = append(list, p.describe(now, current))
 		}
-		out := Proxy{
-			ID: p.id, Node: p.node, State: "live", Version: p.version(), SeenAt: p.seen.UTC().Truncate(time.Millisecond),
-			SkewMS: p.skew.Milliseconds(), VMs: make([]VM, 0, len(p.vms)),
-		}
-		out.Current = out.Version == current
-		if p.lost(now) {
-			out.State = "lost"
-		}
-		for id, v := range p.vms {
-			state := "live"
-			if !p.live(v) {
-				state = "crashed"
-			} else {
-				out.Requests += v.requests
-			}
-			out.VMs = append(out.VMs, VM{ID: id, State: state, Version: v.version, SeenAt: v.seen.UTC().Truncate(time.Millisecond), Requests: v.requests})
-		}
-		slices.SortFunc(out.VMs, func(a, b VM) int { return cmp.Compare(a.ID, b.ID) })
-		list = append(list, out)
 	}
 	slices.SortFunc(list, func(a, b Proxy) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID)) })
 	return list
 }
 
-// Forget takes a proxy off the list: it is awaited no more. One that is alive comes
-// back with its next word.
+func (p *proxy) describe(now time.Time, current maintenance.Version) Proxy {
+	out := Proxy{
+		ID: p.id, Node: p.node, State: "live", Version: p.version(), SeenAt: p.lastAck.UTC().Truncate(time.Millisecond),
+		SkewMS: p.skew.Milliseconds(), VMs: make([]VM, 0, len(p.vms)),
+	}
+	out.Current = out.Version == current
+	if p.lost(now) {
+		out.State = "lost"
+	}
+
+	for id, v := range p.vms {
+		state := "crashed"
+		if p.live(v) {
+			state = "live"
+			out.Requests += v.requests
+		}
+		out.VMs = append(out.VMs, VM{ID: id, State: state, Version: v.version, SeenAt: v.lastAck.UTC().Truncate(time.Millisecond), Requests: v.requests})
+	}
+	slices.SortFunc(out.VMs, func(a, b VM) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Forget removes a proxy from the list, so that nothing waits for it. A proxy that is alive comes
+// back with its next ack. The error is [ErrNotFound] if there is no such proxy.
 func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	r := &k.proxies
 	r.mu.Lock()
@@ -215,24 +240,27 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	if !ok {
 		return fmt.Errorf("proxy %q: %w", id, ErrNotFound)
 	}
-	c, _ := difference("", map[string]string{"proxy": id, "node": p.node}, nil)
-	if err := k.writeProxies(ctx, id, mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: c})); err != nil {
+
+	change, _ := diffResources("", map[string]string{"proxy": id, "node": p.node}, nil)
+	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: change})
+	if err := k.storeProxies(ctx, id, entry); err != nil {
 		return err
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, id)
-	r.change()
+	r.notify()
 	return nil
 }
 
-// storedProxy is a proxy in the store's one record of them.
+// storedProxy is a proxy in the store. One record holds all of them.
 type storedProxy struct {
-	ID     string     `json:"id"`
-	Node   string     `json:"node,omitempty"`
-	Seen   time.Time  `json:"seen"`
-	HungUp time.Time  `json:"hung_up,omitzero"`
-	VMs    []storedVM `json:"vms"`
+	ID         string     `json:"id"`
+	Node       string     `json:"node,omitempty"`
+	LastAck    time.Time  `json:"seen"`
+	PollClosed time.Time  `json:"hung_up,omitzero"`
+	VMs        []storedVM `json:"vms"`
 }
 
 type storedVM struct {
@@ -240,8 +268,8 @@ type storedVM struct {
 	maintenance.Version
 }
 
-// loadProxies remembers the proxies of before a restart, so that they are awaited by
-// name until they speak again.
+// loadProxies reads the proxies that reported to the controller before this one, so that they count
+// as lost until they report again.
 func (k *Keeper) loadProxies(ctx context.Context) error {
 	rec, err := k.store.Get(ctx, recordProxies)
 	if err != nil {
@@ -253,60 +281,69 @@ func (k *Keeper) loadProxies(ctx context.Context) error {
 			return fmt.Errorf("reading the stored list of proxies: %w", err)
 		}
 	}
+
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.revision, r.changed, r.byID, r.saved = rec.Revision, make(chan struct{}), map[string]*proxy{}, k.now()
+	r.revision, r.changed, r.byID, r.savedAt = rec.Revision, make(chan struct{}), map[string]*proxy{}, k.now()
 	for _, s := range list {
-		p := &proxy{id: s.ID, node: s.Node, seen: s.Seen, hungUp: s.HungUp, vms: map[string]*vm{}}
+		p := &proxy{id: s.ID, node: s.Node, lastAck: s.LastAck, pollClosed: s.PollClosed, vms: map[string]*vm{}}
 		for _, v := range s.VMs {
-			p.vms[v.ID] = &vm{version: v.Version, seen: s.Seen}
+			p.vms[v.ID] = &vm{version: v.Version, lastAck: s.LastAck}
 		}
 		r.byID[p.id] = p
 	}
 	return nil
 }
 
-// saveProxies forgets who is long gone, and writes the list when it says something new.
+// saveProxies drops the proxies that ended or have been lost for long, and stores the list if it
+// has changed.
 func (k *Keeper) saveProxies(ctx context.Context) error {
+	if !k.pruneProxies() {
+		return nil
+	}
+	return k.storeProxies(ctx, "")
+}
+
+// pruneProxies drops proxies and VMs that do not count any more, and reports whether the list is to
+// be stored.
+func (k *Keeper) pruneProxies() (due bool) {
 	now := k.now()
-	idle := !slices.ContainsFunc(k.Current().Apps(), func(a maintenance.App) bool { return len(a.Activations) > 0 })
+	anyOn := slices.ContainsFunc(k.Current().Apps(), func(a maintenance.App) bool { return len(a.Activations) > 0 })
 	r := &k.proxies
 	r.mu.Lock()
+	defer r.mu.Unlock()
+
 	for id, p := range r.byID {
-		if p.gone(now) || idle && now.Sub(p.seen) > forgetAfter {
-			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.seen.UTC(), "poll_closed", p.gone(now))
+		if p.gone(now) || !anyOn && now.Sub(p.lastAck) > forgetAfter {
+			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.lastAck.UTC(), "poll_closed", p.gone(now))
 			delete(r.byID, id)
-			r.change()
+			r.notify()
 		}
 		for name, v := range p.vms {
-			if p.seen.Sub(v.seen) > forgetAfter {
+			if p.lastAck.Sub(v.lastAck) > forgetAfter {
 				delete(p.vms, name)
-				r.dirty = true
+				r.unsaved = true
 			}
 		}
 	}
-	// How long ago they spoke is worth a write a minute, no more.
-	due := r.dirty || len(r.byID) > 0 && now.Sub(r.saved) > time.Minute
-	r.mu.Unlock()
-	if !due {
-		return nil
-	}
-	return k.writeProxies(ctx, "")
+	return r.unsaved || len(r.byID) > 0 && now.Sub(r.savedAt) > saveIdleEvery
 }
 
-// writeProxies writes the list, but for one proxy.
-func (k *Keeper) writeProxies(ctx context.Context, except string, audit ...[]byte) error {
+// storeProxies stores the list of proxies without the one that is to be forgotten, if any, together
+// with audit entries.
+func (k *Keeper) storeProxies(ctx context.Context, forget string, entries ...[]byte) error {
 	r := &k.proxies
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	r.saving.Lock()
+	defer r.saving.Unlock()
+
 	r.mu.Lock()
 	list := make([]storedProxy, 0, len(r.byID))
 	for _, p := range r.byID {
-		if p.id == except {
+		if p.id == forget {
 			continue
 		}
-		s := storedProxy{ID: p.id, Node: p.node, Seen: p.seen.UTC(), HungUp: p.hungUp.UTC()}
+		s := storedProxy{ID: p.id, Node: p.node, LastAck: p.lastAck.UTC(), PollClosed: p.pollClosed.UTC()}
 		for id, v := range p.vms {
 			if p.live(v) {
 				s.VMs = append(s.VMs, storedVM{id, v.version})
@@ -314,12 +351,12 @@ func (k *Keeper) writeProxies(ctx context.Context, except string, audit ...[]byt
 		}
 		list = append(list, s)
 	}
-	r.dirty, r.saved = false, k.now()
+	r.unsaved, r.savedAt = false, k.now()
 	r.mu.Unlock()
 
-	if err := k.store.Swap(ctx, recordProxies, r.revision, mustMarshal(list), audit...); err != nil {
+	if err := k.store.Swap(ctx, recordProxies, r.revision, mustMarshal(list), entries...); err != nil {
 		r.mu.Lock()
-		r.dirty = true
+		r.unsaved = true
 		r.mu.Unlock()
 		return storeError(ctx, err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// speaker is a proxy whose VMs ack once a second, as the filter does.
-type speaker struct {
+// fakeProxy is a proxy whose VMs ack once a second, as the filter does.
+type fakeProxy struct {
 	k  *Keeper
 	id string
 
@@ -24,8 +24,8 @@ type speaker struct {
 	stop    chan struct{}
 }
 
-func speak(k *Keeper, id string, vms ...string) *speaker {
-	p := &speaker{k: k, id: id, version: k.Current().Version(), silent: map[string]bool{}, stop: make(chan struct{})}
+func startProxy(k *Keeper, id string, vms ...string) *fakeProxy {
+	p := &fakeProxy{k: k, id: id, version: k.Current().Version(), silent: map[string]bool{}, stop: make(chan struct{})}
 	go func() {
 		beat := time.NewTicker(maintenance.HeartbeatSeconds * time.Second)
 		defer beat.Stop()
@@ -44,20 +44,20 @@ func speak(k *Keeper, id string, vms ...string) *speaker {
 	// As one that is known for long; TestANewProxyIsAwaited is about the others.
 	k.proxies.mu.Lock()
 	defer k.proxies.mu.Unlock()
-	k.proxies.byID[id].first = time.Time{}
+	k.proxies.byID[id].firstAck = time.Time{}
 	return p
 }
 
-func (p *speaker) set(f func()) {
+func (p *fakeProxy) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
 }
 
 // adopt makes the next acks speak of the newest state.
-func (p *speaker) adopt() { p.set(func() { p.version = p.k.Current().Version() }) }
+func (p *fakeProxy) adopt() { p.set(func() { p.version = p.k.Current().Version() }) }
 
-func (p *speaker) ack(vm string) {
+func (p *fakeProxy) ack(vm string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.silent[vm] {
@@ -69,12 +69,12 @@ func (p *speaker) ack(vm string) {
 }
 
 func TestLostProxiesAreForgottenInPeace(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
-		close(speak(k, "a", "1").stop)
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		close(startProxy(k, "a", "1").stop)
 		after(forgetAfter)
-		wait(t, k, "default", "off enforced=true 1/1 live=0")
+		expectEnforcement(t, k, "default", "off enforced=true 1/1 live=0")
 		after(2 * saveEvery)
-		wait(t, k, "default", "off enforced=false 0/0 live=0; no proxy has reported to this controller")
+		expectEnforcement(t, k, "default", "off enforced=false 0/0 live=0; no proxy has reported to this controller")
 	})
 }
 
@@ -82,7 +82,7 @@ func TestProxiesSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
-		p := speak(k, "a", "1")
+		p := startProxy(k, "a", "1")
 		after(time.Second)
 		close(p.stop)
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
@@ -92,10 +92,10 @@ func TestProxiesSurviveARestart(t *testing.T) {
 		k, stop = open(t, dir)
 		defer stop()
 		after(5 * time.Second)
-		wait(t, k, "default", "pending enforced=false 0/1 live=0; a has not reported for 15s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
-		p = speak(k, "a", "2")
+		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=0; a has not reported for 15s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it")
+		p = startProxy(k, "a", "2")
 		after(5 * time.Second)
-		wait(t, k, "default", "active enforced=true 1/1 live=1")
+		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 		close(p.stop)
 	})
 }
@@ -107,7 +107,7 @@ func TestWhoHangsUpAndFallsSilentIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
-		dead, cut, alive := speak(k, "dead", "1"), speak(k, "cut", "1"), speak(k, "alive", "1")
+		dead, cut, alive := startProxy(k, "dead", "1"), startProxy(k, "cut", "1"), startProxy(k, "alive", "1")
 		after(5 * time.Second)
 		k.PollClosed("alive")
 		k.PollClosed("dead")
@@ -135,10 +135,10 @@ func TestWhoHangsUpAndFallsSilentIsGone(t *testing.T) {
 
 // The list is one record, written now and then, whatever the number of acks.
 func TestProxiesAreWrittenInBatches(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
-		var all []*speaker
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		var all []*fakeProxy
 		for i := range 20 {
-			all = append(all, speak(k, fmt.Sprint("p", i), "main", "1", "2"))
+			all = append(all, startProxy(k, fmt.Sprint("p", i), "main", "1", "2"))
 		}
 		after(10 * time.Minute)
 		rec, err := k.store.Get(t.Context(), recordProxies)
@@ -155,7 +155,7 @@ func TestProxiesAreWrittenInBatches(t *testing.T) {
 }
 
 func TestAckRefuses(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		long := strings.Repeat("x", 2000)
 		for field, ack := range map[string]maintenance.Ack{
 			"proxy": {VM: "1"},

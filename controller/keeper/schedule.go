@@ -10,173 +10,213 @@ import (
 )
 
 const (
-	// maxSleep bounds how long a step of the wall clock goes unnoticed.
+	// maxSleep is the longest time between two rounds of the schedule, and so the longest that a
+	// step of the wall clock goes unnoticed.
 	maxSleep = 10 * time.Second
-	// endedFor is how long an ended occurrence is remembered after its end: as long as
-	// somebody may still apply a list that has it.
-	endedFor = 35 * 24 * time.Hour
+	// retrySleep is the time until the next round after one that failed.
+	retrySleep = time.Second
+	// keepEnded is how long an ended occurrence is remembered after its end, for specs that still
+	// have it.
+	keepEnded = 35 * 24 * time.Hour
 )
 
-// Run opens and closes windows, ends what has an end and keeps the list of proxies
+// Run opens and closes windows, ends activations that have an end, and saves the list of proxies,
 // until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
 	save := time.NewTicker(saveEvery)
 	defer save.Stop()
-	caughtUp := k.started // nothing planned before that is left to do
+
+	caughtUp := k.started // all that was planned up to this time is done
 	for {
-		now := k.now()
-		k.beat.Store(now.UnixNano())
-		current := k.Current()
+		now, current := k.now(), k.Current()
+		k.lastRun.Store(now.UnixNano())
+
 		sleep := maxSleep
-		if next := current.next(caughtUp); !next.IsZero() && !now.Before(next) {
-			if err := k.catchUp(ctx); err != nil {
-				k.log.Error("opening and closing windows failed", "error", err)
-				sleep = time.Second
-			} else {
+		next := current.nextEvent(caughtUp)
+		switch {
+		case next.IsZero():
+		case now.Before(next):
+			sleep = min(sleep, next.Sub(now))
+		default:
+			err := k.catchUp(ctx)
+			if err == nil {
 				caughtUp = now
 				continue
 			}
-		} else if !next.IsZero() {
-			sleep = min(sleep, next.Sub(now))
+			k.log.Error("opening and closing windows failed", "error", err)
+			sleep = retrySleep
 		}
+
 		timer := time.NewTimer(sleep)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			// What the proxies said last is worth a write after the end.
-			if err := k.saveProxies(context.WithoutCancel(ctx)); err != nil {
-				k.log.Error("saving the list of proxies failed", "error", err)
-			}
+			k.trySaveProxies(context.WithoutCancel(ctx)) // for the next controller
 			return
 		case <-current.Newer():
 		case <-k.store.Watch(recordState):
-			if err := k.follow(ctx); err != nil {
+			if err := k.adoptStored(ctx); err != nil {
 				k.log.Error("reading the stored state failed", "error", err)
 			}
 		case <-save.C:
-			if err := k.saveProxies(ctx); err != nil {
-				k.log.Error("saving the list of proxies failed", "error", err)
-			}
+			k.trySaveProxies(ctx)
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
+func (k *Keeper) trySaveProxies(ctx context.Context) {
+	if err := k.saveProxies(ctx); err != nil {
+		k.log.Error("saving the list of proxies failed", "error", err)
+	}
+}
+
+// catchUp makes the changes that the schedule has to make by now.
 func (k *Keeper) catchUp(ctx context.Context) error {
-	_, err := k.change(ctx, schedule, "", func(*draft) error { return nil })
+	_, _, err := k.change(ctx, schedule, "", func(*draft) error { return nil })
 	return err
 }
 
-// next is the first moment after since at which the schedule has to act, zero for none.
-func (s *Snapshot) next(since time.Time) (next time.Time) {
-	later := func(t time.Time) {
+// nextEvent returns the first time after since at which an activation ends or a window opens or
+// closes. It is zero if there is none.
+func (s *Snapshot) nextEvent(since time.Time) (next time.Time) {
+	consider := func(t time.Time) {
 		if t.After(since) && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
 	}
+
 	for _, a := range s.Apps() {
 		for _, c := range a.Activations {
-			later(c.Until)
+			consider(c.Until)
 		}
 		for _, w := range a.Windows {
 			for _, o := range w.Occurrences {
-				later(o.Start)
-				later(o.End)
+				consider(o.Start)
+				consider(o.End)
 			}
 		}
 	}
 	return next
 }
 
-// reconcile makes the activations what the clock asks for: each running occurrence of a
-// window is one, and what has reached its end is none. It returns what that changed.
-func (d *draft) reconcile() (log []Entry) {
+// followSchedule makes the activations of all apps those that they should have now. It returns the
+// audit entries for what it changed.
+func (d *draft) followSchedule() (entries []Entry) {
 	for i := range d.doc.Apps {
 		a := &d.doc.Apps[i]
-		due := d.due(a)
-		if slices.Equal(due, a.Activations) {
+		scheduled := scheduledActivations(a, d.now)
+		if slices.Equal(scheduled, a.Activations) {
 			continue
 		}
-		is := func(list []maintenance.Activation) func(maintenance.Activation) bool {
-			return func(c maintenance.Activation) bool {
-				return slices.ContainsFunc(list, func(o maintenance.Activation) bool { return o.ID == c.ID && o.Source == c.Source })
-			}
+
+		before, after := maintenance.App{Activations: a.Activations}, maintenance.App{Activations: scheduled}
+		if c, differ := diffResources(a.Name, before, after); differ {
+			action := scheduleAction(a.Activations, scheduled)
+			entries = append(entries, Entry{Time: d.now, Actor: schedule, Action: action, Change: c})
 		}
-		action := "window.change"
-		for _, c := range a.Activations {
-			if !is(due)(c) {
-				action = string(c.Source) + ".end"
-			}
-		}
-		for _, c := range due {
-			if !is(a.Activations)(c) {
-				action = string(c.Source) + ".start"
-			}
-		}
-		was := maintenance.App{Activations: a.Activations}
-		if c, differ := difference(a.Name, was, maintenance.App{Activations: due}); differ {
-			log = append(log, Entry{Time: d.now, Actor: schedule, Action: action, Change: c})
-		}
-		a.Activations = due
+		a.Activations = scheduled
 	}
-	d.tidy()
-	return log
+
+	d.prune()
+	return entries
 }
 
-// due are the activations that an app should have now.
-func (d *draft) due(a *maintenance.App) (due []maintenance.Activation) {
+// scheduledActivations returns the activations that an app should have at a time: those that have
+// not reached their end, and one for each window with a running occurrence.
+func scheduledActivations(a *maintenance.App, now time.Time) (scheduled []maintenance.Activation) {
 	for _, c := range a.Activations {
-		if c.Source != maintenance.SourceWindow && (c.Until.IsZero() || d.now.Before(c.Until)) {
-			due = append(due, c)
+		if c.Source != maintenance.SourceWindow && (c.Until.IsZero() || now.Before(c.Until)) {
+			scheduled = append(scheduled, c)
 		}
 	}
+
 	for _, w := range a.Windows {
-		for _, o := range w.Occurrences {
-			if running(o, d.now) {
-				due = append(due, maintenance.Activation{
-					ID: w.ID, Source: maintenance.SourceWindow, Mode: w.Mode, Message: w.Message,
-					Since: o.Start, Until: o.End,
-				})
-				break
-			}
+		i := slices.IndexFunc(w.Occurrences, func(o maintenance.Occurrence) bool { return isRunning(o, now) })
+		if i < 0 {
+			continue
 		}
+		scheduled = append(scheduled, maintenance.Activation{
+			ID: w.ID, Source: maintenance.SourceWindow, Mode: w.Mode, Message: w.Message,
+			Since: w.Occurrences[i].Start, Until: w.Occurrences[i].End,
+		})
 	}
-	return due
+	return scheduled
 }
 
-func running(o maintenance.Occurrence, now time.Time) bool {
+func isRunning(o maintenance.Occurrence, now time.Time) bool {
 	return !now.Before(o.Start) && now.Before(o.End)
 }
 
-// tidy forgets what belongs to activations, apps and occurrences that are gone.
-func (d *draft) tidy() {
-	known := map[string]bool{}
-	for i := range d.doc.Apps {
-		for _, c := range d.doc.Apps[i].Activations {
-			known[causeKey(d.doc.Apps[i].Name, c.ID)] = true
+// scheduleAction returns the action of the audit entry for a change of activations. If several
+// activations start or end at once, the last one that starts names the action.
+func scheduleAction(before, after []maintenance.Activation) string {
+	contains := func(list []maintenance.Activation, c maintenance.Activation) bool {
+		return slices.ContainsFunc(list, func(o maintenance.Activation) bool { return o.ID == c.ID && o.Source == c.Source })
+	}
+
+	action := "window.change"
+	for _, c := range before {
+		if !contains(after, c) {
+			action = string(c.Source) + ".end"
 		}
 	}
-	causes := maps.Clone(d.side.Causes)
-	maps.DeleteFunc(causes, func(key string, _ Actor) bool { return !known[key] })
-	d.side.Causes = causes
-	d.side.Ended = slices.DeleteFunc(slices.Clone(d.side.Ended), func(e ended) bool {
-		return d.now.After(e.Was.End.Add(endedFor)) || indexOf(d.doc.Apps, e.App) < 0
+	for _, c := range after {
+		if !contains(before, c) {
+			action = string(c.Source) + ".start"
+		}
+	}
+	return action
+}
+
+// prune removes what belongs to activations, apps and occurrences that do not exist any more.
+func (d *draft) prune() {
+	active := map[string]bool{}
+	for i := range d.doc.Apps {
+		for _, c := range d.doc.Apps[i].Activations {
+			active[activationKey(d.doc.Apps[i].Name, c.ID)] = true
+		}
+	}
+	d.private.Actors = maps.Clone(d.private.Actors)
+	maps.DeleteFunc(d.private.Actors, func(key string, _ Actor) bool { return !active[key] })
+
+	d.private.Ended = slices.DeleteFunc(slices.Clone(d.private.Ended), func(e endedOccurrence) bool {
+		return d.now.After(e.Occurrence.End.Add(keepEnded)) || indexOf(d.doc.Apps, e.App) < 0
 	})
 }
 
-// planned is a spec with its windows in UTC, and without the occurrences that off has
-// ended.
-func (d *draft) planned(spec maintenance.Spec) maintenance.Spec {
+// endRunningOccurrences removes the running occurrences from the windows of an app, and remembers
+// that they were ended. Proxies open and close windows by their own clocks, so an occurrence that
+// is to stay closed must not be in the document.
+func (d *draft) endRunningOccurrences(a *maintenance.App) {
+	windows := slices.Clone(a.Windows)
+	for i := range windows {
+		w := &windows[i]
+		w.Occurrences = slices.DeleteFunc(slices.Clone(w.Occurrences), func(o maintenance.Occurrence) bool {
+			if !isRunning(o, d.now) {
+				return false
+			}
+			d.private.Ended = append(slices.Clip(d.private.Ended), endedOccurrence{a.Name, w.ID, o})
+			return true
+		})
+	}
+	a.Windows = windows
+}
+
+// withoutEnded returns a spec with the times of its windows in UTC, and without the occurrences
+// that were ended by off.
+func (d *draft) withoutEnded(spec maintenance.Spec) maintenance.Spec {
 	spec.Windows = slices.Clone(spec.Windows)
 	for i := range spec.Windows {
 		w := &spec.Windows[i]
 		kept := []maintenance.Occurrence{}
 		for _, o := range w.Occurrences {
 			o = maintenance.Occurrence{Start: o.Start.UTC(), End: o.End.UTC()}
-			if !slices.ContainsFunc(d.side.Ended, func(e ended) bool {
-				return e.App == spec.Name && e.Window == w.ID && e.Was.Start.Equal(o.Start) && e.Was.End.Equal(o.End)
-			}) {
+			ended := slices.ContainsFunc(d.private.Ended, func(e endedOccurrence) bool {
+				return e.App == spec.Name && e.Window == w.ID && e.Occurrence.Start.Equal(o.Start) && e.Occurrence.End.Equal(o.End)
+			})
+			if !ended {
 				kept = append(kept, o)
 			}
 		}

@@ -9,38 +9,38 @@ import (
 )
 
 func TestWindow(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Hour)
 		put(t, k, shop(window("sunday", start, start.Add(30*time.Minute))))
-		expect(t, k, "shop", "off scheduled")
+		expectStatus(t, k, "shop", "off scheduled")
 		after(time.Hour)
-		expect(t, k, "shop", "no-access pending window:no-access")
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		a, _ := k.Current().App("shop")
 		if c := a.Activations[0]; c.ID != "sunday" || c.Message != "planned" || !c.Since.Equal(start) || !c.Until.Equal(start.Add(30*time.Minute)) {
 			t.Fatalf("%+v", c)
 		}
 		// An edit in the middle keeps it, a moved end moves it.
 		put(t, k, shop(window("sunday", start, start.Add(20*time.Minute))))
-		expect(t, k, "shop", "no-access pending window:no-access")
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		after(20 * time.Minute)
-		expect(t, k, "shop", "off off")
-		if got, want := trail(t, k), "schedule window.end shop; schedule window.change shop; alice app.put shop; schedule window.start shop; alice app.put shop"; got != want {
+		expectStatus(t, k, "shop", "off off")
+		if got, want := auditLog(t, k), "schedule window.end shop; schedule window.change shop; alice app.put shop; schedule window.start shop; alice app.put shop"; got != want {
 			t.Fatalf("audit: %s\nwant:  %s", got, want)
 		}
 	})
 }
 
 func TestManualEndsByItself(t *testing.T) {
-	bubble(t, func(t *testing.T, k *Keeper) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: time.Hour})
 		after(time.Hour - time.Second)
-		expect(t, k, "default", "no-access pending manual:no-access")
+		expectStatus(t, k, "default", "no-access pending manual:no-access")
 		after(time.Second)
-		expect(t, k, "default", "off off")
+		expectStatus(t, k, "default", "off off")
 		if v := k.Current().Version(); v.Revision != 2 {
 			t.Fatalf("revision %d: the end is to be published", v.Revision)
 		}
-		if got := trail(t, k); got != "schedule manual.end default; alice on default" {
+		if got := auditLog(t, k); got != "schedule manual.end default; alice on default" {
 			t.Fatal(got)
 		}
 	})
@@ -59,8 +59,8 @@ func TestCatchUp(t *testing.T) {
 
 		time.Sleep(4 * time.Hour)
 		k, stop = open(t, dir)
-		expect(t, k, "shop", "no-access pending window:no-access")
-		expect(t, k, "default", "off off")
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
+		expectStatus(t, k, "default", "off off")
 		if v := k.Current().Version(); v.Epoch != before.Epoch || v.Revision != before.Revision+1 {
 			t.Fatalf("%+v, was %+v", v, before)
 		}
@@ -72,6 +72,6 @@ func TestCatchUp(t *testing.T) {
 			t.Fatalf("a restart alone made %+v of %+v", v, version)
 		}
 		after(5 * time.Hour)
-		expect(t, k, "shop", "off off")
+		expectStatus(t, k, "shop", "off off")
 	})
 }

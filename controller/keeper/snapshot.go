@@ -14,53 +14,61 @@ import (
 // Snapshot is the state at one version. It never changes.
 type Snapshot struct {
 	State *maintenance.State
-	// Document is the state as proxies get it: marshalled once, whoever asks.
+	// Document is the state as JSON, as proxies get it.
 	Document []byte
 
-	newer    chan struct{}
-	revision uint64 // of the store's record
-	side     side
-	// gates and changes hold for each app the version that must be enforced before its
-	// mode, or everything about it, is in force.
-	gates, changes map[string]maintenance.Version
-	setETag        func() string
+	newer     chan struct{}
+	revision  uint64 // of the store's record
+	private   privateState
+	specsETag func() string
+
+	// gateVersions and appVersions hold, for each app, the version in which its mode or its match
+	// last changed, and the one in which anything about it last changed. An app is active once
+	// every proxy enforces the former, and enforced once every proxy enforces the latter.
+	gateVersions, appVersions map[string]maintenance.Version
 }
 
-func newSnapshot(document []byte, beside side, revision uint64) (*Snapshot, error) {
+// newSnapshot compiles a document as the proxies do, and returns the error that they would return.
+// The caller sets the versions of its apps.
+func newSnapshot(document []byte, private privateState, revision uint64) (*Snapshot, error) {
 	state, err := maintenance.Parse(document)
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{State: state, Document: document, newer: make(chan struct{}), revision: revision, side: beside}
-	s.setETag = sync.OnceValue(func() string { return ETag(s.Specs()) })
+
+	s := &Snapshot{State: state, Document: document, newer: make(chan struct{}), revision: revision, private: private}
+	s.specsETag = sync.OnceValue(func() string { return ETag(s.Specs()) })
 	return s, nil
 }
 
-// Newer is closed as soon as there is a newer state.
+// Newer returns a channel that is closed as soon as there is a newer state.
 func (s *Snapshot) Newer() <-chan struct{} { return s.newer }
 
-// Version of the state.
+// Version returns the version of the state.
 func (s *Snapshot) Version() maintenance.Version { return s.State.Version() }
 
-// Apps are all of them. They must not be changed.
+// Apps returns all apps. They must not be changed.
 func (s *Snapshot) Apps() []maintenance.App { return s.State.Document().Apps }
 
-// App finds an app by its name.
+// App returns the app of that name, or [ErrNotFound].
 func (s *Snapshot) App(name string) (*maintenance.App, error) {
-	apps := s.Apps()
-	if i := indexOf(apps, name); i >= 0 {
-		return &apps[i], nil
+	return findApp(s.Apps(), name)
+}
+
+// findApp returns a pointer to the element of apps that has the name, or ErrNotFound.
+func findApp(apps []maintenance.App, name string) (*maintenance.App, error) {
+	i := indexOf(apps, name)
+	if i < 0 {
+		return nil, fmt.Errorf("app %q: %w", name, ErrNotFound)
 	}
-	return nil, noApp(name)
+	return &apps[i], nil
 }
 
 func indexOf(apps []maintenance.App, name string) int {
 	return slices.IndexFunc(apps, func(a maintenance.App) bool { return a.Name == name })
 }
 
-func noApp(name string) error { return fmt.Errorf("app %q: %w", name, ErrNotFound) }
-
-// Specs are what operators wrote, of all apps.
+// Specs returns what operators configured about each app.
 func (s *Snapshot) Specs() []maintenance.Spec {
 	apps := s.Apps()
 	specs := make([]maintenance.Spec, len(apps))
@@ -70,42 +78,34 @@ func (s *Snapshot) Specs() []maintenance.Spec {
 	return specs
 }
 
-// SpecsETag is that of all apps' specs together.
-func (s *Snapshot) SpecsETag() string { return s.setETag() }
+// SpecsETag returns the ETag of [Snapshot.Specs].
+func (s *Snapshot) SpecsETag() string { return s.specsETag() }
 
-// ETag is that of any resource: a digest of its JSON.
+// ETag returns the ETag of a resource: a digest of its JSON.
 func ETag(resource any) string {
-	data, err := json.Marshal(resource)
-	if err != nil {
-		panic(err) // resources are our own types
-	}
-	return digest(data)
-}
-
-func digest(data []byte) string {
-	sum := sha256.Sum256(data)
+	sum := sha256.Sum256(mustMarshal(resource))
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:15]) + `"`
 }
 
-// record is the state as stored.
+// record is the state as it is stored.
 type record struct {
 	Document json.RawMessage `json:"document"`
-	side
+	privateState
 }
 
-// side is what is kept beside the document, and is nobody's business but the controller's.
-type side struct {
-	// Causes tells who began an activation, by app and activation id.
-	Causes map[string]Actor `json:"causes,omitempty"`
-	// Ended are occurrences of windows that off ended. They stay away when the same
-	// app is applied again.
-	Ended []ended `json:"ended,omitempty"`
+// privateState is the part of the state that only the controller needs. Proxies do not get it.
+type privateState struct {
+	// Actors holds who began an activation, by the activationKey of it.
+	Actors map[string]Actor `json:"causes,omitempty"`
+	// Ended holds the occurrences of windows that off ended. They are left out when a spec that
+	// still has them is put again.
+	Ended []endedOccurrence `json:"ended,omitempty"`
 }
 
-type ended struct {
-	App    string                 `json:"app"`
-	Window string                 `json:"window"`
-	Was    maintenance.Occurrence `json:"was"`
-}
+func activationKey(app, activation string) string { return app + "/" + activation }
 
-func causeKey(app, activation string) string { return app + "/" + activation }
+type endedOccurrence struct {
+	App        string                 `json:"app"`
+	Window     string                 `json:"window"`
+	Occurrence maintenance.Occurrence `json:"was"`
+}

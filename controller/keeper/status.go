@@ -8,17 +8,18 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Phase is what the controller knows about an app.
+// Phase is what the controller knows about the maintenance of an app.
 type Phase string
 
 const (
 	PhaseOff       Phase = "off"
 	PhaseScheduled Phase = "scheduled" // off, and a window is planned
-	PhasePending   Phase = "pending"   // on, and not yet known to be enforced everywhere
-	PhaseActive    Phase = "active"    // on, and every proxy enforces it
+	PhasePending   Phase = "pending"   // on, and not known to be enforced by every proxy
+	PhaseActive    Phase = "active"    // on, and enforced by every proxy
 )
 
-// AppStatus is what operators and viewers may know of an app.
+// AppStatus is the status of an app, for operators and viewers. It is not public: it has windows
+// that are not announced yet, and the names of actors.
 type AppStatus struct {
 	App     string           `json:"app"`
 	Mode    maintenance.Mode `json:"mode" enum:"off,read-only,no-access"`
@@ -26,7 +27,7 @@ type AppStatus struct {
 	Message string           `json:"message,omitempty"`
 	Since   time.Time        `json:"since,omitzero"`
 	Until   time.Time        `json:"until,omitzero" doc:"Absent when no end is known"`
-	// Activations are all causes, the one that decides among them.
+	// Activations holds all activations. The strictest of them decides the mode.
 	Activations []ActivationStatus `json:"activations"`
 	Next        *PlannedWindow     `json:"next,omitempty" doc:"The next planned window, whether it is announced yet or not"`
 	Version     Version            `json:"version" doc:"The state in which anything about the app last changed"`
@@ -45,7 +46,7 @@ type ActivationStatus struct {
 	Remote string `json:"remote,omitempty"`
 }
 
-// PlannedWindow is a window's next occurrence.
+// PlannedWindow is the next occurrence of a window.
 type PlannedWindow struct {
 	Window  string           `json:"window"`
 	Mode    maintenance.Mode `json:"mode" enum:"read-only,no-access"`
@@ -54,29 +55,32 @@ type PlannedWindow struct {
 	Message string           `json:"message,omitempty"`
 }
 
-// Status of one app.
+// Status returns the status of an app, or [ErrNotFound].
 func (k *Keeper) Status(name string) (AppStatus, error) {
 	s, now := k.Current(), k.now()
 	a, err := s.App(name)
 	if err != nil {
 		return AppStatus{}, err
 	}
-	return s.status(a, k.fleet(now), now), nil
+	return s.status(a, k.viewProxies(now), now), nil
 }
 
-// Statuses of all apps.
+// Statuses returns the status of every app.
 func (k *Keeper) Statuses() []AppStatus {
 	s, now := k.Current(), k.now()
-	f := k.fleet(now)
+	view := k.viewProxies(now)
 	list := make([]AppStatus, len(s.Apps()))
 	for i := range list {
-		list[i] = s.status(&s.Apps()[i], f, now)
+		list[i] = s.status(&s.Apps()[i], view, now)
 	}
 	return list
 }
 
-func (s *Snapshot) status(a *maintenance.App, f *fleet, now time.Time) AppStatus {
-	st := AppStatus{App: a.Name, Phase: PhaseOff, Activations: make([]ActivationStatus, 0, len(a.Activations)), Version: s.changes[a.Name]}
+func (s *Snapshot) status(a *maintenance.App, view *proxyView, now time.Time) AppStatus {
+	st := AppStatus{
+		App: a.Name, Phase: PhaseOff, Version: s.appVersions[a.Name],
+		Activations: s.activationStatuses(a), Next: nextWindow(a, now),
+	}
 	if public, ok := s.State.Status(a.Name, now); ok {
 		st.Mode, st.Message = public.Mode, public.Message
 		if public.Since != nil {
@@ -86,27 +90,19 @@ func (s *Snapshot) status(a *maintenance.App, f *fleet, now time.Time) AppStatus
 			st.Until = *public.Until
 		}
 	}
-	for _, c := range a.Activations {
-		by := s.side.Causes[causeKey(a.Name, c.ID)]
-		st.Activations = append(st.Activations, ActivationStatus{c, by.Name, by.Remote})
-	}
-	for _, w := range a.Windows {
-		for _, o := range w.Occurrences {
-			if o.Start.After(now) && (st.Next == nil || o.Start.Before(st.Next.Start)) {
-				st.Next = &PlannedWindow{w.ID, w.Mode, o.Start, o.End, w.Message}
-			}
-		}
-	}
-	st.Proxies, st.Waiting = f.enforces(st.Version)
+
+	st.Proxies, st.Waiting = view.enforcing(st.Version)
 	st.Enforced = len(st.Waiting) == 0
+
 	switch {
 	case st.Mode != maintenance.Off:
-		st.Phase = PhasePending
-		_, gate := f.enforces(s.gates[a.Name])
-		if gate = append(gate, f.unsettled()...); len(gate) == 0 {
-			st.Phase = PhaseActive
+		_, notActive := view.enforcing(s.gateVersions[a.Name])
+		notActive = append(notActive, view.uncertain()...)
+		st.Phase = PhaseActive
+		if len(notActive) > 0 {
+			st.Phase = PhasePending
 		}
-		for _, w := range gate {
+		for _, w := range notActive {
 			if !slices.Contains(st.Waiting, w) {
 				st.Waiting = append(st.Waiting, w)
 			}
@@ -117,26 +113,50 @@ func (s *Snapshot) status(a *maintenance.App, f *fleet, now time.Time) AppStatus
 	return st
 }
 
-// Await waits until an app's status is as wanted, or ctx is done: then the status is
-// what it was last, and the error nil.
+func (s *Snapshot) activationStatuses(a *maintenance.App) []ActivationStatus {
+	list := make([]ActivationStatus, 0, len(a.Activations))
+	for _, c := range a.Activations {
+		by := s.private.Actors[activationKey(a.Name, c.ID)]
+		list = append(list, ActivationStatus{c, by.Name, by.Remote})
+	}
+	return list
+}
+
+// nextWindow returns the first occurrence of a window that starts after now, or nil.
+func nextWindow(a *maintenance.App, now time.Time) (next *PlannedWindow) {
+	for _, w := range a.Windows {
+		for _, o := range w.Occurrences {
+			if o.Start.After(now) && (next == nil || o.Start.Before(next.Start)) {
+				next = &PlannedWindow{w.ID, w.Mode, o.Start, o.End, w.Message}
+			}
+		}
+	}
+	return next
+}
+
+// Await waits until the status of an app is as wanted, or until ctx is done. It returns the last
+// status, and no error if ctx is done.
 func (k *Keeper) Await(ctx context.Context, app string, wanted func(AppStatus) bool) (AppStatus, error) {
-	// Silence makes no event, so look again from time to time; acks come in crowds, so
-	// do not look at each.
-	const lookAgain, apart = 250 * time.Millisecond, 10 * time.Millisecond
-	again := time.NewTicker(lookAgain)
-	defer again.Stop()
+	const (
+		recheck = 250 * time.Millisecond // since nothing wakes the wait when a proxy falls silent
+		pause   = 10 * time.Millisecond  // since many acks come at once
+	)
+	ticker := time.NewTicker(recheck)
+	defer ticker.Stop()
+
 	for {
-		looked, newer, acked := time.Now(), k.Current().Newer(), k.proxies.watch()
+		checked, newer, acked := time.Now(), k.Current().Newer(), k.proxies.watch()
 		st, err := k.Status(app)
 		if err != nil || wanted(st) || ctx.Err() != nil {
 			return st, err
 		}
+
 		select {
 		case <-newer:
 		case <-acked:
-		case <-again.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 		}
-		time.Sleep(apart - time.Since(looked))
+		time.Sleep(pause - time.Since(checked))
 	}
 }
