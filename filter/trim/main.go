@@ -1,8 +1,8 @@
-// Trim drops the exports of drydock.wasm that the filter does not use.
+// Trim removes the exports of drydock.wasm that the filter does not use.
 //
-// The Go linker keeps every go:wasmexport of the SDK, and the host calls every
-// callback that a module exports, for each request: half of the filter's cost while
-// all is off. There is no linker flag for it, hence this step after the link.
+// The Go linker keeps every go:wasmexport of the SDK, and for each request the host calls every
+// callback that a module exports, which was half of the filter's cost while nothing is on. The
+// linker has no flag against it, so the build runs this program after the linker.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// keep is what the filter implements. A callback that is added there belongs here.
+// keep names the exports that stay. A callback that the filter begins to implement must be added.
 var keep = map[string]bool{
 	"memory":                      true,
 	"_initialize":                 true,
@@ -49,6 +49,7 @@ func trimFile(name string) error {
 	if err != nil {
 		return err
 	}
+
 	trimmed, err := trim(module)
 	if err != nil {
 		return err
@@ -56,18 +57,19 @@ func trimFile(name string) error {
 	return os.WriteFile(name, trimmed, 0o644)
 }
 
-const exportSection = 7 // WebAssembly core specification section 5.5.2
+const exportSection = 7 // WebAssembly core specification, section 5.5.2
 
 var errCutOff = errors.New("the module is cut off")
 
-// trim rewrites the export section. It fails when an export to keep is missing: then
-// the list and the filter have come apart.
+// trim rewrites the export section. It fails if an export that keep names is missing, because then
+// keep and the filter disagree.
 func trim(module []byte) ([]byte, error) {
 	const preamble = "\x00asm\x01\x00\x00\x00"
 	rest, ok := strings.CutPrefix(string(module), preamble)
 	if !ok {
-		return nil, errors.New("it is no WebAssembly module")
+		return nil, errors.New("it is not a WebAssembly module")
 	}
+
 	out := []byte(preamble)
 	missing := maps.Clone(keep)
 	for rest != "" {
@@ -77,6 +79,7 @@ func trim(module []byte) ([]byte, error) {
 			return nil, errCutOff
 		}
 		rest = next
+
 		if id == exportSection {
 			if body, ok = trimExports(body, missing); !ok {
 				return nil, errCutOff
@@ -85,26 +88,28 @@ func trim(module []byte) ([]byte, error) {
 		out = binary.AppendUvarint(append(out, id), uint64(len(body)))
 		out = append(out, body...)
 	}
+
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("it does not export %s", strings.Join(slices.Sorted(maps.Keys(missing)), ", "))
 	}
 	return out, nil
 }
 
-// trimExports takes the exports that it keeps out of missing.
+// trimExports rewrites the body of the export section, and deletes from missing what it keeps.
 func trimExports(section string, missing map[string]bool) (trimmed string, ok bool) {
 	count, rest, ok := number(section)
 	var kept uint64
 	var entries []byte
 	for ; ok && count > 0; count-- {
-		entry := rest
+		entry := rest // begins with this entry
 		var name string
 		if name, rest, ok = sized(rest); !ok || rest == "" {
 			return "", false
 		}
-		if _, rest, ok = number(rest[1:]); !ok { // an index, behind the kind
+		if _, rest, ok = number(rest[1:]); !ok { // the kind is one byte, the index a number
 			return "", false
 		}
+
 		if missing[name] {
 			delete(missing, name)
 			kept++
@@ -114,12 +119,13 @@ func trimExports(section string, missing map[string]bool) (trimmed string, ok bo
 	return string(append(binary.AppendUvarint(nil, kept), entries...)), ok
 }
 
-// number and sized read the front of s: a LEB128 number, or that many bytes.
+// number reads a LEB128 number from the front of s.
 func number(s string) (n uint64, rest string, ok bool) {
 	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen32)]))
 	return n, s[max(size, 0):], size > 0
 }
 
+// sized reads a number from the front of s, and that many bytes after it.
 func sized(s string) (bytes, rest string, ok bool) {
 	n, rest, ok := number(s)
 	if !ok || n > uint64(len(rest)) {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// section and module make a module by hand (WebAssembly core specification section 5.5).
+// section and module encode a module (WebAssembly core specification, section 5.5).
 func section(id byte, body []byte) []byte {
 	return append(binary.AppendUvarint([]byte{id}, uint64(len(body))), body...)
 }
@@ -31,17 +31,19 @@ func exports(names ...string) []byte {
 
 func needed() []string { return slices.Sorted(maps.Keys(keep)) }
 
-func TestTrim(t *testing.T) {
+func TestTrimKeepsOnlyNeededExports(t *testing.T) {
 	all := needed()
 	before, after := section(1, []byte{0}), section(10, bytes.Repeat([]byte{7}, 1000))
 	noise := slices.Clone(all)
 	noise = slices.Insert(noise, 3, "proxy_on_response_headers", strings.Repeat("x", 200))
 	noise = append(noise, "proxy_on_new_connection")
+
 	got, err := trim(module(before, exports(noise...), after))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The indexes stay those of the functions that were kept.
+
+	// Each export keeps the index of its function.
 	var entries []byte
 	for i, name := range noise {
 		if keep[name] {
@@ -53,20 +55,21 @@ func TestTrim(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+
 	if again, err := trim(got); err != nil || !bytes.Equal(again, got) {
-		t.Errorf("a trimmed module is not trimmed to itself: %v", err)
+		t.Errorf("a trimmed module is changed when it is trimmed again: %v", err)
 	}
 }
 
-func TestTrimRefuses(t *testing.T) {
+func TestTrimRefusesBrokenModules(t *testing.T) {
 	whole := module(exports(needed()...))
 	for name, c := range map[string]struct {
 		module []byte
 		err    string
 	}{
-		"nothing":            {nil, "no WebAssembly module"},
-		"text":               {[]byte("(module)"), "no WebAssembly module"},
-		"a component":        {append([]byte("\x00asm\x0d\x00\x01\x00"), whole[8:]...), "no WebAssembly module"},
+		"nothing":            {nil, "not a WebAssembly module"},
+		"text":               {[]byte("(module)"), "not a WebAssembly module"},
+		"a component":        {append([]byte("\x00asm\x0d\x00\x01\x00"), whole[8:]...), "not a WebAssembly module"},
 		"no exports":         {module(), "proxy_on_memory_allocate"},
 		"an export missing":  {module(exports(needed()[1:]...)), "does not export " + needed()[0]},
 		"two missing":        {module(exports(needed()[2:]...)), "does not export " + needed()[0] + ", " + needed()[1]},
@@ -83,18 +86,18 @@ func TestTrimRefuses(t *testing.T) {
 		"no index":           {module(section(exportSection, []byte{1, 1, 'a', 0})), "cut off"},
 	} {
 		if got, err := trim(c.module); err == nil || !strings.Contains(err.Error(), c.err) || got != nil {
-			t.Errorf("%s: got %d bytes, %v; want an error that holds %q", name, len(got), err, c.err)
+			t.Errorf("%s: got %d bytes, %v; want an error that contains %q", name, len(got), err, c.err)
 		}
 	}
+
 	for n := range whole {
 		if _, err := trim(whole[:n]); err == nil {
-			t.Errorf("the first %d of %d bytes were taken for a module", n, len(whole))
+			t.Errorf("the first %d of %d bytes were accepted as a module", n, len(whole))
 		}
 	}
 }
 
-// A file that cannot be trimmed stays as it is.
-func TestTrimFile(t *testing.T) {
+func TestFileThatCannotBeTrimmedIsUnchanged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "m.wasm")
 	for _, c := range []struct {
 		before, after []byte
@@ -107,23 +110,26 @@ func TestTrimFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := trimFile(file); (err != nil) != c.fails {
-			t.Errorf("err = %v, want one: %v", err, c.fails)
+			t.Errorf("err = %v, want an error: %v", err, c.fails)
 		}
+
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, c.after) {
 			t.Errorf("got %q, %v; want %q", got, err, c.after)
 		}
 	}
+
 	if err := trimFile(filepath.Join(t.TempDir(), "none.wasm")); err == nil {
-		t.Error("no error for a file that is not there")
+		t.Error("no error for a file that does not exist")
 	}
 }
 
-// FuzzTrim: whatever the bytes are, there is no panic, and what comes out is trimmed.
+// FuzzTrim checks that trim does not panic, and that it does not change what it has trimmed.
 func FuzzTrim(f *testing.F) {
 	f.Add(module(section(1, []byte{0}), exports(append(needed(), "other")...), section(0, []byte{4, 'n', 'a', 'm', 'e'})))
 	f.Add(module(exports("memory"), exports(needed()...)))
 	f.Add(module(section(exportSection, []byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 'a', 0, 0})))
 	f.Add([]byte("\x00asm\x01\x00\x00\x00\x07\x80"))
+
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out, err := trim(in)
 		if err != nil {
