@@ -3,12 +3,16 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
 // The module decides what the core decides, however the body is split and delayed.
@@ -64,4 +68,60 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	if v.reply != nil && !strings.HasSuffix(v.note, "rule="+string(want.Rule)) {
 		t.Errorf("%s: the core refuses by %s, the module notes %q", adversary.Describe(r), want.Rule, v.note)
 	}
+}
+
+// The table of read-only GraphQL requests, through the module as it is shipped.
+func TestMustShow1_CasesCompiled(t *testing.T) {
+	data, err := os.ReadFile("maintenance/graphql/testdata/cases.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Name, Method, Path, Body, Verdict, Rule string
+		Base64                                  []byte `json:"body_base64"`
+		Headers                                 [][2]string
+	}
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) < 150 {
+		t.Fatalf("%d cases, want at least 150", len(cases))
+	}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		passes := 0
+		for _, c := range cases {
+			body := c.Body + string(c.Base64)
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": visitor}}})
+			// As HTTP/1 has it: a body has a length, and no body ends with the headers.
+			headers := wasmhost.Headers{{":method", c.Method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", c.Path}}
+			headers = append(headers, c.Headers...)
+			if body != "" {
+				headers = append(headers, [2]string{"content-length", fmt.Sprint(len(body))})
+			}
+			s.RequestHeaders(headers, body == "")
+			if body != "" {
+				s.RequestBody([]byte(body), true)
+			}
+			verdict, rule := "pass", ""
+			if s.LocalReply() != nil {
+				verdict, rule = "refuse", strings.TrimPrefix(s.Details(), "drydock:")
+				if up := s.Upstream(); up.Headers != nil || up.Body != nil {
+					t.Errorf("%s: the upstream saw %+v", c.Name, up)
+				}
+			} else if up := s.Upstream(); !up.End || string(up.Body) != body {
+				t.Errorf("%s: the upstream saw %+v", c.Name, up)
+			}
+			if verdict != c.Verdict || rule != c.Rule {
+				t.Errorf("%s: got %s %s, want %s %s", c.Name, verdict, rule, c.Verdict, c.Rule)
+			}
+			if verdict == "pass" {
+				passes++
+			}
+			s.Abort()
+		}
+		t.Logf("%d cases, of which %d pass", len(cases), passes)
+		w.want("blocked", len(cases)-passes)
+		w.want("errors", 0)
+	})
 }

@@ -1,0 +1,88 @@
+//go:build !wasm
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
+)
+
+// A claim of a verified token lets through; what the client only says does not.
+func TestClaimCompiled(t *testing.T) {
+	app := in(maintenance.NoAccess)
+	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre", 7, true}}}
+	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
+		w.follow(doc(1, app))
+		payload := func(issuer string, roles any) map[string]any {
+			return map[string]any{"verified": map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}}
+		}
+		const ours = "https://id.example.com"
+		for _, c := range []struct {
+			name   string
+			jwt    map[string]any
+			passes bool
+		}{
+			{"the role", payload(ours, []any{"dev", "sre"}), true},
+			{"the role beside null", payload(ours, []any{nil, "sre"}), true},
+			{"the number", payload(ours, 7), true},
+			{"true", payload(ours, true), true},
+			{"another role", payload(ours, []any{"dev"}), false},
+			{"another issuer", payload("https://evil.example.com", []any{"sre"}), false},
+			{"another key", map[string]any{"payload": payload(ours, "sre")["verified"]}, false},
+			{"no claims", nil, false},
+			{"the bytes of the number as a string", payload(ours, "\x00\x00\x00\x00\x00\x00\x1c@"), false},
+			{"the byte of true as a string", payload(ours, "\x01"), false},
+			{"the role as a key", payload(ours, map[string]any{"sre": ""}), false},
+			{"a text with the bytes of a list", payload(ours, "\x01\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00sre\x00\x00"), false},
+		} {
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source":   map[string]any{"address": visitor},
+				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
+			}})
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
+			if got := s.Upstream().End; got != c.passes {
+				t.Errorf("%s: passed: %v", c.name, got)
+			}
+			s.Abort()
+		}
+		w.want("bypassed", 4)
+		w.want("blocked", 8)
+	})
+}
+
+// What else the proxy knows of a request: the peer's identity in the mesh, and which
+// route and cluster it has chosen.
+func TestAttributesCompiled(t *testing.T) {
+	route, cluster := in(maintenance.NoAccess), in(maintenance.NoAccess)
+	route.Name, route.Match.Routes = "by-route", []string{"admin"}
+	route.Bypass.Principals = []string{"spiffe://cluster.local/ns/ops/*"}
+	cluster.Name, cluster.Match.Clusters = "by-cluster", []string{"outbound|80||legacy"}
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(docs(1, 1, route, cluster))
+		for _, c := range []struct {
+			route, cluster, peer string
+			note                 string
+		}{
+			{"shop", "shop", "", ""},
+			{"admin", "shop", "", "app=by-route mode=no-access rule=no-access"},
+			{"admin", "shop", "spiffe://cluster.local/ns/ops/sa/ci", "app=by-route mode=no-access rule=bypass.principal"},
+			{"admin", "shop", "spiffe://cluster.local/ns/opsx/sa/ci", "app=by-route mode=no-access rule=no-access"},
+			{"shop", "outbound|80||legacy", "spiffe://cluster.local/ns/ops/sa/ci", "app=by-cluster mode=no-access rule=no-access"},
+		} {
+			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source":     map[string]any{"address": visitor},
+				"connection": map[string]any{"uri_san_peer_certificate": c.peer},
+				"xds":        map[string]any{"route_name": c.route, "cluster_name": c.cluster},
+			}})
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
+			note, _ := s.FilterState("wasm.drydock.decision")
+			if passes := !strings.HasSuffix(c.note, "=no-access"); string(note) != c.note || s.Upstream().End != passes {
+				t.Errorf("%+v: passed: %v, %q", c, s.Upstream().End, note)
+			}
+			s.Abort()
+		}
+	})
+}

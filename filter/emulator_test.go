@@ -1,0 +1,201 @@
+//go:build !wasm
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/proxytest"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// emulated is the native rig.
+type emulated struct {
+	t       *testing.T
+	host    proxytest.HostEmulator
+	seen    int // callouts that were already taken note of
+	wait    []call
+	streams []*emulatedExchange
+	// numbers are those of the callouts that the emulator takes for waiting.
+	numbers map[uint32]bool
+}
+
+func emulate(t *testing.T, s setup) (*emulated, error) {
+	opt := proxytest.NewEmulatorOption().WithVMContext(&vm{}).WithPluginConfiguration([]byte(s.config)).
+		WithProperty([]string{"node", "id"}, []byte("gateway-7"))
+	host, reset := proxytest.NewHostEmulator(opt)
+	t.Cleanup(reset)
+	e := &emulated{t: t, host: host, numbers: make(map[uint32]bool)}
+	if host.StartVM() != types.OnVMStartStatusOK || host.StartPlugin() != types.OnPluginStartStatusOK {
+		return e, errors.New(strings.Join(host.GetCriticalLogs(), "\n"))
+	}
+	return e, nil
+}
+
+func (e *emulated) pass(d time.Duration) { time.Sleep(d) }
+
+func (e *emulated) tick() {
+	if slices.ContainsFunc(e.wait, func(c call) bool { return c.path() == maintenance.SyncPath }) {
+		e.host.Tick() // which makes no call that waits for long
+	} else {
+		e.apart(e.host.Tick)
+	}
+	e.calls()
+}
+
+// apart runs what may make callouts. The emulator numbers a callout by how many wait,
+// so that two that wait can get the same number. With others that wait meanwhile,
+// numbers come out so high that they are not met again.
+func (e *emulated) apart(do func()) {
+	high := uint32(100)
+	for _, c := range e.wait {
+		if c.id >= uint32(len(e.numbers)) {
+			high = min(high, c.id)
+		}
+	}
+	var fillers []uint32
+	for uint32(len(e.numbers))+4 < high {
+		proxywasm.SetEffectiveContext(proxytest.PluginContextID)
+		id, err := proxywasm.DispatchHttpCall(filler, nil, nil, nil, 0, func(int, int, int) {})
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		e.numbers[id] = true
+		fillers = append(fillers, id)
+	}
+	do()
+	e.calls()
+	for _, id := range fillers {
+		e.host.CallOnHttpCallResponse(id, nil, nil, nil)
+		delete(e.numbers, id)
+	}
+}
+
+const filler = "filler"
+
+func (e *emulated) calls() []call {
+	all := e.host.GetCalloutAttributesFromContext(proxytest.PluginContextID)
+	for _, c := range all[e.seen:] {
+		if c.Upstream == filler {
+			continue
+		}
+		if slices.ContainsFunc(e.wait, func(o call) bool { return o.id == c.CalloutID }) {
+			e.t.Fatalf("the emulator gave two callouts the number %d", c.CalloutID)
+		}
+		e.numbers[c.CalloutID] = true
+		e.wait = append(e.wait, call{id: c.CalloutID, headers: fields(c.Headers), body: string(c.Body)})
+	}
+	e.seen = len(all)
+	return slices.Clone(e.wait)
+}
+
+func (e *emulated) answer(c call, status int, body string) {
+	var headers [][2]string
+	if status != 0 {
+		headers = [][2]string{{":status", fmt.Sprint(status)}}
+	}
+	do := func() {
+		e.wait = slices.DeleteFunc(e.wait, func(o call) bool { return o.id == c.id })
+		e.host.CallOnHttpCallResponse(c.id, headers, nil, []byte(body))
+		e.calls()
+		delete(e.numbers, c.id)
+	}
+	if c.path() == maintenance.AckPath {
+		do()
+	} else {
+		e.apart(do)
+	}
+}
+
+func (e *emulated) open(headers [][2]string, source string, end bool) exchange {
+	if err := e.host.SetProperty([]string{"source", "address"}, []byte(source)); err != nil {
+		e.t.Fatal(err)
+	}
+	e.host.SetProperty([]string{"drydock.decision"}, []byte("none"))
+	x := &emulatedExchange{rig: e, host: e.host, id: e.host.InitializeHttpContext()}
+	e.streams = append(e.streams, x)
+	for _, other := range e.streams {
+		other.among = len(e.streams) > 1 || other.among
+	}
+	e.host.CallOnRequestHeaders(x.id, headers, end)
+	return x
+}
+
+func (e *emulated) metric(name string) int {
+	if n, err := e.host.GetCounterMetric(name); err == nil {
+		return int(n)
+	}
+	n, err := e.host.GetGaugeMetric(name)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return int(n)
+}
+
+func (e *emulated) logged() []string {
+	return slices.Concat(e.host.GetWarnLogs(), e.host.GetErrorLogs(), e.host.GetCriticalLogs())
+}
+
+type emulatedExchange struct {
+	rig   *emulated
+	among bool // others were open meanwhile
+	host  proxytest.HostEmulator
+	id    uint32
+	stops []func() // what came while all was stopped, which the emulator does not know
+}
+
+func (x *emulatedExchange) do(part func()) {
+	x.stops = append(x.stops, part)
+	x.flow()
+}
+
+func (x *emulatedExchange) flow() {
+	for len(x.stops) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAllIterationAndWatermark {
+		part := x.stops[0]
+		x.stops = x.stops[1:]
+		if x.host.GetSentLocalResponse(x.id) == nil {
+			part()
+		}
+	}
+}
+
+func (x *emulatedExchange) send(body string, end bool) {
+	x.do(func() { x.host.CallOnRequestBody(x.id, []byte(body), end) })
+}
+
+func (x *emulatedExchange) trailers() {
+	x.do(func() { x.host.CallOnRequestTrailers(x.id, [][2]string{{"x-trailer", "1"}}) })
+}
+
+func (x *emulatedExchange) end() {
+	x.host.CompleteHttpContext(x.id)
+	x.rig.streams = slices.DeleteFunc(x.rig.streams, func(o *emulatedExchange) bool { return o == x })
+}
+
+func (x *emulatedExchange) view() (v view) {
+	x.flow()
+	note, err := x.host.GetProperty([]string{"drydock.decision"})
+	switch {
+	case x.among:
+		v.note = unknowable
+	case err == nil && string(note) != "none":
+		v.note = string(note)
+	}
+	switch r := x.host.GetSentLocalResponse(x.id); {
+	case r != nil:
+		v.reply = &reply{int(r.StatusCode), fields(r.Headers), string(r.Data), int(r.GRPCStatus), ""}
+	case x.host.GetCurrentHttpStreamAction(x.id) != types.ActionContinue:
+		v.held = true
+	default:
+		v.headers, v.body = fields(x.host.GetCurrentRequestHeaders(x.id)), string(x.host.GetCurrentRequestBody(x.id))
+	}
+	return v
+}

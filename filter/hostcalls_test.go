@@ -1,0 +1,104 @@
+//go:build !wasm
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
+	"github.com/drydock-proxy/drydock/internal/golden"
+)
+
+// While nothing is on or announced, a request costs no host call, whatever it is.
+func TestOffCostsNothingCompiled(t *testing.T) {
+	var trace []string
+	tracing := false
+	compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+		if tracing && c.Func != "" {
+			trace = append(trace, c.String())
+		}
+	}}, func(t *testing.T, w *world) {
+		trace = nil
+		w.follow(doc(1, in(maintenance.Off)))
+		passed(t, w.request("GET", "/", ""))
+		on(w).vm.ResetCalls()
+		tracing = true
+		for range 20 {
+			x := w.begin("POST", "/graphql?x=1", false, "content-type", "application/json", "x-drydock-mode", "off", "upgrade", "websocket")
+			x.send(aMutation, false)
+			x.send("", false)
+			x.trailers()
+			on := x.(*shippedExchange)
+			on.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
+			on.ResponseBody([]byte("x"), true)
+			if v := x.view(); v.body != aMutation || !on.Done() {
+				t.Fatal(v)
+			}
+			w.request("GET", "/", "")
+			w.request("GET", "/.drydock/status", "")
+		}
+		tracing = false
+		if calls := on(w).vm.Calls(); len(calls) > 0 || len(trace) > 0 {
+			t.Errorf("host calls: %v\n%s", calls, strings.Join(trace, "\n"))
+		}
+	})
+}
+
+// The host calls of some requests, as they are: each is time on the request path.
+func TestHostCallsCompiled(t *testing.T) {
+	app := in(maintenance.ReadOnly)
+	app.Bypass.IPs = []string{"10.0.0.0/8"}
+	closed := in(maintenance.NoAccess)
+	closed.Name, closed.Match.Hosts = "admin", []string{"admin.example.com"}
+	staff := in(maintenance.NoAccess)
+	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
+	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
+	closed.Pages = map[string]string{}
+	for _, lang := range []string{"", "de", "fr", "it"} {
+		closed.Pages[lang] = maintenance.PageHash([]byte("a page that the controller does not have, in " + lang))
+	}
+	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
+	var got strings.Builder
+	tracing := false
+	p := newProcess(t, setup{config: holding, trace: func(c wasmhost.Call) {
+		_, args, _ := strings.Cut(c.Args, ", ") // behind the context's id
+		switch {
+		case !tracing:
+		case c.Func != "":
+			fmt.Fprintf(&got, "    %s(%s) = %s\n", c.Func, c.Args, c.Result)
+		case c.Result != "":
+			fmt.Fprintf(&got, "  = %s\n", c.Result)
+		default:
+			fmt.Fprintf(&got, "  %s(%s)\n", c.Callback, args)
+		}
+	}})
+	w := p.worker("worker_0")
+	w.follow(docs(1, 1, app, closed, staff, open))
+	for _, c := range []struct {
+		name    string
+		request func()
+	}{
+		{"another app is on", func() { w.request("GET", "/", "", ":authority", "open.example.com") }},
+		{"refused", func() { w.request("GET", "/", "", ":authority", "admin.example.com") }},
+		{"refused by three claim rules", func() { w.request("GET", "/", "", ":authority", "staff.example.com") }},
+		{"refused as JSON", func() { w.request("GET", "/", "", ":authority", "admin.example.com", "accept", "application/json") }},
+		{"refused with a page that is missing", func() {
+			w.request("GET", "/", "", ":authority", "admin.example.com", "accept", "text/html", "accept-language", "de")
+		}},
+		{"let through by its address", func() { w.request("POST", "/cart", "x", "from", "10.1.2.3:4711") }},
+		{"a query in read-only", func() { w.graphQL(aQuery) }},
+		{"a mutation in read-only, with a header of ours", func() {
+			w.request("POST", "/graphql", aMutation, "content-type", "application/json", "x-drydock-bypass", "ip")
+		}},
+	} {
+		fmt.Fprintf(&got, "-- %s --\n", c.name)
+		c.request() // once before, for what the first one alone does
+		tracing = true
+		c.request()
+		tracing = false
+	}
+	golden.Compare(t, "testdata/hostcalls.golden", got.String())
+}

@@ -1,0 +1,135 @@
+//go:build !wasm
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
+)
+
+// A plugin with a bad configuration does not start, and says why.
+func TestBadConfig(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"nam": "edge"}`:                   "nam: unknown field",
+		`{"name": "Edge"}`:                  "name: ",
+		`{"boot_wait": -1}`:                 "boot_wait: ",
+		`{"unknown": "maybe"}`:              "unknown: ",
+		`{"exempt": [{"path": "healthz"}]}`: "exempt[0]: ",
+		`{"controller": {"cluster": ""}}`:   "controller.cluster: ",
+		`{"token": "` + token + `"}`:        "token: unknown field",
+		`{`:                                 "not valid JSON",
+		`[]`:                                "must be an object",
+	} {
+		check := func(t *testing.T, lines []string) {
+			t.Helper()
+			if text := strings.Join(lines, "\n"); !strings.Contains(text, "drydock: reading the plugin configuration: ") || !strings.Contains(text, want) || strings.Contains(text, token) {
+				t.Errorf("%s: logged %q, want %q", config, text, want)
+			}
+		}
+		t.Run("native", func(t *testing.T) {
+			_, err := emulate(t, setup{config: config})
+			if err == nil {
+				t.Fatalf("%s: it started", config)
+			}
+			check(t, []string{err.Error()})
+		})
+		t.Run("compiled", func(t *testing.T) {
+			p := newProcess(t, setup{})
+			if _, err := p.vm("main").Plugin(p.pluginConfig(config)); !errors.Is(err, wasmhost.ErrConfigure) {
+				t.Fatalf("%s: %v", config, err)
+			}
+			check(t, p.logs(""))
+		})
+	}
+	everywhere(t, setup{}, func(t *testing.T, w *world) { // none is one
+		w.follow(doc(1, in(maintenance.NoAccess)))
+		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		if w.metric("drydock.drydock.blocked") != 1 {
+			t.Error("it was not counted")
+		}
+	})
+}
+
+// The plugin's own exemptions hold before any state and in every one; only in the form in
+// which they were written.
+func TestStaticExemptions(t *testing.T) {
+	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny", "exempt": [{"methods": ["GET"], "path": "/healthz"}, {"prefix": "/controller"}]}`}, func(t *testing.T, w *world) {
+		for range 2 { // before and during no-access
+			passed(t, w.request("GET", "/healthz", ""))
+			passed(t, w.request("HEAD", "/healthz?x=1", ""))
+			passed(t, w.request("POST", "/controller/api", "x"))
+			for _, path := range []string{"/healthz/", "/Healthz", "/x/../healthz", "/%68ealthz", "/controllers", "/controller/../admin", "//controller"} {
+				if v := w.request("GET", path, ""); v.headers != nil {
+					t.Errorf("%s passed", path)
+				}
+			}
+			if v := w.request("POST", "/healthz", "x"); v.headers != nil {
+				t.Errorf("POST /healthz passed")
+			}
+			if w.polls() {
+				return
+			}
+			w.follow(doc(1, in(maintenance.NoAccess)))
+		}
+	})
+}
+
+// The metrics that dashboards and alerts are built on.
+func TestMetricsCompiled(t *testing.T) {
+	p := newProcess(t, setup{config: holding})
+	p.worker("worker_0")
+	var names []string
+	for _, m := range p.host.Metrics() {
+		names = append(names, m.Type.String()+" "+m.Name)
+	}
+	slices.Sort(names)
+	want := []string{"counter drydock.edge.blocked", "counter drydock.edge.bypassed", "counter drydock.edge.errors", "counter drydock.edge.held_limit",
+		"counter drydock.edge.misconfigured", "counter drydock.edge.unknown",
+		"gauge drydock.edge.held_bytes", "gauge drydock.edge.held_requests", "gauge drydock.edge.revision", "gauge drydock.edge.state_age"}
+	if !slices.Equal(names, want) {
+		t.Errorf("got  %q\nwant %q", names, want)
+	}
+}
+
+// The sync token shows in nothing but the Authorization header of calls to the
+// controller.
+func TestTokenStaysSecretCompiled(t *testing.T) {
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
+		for _, status := range []int{0, 401, 403, 500} {
+			w.run(maxBackoff * 2)
+			for _, c := range w.calls() {
+				if n := strings.Count(fmt.Sprint(c.headers, c.body), token); n != 1 || c.headers["authorization"] != "Bearer "+token {
+					t.Errorf("the token is %d times in %v", n, c.headers)
+				}
+			}
+			w.say(status, "Bearer "+token)
+		}
+		on(w).host.RemoveCluster("drydock")
+		w.run(10 * time.Second)
+		p := on(w).process
+		if len(p.lines) < 4 {
+			t.Fatalf("only %d lines were logged", len(p.lines))
+		}
+		for _, line := range p.lines {
+			if strings.Contains(line.Message, token) {
+				t.Errorf("logged %q", line.Message)
+			}
+		}
+		for _, key := range p.host.SharedKeys("") {
+			if value, _, _ := p.host.SharedData("", key); strings.Contains(key+string(value), token) {
+				t.Errorf("the token is in shared data: %s", key)
+			}
+		}
+		if v := w.request("GET", "/", ""); strings.Contains(fmt.Sprint(v), token) {
+			t.Error(v)
+		}
+	})
+}

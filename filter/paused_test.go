@@ -1,0 +1,229 @@
+//go:build !wasm
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/wasmhost"
+)
+
+// What is held has a bound in number. Past it a request that would be held is refused at
+// once, and asked to come again soon; others are decided as always.
+func TestHeldRequestsAreBounded(t *testing.T) {
+	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		get := w.begin("GET", "/", true)
+		crowd := []exchange{get}
+		for len(crowd) < maxPausedRequests {
+			crowd = append(crowd, w.begin("POST", "/graphql", false, "content-type", "application/json"))
+		}
+		tooMany := func(x exchange) {
+			t.Helper()
+			v := x.view()
+			refused(t, v, maintenance.RuleHeldLimit)
+			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests wait") {
+				t.Errorf("got %s", v)
+			}
+			x.end()
+		}
+		tooMany(w.begin("GET", "/", true))
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		passed(t, get.view())
+		crowd[0] = post(w)
+		held(t, crowd[0].view())
+		tooMany(post(w))
+		passed(t, w.request("GET", "/", ""))
+		refused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
+		w.tick()
+		w.want("held_limit", 2)
+		w.want("blocked", 3)
+		w.want("held_requests", maxPausedRequests)
+		if n := w.metric("drydock.edge.held_bytes"); n < maxPausedRequests*streamBytes || n > maxPausedBytes {
+			t.Errorf("held_bytes = %d", n)
+		}
+
+		crowd[7].end()
+		crowd[8].send(aMutation, true)
+		crowd[9].send(aQuery, true)
+		passed(t, crowd[9].view())
+		for range 3 {
+			held(t, post(w).view())
+		}
+		tooMany(post(w))
+
+		// While so many wait, nobody waits for long.
+		w.run(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
+		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
+		passed(t, w.graphQL(aQuery))
+		w.want("held_requests", 0)
+		w.want("held_bytes", 0)
+	})
+}
+
+// It has a bound in bytes, too: of headers and of bodies.
+func TestHeldBytesAreBoundedCompiled(t *testing.T) {
+	big := strings.Repeat("x", 57<<10)
+	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		w.follow(doc(1, in(maintenance.ReadOnly)))
+		var crowd []exchange
+		for i := 0; ; i++ {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json", "accept", big)
+			if x.view().reply != nil {
+				refused(t, x.view(), maintenance.RuleHeldLimit)
+				break
+			}
+			if crowd = append(crowd, x); i > maxPausedBytes/len(big) {
+				t.Fatalf("%d requests with 57 kB of headers are held", i)
+			}
+		}
+		w.tick()
+		if n := w.metric("drydock.edge.held_bytes"); n > maxPausedBytes || n < maxPausedBytes-2*len(big) {
+			t.Errorf("held_bytes = %d with %d held", n, len(crowd))
+		}
+		for _, x := range crowd {
+			x.end()
+		}
+
+		part := strings.Repeat(" ", 900<<10)
+		n := 0
+		for ; n < 100; n++ {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			if x.send(part, false); x.view().reply != nil {
+				refused(t, x.view(), maintenance.RuleHeldLimit)
+				break
+			}
+		}
+		if n != maxPausedBytes/(len(part)+streamBytes) {
+			t.Errorf("%d bodies of 900 kB are held", n)
+		}
+		passed(t, w.graphQL(aQuery)) // short bodies, which are judged at once, still have room
+		w.want("held_limit", 2)
+		w.want("errors", 0)
+	})
+}
+
+// A request that is let go or answered while a part of its body comes is not held on: here
+// the bound on what is held is reached once boot_wait is over, and before the next tick.
+func TestBodyThatReachesTheBoundAfterTheWaitIsNotLostCompiled(t *testing.T) {
+	for _, end := range []bool{true, false} {
+		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+			w.tick()
+			part := strings.Repeat(" ", 900<<10)
+			var crowd []exchange
+			for range 72 {
+				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+				x.send(part, false)
+				crowd = append(crowd, x)
+			}
+
+			w.pass(2100 * time.Millisecond)
+			crowd[3].send(part, end)
+			w.run(time.Second)
+			if v := crowd[3].view(); v.reply == nil && v.headers == nil {
+				t.Errorf("the request is neither answered nor let go: %.200s", v)
+			}
+			w.want("errors", 0)
+		})
+	}
+}
+
+// A crowd that was held for the first state goes on or is answered in parts, since Envoy
+// cannot do so for thousands at once; the rest follows soon, and not only a tick later.
+func TestCrowdLeavesInPartsCompiled(t *testing.T) {
+	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
+		periods := map[string]int{}
+		compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+			if c.Func == "proxy_set_tick_period_milliseconds" {
+				periods[c.Args]++
+			}
+		}}, func(t *testing.T, w *world) {
+			clear(periods)
+			var crowd []exchange
+			for range 1000 {
+				crowd = append(crowd, w.begin("GET", "/", true))
+			}
+			w.follow(doc(1, in(mode)))
+			for range 1000 / maxResumed {
+				w.tick()
+			}
+			for _, x := range crowd {
+				if v := x.view(); mode == maintenance.Off {
+					passed(t, v)
+				} else {
+					refused(t, v, maintenance.RuleNoAccess)
+				}
+			}
+			w.tick()
+			if periods["1"] != 1 || periods["50"] != 1 { // the start was not traced
+				t.Errorf("tick periods were set: %v", periods)
+			}
+			w.want("errors", 0)
+		})
+	}
+}
+
+// However many requests are begun and left open, the module's memory has a bound: with
+// 57 kB of headers and a byte of body, with most of a long body, before and after the
+// first state.
+func TestMemoryOfHeldRequestsIsBoundedCompiled(t *testing.T) {
+	padding := strings.Repeat("x", 19<<10)
+	bulk := strings.Repeat(" ", 950<<10)
+	w := newProcess(t, setup{config: holding}).worker("worker_0")
+	attack := func(n int, body string) {
+		for range n {
+			x := w.begin("POST", "/graphql?x="+padding[:100], false, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
+			x.send(body, false)
+			if x.view().reply != nil {
+				x.end()
+			}
+		}
+	}
+	attack(4500, "{")
+	w.follow(doc(1, in(maintenance.ReadOnly)))
+	attack(5000, "{")
+	w.run(10 * time.Second)
+	attack(100, bulk)
+	w.run(10 * time.Second)
+	attack(2000, "{")
+	size := on(w).vm.MemorySize()
+	t.Logf("%d MB of memory", size>>20)
+	if size > 256<<20 {
+		t.Errorf("the module has %d MB of memory", size>>20)
+	}
+	w.run(10 * time.Second)
+	passed(t, w.graphQL(aQuery))
+}
+
+// Ten thousand requests that are broken off in the middle of their bodies, before and
+// after the first state, leave nothing behind.
+func TestMustShow3AbortsCompiled(t *testing.T) {
+	w := newProcess(t, setup{config: holding}).worker("worker_0")
+	part := strings.Repeat(" ", 1000)
+	abort := func(n int) {
+		for range n {
+			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			x.send(part, false)
+			x.send(part, false)
+			x.end()
+		}
+	}
+	abort(2000)
+	w.follow(doc(1, in(maintenance.ReadOnly)))
+	abort(6000)
+	before := on(w).vm.MemorySize()
+	abort(10_000)
+	after := on(w).vm.MemorySize()
+	t.Logf("memory: %d kB, after 10,000 aborts %d kB", before>>10, after>>10)
+	if after > before+before/10 {
+		t.Errorf("memory grew from %d to %d", before, after)
+	}
+	w.run(1100 * time.Millisecond)
+	if a := w.lastAck(); a.Requests != 0 {
+		t.Errorf("%d requests are left", a.Requests)
+	}
+	passed(t, w.graphQL(aQuery))
+}

@@ -1,0 +1,105 @@
+//go:build !wasm
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// What the client gets is the core's reply; gRPC gets its status, the access log the rule
+// as response code details, and nothing goes upstream.
+func TestRefused(t *testing.T) {
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.RetryAfter = 90
+		w.follow(doc(1, app))
+		for _, c := range []struct {
+			name     string
+			headers  []string
+			status   int
+			kind     string
+			body     string
+			grpc     int
+			downward map[string]string // what the client sees, compiled
+		}{
+			{"curl", nil, 503, "text/plain; charset=utf-8", "Back soon.\n", -1, nil},
+			{"browser", []string{"accept", "text/html,*/*;q=0.8"}, 503, "text/html; charset=utf-8", "Back soon.", -1, nil},
+			{"JSON", []string{"accept", "application/json"}, 503, "application/problem+json", `"rule":"no-access"`, -1, nil},
+			{"gRPC", []string{"content-type", "application/grpc"}, 503, "", "Back soon.", 14,
+				map[string]string{":status": "200", "content-type": "application/grpc", "grpc-status": "14", "grpc-message": "Back soon."}},
+			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "grpc-status:14\r\n", -1,
+				map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."}},
+		} {
+			x := w.begin("POST", "/shop.Cart/Add", false, c.headers...)
+			x.send("x", true)
+			v := x.view()
+			refused(t, v, maintenance.RuleNoAccess)
+			if r := v.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
+				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
+				t.Errorf("%s: got %s, grpc %d", c.name, v, r.grpc)
+			}
+			if v.note != "app=default mode=no-access rule=no-access" {
+				t.Errorf("%s: noted %q", c.name, v.note)
+			}
+			if s, ok := x.(*shippedExchange); ok {
+				got := fields(s.Downstream().Headers)
+				for name, want := range c.downward {
+					if got[name] != want {
+						t.Errorf("%s: the client sees %s: %q, want %q", c.name, name, got[name], want)
+					}
+				}
+				if v.reply.details != "drydock:no-access" || s.Details() != "drydock:no-access" {
+					t.Errorf("%s: details %q, %q", c.name, v.reply.details, s.Details())
+				}
+			}
+			x.end()
+		}
+		w.want("blocked", 5)
+		w.want("bypassed", 0)
+	})
+}
+
+// The public status is answered by the filter while something is on or announced, and
+// left to the route of the bootstraps while all is off.
+func TestEdgeStatus(t *testing.T) {
+	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+		app := in(maintenance.NoAccess)
+		app.Name, app.Match.Hosts = "shop", []string{"shop.example.com"}
+		app.Activations[0].Until = begin.Add(time.Hour)
+		x := w.begin("GET", "/.drydock/status", true)
+		w.tick()
+		held(t, x.view())
+		w.say(200, docs(1, 1, app))
+		if v := x.view(); v.reply == nil || v.reply.status != 200 {
+			t.Fatalf("got %s", v)
+		}
+		for _, c := range []struct {
+			method, host string
+			status       int
+			holds        string
+		}{
+			{"GET", "shop.example.com", 200, `{"app":"shop","mode":"no-access","message":"Back soon."`},
+			{"HEAD", "shop.example.com", 200, ""},
+			{"GET", "other.example.com", 200, `{"app":"default","mode":"off"}`},
+			{"POST", "shop.example.com", 405, ""},
+		} {
+			v := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
+			if v.reply == nil || v.headers != nil || v.reply.status != c.status || !strings.HasPrefix(v.reply.body, c.holds) || v.reply.headers["cache-control"] != "no-store" {
+				t.Errorf("%s %s: got %s", c.method, c.host, v)
+			}
+			if r := v.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
+				t.Errorf("details %q", r.details)
+			}
+		}
+		// Only in this form: the rest of the prefix, and disguises, are requests as any other.
+		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
+			refused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
+		}
+		w.say(200, docs(1, 2, maintenance.App{}))
+		passed(t, w.request("GET", "/.drydock/status", ""))
+	})
+}
