@@ -13,9 +13,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// TestEnvoyDecidesAsTheCore sends requests that try to get past a decision through the real Envoy, with and without
+// TestEnvoyDecidesAsTheCoreDoes sends requests that try to get past a decision through the real Envoy, with and without
 // the edge's help, and holds each answer to what the core says of the request as it was sent.
-func TestEnvoyDecidesAsTheCore(t *testing.T) {
+func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Upstream", "yes")
 	}))
@@ -30,7 +30,9 @@ func TestEnvoyDecidesAsTheCore(t *testing.T) {
 					t.Fatal(err)
 				}
 				addr := gate(t, servers, state.Document())[0]
-				awaitState(t, addr)
+				if res := AwaitRefusal(t, addr, &Request{Method: "DELETE", Target: "/gated/x"}); res.Status != http.StatusServiceUnavailable {
+					t.Fatalf("Envoy has no state after 20 s: it answers %d", res.Status)
+				}
 
 				var passed, refused, rejected int
 				adversary.Tapes(13, 700, func(tape *adversary.Tape) bool {
@@ -105,15 +107,4 @@ func ruleOf(res Response) maintenance.Rule {
 		return ""
 	}
 	return problem.Rule
-}
-
-// awaitState waits until Envoy refuses what the state closes.
-func awaitState(t *testing.T, addr string) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if res, err := Send(addr, &Request{Method: "DELETE", Target: "/gated/x"}); err == nil && res.Status == http.StatusServiceUnavailable {
-			return
-		}
-	}
-	t.Fatal("Envoy has no state after 20 s")
 }

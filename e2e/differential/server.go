@@ -1,13 +1,8 @@
-// Package differential holds Drydock against foreign servers as they are. A rig starts real servers, each with a
-// counter that only a write raises, and sends what a generator makes of a corpus through a [Gate] to each of them: no
-// counter may ever rise. What the rigs e2e/graphql and e2e/frameworks share is here.
 package differential
 
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,14 +14,6 @@ import (
 	"syscall"
 	"time"
 )
-
-// Command is how a server is started. The server prints "listening HOST:PORT" once it serves, answers GET /__counter
-// with its counter in decimal, and serves until it is killed.
-type Command struct {
-	Name string
-	Args []string // the program and its arguments
-	Env  []string // beside the environment of the test, NAME=value
-}
 
 // Server is a running server.
 type Server struct {
@@ -40,22 +27,9 @@ type Server struct {
 	stderr bytes.Buffer
 }
 
-// Install runs a rig's install script and returns the folder that the script prints.
-func Install(ctx context.Context, script string) (dir string, err error) {
-	out, err := exec.CommandContext(ctx, script).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		return "", fmt.Errorf("installing the servers by %s: %w", script, err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
 // Start starts the servers and returns when all of them listen, or an error with what the first that does not listen
 // within a minute printed. The servers end with stop, and with this process whatever ends it.
-func Start(commands []Command) (servers []*Server, stop func(), err error) {
+func startServers(commands []Command, tools Tools, env []string) (servers []*Server, stop func(), err error) {
 	for _, c := range commands {
 		servers = append(servers, &Server{Name: c.Name})
 	}
@@ -70,7 +44,7 @@ func Start(commands []Command) (servers []*Server, stop func(), err error) {
 		runtime.LockOSThread()
 		defer close(ended)
 
-		started <- startAll(servers, commands)
+		started <- startAll(servers, commands, tools, env)
 		<-end
 		for _, s := range servers {
 			s.kill()
@@ -83,11 +57,12 @@ func Start(commands []Command) (servers []*Server, stop func(), err error) {
 	return servers, stop, nil
 }
 
-func startAll(servers []*Server, commands []Command) error {
+func startAll(servers []*Server, commands []Command, tools Tools, env []string) error {
 	lines := make([]io.Reader, len(servers))
 	for i, s := range servers {
-		s.cmd = exec.Command(commands[i].Args[0], commands[i].Args[1:]...)
-		s.cmd.Env = append(os.Environ(), commands[i].Env...)
+		args := commands[i].Args(tools)
+		s.cmd = exec.Command(args[0], args[1:]...)
+		s.cmd.Env = append(os.Environ(), env...)
 		s.cmd.Stderr = &head{b: &s.stderr}
 		// A group of its own: servers such as gunicorn have workers, which end with it.
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

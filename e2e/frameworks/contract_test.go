@@ -27,7 +27,7 @@ func TestServersKeepTheContract(t *testing.T) {
 	}
 	writes = append(writes, request("GET /logout"), request("DELETE /search"), request("DELETE /login"), request("POST /tenant", "Host: orders.test", form, "", "a=1"))
 
-	servers := running(t)
+	servers := rig.Servers(t)
 	differential.Each(servers, func(_ int, s *differential.Server) {
 		for i, r := range slices.Concat(reads, writes) {
 			want := 0
@@ -58,7 +58,7 @@ func overrideForm(name string) *differential.Request {
 }
 
 func TestServersOverrideMethodsAsDocumented(t *testing.T) {
-	for _, s := range running(t) {
+	for _, s := range rig.Servers(t) {
 		for _, r := range documented[s.Name] {
 			if _, by := differential.Rises(t, s, s.Addr, r, differential.Counter(t, s)); by != 1 {
 				t.Errorf("%s: the counter rose by %d, want 1:\n%s", s.Name, by, r)

@@ -42,20 +42,6 @@ func chunked(r *differential.Request) *differential.Request {
 	return r
 }
 
-// runningOf returns the running servers of these names.
-func runningOf(t *testing.T, names ...string) (servers []*differential.Server) {
-	t.Helper()
-	all := running(t)
-	for _, name := range names {
-		i := slices.IndexFunc(all, func(s *differential.Server) bool { return s.Name == name })
-		if i < 0 {
-			t.Fatalf("there is no server %s", name)
-		}
-		servers = append(servers, all[i])
-	}
-	return servers
-}
-
 // noneWrites sends disguises to their servers, without a gate and then through the core and through Envoy: without one
 // each must write, so that the test can fail, and through one none may. The gates must let a read pass all the same.
 func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request, disguises []disguise) {
@@ -66,7 +52,7 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 			names = append(names, d.server)
 		}
 	}
-	servers := runningOf(t, names...)
+	servers := rig.Named(t, names...)
 
 	for _, d := range disguises {
 		s := servers[slices.Index(names, d.server)]
@@ -318,7 +304,7 @@ func TestForwardedHostsReachTheSameApp(t *testing.T) {
 // TestClientsForgeNoBypassHeader holds what the upstream is told of the proxy's verdict against clients that say it
 // themselves, in a name that becomes the same variable.
 func TestClientsForgeNoBypassHeader(t *testing.T) {
-	servers := runningOf(t, "slim", "slim-lighttpd")
+	servers := rig.Named(t, "slim", "slim-lighttpd")
 	forge := func(separator string) *differential.Request {
 		return request("GET /bypass", strings.Join([]string{"x", "drydock", "bypass"}, separator)+": ip")
 	}

@@ -3,7 +3,6 @@ package frameworks
 import (
 	"bytes"
 	"cmp"
-	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strconv"
@@ -83,9 +82,9 @@ func (g *Generator) Request(i int) *differential.Request {
 	if i < len(g.seeds) {
 		return g.seeds[i].Clone()
 	}
-	d := &dice{rand.New(rand.NewPCG(g.seed, uint64(i))), g}
+	d := &dice{differential.NewDice(g.seed, i), g}
 	r := d.request()
-	for d.chance(25) {
+	for d.Chance(25) {
 		d.transport(r)
 	}
 	g.settle(r)
@@ -104,21 +103,19 @@ func (g *Generator) settle(r *differential.Request) {
 
 // dice are the generator's choices.
 type dice struct {
-	*rand.Rand
+	differential.Dice
 	*Generator
 }
 
-func (d *dice) chance(percent int) bool { return d.IntN(100) < percent }
-func (d *dice) one(of ...string) string { return of[d.IntN(len(of))] }
 func (d *dice) trick(lists ...[]trick) trick {
 	l := lists[d.IntN(len(lists))]
 	return l[d.IntN(len(l))]
 }
-func (d *dice) write() string  { return d.one("POST", "PUT", "PATCH", "DELETE") }
-func (d *dice) orders() string { return d.one("/orders", "/orders", "/orders/1") }
-func (d *dice) safe() string   { return d.one("GET", "GET", "GET", "HEAD", "OPTIONS") }
+func (d *dice) write() string  { return d.One("POST", "PUT", "PATCH", "DELETE") }
+func (d *dice) orders() string { return d.One("/orders", "/orders", "/orders/1") }
+func (d *dice) safe() string   { return d.One("GET", "GET", "GET", "HEAD", "OPTIONS") }
 func (d *dice) method() string {
-	return d.one("DELETE", "DELETE", "PUT", "PATCH", "POST", "delete", "Put", " DELETE", "DELETE ", "\tPATCH")
+	return d.One("DELETE", "DELETE", "PUT", "PATCH", "POST", "delete", "Put", " DELETE", "DELETE ", "\tPATCH")
 }
 
 // request is a base with tricks.
@@ -131,36 +128,36 @@ func (d *dice) request() *differential.Request {
 	case n < 72:
 		return d.disguised()
 	case n < 84:
-		r := d.base(d.write(), d.one("/tenant", "/tenant", "/tenant", "/orders"))
+		r := d.base(d.write(), d.One("/tenant", "/tenant", "/tenant", "/orders"))
 		d.trick(tricks.host).apply(r, closedHost)
-		if d.chance(30) {
-			d.trick(tricks.host).apply(r, d.one(closedHost, closedHost, differential.AnyHost, "x"))
+		if d.Chance(30) {
+			d.trick(tricks.host).apply(r, d.One(closedHost, closedHost, differential.AnyHost, "x"))
 		}
 		return r
 	case n < 93:
-		r := d.base(d.safe(), d.one("/healthz", "/healthz", "/orders", "/search", exemptPrefix+"/x", "/login"))
-		d.trick(tricks.smuggle).apply(r, d.one(differential.AnyHost, closedHost))
+		r := d.base(d.safe(), d.One("/healthz", "/healthz", "/orders", "/search", exemptPrefix+"/x", "/login"))
+		d.trick(tricks.smuggle).apply(r, d.One(differential.AnyHost, closedHost))
 		return r
 	default:
-		r := d.base("GET", d.one("/healthz", "/healthz", "/orders", exemptPrefix+"/x", "/login", "/search"))
-		d.trick(tricks.upgrade).apply(r, d.one(differential.AnyHost, closedHost))
+		r := d.base("GET", d.One("/healthz", "/healthz", "/orders", exemptPrefix+"/x", "/login", "/search"))
+		d.trick(tricks.upgrade).apply(r, d.One(differential.AnyHost, closedHost))
 		return r
 	}
 }
 
 // overridden names a method that writes beside one that reads.
 func (d *dice) overridden() *differential.Request {
-	r := d.base(d.safe(), d.one("/orders", "/orders/1", "/orders/1", d.entry))
+	r := d.base(d.safe(), d.One("/orders", "/orders/1", "/orders/1", d.entry))
 	lists := [][]trick{tricks.header, tricks.header, tricks.query, tricks.query, tricks.cookie, tricks.body}
-	if d.chance(50) {
+	if d.Chance(50) {
 		r = d.base("POST", d.entry)
 		lists = [][]trick{tricks.body, tricks.body, tricks.body, tricks.header, tricks.query, tricks.cookie}
 	}
 	d.trick(lists...).apply(r, d.method())
-	for d.chance(35) {
-		d.trick(lists...).apply(r, d.one(d.method(), d.method(), "GET", r.Method))
+	for d.Chance(35) {
+		d.trick(lists...).apply(r, d.One(d.method(), d.method(), "GET", r.Method))
 	}
-	if d.chance(15) {
+	if d.Chance(15) {
 		d.trick(tricks.path).apply(r, pathOf(r))
 	}
 	return r
@@ -170,19 +167,19 @@ func (d *dice) overridden() *differential.Request {
 func (d *dice) disguised() *differential.Request {
 	r := d.base(d.write(), d.orders())
 	switch {
-	case d.chance(30):
+	case d.Chance(30):
 		r = d.base("GET", "/logout")
-	case d.chance(10):
+	case d.Chance(10):
 		r = d.base(d.write(), d.entry)
 		if r.Method == "POST" {
 			r.Method = "DELETE"
 		}
 	}
-	for more := true; more; more = d.chance(35) {
+	for more := true; more; more = d.Chance(35) {
 		d.trick(tricks.path, tricks.path, tricks.path, tricks.prefix, tricks.rewrite).apply(r, pathOf(r))
 	}
-	if d.chance(10) {
-		d.trick(tricks.header, tricks.query).apply(r, d.one("GET", "HEAD", r.Method))
+	if d.Chance(10) {
+		d.trick(tricks.header, tricks.query).apply(r, d.One("GET", "HEAD", r.Method))
 	}
 	return r
 }
@@ -199,63 +196,63 @@ func (d *dice) transport(r *differential.Request) {
 		r.HTTP2 = d.http2(r)
 	case 4, 5:
 		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
-		if r.Framing >= differential.Both && d.chance(75) { // those mostly lead to a wait for the time-out
+		if r.Framing >= differential.Both && d.Chance(75) { // those mostly lead to a wait for the time-out
 			r.Framing = differential.ManyChunks
 		}
 		r.Did("framing " + strconv.Itoa(int(r.Framing)))
 	case 6:
-		if d.chance(50) {
+		if d.Chance(50) {
 			r.Version = "HTTP/1.0"
 			r.Did(r.Version)
 		}
 	case 7:
-		r.Method = d.one(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
+		r.Method = d.One(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
 		r.Did(r.Method)
 	case 8:
-		t := d.one(types...)
-		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.one("Content-Type", "Content-Type", "Content_Type", "Content.Type", "content-type"), t})
+		t := d.One(types...)
+		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.One("Content-Type", "Content-Type", "Content_Type", "Content.Type", "content-type"), t})
 		r.Did("type " + t)
 	case 9:
-		coding := d.one("gzip", "deflate", "br", "identity", "gzip, identity", "x-gzip", "")
+		coding := d.One("gzip", "deflate", "br", "identity", "gzip, identity", "x-gzip", "")
 		if len(r.Body) > 0 {
 			r.Body = differential.Compress(coding, r.Body)
 		}
-		if d.chance(85) {
-			add(r, d.one("Content-Encoding", "Content-Encoding", "Content_Encoding"), coding)
+		if d.Chance(85) {
+			add(r, d.One("Content-Encoding", "Content-Encoding", "Content_Encoding"), coding)
 		}
 		r.Did("coding " + coding)
 	case 10:
-		charset := d.one("utf-16", "utf-16le", "utf-16be", "utf-7", "utf-32", "latin1")
+		charset := d.One("utf-16", "utf-16le", "utf-16be", "utf-7", "utf-32", "latin1")
 		r.Body = differential.Transcode(charset, string(r.Body))
 		r.Did("in " + charset)
 	case 11:
-		name := d.one("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
+		name := d.One("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
 		value := map[string]string{"Accept": "text/event-stream", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "Expect": "100-continue", "TE": "trailers", "Range": "bytes=0-0", "If-None-Match": "*",
 			"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "X-Requested-With": "XMLHttpRequest", "Authorization": "Basic eDp4", "Via": "1.1 x", "Max-Forwards": "0", "Purpose": "prefetch"}[name]
 		add(r, name, value)
 		r.Did(name)
 	case 12:
-		p := d.one("x=1", "_method=GET", "_method", "q=_method", "format=json", "_=1", "a[]=1", "%", "_method=")
-		query(r, d.one("&", "&", ";", "?"), p)
+		p := d.One("x=1", "_method=GET", "_method", "q=_method", "format=json", "_=1", "a[]=1", "%", "_method=")
+		query(r, d.One("&", "&", ";", "?"), p)
 		r.Did("parameter " + p)
 	case 13:
-		if len(r.Body) > 0 && d.chance(30) {
+		if len(r.Body) > 0 && d.Chance(30) {
 			pad := d.IntN(70_000)
-			if d.chance(10) { // about the limit of a body, and of Envoy's buffer
+			if d.Chance(10) { // about the limit of a body, and of Envoy's buffer
 				pad = 1<<20 - 512 + d.IntN(1024)
 			}
-			r.Body = append(bytes.Repeat([]byte(d.one(" ", "&", "\n")), pad), r.Body...)
+			r.Body = append(bytes.Repeat([]byte(d.One(" ", "&", "\n")), pad), r.Body...)
 			r.Did("padded by " + strconv.Itoa(pad))
 		}
 	case 14:
 		if len(r.Headers) > 0 {
 			i := d.IntN(len(r.Headers))
-			r.Headers[i][0] = d.one(strings.ToUpper(r.Headers[i][0]), strings.ToLower(r.Headers[i][0]), strings.ReplaceAll(r.Headers[i][0], "-", "_"), r.Headers[i][0]+" ", "X-"+r.Headers[i][0])
+			r.Headers[i][0] = d.One(strings.ToUpper(r.Headers[i][0]), strings.ToLower(r.Headers[i][0]), strings.ReplaceAll(r.Headers[i][0], "-", "_"), r.Headers[i][0]+" ", "X-"+r.Headers[i][0])
 			r.Did("header as " + r.Headers[i][0])
 		}
 	case 15:
-		if d.chance(30) {
-			r.After = smuggled(d.one(differential.AnyHost, closedHost))
+		if d.Chance(30) {
+			r.After = smuggled(d.One(differential.AnyHost, closedHost))
 			r.Did("pipelined")
 		}
 	}
@@ -267,7 +264,7 @@ func (d *dice) http2(r *differential.Request) *differential.HTTP2 {
 	r.Did("HTTP/2")
 	switch d.IntN(12) {
 	case 0:
-		r.Trailers = [][2]string{{d.one("x-http-method-override", "content-type", "x-original-url", "script_name", "x-forwarded-host"), d.one("DELETE", form, "/orders", exemptPrefix, closedHost)}}
+		r.Trailers = [][2]string{{d.One("x-http-method-override", "content-type", "x-original-url", "script_name", "x-forwarded-host"), d.One("DELETE", form, "/orders", exemptPrefix, closedHost)}}
 		r.Did("trailer " + r.Trailers[0][0])
 	case 1:
 		h.EndApart = true
@@ -286,7 +283,7 @@ func (d *dice) http2(r *differential.Request) *differential.HTTP2 {
 		if d.hosted && r.Host == closedHost {
 			names = names[:3]
 		}
-		h.Pseudo = [][2]string{{d.one(names...), d.one(differential.Absent, "", "*", "https", closedHost, "/orders", "websocket")}}
+		h.Pseudo = [][2]string{{d.One(names...), d.One(differential.Absent, "", "*", "https", closedHost, "/orders", "websocket")}}
 		r.Did(h.Pseudo[0][0] + " " + strconv.Quote(h.Pseudo[0][1]))
 	case 6:
 		h.Beside = []*differential.Request{{Method: "POST", Target: "/orders", Host: r.Host}}

@@ -2,64 +2,28 @@ package frameworks
 
 import (
 	"bytes"
-	"context"
 	"flag"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 var (
-	requests = flag.Int("requests", 4_000, "how many requests TestNoCounterRises makes, for all gates and states together")
+	requests = flag.Int("requests", 4_000, "how many requests TestNoWriteReachesAServer makes, for all gates and states together")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
 )
 
-var rig struct {
-	sync.Once
-	servers []*differential.Server
-	stop    func()
-	err     error
-}
-
-// running are the servers, started for the first test that asks.
-func running(t testing.TB) []*differential.Server {
-	t.Helper()
-	rig.Do(func() { rig.servers, rig.stop, rig.err = Start(context.Background()) })
-	if rig.err != nil {
-		t.Fatal(rig.err)
-	}
-	return rig.servers
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if rig.stop != nil {
-		rig.stop()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { rig.Main(m) }
 
 // TestServersDiffer sends the corpus to every server as it is and compares which of them wrote with what is known: the
 // reason for each rule of the gate, and the proof that a server still is as dangerous as it was when the rig was written.
 func TestServersDiffer(t *testing.T) {
-	servers := running(t)
+	servers := rig.Servers(t)
 	corpus := NewGenerator(*seed, false, "/search").seeds
-	raised := make([][]bool, len(servers))
-	differential.Each(servers, func(i int, s *differential.Server) {
-		begin := time.Now()
-		for _, r := range corpus {
-			raised[i] = append(raised[i], writes(t, s, s.Addr, ungated(r), later(r)))
-		}
-		t.Logf("%s: %d requests in %v", s.Name, len(corpus), time.Since(begin).Round(time.Millisecond))
+	differential.Differ(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
+		return writes(t, servers[i], servers[i].Addr, ungated(r), later(r))
 	})
-	if t.Failed() {
-		return
-	}
-	golden.Compare(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised))
 }
 
 // ungated returns the request as a server without a gate can take it: the servers speak HTTP/1 only. Many wait for more
@@ -85,7 +49,7 @@ func later(r *differential.Request) time.Duration {
 // TestGeneratorReachesServers shows that the invariant can fail: without a gate a good part of what the generator makes
 // raises the counter of each server.
 func TestGeneratorReachesServers(t *testing.T) {
-	servers := running(t)
+	servers := rig.Servers(t)
 	g := NewGenerator(*seed, false, "/search")
 	first := len(g.seeds) // the corpus as it stands is TestServersDiffer's
 	differential.Reaches(t, servers, 400, func(i, j int) bool {

@@ -123,13 +123,13 @@ func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []s
 // a gate.
 func TestHonestRequestsPass(t *testing.T) {
 	var servers []*differential.Server
-	for _, s := range running(t) {
+	for _, s := range rig.Servers(t) {
 		// NanoHTTPD leaves a body that it does not parse in the connection, and answers HEAD with a body.
 		servers = append(servers, &differential.Server{Name: s.Name, Addr: s.Addr, OneRequest: s.Name == "nanohttpd"})
 	}
 	s := states()[0]
 	addrs := differential.EnvoyGate(t, servers, differential.State(s.apps...))
-	shut(t, servers, addrs, s)
+	checkGate(t, servers, addrs, s)
 	all := honest()
 	differential.Each(servers, func(i int, server *differential.Server) {
 		for _, r := range all {

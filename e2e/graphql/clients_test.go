@@ -86,9 +86,9 @@ func TestClientsPass(t *testing.T) {
 
 	// Through Envoy every server gets them, and answers a part of them again without it: the answers are the same.
 	t.Run("envoy", func(t *testing.T) {
-		servers := running(t)
+		servers := rig.Servers(t)
 		gated := differential.EnvoyGate(t, servers, readOnly())
-		shut(t, servers, gated)
+		checkGate(t, servers, gated)
 		var asked, passed, hashes, compared atomic.Int64
 		differential.Each(servers, func(i int, s *differential.Server) {
 			for j, c := range all {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
@@ -43,39 +42,37 @@ func (g *Generator) Request(i int) *differential.Request {
 		}
 		return r
 	}
-	d := &dice{rand.New(rand.NewPCG(g.seed, uint64(i)))}
+	d := &dice{differential.NewDice(g.seed, i)}
 	var r *differential.Request
-	if d.chance(15) {
+	if d.Chance(15) {
 		r = d.pick(g.seeds).Clone()
-		if d.chance(50) { // what a client sends, but to write
+		if d.Chance(50) { // what a client sends, but to write
 			r.Body = bytes.Replace(r.Body, []byte(`:"query `), []byte(`:"mutation `), 1)
 			r.Target = strings.Replace(r.Target, "query=query", "query=mutation", 1)
 			r.Did("as a mutation")
 		}
-		if d.chance(80) {
+		if d.Chance(80) {
 			d.transport(r)
 		}
 	} else {
 		r = d.request()
 	}
-	for d.chance(20) {
+	for d.Chance(20) {
 		d.transport(r)
 	}
-	for d.chance(15) {
+	for d.Chance(15) {
 		d.disguise(r)
 	}
-	if d.chance(35) {
+	if d.Chance(35) {
 		d.http2(r)
 	}
 	return r
 }
 
 // dice are the generator's choices.
-type dice struct{ *rand.Rand }
+type dice struct{ differential.Dice }
 
-func (d *dice) chance(percent int) bool                               { return d.IntN(100) < percent }
 func (d *dice) pick(of []*differential.Request) *differential.Request { return of[d.IntN(len(of))] }
-func (d *dice) one(of ...string) string                               { return of[d.IntN(len(of))] }
 
 // insert puts s somewhere into text, at a rune's boundary.
 func (d *dice) insert(text, s string) string {
@@ -140,15 +137,15 @@ func tokens(doc string) (t []string) {
 // soup is made of what lexers disagree about: where strings and comments end.
 func (d *dice) soup() string {
 	var b strings.Builder
-	b.WriteString(d.one(`{echo(x:`, `query A{echo(x:`, `query A($x:String=`, `query A@include(if:`, ``, `{a(x:[`))
+	b.WriteString(d.One(`{echo(x:`, `query A{echo(x:`, `query A($x:String=`, `query A@include(if:`, ``, `{a(x:[`))
 	for range 1 + d.IntN(9) {
-		b.WriteString(d.one(`"`, `"""`, `\"""`, `\"`, `\\`, `\`, ` `, "\n", "\r", `#`, `mutation M{b}`, `)}`, `}`, `{`, `x`, `""`, `\u0022`, "é", "\u2028", "\ufeff"))
+		b.WriteString(d.One(`"`, `"""`, `\"""`, `\"`, `\\`, `\`, ` `, "\n", "\r", `#`, `mutation M{b}`, `)}`, `}`, `{`, `x`, `""`, `\u0022`, "é", "\u2028", "\ufeff"))
 	}
-	if d.chance(70) {
-		b.WriteString(d.one(`")}`, `""")}`, `)}`, `"`, `"""`) + d.one("", " ", "\n", "#") + d.one(m, "mutation{b}", "subscription{bump}"))
+	if d.Chance(70) {
+		b.WriteString(d.One(`")}`, `""")}`, `)}`, `"`, `"""`) + d.One("", " ", "\n", "#") + d.One(m, "mutation{b}", "subscription{bump}"))
 	}
-	if d.chance(50) {
-		b.WriteString(d.one(`#`, "\n#") + d.one(`")}`, `""")}`, `"""`, `"`, "\r"+m))
+	if d.Chance(50) {
+		b.WriteString(d.One(`#`, "\n#") + d.One(`")}`, `""")}`, `"""`, `"`, "\r"+m))
 	}
 	return b.String()
 }
@@ -158,32 +155,32 @@ func (d *dice) document() (doc string, trail []string) {
 	base := func() string {
 		switch n := d.IntN(100); {
 		case n < 52:
-			return d.one(writes...)
+			return d.One(writes...)
 		case n < 69:
-			return d.one(disputed...)
+			return d.One(disputed...)
 		case n < 88:
-			return d.one(queries...)
+			return d.One(queries...)
 		default:
 			return d.soup()
 		}
 	}
 	doc = base()
 	did("document %.60q", doc)
-	for d.chance(45) {
+	for d.Chance(45) {
 		t := tokens(doc)
 		i := d.IntN(len(t) + 1)
 		at := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
 		switch n := d.IntN(15); n {
 		case 0, 1, 2:
-			s := d.one(ignorable...)
+			s := d.One(ignorable...)
 			doc = at(s)
 			did("insert %q", s)
 		case 3:
-			s := d.one(strange...)
+			s := d.One(strange...)
 			doc = at(s)
 			did("insert %q", s)
 		case 4:
-			s := d.one(texts...)
+			s := d.One(texts...)
 			if j := slices.IndexFunc(t, func(s string) bool { return s[0] == '"' }); j >= 0 {
 				t[j] = s
 				doc = strings.Join(t, "")
@@ -192,13 +189,13 @@ func (d *dice) document() (doc string, trail []string) {
 			}
 			did("string %q", s)
 		case 5:
-			s := d.one(texts...)
-			doc = s + d.one("", " ", "\n", ",") + doc
+			s := d.One(texts...)
+			doc = s + d.One("", " ", "\n", ",") + doc
 			did("description %q", s)
 		case 6, 7:
 			s := base()
-			sep := d.one("", " ", "\n", ",", "#\n", "#", "#\r", "\ufeff", "}")
-			if d.chance(50) {
+			sep := d.One("", " ", "\n", ",", "#\n", "#", "#\r", "\ufeff", "}")
+			if d.Chance(50) {
 				doc = doc + sep + s
 			} else {
 				doc = s + sep + doc
@@ -217,38 +214,38 @@ func (d *dice) document() (doc string, trail []string) {
 		case 10:
 			for j, s := range t {
 				if s == "mutation" || s == "subscription" || s == "query" {
-					t[j] = d.one("MUTATION", "Mutation", "mutat\u0131on", "mut\u0430tion", `\u006dutation`, "muta\u00adtion", "mutation_", "mutation\u200d", "ｍutation")
+					t[j] = d.One("MUTATION", "Mutation", "mutat\u0131on", "mut\u0430tion", `\u006dutation`, "muta\u00adtion", "mutation_", "mutation\u200d", "ｍutation")
 					did("keyword %q", t[j])
 					break
 				}
 			}
 			doc = strings.Join(t, "")
 		case 11:
-			s := d.one(" @include(if: true)", "@skip(if:false)", "@mutation", ` @x(y: "mutation{b}")`, "@x(y:{z:[1,2.5e3,$v,E]})", "()", "($v:Int=1)", "($v:[Int!]!=[1]@d)")
+			s := d.One(" @include(if: true)", "@skip(if:false)", "@mutation", ` @x(y: "mutation{b}")`, "@x(y:{z:[1,2.5e3,$v,E]})", "()", "($v:Int=1)", "($v:[Int!]!=[1]@d)")
 			doc = at(s)
 			did("insert %q", s)
 		case 12:
-			s := d.one("type T{a:Int}", "extend type Query{c:Int}", "schema{query:Query}", "directive @d on FIELD", "scalar mutation", "fragment G on Query{a}", `"d" fragment H($x:Int) on Query{a}`)
-			if d.chance(50) {
+			s := d.One("type T{a:Int}", "extend type Query{c:Int}", "schema{query:Query}", "directive @d on FIELD", "scalar mutation", "fragment G on Query{a}", `"d" fragment H($x:Int) on Query{a}`)
+			if d.Chance(50) {
 				doc = s + " " + doc
 			} else {
 				doc += " " + s
 			}
 			did("join %q", s)
 		case 13:
-			s := d.one("é", "ééééé", "\U0001f6f3", "e\u0301")
+			s := d.One("é", "ééééé", "\U0001f6f3", "e\u0301")
 			for j := range t {
 				if t[j][0] == '#' || t[j][0] == '"' && len(t[j]) > 1 {
 					t[j] = t[j][:1] + s + t[j][1:]
 				}
 			}
 			doc = strings.Join(t, "")
-			if d.chance(50) {
-				doc = "#" + strings.Repeat(s, 1+d.IntN(9)) + d.one("\n", " "+m+"\n", "\r", "") + doc
+			if d.Chance(50) {
+				doc = "#" + strings.Repeat(s, 1+d.IntN(9)) + d.One("\n", " "+m+"\n", "\r", "") + doc
 			}
 			did("wide text %q", s)
 		case 14:
-			doc = strings.ReplaceAll(doc, d.one("\n", " ", "{", "b"), d.one("\r", "\r\n", "\t", ",", "{ ", "b#\n", "{#x\r"))
+			doc = strings.ReplaceAll(doc, d.One("\n", " ", "{", "b"), d.One("\r", "\r\n", "\t", ",", "{ ", "b#\n", "{#x\r"))
 			did("replace")
 		}
 	}
@@ -269,9 +266,9 @@ func (d *dice) jsonString(s string) string {
 	b.WriteByte('"')
 	for _, r := range s {
 		switch {
-		case r == '"' || r == '\\' || r < 0x20 || style == 6 || style == 7 && d.chance(30):
+		case r == '"' || r == '\\' || r < 0x20 || style == 6 || style == 7 && d.Chance(30):
 			for _, u := range utf16.Encode([]rune{r}) {
-				fmt.Fprintf(&b, d.one(`\u%04x`, `\u%04X`), u)
+				fmt.Fprintf(&b, d.One(`\u%04x`, `\u%04X`), u)
 			}
 		case style == 8 && r == '/':
 			b.WriteString(`\/`)
@@ -286,12 +283,12 @@ func (d *dice) jsonString(s string) string {
 func (d *dice) key(name string) string {
 	switch d.IntN(12) {
 	case 0:
-		return d.one(`"Query"`, `"QUERY"`, `"qUERY"`)
+		return d.One(`"Query"`, `"QUERY"`, `"qUERY"`)
 	case 1:
 		i := d.IntN(len(name))
 		return fmt.Sprintf(`"%s\u%04x%s"`, name[:i], name[i], name[i+1:])
 	case 2:
-		return d.one(`" query"`, `"query "`, `"query\u0000"`, `"ｑuery"`, `"que\u0072y"`, `"query[]"`, `"query\ufeff"`)
+		return d.One(`" query"`, `"query "`, `"query\u0000"`, `"ｑuery"`, `"que\u0072y"`, `"query[]"`, `"query\ufeff"`)
 	default:
 		return `"` + name + `"`
 	}
@@ -302,20 +299,20 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 	value := d.jsonString(doc)
 	all := []member{{`"query"`, value}}
 	switch {
-	case strings.Contains(doc, "mutation M") && d.chance(70):
+	case strings.Contains(doc, "mutation M") && d.Chance(70):
 		all = append(all, member{`"operationName"`, `"M"`})
 		did("operationName M")
-	case d.chance(20):
-		all = append(all, member{`"operationName"`, d.one(`"M"`, `"A"`, `null`, `""`, `"S"`, `"X"`, `"mutation"`, `0`, `["M"]`, `true`)})
+	case d.Chance(20):
+		all = append(all, member{`"operationName"`, d.One(`"M"`, `"A"`, `null`, `""`, `"S"`, `"X"`, `"mutation"`, `0`, `["M"]`, `true`)})
 		did("operationName " + all[1].value)
 	}
-	if d.chance(25) {
-		all = append(all, member{`"variables"`, d.one(`{}`, `null`, `{"x":"mutation M{b}"}`, `"{}"`, `[]`, `{"query":"mutation M{b}"}`, `{"x":1e999}`, `{"a":{"b":[[[]]]}}`, `""`)})
+	if d.Chance(25) {
+		all = append(all, member{`"variables"`, d.One(`{}`, `null`, `{"x":"mutation M{b}"}`, `"{}"`, `[]`, `{"query":"mutation M{b}"}`, `{"x":1e999}`, `{"a":{"b":[[[]]]}}`, `""`)})
 		did("variables " + all[len(all)-1].value)
 	}
-	for d.chance(25) {
+	for d.Chance(25) {
 		i := d.IntN(len(all) + 1)
-		other := d.jsonString(d.one(q, m, "query A{a}", "", "subscription{bump}"))
+		other := d.jsonString(d.One(q, m, "query A{a}", "", "subscription{bump}"))
 		switch d.IntN(11) {
 		case 0, 1:
 			all = slices.Insert(all, i, member{d.key("query"), other})
@@ -324,27 +321,27 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 			all[0].key = d.key("query")
 			did("key " + all[0].key)
 		case 3:
-			hash := sha256Hex(d.one(q, m, doc))
-			if d.chance(20) {
-				hash = d.one("", strings.ToUpper(hash), hash[:10], " "+hash, "x")
+			hash := sha256Hex(d.One(q, m, doc))
+			if d.Chance(20) {
+				hash = d.One("", strings.ToUpper(hash), hash[:10], " "+hash, "x")
 			}
-			version := d.one("1", "1", "1", `"1"`, "1.0", "2", "null")
+			version := d.One("1", "1", "1", `"1"`, "1.0", "2", "null")
 			ext := `{"persistedQuery":{"version":` + version + `,"sha256Hash":"` + hash + `"}}`
-			all = slices.Insert(all, i, member{d.one(`"extensions"`, `"extensions"`, `"Extensions"`, `"exten\u017fions"`), ext})
+			all = slices.Insert(all, i, member{d.One(`"extensions"`, `"extensions"`, `"Extensions"`, `"exten\u017fions"`), ext})
 			did("persisted query")
-			if d.chance(40) {
+			if d.Chance(40) {
 				all = slices.DeleteFunc(all, func(m member) bool { return m.key == `"query"` })
 				did("hash alone")
 			}
 		case 4:
-			k := d.one("id", "documentId", "document_id", "doc_id", "docId", "queryId", "persisted", "doc", "hash", "operations", "map", "mutation", "_json", "batch", "0", "constructor")
-			all = slices.Insert(all, i, member{quote(k), d.one(other, `"`+sha256Hex(m)+`"`, "true", "1", "{"+`"query":`+other+"}", "["+other+"]")})
+			k := d.One("id", "documentId", "document_id", "doc_id", "docId", "queryId", "persisted", "doc", "hash", "operations", "map", "mutation", "_json", "batch", "0", "constructor")
+			all = slices.Insert(all, i, member{quote(k), d.One(other, `"`+sha256Hex(m)+`"`, "true", "1", "{"+`"query":`+other+"}", "["+other+"]")})
 			did("extra key " + k)
 		case 5:
 			all = slices.Insert(all, i, member{`"__proto__"`, `{"query":` + other + `}`})
 			did("__proto__")
 		case 6:
-			all[0].value = d.one("["+value+"]", `{"query":`+value+`}`, "null", "1", value+" "+value, "'"+doc+"'", "NaN")
+			all[0].value = d.One("["+value+"]", `{"query":`+value+`}`, "null", "1", value+" "+value, "'"+doc+"'", "NaN")
 			did("query of another type")
 		case 7:
 			d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -356,10 +353,10 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 				did("doubled " + all[i].key)
 			}
 		case 9:
-			all = slices.Insert(all, i, member{quote(strings.Repeat("k", d.IntN(80))), d.one("1e400", "-0", "01", "1.", "0x1", "Infinity", "-", "+1", "\"\\ud800\"", "\"\\x41\"", "\"\xff\"", "tru", "nul")})
+			all = slices.Insert(all, i, member{quote(strings.Repeat("k", d.IntN(80))), d.One("1e400", "-0", "01", "1.", "0x1", "Infinity", "-", "+1", "\"\\ud800\"", "\"\\x41\"", "\"\xff\"", "tru", "nul")})
 			did("odd value")
 		case 10:
-			all = slices.Insert(all, i, member{`"extensions"`, d.one(`{"query":`+other+`}`, `null`, `[]`, `{"persistedQuery":null}`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(m)+`","sha256Hash":"`+sha256Hex(q)+`"}}`)})
+			all = slices.Insert(all, i, member{`"extensions"`, d.One(`{"query":`+other+`}`, `null`, `[]`, `{"persistedQuery":null}`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(m)+`","sha256Hash":"`+sha256Hex(q)+`"}}`)})
 			did("odd extensions")
 		}
 		if len(all) == 0 {
@@ -372,29 +369,29 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 	}
 	text = object(pairs...)
 
-	for d.chance(18) {
-		other := object(`"query"`, d.jsonString(d.one(q, m)))
+	for d.Chance(18) {
+		other := object(`"query"`, d.jsonString(d.One(q, m)))
 		switch d.IntN(9) {
 		case 0, 1, 2:
 			parts := []string{text, other}
 			d.Shuffle(2, func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-			text = "[" + strings.Join(parts[:1+d.IntN(2)], d.one(",", ", ", ",\n")) + "]"
+			text = "[" + strings.Join(parts[:1+d.IntN(2)], d.One(",", ", ", ",\n")) + "]"
 			did("batch")
 		case 3:
-			text = d.one("["+text+"]", "["+text+","+text+"]", `{"0":`+text+`,"length":1}`, `{"_json":[`+text+`]}`, `{"operations":`+text+`}`, `{"body":`+text+`}`)
+			text = d.One("["+text+"]", "["+text+","+text+"]", `{"0":`+text+`,"length":1}`, `{"_json":[`+text+`]}`, `{"operations":`+text+`}`, `{"body":`+text+`}`)
 			did("wrapped")
 		case 4:
-			text = text + d.one("", " ", "\n", ",", "\x00", "\r\n\r\n", ";", "//x", "]", "}") + d.one("", other, "x", "null")
+			text = text + d.One("", " ", "\n", ",", "\x00", "\r\n\r\n", ";", "//x", "]", "}") + d.One("", other, "x", "null")
 			did("trailing data")
 		case 5:
-			text = d.one("\ufeff", " ", "\n\n", "\f", "\u00a0", ")]}',\n", "\x1e", "/**/", "//x\n", "null", other, "\x00") + text
+			text = d.One("\ufeff", " ", "\n\n", "\f", "\u00a0", ")]}',\n", "\x1e", "/**/", "//x\n", "null", other, "\x00") + text
 			did("leading data")
 		case 6:
-			s := d.one(" ", "\t", "\r", "\v", "\f", "\u00a0", "\u2028", "/**/", ",", "\ufeff", "\x00")
+			s := d.One(" ", "\t", "\r", "\v", "\f", "\u00a0", "\u2028", "/**/", ",", "\ufeff", "\x00")
 			text = d.insert(text, s)
 			did("insert " + quote(s))
 		case 7:
-			s := d.one("\xff", "\xc0\x80", "\xed\xa0\x80", "\xc1\xad", "\xf5\x80\x80\x80", "\x80", "\xe2\x80")
+			s := d.One("\xff", "\xc0\x80", "\xed\xa0\x80", "\xc1\xad", "\xf5\x80\x80\x80", "\x80", "\xe2\x80")
 			text = d.insert(text, s)
 			did(fmt.Sprintf("insert %+q", s))
 		case 8:
@@ -415,15 +412,15 @@ func (d *dice) request() *differential.Request {
 	doc, trail := d.document()
 	r := &differential.Request{Method: "POST", Target: "/graphql"}
 	form := func() string {
-		sep := d.one("&", "&", "&", "&", ";")
-		name := d.one("query", "query", "query", "query", "query", "query[]", "Query", "%71uery", "qu%65ry", "query%00", "+query", "query[0]", "query.x", "mutation")
+		sep := d.One("&", "&", "&", "&", ";")
+		name := d.One("query", "query", "query", "query", "query", "query[]", "Query", "%71uery", "qu%65ry", "query%00", "+query", "query[0]", "query.x", "mutation")
 		all := []string{name + "=" + d.escape(doc)}
-		if d.chance(30) {
-			all = append(all, d.one("query=", "Query=", "%71uery=", "query[]=", "x=", "operationName=", "variables=", "extensions=", "id=", "raw=")+d.escape(d.one(q, m, "A", "M", "", "{}")))
+		if d.Chance(30) {
+			all = append(all, d.One("query=", "Query=", "%71uery=", "query[]=", "x=", "operationName=", "variables=", "extensions=", "id=", "raw=")+d.escape(d.One(q, m, "A", "M", "", "{}")))
 		}
-		if d.chance(20) {
-			all = append(all, "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(d.one(q, m, doc))+`"}}`))
-			if d.chance(50) {
+		if d.Chance(20) {
+			all = append(all, "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(d.One(q, m, doc))+`"}}`))
+			if d.Chance(50) {
 				all = all[1:]
 			}
 		}
@@ -473,7 +470,7 @@ func (d *dice) request() *differential.Request {
 		r.Did("POST with parameters in the URL")
 	default:
 		r.Trail = append(r.Trail, "websocket")
-		w := websocket(d.one("graphql-transport-ws", "graphql-ws"), doc)
+		w := websocket(d.One("graphql-transport-ws", "graphql-ws"), doc)
 		w.Trail = r.Trail
 		return w
 	}
@@ -494,7 +491,7 @@ func (d *dice) escape(s string) string {
 	case 2:
 		return url.QueryEscape(url.QueryEscape(s))
 	case 3:
-		return url.QueryEscape(s) + d.one("%", "%zz", "%u006d", "%00", "%ff", "#", "?")
+		return url.QueryEscape(s) + d.One("%", "%zz", "%u006d", "%00", "%ff", "#", "?")
 	default:
 		return url.QueryEscape(s)
 	}
@@ -512,56 +509,56 @@ var types = []string{
 func (d *dice) transport(r *differential.Request) {
 	switch n := d.IntN(20); n {
 	case 0, 1, 2:
-		t := d.one(types...)
+		t := d.One(types...)
 		r.Set("Content-Type", t)
 		if t == "" {
 			r.Drop("Content-Type")
 		}
 		r.Did("type " + quote(t))
 	case 3:
-		t := d.one(types...)
-		name := d.one("Content-Type", "content-type", "Content_Type", "X-Content-Type", "CONTENT-TYPE")
+		t := d.One(types...)
+		name := d.One("Content-Type", "content-type", "Content_Type", "X-Content-Type", "CONTENT-TYPE")
 		h := [2]string{name, t}
 		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), h)
 		r.Did("second type, " + name + ": " + t)
 	case 4, 5:
-		e := d.one("gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw", "gzip, identity", "compress", "")
+		e := d.One("gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw", "gzip, identity", "compress", "")
 		if len(r.Body) > 0 {
 			r.Body = differential.Compress(e, r.Body)
 		}
-		if d.chance(85) {
-			r.Headers = append(r.Headers, [2]string{d.one("Content-Encoding", "content-encoding", "Content-Encoding", "Content_Encoding"), strings.TrimSuffix(e, "-raw")})
+		if d.Chance(85) {
+			r.Headers = append(r.Headers, [2]string{d.One("Content-Encoding", "content-encoding", "Content-Encoding", "Content_Encoding"), strings.TrimSuffix(e, "-raw")})
 		}
 		r.Did("encoded " + quote(e))
 	case 6:
-		e := d.one("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1")
+		e := d.One("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1")
 		r.Body = differential.Transcode(e, string(r.Body))
-		if d.chance(60) {
+		if d.Chance(60) {
 			r.Set("Content-Type", "application/json; charset="+e)
 		}
 		r.Did("in " + e)
 	case 7:
-		r.Body = append([]byte(d.one("\ufeff", "\xff\xfe", "\xfe\xff")), r.Body...)
+		r.Body = append([]byte(d.One("\ufeff", "\xff\xfe", "\xfe\xff")), r.Body...)
 		r.Did("BOM")
 	case 8, 9:
 		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
-		if r.Framing >= differential.Both && d.chance(75) { // those mostly lead to a wait for the time-out
+		if r.Framing >= differential.Both && d.Chance(75) { // those mostly lead to a wait for the time-out
 			r.Framing = differential.ManyChunks
 		}
 		r.Did(fmt.Sprintf("framing %d", r.Framing))
 	case 10:
-		r.Method = d.one("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "post", "get", "POST", "TRACE", "PROPFIND")
+		r.Method = d.One("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "QUERY", "post", "get", "POST", "TRACE", "PROPFIND")
 		r.Did(r.Method)
 	case 11:
-		name := d.one("X-HTTP-Method-Override", "X-Http-Method", "X-Method-Override", "X_HTTP_Method_Override")
-		r.Set(name, d.one("POST", "GET", "PUT", "post"))
-		if d.chance(50) {
-			r.Method = d.one("GET", "HEAD", "OPTIONS")
+		name := d.One("X-HTTP-Method-Override", "X-Http-Method", "X-Method-Override", "X_HTTP_Method_Override")
+		r.Set(name, d.One("POST", "GET", "PUT", "post"))
+		if d.Chance(50) {
+			r.Method = d.One("GET", "HEAD", "OPTIONS")
 		}
 		r.Did(name)
 	case 12, 13:
 		path, query, has := strings.Cut(r.Target, "?")
-		path = d.one(path, "/graphql/", "/GraphQL", "//graphql", "/./graphql", "/x/../graphql", "/%67raphql", "/graphql;x=1", "/graphql/x", "/graphql%2f", `\graphql`, `/x\..\graphql`,
+		path = d.One(path, "/graphql/", "/GraphQL", "//graphql", "/./graphql", "/x/../graphql", "/%67raphql", "/graphql;x=1", "/graphql/x", "/graphql%2f", `\graphql`, `/x\..\graphql`,
 			"/graphql%3f", "/graphql%00", "/graphql.", "/graphql%20", "/%2567raphql", "/graphql/../graphql", "http://app.test/graphql", "http://other.test/graphql", "/graphql/batch", "/graphql/.", "*", "/")
 		r.Target = path
 		if has {
@@ -571,36 +568,36 @@ func (d *dice) transport(r *differential.Request) {
 	case 14:
 		sep := "?"
 		if strings.Contains(r.Target, "?") {
-			sep = d.one("&", "?", ";", "&&", "#")
+			sep = d.One("&", "?", ";", "&&", "#")
 		}
-		p := d.one("x=1", "query=", "query="+url.QueryEscape(m), "Query="+url.QueryEscape(m), "query[]="+url.QueryEscape(m), "%71uery="+url.QueryEscape(m), "query="+url.QueryEscape(q), "operationName=M",
+		p := d.One("x=1", "query=", "query="+url.QueryEscape(m), "Query="+url.QueryEscape(m), "query[]="+url.QueryEscape(m), "%71uery="+url.QueryEscape(m), "query="+url.QueryEscape(q), "operationName=M",
 			"_method=POST", "_method=GET", "variables={}", "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(m)+`"}}`), "doc_id=1", "raw")
 		r.Target += sep + p
 		r.Did("parameter " + p)
 	case 15:
-		r.Set("Accept", d.one("text/event-stream", "application/graphql-response+json", "multipart/mixed; deferSpec=20220824, application/json", "text/html", "*/*", "", "application/json;q=0"))
+		r.Set("Accept", d.One("text/event-stream", "application/graphql-response+json", "multipart/mixed; deferSpec=20220824, application/json", "text/html", "*/*", "", "application/json;q=0"))
 		r.Did("Accept")
 	case 16:
-		name := d.one("Upgrade", "Expect", "Transfer-Encoding", "TE", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "Content-Transfer-Encoding", "Content-Disposition", "Range", "Content-Length", "Cookie", "X-Apollo-Operation-Name", "Apollo-Require-Preflight")
-		value := map[string]string{"Upgrade": d.one("h2c", "websocket", "foo"), "Expect": "100-continue", "Transfer-Encoding": d.one("gzip, chunked", "identity", "Chunked", "chunked, identity"),
-			"X-Original-URL": "/graphql", "X-Rewrite-URL": "/graphql", "Content-Length": d.one("0", "5", "+10", "1, 2"), "Content-Transfer-Encoding": "base64"}[name]
+		name := d.One("Upgrade", "Expect", "Transfer-Encoding", "TE", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "Content-Transfer-Encoding", "Content-Disposition", "Range", "Content-Length", "Cookie", "X-Apollo-Operation-Name", "Apollo-Require-Preflight")
+		value := map[string]string{"Upgrade": d.One("h2c", "websocket", "foo"), "Expect": "100-continue", "Transfer-Encoding": d.One("gzip, chunked", "identity", "Chunked", "chunked, identity"),
+			"X-Original-URL": "/graphql", "X-Rewrite-URL": "/graphql", "Content-Length": d.One("0", "5", "+10", "1, 2"), "Content-Transfer-Encoding": "base64"}[name]
 		r.Headers = append(r.Headers, [2]string{name, value})
 		r.Did(name + ": " + value)
 	case 17:
-		if d.chance(30) {
+		if d.Chance(30) {
 			r.After = post("", "application/json", object(`"query"`, quote(m))).Bytes()
 			r.Did("pipelined")
 		}
 	case 18:
-		if d.chance(40) {
+		if d.Chance(40) {
 			r.Version = "HTTP/1.0"
 			r.Did(r.Version)
 		}
 	case 19:
-		if len(r.Body) > 0 && r.Method == "POST" && d.chance(30) {
+		if len(r.Body) > 0 && r.Method == "POST" && d.Chance(30) {
 			// Padding that only the transport sees: JSON takes white space.
 			pad := d.IntN(70_000)
-			if d.chance(10) { // about the limit of a body, and of Envoy's buffer
+			if d.Chance(10) { // about the limit of a body, and of Envoy's buffer
 				pad = 1<<20 - 512 + d.IntN(1024)
 			}
 			r.Body = append(bytes.Repeat([]byte(" "), pad), r.Body...)

@@ -16,7 +16,7 @@ import (
 // TestMalformedRequestsRunNowhere holds what the gate calls malformed to all servers: where it says 400, so that the
 // client need not come back, no server may execute the request without a gate.
 func TestMalformedRequestsRunNowhere(t *testing.T) {
-	servers := running(t)
+	servers := rig.Servers(t)
 	g := newGenerator(t)
 	direct, gated := differential.NoGate(t, servers, readOnly()), differential.CoreGate(t, servers[:1], readOnly())[0]
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"regexp"
 	"slices"
@@ -118,14 +117,14 @@ func FuzzDocument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc string) { judge(t, doc) })
 }
 
-// TestDocuments judges what the generator makes of documents, many times as many as TestNoCounterRises can send, and
+// TestDocuments judges what the generator makes of documents, many times as many as TestNoWriteReachesAServer can send, and
 // tells how many that only query are refused. Where neither keyword is in a document, none may be: there two parsers have
 // to agree that it is one, since each of them takes some that is not.
 func TestDocuments(t *testing.T) {
 	n := 10 * *requests
 	queries, refused := 0, map[classifier.Rule]int{}
 	for i := range n {
-		d := &dice{rand.New(rand.NewPCG(*seed, uint64(i)))}
+		d := &dice{differential.NewDice(*seed, i)}
 		doc, _ := d.document()
 		rule, agree := judge(t, doc)
 		if agree < 2 {

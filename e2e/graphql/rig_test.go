@@ -1,15 +1,13 @@
 package graphql
 
 import (
-	"context"
 	"flag"
-	"os"
-	"sync"
+	"log"
+	"path/filepath"
 	"testing"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 var (
@@ -17,56 +15,36 @@ var (
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
 )
 
-var rig struct {
-	sync.Once
-	servers []*differential.Server
-	stop    func()
-	err     error
-}
-
-// running are the servers, started for the first test that asks.
-func running(t testing.TB) []*differential.Server {
-	t.Helper()
-	rig.Do(func() { rig.servers, rig.stop, rig.err = Start(context.Background()) })
-	if rig.err != nil {
-		t.Fatal(rig.err)
-	}
-	return rig.servers
-}
-
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if rig.stop != nil {
-		rig.stop()
+	schema, err := filepath.Abs("servers/schema.graphql")
+	if err != nil {
+		log.Fatal(err)
 	}
-	os.Exit(code)
+	rig.Env = []string{"SCHEMA=" + schema}
+	rig.Main(m)
 }
 
 // TestServersDiffer sends the corpus to every server as it is and compares which of them ran a mutation with what is
 // known: the reason why a parser that is right by the specification is not enough, and the proof that a server still is
 // as dangerous as it was when the rig was written.
 func TestServersDiffer(t *testing.T) {
-	servers := running(t)
+	servers := rig.Servers(t)
 	corpus := seeds()
-	raised := make([][]bool, len(servers))
-	differential.Each(servers, func(i int, s *differential.Server) {
-		n := differential.Counter(t, s)
-		for _, r := range corpus {
-			_, by := differential.Rises(t, s, s.Addr, r, n)
-			n += by
-			raised[i] = append(raised[i], by > 0)
-		}
-	})
-	if t.Failed() {
-		return
+	counters := make([]int, len(servers))
+	for i, s := range servers {
+		counters[i] = differential.Counter(t, s)
 	}
-	golden.Compare(t, "testdata/differences.txt", differential.Differences(servers, corpus, raised))
+	differential.Differ(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
+		_, by := differential.Rises(t, servers[i], servers[i].Addr, r, counters[i])
+		counters[i] += by
+		return by > 0
+	})
 }
 
 // TestGeneratorReachesServers shows that the invariant can fail: with nothing on, a good part of what the generator makes
 // raises the counter of each server, straight and through Envoy over HTTP/1 and HTTP/2.
 func TestGeneratorReachesServers(t *testing.T) {
-	servers := running(t)
+	servers := rig.Servers(t)
 	g := newGenerator(t)
 	off := differential.State(maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}})
 	t.Run("direct", func(t *testing.T) {

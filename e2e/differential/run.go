@@ -2,6 +2,7 @@ package differential
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -74,9 +75,16 @@ type Outcome struct {
 	Took       time.Duration
 }
 
-// NoCounterRises sends the requests, to all servers at once, and fails the test for each server whose counter rises.
+// String sums a run up, as docs/reliability.md has it.
+func (o Outcome) String() string {
+	return fmt.Sprintf("sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% malformed to the gate, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
+		o.Sent, Percent(o.Refused, o.Sent), Percent(o.Answered, o.Sent), Percent(o.Malformed, o.Sent), Percent(o.Unanswered, o.Sent),
+		o.Slow, o.Took.Round(time.Second), float64(o.Sent)/o.Took.Seconds(), o.Risen)
+}
+
+// ExpectNoWrites sends the requests, to all servers at once, and fails the test for each server whose counter rises.
 // Such a request is printed as it is, and with everything left out that it does not need.
-func (run *Run) NoCounterRises(t testing.TB) Outcome {
+func (run *Run) ExpectNoWrites(t testing.TB) Outcome {
 	t.Helper()
 	begin := time.Now()
 	p := &progress{Run: run, t: t, before: make([]int, len(run.Servers)), found: make([]int, len(run.Servers))}
@@ -247,77 +255,5 @@ func (p *progress) report(server, from, until int) {
 	if p.found[server] == at {
 		p.found[server] = enough
 		p.t.Errorf("%s: the counter rose within requests %d to %d, and did not when they were sent again one by one", s.Name, from, until)
-	}
-}
-
-// minimize drops what it can from a request that is still bad without it.
-func minimize(r *Request, bad func(*Request) bool) *Request {
-	r = r.Clone()
-	attempt := func(change func(*Request)) bool {
-		c := r.Clone()
-		change(c)
-		if c.HTTP2 != nil && bytes.Equal(c.Connection(), r.Connection()) || c.HTTP2 == nil && r.HTTP2 == nil && bytes.Equal(c.Bytes(), r.Bytes()) || !bad(c) {
-			return false
-		}
-		r = c
-		return true
-	}
-	if r.HTTP2 != nil {
-		attempt(func(c *Request) { c.HTTP2 = nil })
-	}
-	if r.HTTP2 != nil {
-		minimizeHTTP2(attempt)
-	}
-	attempt(func(c *Request) { c.After = nil })
-	attempt(func(c *Request) { c.Framing = Length })
-	attempt(func(c *Request) { c.Version = "" })
-	attempt(func(c *Request) { c.Host = "" })
-	for i := len(r.Headers) - 1; i >= 0; i-- {
-		attempt(func(c *Request) { c.Headers = slices.Delete(c.Headers, i, i+1) })
-	}
-	for size := len(r.Body) / 2; size > 0; size /= 2 {
-		for at := 0; at+size <= len(r.Body); {
-			if !attempt(func(c *Request) { c.Body = slices.Concat(c.Body[:at], c.Body[at+size:]) }) {
-				at += size
-			}
-		}
-	}
-	for size := len(r.Target) / 2; size > 0; size /= 2 {
-		for at := 1; at+size <= len(r.Target); {
-			if !attempt(func(c *Request) { c.Target = c.Target[:at] + c.Target[at+size:] }) {
-				at += size
-			}
-		}
-	}
-	return r
-}
-
-// minimizeHTTP2 drops what is odd about how a request is sent over HTTP/2.
-func minimizeHTTP2(attempt func(change func(*Request)) bool) {
-	for _, change := range []func(*HTTP2){
-		func(h *HTTP2) { h.Beside = nil },
-		func(h *HTTP2) { h.PseudoLast = false },
-		func(h *HTTP2) { h.RawNames = false },
-		func(h *HTTP2) { h.DataSize = 0 },
-		func(h *HTTP2) { h.FieldSize = 0 },
-		func(h *HTTP2) { h.Padding = 0 },
-		func(h *HTTP2) { h.EndApart = false },
-		func(h *HTTP2) { h.Priority = false },
-	} {
-		attempt(func(c *Request) { change(c.HTTP2) })
-	}
-	attempt(func(c *Request) { c.Trailers = nil })
-	// One at a time, from the last: an index past the end leaves the request as it is.
-	for i := 4; i >= 0; i-- {
-		attempt(func(c *Request) {
-			if i < len(c.HTTP2.Pseudo) {
-				c.HTTP2.Pseudo = slices.Delete(c.HTTP2.Pseudo, i, i+1)
-			}
-		})
-		attempt(func(c *Request) {
-			if i < len(c.HTTP2.Beside) {
-				c.HTTP2.Beside = slices.Delete(c.HTTP2.Beside, i, i+1)
-			}
-		})
 	}
 }

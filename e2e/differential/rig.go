@@ -1,0 +1,157 @@
+// Package differential holds Drydock against foreign servers as they are. A rig starts real
+// servers, each with a counter that only a write raises, and sends the requests of a generator to
+// each of them through a [Gate]: no counter may ever rise. The rigs themselves are e2e/graphql and
+// e2e/frameworks; this package is what they share.
+//
+// rig.go and server.go install, start and end the servers. request.go, http2.go, exchange.go and
+// encode.go write requests byte by byte and read the answers. gate.go and envoy.go are the gates.
+// run.go sends many requests and watches the counters, minimize.go makes what it finds small, and
+// compare.go compares servers with one another and with golden files. dice.go has the choices that
+// generators make.
+package differential
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Rig is a set of foreign servers that are installed and started together. It belongs to a package
+// whose folder holds the sources of the servers in servers/ and installs what they need by
+// install.sh. TestMain of that package must call [Rig.Main].
+type Rig struct {
+	Commands []Command
+	Env      []string // of all servers, NAME=value, beside the environment of the test
+
+	once    sync.Once
+	servers []*Server
+	stop    func()
+	err     error
+}
+
+// Command describes how a server is started. The server prints "listening HOST:PORT" once it
+// serves, answers GET /__counter with its counter in decimal, and serves until it is killed.
+type Command struct {
+	Name string
+	Args func(Tools) []string // the program and its arguments
+}
+
+// Tools are the folders with the programs and packages that servers need.
+type Tools struct {
+	Dir string // what install.sh installed
+	Bin string // what Go built
+}
+
+// Node returns a server that Node runs: servers/FOLDER/NAME.js, with the packages of that folder.
+func Node(folder, name string, args ...string) func(Tools) []string {
+	return func(tools Tools) []string {
+		path := "NODE_PATH=" + tools.Dir + "/" + folder + "/node_modules"
+		return append([]string{"env", path, "node", "servers/" + folder + "/" + name + ".js"}, args...)
+	}
+}
+
+// Python returns the server servers/python/NAME_server.py.
+func Python(name string) func(Tools) []string {
+	return func(tools Tools) []string {
+		return []string{tools.Dir + "/python/bin/python", "-B", "servers/python/" + name + "_server.py"}
+	}
+}
+
+// Ruby returns the server servers/ruby/NAME.rb.
+func Ruby(name string, args ...string) func(Tools) []string {
+	return func(Tools) []string { return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...) }
+}
+
+// Java returns the server servers/java/NAME.java, which Java compiles when it starts; options are
+// those of the virtual machine.
+func Java(name string, options ...string) func(Tools) []string {
+	return func(tools Tools) []string {
+		args := append([]string{"java"}, options...)
+		return append(args, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", tools.Dir+"/java/*", "servers/java/"+name+".java")
+	}
+}
+
+// Go returns the server that the program of servers/golang starts by this name.
+func Go(name string) func(Tools) []string {
+	return func(tools Tools) []string { return []string{tools.Bin + "/golang", name} }
+}
+
+// Main runs the tests of a package and then ends the servers that they started.
+func (r *Rig) Main(m *testing.M) {
+	code := m.Run()
+	if r.stop != nil {
+		r.stop()
+	}
+	os.Exit(code)
+}
+
+// Servers returns the running servers. The first call installs what is missing, which takes minutes
+// on a fresh machine, and starts them.
+func (r *Rig) Servers(t testing.TB) []*Server {
+	t.Helper()
+	r.once.Do(func() { r.servers, r.stop, r.err = r.start(context.Background()) })
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	return r.servers
+}
+
+// Named returns the running servers of these names, in their order.
+func (r *Rig) Named(t testing.TB, names ...string) (servers []*Server) {
+	t.Helper()
+	all := r.Servers(t)
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(s *Server) bool { return s.Name == name })
+		if i < 0 {
+			t.Fatalf("there is no server %s", name)
+		}
+		servers = append(servers, all[i])
+	}
+	return servers
+}
+
+// start installs and starts the servers. They end with stop, and with this process in any case.
+func (r *Rig) start(ctx context.Context) (servers []*Server, stop func(), err error) {
+	dir, err := Install(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	bin, err := os.MkdirTemp("", "drydock-rig-")
+	if err != nil {
+		return nil, nil, err
+	}
+	remove := func() { os.RemoveAll(bin) }
+
+	build := exec.CommandContext(ctx, "go", "build", "-o", bin+"/golang", "./servers/golang")
+	if out, err := build.CombinedOutput(); err != nil {
+		remove()
+		return nil, nil, fmt.Errorf("building the Go servers: %w: %s", err, out)
+	}
+
+	servers, end, err := startServers(r.Commands, Tools{Dir: dir, Bin: bin}, r.Env)
+	if err != nil {
+		remove()
+		return nil, nil, err
+	}
+	return servers, func() { end(); remove() }, nil
+}
+
+// Install runs the install script of the working directory, ./install.sh, and returns the folder
+// that the script prints.
+func Install(ctx context.Context) (dir string, err error) {
+	out, err := exec.CommandContext(ctx, "./install.sh").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return "", fmt.Errorf("installing the servers: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}

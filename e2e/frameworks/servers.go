@@ -1,0 +1,37 @@
+// Package frameworks holds Drydock against web frameworks as they are: each runs with one resource that is written by
+// POST, PUT, PATCH and DELETE and raises a counter, and what a generator makes of a corpus of attacks goes to each
+// through a [differential.Gate]. No counter may ever rise.
+package frameworks
+
+import "github.com/drydock-proxy/drydock/e2e/differential"
+
+// rig is the servers, each as it is started. README.md has what each must answer.
+var rig = differential.Rig{Commands: []differential.Command{
+	{Name: "express4", Args: differential.Node("node", "express", "4")},
+	{Name: "express5", Args: differential.Node("node", "express", "5")},
+	{Name: "koa", Args: differential.Node("node", "koa")},
+	{Name: "fastify", Args: differential.Node("node", "fastify")},
+	{Name: "node-http", Args: differential.Node("node", "http")},
+	{Name: "flask", Args: differential.Python("flask")},
+	{Name: "django", Args: differential.Python("django")},
+	{Name: "fastapi", Args: differential.Python("fastapi")},
+	{Name: "python-http", Args: differential.Python("http")},
+	{Name: "net-http", Args: differential.Go("net-http")},
+	{Name: "gin", Args: differential.Go("gin")},
+	{Name: "rails", Args: differential.Ruby("rails")},
+	{Name: "rack", Args: differential.Ruby("rack", "puma")},
+	{Name: "rack-webrick", Args: differential.Ruby("rack", "webrick")},
+	{Name: "slim", Args: php("builtin", "slim")},
+	{Name: "slim-lighttpd", Args: php("lighttpd", "slim")},
+	{Name: "laravel", Args: php("builtin", "laravel")},
+	{Name: "flight", Args: php("builtin", "flight")},
+	{Name: "spring", Args: differential.Java("Spring")},
+	{Name: "nanohttpd", Args: differential.Java("Nano")},
+}}
+
+// php returns an application on PHP's own web server (builtin), or on lighttpd by CGI.
+func php(server, application string) func(differential.Tools) []string {
+	return func(differential.Tools) []string {
+		return []string{"python3", "servers/php/serve.py", server, application}
+	}
+}
