@@ -3,6 +3,7 @@ package graphql
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -47,88 +48,111 @@ var browser = [][2]string{
 	{"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Dest", "empty"}, {"Cache-Control", "no-cache"}, {"X-Request-Id", "1"}, {"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 }
 
-// TestClientsPass is the other way round: of what clients send to query nothing is refused, by the core or by Envoy. A
-// hash without its document is refused, so that the client sends the document.
+// TestClientsPass shows that of what clients send to query nothing is refused, by the core or by
+// Envoy. A hash without its document is refused, so that the client sends the document.
 func TestClientsPass(t *testing.T) {
 	all := clients(t)
+	t.Run("core", func(t *testing.T) { clientsPassCore(t, all) })
+	t.Run("envoy", func(t *testing.T) { clientsPassEnvoy(t, all) })
+}
 
-	t.Run("core", func(t *testing.T) {
-		state, err := maintenance.Compile(readOnly())
-		if err != nil {
-			t.Fatal(err)
-		}
-		asked, passed, hashes := 0, 0, 0
-		for _, c := range all {
-			for _, more := range [][][2]string{nil, browser} {
-				r := c.request(more...)
-				m := &maintenance.Request{Method: r.Method, Authority: differential.AnyHost, Path: r.Target, Body: r.Body, BodyRead: true, EndStream: len(r.Body) == 0, Attributes: adversary.Stranger{}}
-				for _, h := range r.Headers {
-					m.Headers = append(m.Headers, [2]string{strings.ToLower(h[0]), h[1]})
+// tally counts what became of the requests of clients.
+type tally struct{ asked, passed, hashes, compared atomic.Int64 }
+
+func (n *tally) String() string {
+	asked, passed := n.asked.Load(), n.passed.Load()
+	return fmt.Sprintf("%d of %d requests of clients passed (%.2f %% refused), the answers of %d were compared; %d hashes without a document were refused",
+		passed, asked, differential.Percent(asked-passed, asked), n.compared.Load(), n.hashes.Load())
+}
+
+func clientsPassCore(t *testing.T, all []client) {
+	state, err := maintenance.Compile(readOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var n tally
+	for _, c := range all {
+		for _, more := range [][][2]string{nil, browser} {
+			d := state.Decide(c.decoded(more), time.Now())
+			switch {
+			case c.Expect == "refuse":
+				n.hashes.Add(1)
+				if d.Verdict != maintenance.Refuse {
+					t.Errorf("%s, %s, a hash alone: %v by %s, want it refused", c.Client, c.Document, d.Verdict, d.Rule)
 				}
-				d := state.Decide(m, time.Now())
-				switch {
-				case c.Expect == "refuse":
-					hashes++
-					if d.Verdict != maintenance.Refuse {
-						t.Errorf("%s, %s, a hash alone: %v by %s, want it refused", c.Client, c.Document, d.Verdict, d.Rule)
-					}
-				case d.Verdict != maintenance.Pass:
-					asked++
-					t.Errorf("%s, %s: %v by %s", c.Client, c.Document, d.Verdict, d.Rule)
-				default:
-					asked++
-					passed++
-				}
+			case d.Verdict != maintenance.Pass:
+				n.asked.Add(1)
+				t.Errorf("%s, %s: %v by %s", c.Client, c.Document, d.Verdict, d.Rule)
+			default:
+				n.asked.Add(1)
+				n.passed.Add(1)
 			}
 		}
-		t.Logf("%d of %d requests of clients passed (%.2f %% refused); %d hashes without a document were refused", passed, asked, differential.Percent(int64(asked-passed), int64(asked)), hashes)
-	})
+	}
+	t.Log(&n)
+}
 
-	// Through Envoy every server gets them, and answers a part of them again without it: the answers are the same.
-	t.Run("envoy", func(t *testing.T) {
-		servers := rig.Servers(t)
-		gated := differential.EnvoyGate(t, servers, readOnly())
-		checkGate(t, servers, gated)
-		var asked, passed, hashes, compared atomic.Int64
-		differential.Each(servers, func(i int, s *differential.Server) {
-			for j, c := range all {
-				r := c.request(browser[:(i+j)%2*len(browser)]...)
-				got, err := differential.Send(gated[i], r)
-				if err != nil {
-					t.Errorf("%s: %v", s.Name, err)
-					return
-				}
-				refused := got.RefusedBy() != ""
-				if c.Expect == "refuse" {
-					hashes.Add(1)
-					if !refused || !strings.Contains(string(got.Body), "MAINTENANCE_READ_ONLY") {
-						t.Errorf("%s: %s, %s, a hash alone: got %d %s, want it refused in GraphQL's form", s.Name, c.Client, c.Document, got.Status, got.Body)
-					}
-					continue
-				}
-				asked.Add(1)
-				if refused || got.Status == 0 {
-					t.Errorf("%s: %s, %s: got %d %.300s", s.Name, c.Client, c.Document, got.Status, got.Body)
-					continue
-				}
-				passed.Add(1)
-				if (i+j)%4 != 0 {
-					continue
-				}
-				compared.Add(1)
-				want, err := differential.Send(s.Addr, r)
-				if err != nil {
-					t.Errorf("%s: %v", s.Name, err)
-					return
-				}
-				if got.Status != want.Status || !same(got.Body, want.Body) {
-					t.Errorf("%s: %s, %s: got %d %.300s\nwithout a gate %d %.300s", s.Name, c.Client, c.Document, got.Status, got.Body, want.Status, want.Body)
-				}
+// decoded returns the request as the filter hands it to the core.
+func (c *client) decoded(more [][2]string) *maintenance.Request {
+	r := c.request(more...)
+	m := &maintenance.Request{
+		Method: r.Method, Authority: differential.AnyHost, Path: r.Target, Body: r.Body, BodyRead: true,
+		EndStream: len(r.Body) == 0, Attributes: adversary.Stranger{},
+	}
+	for _, h := range r.Headers {
+		m.Headers = append(m.Headers, [2]string{strings.ToLower(h[0]), h[1]})
+	}
+	return m
+}
+
+// clientsPassEnvoy sends all requests to every server through Envoy, and a part of them again without
+// it: the answers must be the same.
+func clientsPassEnvoy(t *testing.T, all []client) {
+	servers := rig.Servers(t)
+	gated := differential.EnvoyGate(t, servers, readOnly())
+	checkGate(t, servers, gated)
+
+	var n tally
+	differential.Each(servers, func(i int, s *differential.Server) {
+		for j, c := range all {
+			r := c.request(browser[:(i+j)%2*len(browser)]...)
+			got, err := differential.Send(gated[i], r)
+			if err != nil {
+				t.Errorf("%s: %v", s.Name, err)
+				return
 			}
-		})
-		t.Logf("%d of %d requests of clients passed (%.2f %% refused), of %d the answer was compared; %d hashes without a document were refused",
-			passed.Load(), asked.Load(), differential.Percent(asked.Load()-passed.Load(), asked.Load()), compared.Load(), hashes.Load())
+
+			refused := got.RefusedBy() != ""
+			if c.Expect == "refuse" {
+				n.hashes.Add(1)
+				if !refused || !strings.Contains(string(got.Body), "MAINTENANCE_READ_ONLY") {
+					t.Errorf("%s: %s, %s, a hash alone: got %d %s, want it refused in GraphQL's form", s.Name, c.Client, c.Document, got.Status, got.Body)
+				}
+				continue
+			}
+			n.asked.Add(1)
+			if refused || got.Status == 0 {
+				t.Errorf("%s: %s, %s: got %d %.300s", s.Name, c.Client, c.Document, got.Status, got.Body)
+				continue
+			}
+			n.passed.Add(1)
+
+			if (i+j)%4 != 0 {
+				continue
+			}
+			n.compared.Add(1)
+			want, err := differential.Send(s.Addr, r)
+			if err != nil {
+				t.Errorf("%s: %v", s.Name, err)
+				return
+			}
+			if got.Status != want.Status || !same(got.Body, want.Body) {
+				t.Errorf("%s: %s, %s: got %d %.300s\nwithout a gate %d %.300s", s.Name, c.Client, c.Document, got.Status, got.Body, want.Status, want.Body)
+			}
+		}
 	})
+	t.Log(&n)
 }
 
 // same compares two answers but for order: graphql-go introspects in the order of a Go map.

@@ -55,7 +55,7 @@ func TestNoWriteReachesAServer(t *testing.T) {
 			servers := rig.Servers(t)
 			g := newGenerator(t)
 			// What a server has learnt before the maintenance it still knows: the hash of a mutation.
-			known := post("hash with its mutation", "application/json", object(`"query"`, quote(m), `"extensions"`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(m)+`"}}`))
+			known := post("hash with its mutation", "application/json", object(`"query"`, quote(plainMutation), `"extensions"`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(plainMutation)+`"}}`))
 			differential.Each(servers, func(_ int, s *differential.Server) { differential.Send(s.Addr, known) })
 
 			addrs := gate.gate(t, servers, readOnly())
@@ -90,7 +90,7 @@ func checkGate(t *testing.T, servers []*differential.Server, addrs []string) {
 		return res
 	}
 	for i, s := range servers {
-		res := differential.AwaitRefusal(t, addrs[i], post("", "application/json", object(`"query"`, quote(m))))
+		res := differential.AwaitRefusal(t, addrs[i], post("", "application/json", object(`"query"`, quote(plainMutation))))
 		if res.Status != http.StatusServiceUnavailable {
 			t.Errorf("%s: the gate answers %d to a mutation: %s", s.Name, res.Status, res.Body)
 		}
