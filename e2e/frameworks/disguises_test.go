@@ -153,7 +153,7 @@ func TestPathsBehindScriptsReachTheSameApp(t *testing.T) {
 	noneWrites(t, closedOrders(), request("GET /healthz"), all)
 }
 
-func TestGETThatWritesIsRefusedByEveryPathOfIt(t *testing.T) {
+func TestGETThatWritesIsRefusedInEverySpellingOfItsPath(t *testing.T) {
 	var all []disguise
 	for server, paths := range map[string][]string{
 		"rails":         {"/logout.json", "/logout/", "/logout.%0a"},
@@ -171,7 +171,7 @@ func TestGETThatWritesIsRefusedByEveryPathOfIt(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /healthz"), all)
 }
 
-func TestGraphQLByURLIsJudgedOnEveryPathOfIt(t *testing.T) {
+func TestGraphQLByURLIsJudgedInEverySpellingOfItsPath(t *testing.T) {
 	const mutation = "mutation%7bb%7d"
 	var all []disguise
 	for _, target := range []string{
@@ -185,7 +185,7 @@ func TestGraphQLByURLIsJudgedOnEveryPathOfIt(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
 
-func TestMethodOverrideHeadersAreSeenInEverySpelling(t *testing.T) {
+func TestMethodOverrideHeadersAreRecognizedInEverySpelling(t *testing.T) {
 	var all []disguise
 	for server, separators := range map[string]string{"slim": "-_.", "flight": "-_.", "slim-lighttpd": "-_.!~'^|`+#$%&*"} {
 		for _, separator := range separators {
@@ -196,7 +196,7 @@ func TestMethodOverrideHeadersAreSeenInEverySpelling(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /orders"), all)
 }
 
-func TestMethodOverrideCookiesAreSeen(t *testing.T) {
+func TestMethodOverrideCookiesAreRecognized(t *testing.T) {
 	var all []disguise
 	for _, cookie := range []string{"_method=DELETE", ".method=DELETE", "a=1; _method=DELETE", "a=1;;_method=DELETE", `a="; _method=DELETE;"`, "_method=%44ELETE", "_method=DELETE; _method=GET"} {
 		all = append(all, disguise{"flight", request("GET /orders", "Cookie: "+cookie)})
@@ -204,7 +204,7 @@ func TestMethodOverrideCookiesAreSeen(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /orders", "Cookie: method=a; session=b"), all)
 }
 
-func TestMethodOverrideParametersAreSeenInEverySpelling(t *testing.T) {
+func TestMethodOverrideParametersAreRecognizedInEverySpelling(t *testing.T) {
 	var all []disguise
 	for _, name := range []string{"_method", ".method", "+_method", "%20%20_method", "%2emethod", "%20.method", "_method%00x", "%5fmethod"} {
 		all = append(all, disguise{"flight", request("GET /orders?" + name + "=DELETE")})
@@ -212,7 +212,7 @@ func TestMethodOverrideParametersAreSeenInEverySpelling(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /orders?method=a&sort=b"), all)
 }
 
-func TestContentLengthInAnotherSpellingHidesNoBody(t *testing.T) {
+func TestMisspeltContentLengthDoesNotHideABody(t *testing.T) {
 	const mutation = `{"query":"mutation{b}"}`
 	var all []disguise
 	for _, method := range []string{"GET", "OPTIONS"} {
@@ -224,7 +224,7 @@ func TestContentLengthInAnotherSpellingHidesNoBody(t *testing.T) {
 	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
 
-func TestBodiesOfGETBecomeNoRequests(t *testing.T) {
+func TestBodiesOfGETDoNotBecomeRequests(t *testing.T) {
 	const smuggled = "POST /orders HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\na=1"
 	var all []disguise
 	for _, target := range []string{"GET /orders", "GET /healthz", "HEAD /healthz", "OPTIONS /healthz"} {
@@ -239,7 +239,7 @@ func TestBodiesOfGETBecomeNoRequests(t *testing.T) {
 	t.Run("read-only", func(t *testing.T) { noneWrites(t, readOnly(), request("GET /orders"), all) })
 }
 
-func TestPathsOfOneMethodPassNoBodyThatNamesAnother(t *testing.T) {
+func TestBodiesThatNameAnotherMethodAreRefused(t *testing.T) {
 	const (
 		form      = "Content-Type: application/x-www-form-urlencoded"
 		json      = "Content-Type: application/json"
@@ -301,9 +301,9 @@ func TestForwardedHostsReachTheSameApp(t *testing.T) {
 	}, request("GET /healthz"), all)
 }
 
-// TestClientsForgeNoBypassHeader holds what the upstream is told of the proxy's verdict against clients that say it
+// TestClientsCannotForgeTheBypassHeader holds what the upstream is told of the proxy's verdict against clients that say it
 // themselves, in a name that becomes the same variable.
-func TestClientsForgeNoBypassHeader(t *testing.T) {
+func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 	servers := rig.Named(t, "slim", "slim-lighttpd")
 	forge := func(separator string) *differential.Request {
 		return request("GET /bypass", strings.Join([]string{"x", "drydock", "bypass"}, separator)+": ip")
