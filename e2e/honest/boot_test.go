@@ -46,7 +46,7 @@ func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 		{"GraphQL variables", "POST", "/graphql", "application/json", []byte(`{"query":"query Q($x: String) { echo(x: $x) }","variables":{"x":"` + strings.Repeat("x", 3<<19) + `"}}`), false},
 	}
 
-	controller := newGate(t)
+	controller := newValve(t)
 	r := start(t, controller.addr(), func(bootstrap map[string]any) {
 		for node := range e2e.Objects(bootstrap) {
 			if value, ok := node["value"].(string); ok && strings.Contains(value, `"boot_wait": 2`) {
@@ -125,18 +125,18 @@ func multipartForm(t *testing.T, size int) (body []byte, contentType string) {
 	return b.Bytes(), w.FormDataContentType()
 }
 
-// gate is a way to the controller that takes connections but passes nothing on until it is opened.
-type gate struct {
+// valve is a way to the controller that takes connections but passes nothing on until it is opened.
+type valve struct {
 	listener net.Listener
 	opened   chan struct{}
 	to       string // host:port; set before open
 }
 
-func newGate(t *testing.T) *gate {
+func newValve(t *testing.T) *valve {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	g := &gate{listener: l, opened: make(chan struct{})}
+	v := &valve{listener: l, opened: make(chan struct{})}
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -144,20 +144,20 @@ func newGate(t *testing.T) *gate {
 			if err != nil {
 				return
 			}
-			go g.serve(c)
+			go v.serve(c)
 		}
 	}()
-	return g
+	return v
 }
 
-func (g *gate) addr() string { return g.listener.Addr().String() }
+func (v *valve) addr() string { return v.listener.Addr().String() }
 
-func (g *gate) open() { close(g.opened) }
+func (v *valve) open() { close(v.opened) }
 
-func (g *gate) serve(client net.Conn) {
+func (v *valve) serve(client net.Conn) {
 	defer client.Close()
-	<-g.opened
-	server, err := net.Dial("tcp", g.to)
+	<-v.opened
+	server, err := net.Dial("tcp", v.to)
 	if err != nil {
 		return
 	}

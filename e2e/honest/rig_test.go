@@ -1,21 +1,15 @@
 package honest
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -177,110 +171,4 @@ func (u *upstream) take(id string) (got received, ok bool) {
 	got, ok = u.got[id]
 	delete(u.got, id)
 	return got, ok
-}
-
-// answer is what came back to the client.
-type answer struct {
-	Status  int
-	Header  http.Header
-	Body    []byte
-	Trailer http.Header
-}
-
-// send replays an entry at a proxy and returns the answer.
-func (e *Entry) send(proxy, host, id string) (answer, error) {
-	if e.Version == "HTTP/2" {
-		return e.send2(proxy, host, id)
-	}
-	c, err := net.Dial("tcp", proxy)
-	if err != nil {
-		return answer{}, fmt.Errorf("connecting: %w", err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
-		return answer{}, fmt.Errorf("setting a deadline: %w", err)
-	}
-	// Who refuses a request need not read it whole: the write may fail, and the answer is there all the same.
-	_, _ = c.Write(e.bytes(host, id))
-
-	in := bufio.NewReader(c)
-	for {
-		resp, err := http.ReadResponse(in, &http.Request{Method: e.Method})
-		if err != nil {
-			return answer{}, fmt.Errorf("reading the answer: %w", err)
-		}
-		if resp.StatusCode == http.StatusContinue {
-			continue
-		}
-		return read(resp)
-	}
-}
-
-// send2 replays an entry over HTTP/2 without TLS. The order of headers is lost; no rule looks at it.
-func (e *Entry) send2(proxy, host, id string) (answer, error) {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols, DisableCompression: true, DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-
-	path, query, _ := strings.Cut(e.Target, "?")
-	req := &http.Request{
-		Method: e.Method, URL: &url.URL{Scheme: "http", Host: proxy, Opaque: "//" + host + path, RawQuery: query}, Host: host, Header: http.Header{"User-Agent": nil},
-	}
-	if !e.streamEnds() {
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), -1 // of unknown length, as gRPC's are
-	}
-	if e.Framing == "length" {
-		req.ContentLength = int64(len(e.body()))
-	}
-	for _, h := range e.Headers {
-		name := http.CanonicalHeaderKey(h[0])
-		req.Header[name] = append(req.Header[name], h[1])
-	}
-	req.Header.Set(idHeader, id)
-
-	resp, err := (&http.Client{Transport: transport, Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
-	if err != nil {
-		return answer{}, fmt.Errorf("sending over HTTP/2: %w", err)
-	}
-	return read(resp)
-}
-
-func read(resp *http.Response) (answer, error) {
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return answer{}, fmt.Errorf("reading the answer: %w", err)
-	}
-	return answer{resp.StatusCode, resp.Header, body, resp.Trailer}, nil
-}
-
-// hops are headers that belong to one connection (RFC 9110 section 7.6.1) or that Envoy writes itself.
-var hops = []string{
-	"connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings", "expect", "trailer",
-	"x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal",
-}
-
-// changed says how a request that reached the upstream differs from the entry, "" where it does not.
-func (e *Entry) changed(got received, target string) string {
-	if got.Method != e.Method || got.Target != target {
-		return fmt.Sprintf("it arrived as %s %s", got.Method, got.Target)
-	}
-	if !bytes.Equal(got.Body, e.body()) {
-		return fmt.Sprintf("%d bytes of body arrived, not the %d that were sent", len(got.Body), len(e.body()))
-	}
-
-	want := http.Header{}
-	for _, h := range e.Headers {
-		want.Add(h[0], strings.TrimSpace(h[1]))
-	}
-	for name, values := range want {
-		if slices.Contains(hops, strings.ToLower(name)) {
-			continue
-		}
-		if arrived := got.Header.Values(name); strings.Join(arrived, ",") != strings.Join(values, ",") && strings.Join(arrived, "; ") != strings.Join(values, "; ") {
-			return fmt.Sprintf("header %s arrived as %q, sent as %q", name, arrived, values)
-		}
-	}
-	return ""
 }
