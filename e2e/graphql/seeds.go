@@ -16,7 +16,7 @@ import (
 // them to every server without a gate (testdata/differences.txt).
 
 const (
-	plainQuery = `{a}`
+	plainQuery    = `{a}`
 	plainMutation = `mutation M{b}`
 )
 
