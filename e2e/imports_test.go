@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"filter/maintenance/graphql":   nil,
 	"filter/maintenance":           {"filter/maintenance/graphql"},
 	"filter/maintenance/adversary": {"filter/maintenance"},
+	"filter/maintenance/cases":     nil,
 	"filter":                       {"filter/maintenance"},
 	"filter/trim":                  nil,
 	"internal/golden":              nil,

@@ -2,13 +2,9 @@ package e2e
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
 // In read-only what reads passes and what writes does not, however it is dressed up. The
@@ -139,19 +136,11 @@ func TestGraphQLCases(t *testing.T) {
 	rec := newRecorder(t)
 	d := deploy(t, deployOptions{upstream: rec.addr})
 	d.on("default", maintenance.ReadOnly, "cases")
-	root, err := Root()
-	must(t, err)
-	table, err := os.ReadFile(filepath.Join(root, "filter", "maintenance", "graphql", "testdata", "cases.json"))
-	must(t, err)
-	var cases []graphQLCase
-	must(t, json.Unmarshal(table, &cases))
-	if len(cases) < 150 {
-		t.Fatalf("the table has %d cases, want at least 150", len(cases))
-	}
+	table := cases.Load(t)
 	var envoys []string
-	for i, c := range cases {
+	for i, c := range table {
 		id := fmt.Sprint(i)
-		body := c.body(t)
+		body := string(c.Body())
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nhost: shop\r\nx-case: %s\r\n", c.Method, c.Path, id)
 		for _, h := range c.Headers {
@@ -177,29 +166,8 @@ func TestGraphQLCases(t *testing.T) {
 			t.Errorf("%s: refused with %d %s, want rule %s", c.Name, status, reply, c.Rule)
 		}
 	}
-	t.Logf("%d cases; refused by Envoy itself before the filter: %s", len(cases), strings.Join(envoys, ", "))
-	if len(envoys) > len(cases)/20 {
-		t.Errorf("%d of %d cases did not reach the filter", len(envoys), len(cases))
+	t.Logf("%d cases; refused by Envoy itself before the filter: %s", len(table), strings.Join(envoys, ", "))
+	if len(envoys) > len(table)/20 {
+		t.Errorf("%d of %d cases did not reach the filter", len(envoys), len(table))
 	}
-}
-
-// graphQLCase is a row of the table that the core, the compiled module and this test share.
-type graphQLCase struct {
-	Name       string      `json:"name"`
-	Method     string      `json:"method"`
-	Path       string      `json:"path"`
-	Headers    [][2]string `json:"headers"`
-	Body       string      `json:"body"`
-	BodyBase64 string      `json:"body_base64"`
-	Verdict    string      `json:"verdict"`
-	Rule       string      `json:"rule"`
-}
-
-func (c *graphQLCase) body(t *testing.T) string {
-	if c.BodyBase64 == "" {
-		return c.Body
-	}
-	data, err := base64.StdEncoding.DecodeString(c.BodyBase64)
-	must(t, err)
-	return string(data)
 }

@@ -3,15 +3,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
@@ -72,26 +71,12 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 
 // The table of read-only GraphQL requests, through the module as it is shipped.
 func TestMustShow1_CasesCompiled(t *testing.T) {
-	data, err := os.ReadFile("maintenance/graphql/testdata/cases.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []struct {
-		Name, Method, Path, Body, Verdict, Rule string
-		Base64                                  []byte `json:"body_base64"`
-		Headers                                 [][2]string
-	}
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
-	if len(cases) < 150 {
-		t.Fatalf("%d cases, want at least 150", len(cases))
-	}
+	table := cases.Load(t)
 	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
 		w.follow(doc(1, in(maintenance.ReadOnly)))
 		passes := 0
-		for _, c := range cases {
-			body := c.Body + string(c.Base64)
+		for _, c := range table {
+			body := string(c.Body())
 			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": visitor}}})
 			// As HTTP/1 has it: a body has a length, and no body ends with the headers.
 			headers := wasmhost.Headers{{":method", c.Method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", c.Path}}
@@ -120,8 +105,8 @@ func TestMustShow1_CasesCompiled(t *testing.T) {
 			}
 			s.Abort()
 		}
-		t.Logf("%d cases, of which %d pass", len(cases), passes)
-		w.want("blocked", len(cases)-passes)
+		t.Logf("%d cases, of which %d pass", len(table), passes)
+		w.want("blocked", len(table)-passes)
 		w.want("errors", 0)
 	})
 }

@@ -1,36 +1,22 @@
 package graphql
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
 // newGenerator is the generator that the tests use: the classifier's own table and what clients send join its corpus.
 func newGenerator(t testing.TB) *Generator {
 	t.Helper()
-	b, err := os.ReadFile("../../filter/maintenance/graphql/testdata/cases.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []struct {
-		Name, Method, Path string
-		Headers            [][2]string
-		Body               string
-		Base64             []byte `json:"body_base64"`
-	}
-	if err := json.Unmarshal(b, &cases); err != nil {
-		t.Fatal(err)
-	}
 	var extra []*differential.Request
-	for _, c := range cases {
-		extra = append(extra, &differential.Request{Method: c.Method, Target: c.Path, Headers: c.Headers, Body: append([]byte(c.Body), c.Base64...), Trail: []string{"case " + c.Name}})
+	for _, c := range cases.Load(t) {
+		extra = append(extra, &differential.Request{Method: c.Method, Target: c.Path, Headers: c.Headers, Body: c.Body(), Trail: []string{"case " + c.Name}})
 	}
 	for _, c := range clients(t) {
 		extra = append(extra, c.request())

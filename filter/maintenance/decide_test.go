@@ -1,15 +1,12 @@
 package maintenance_test
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
@@ -298,54 +295,22 @@ func TestNoAccess(t *testing.T) {
 	}
 }
 
-type graphqlCase struct {
-	Name       string       `json:"name"`
-	Method     string       `json:"method"`
-	Path       string       `json:"path"`
-	Headers    [][2]string  `json:"headers"`
-	Body       string       `json:"body"`
-	BodyBase64 string       `json:"body_base64"`
-	Verdict    string       `json:"verdict"`
-	Rule       graphql.Rule `json:"rule"`
-}
-
-func (c *graphqlCase) request(t testing.TB) *maintenance.Request {
+// caseRequest returns the request of a case.
+func caseRequest(c *cases.Case) *maintenance.Request {
 	r := request(c.Method, "api.example.com", c.Path)
 	r.Headers = append(r.Headers, c.Headers...)
-	r.Body = []byte(c.Body)
-	if c.BodyBase64 != "" {
-		var err error
-		if r.Body, err = base64.StdEncoding.DecodeString(c.BodyBase64); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.Body = c.Body()
 	r.EndStream = len(r.Body) == 0
 	return r
-}
-
-func graphqlCases(t testing.TB) (cases []graphqlCase) {
-	data, err := os.ReadFile("graphql/testdata/cases.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&cases); err != nil {
-		t.Fatal(err)
-	}
-	if len(cases) < 150 {
-		t.Fatalf("only %d cases", len(cases))
-	}
-	return cases
 }
 
 // The table that the classifier, the compiled module and a real Envoy are held to,
 // through the whole decision.
 func TestGraphQLCases(t *testing.T) {
 	s := readOnly(t, "")
-	for _, c := range graphqlCases(t) {
+	for _, c := range cases.Load(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			d := decide(t, s, c.request(t))
+			d := decide(t, s, caseRequest(&c))
 			want := map[string]maintenance.Verdict{"pass": maintenance.Pass, "refuse": maintenance.Refuse}[c.Verdict]
 			if d.Verdict != want || c.Verdict == "refuse" && d.Rule != maintenance.Rule(c.Rule) {
 				t.Errorf("%v by %s, want %s by %s\n%s %s %q", d.Verdict, d.Rule, c.Verdict, c.Rule, c.Method, c.Path, c.Headers)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
 // unlimited has no limits, so that a document gets the same verdict in every wrapping.
@@ -227,8 +229,8 @@ func TestPassingDocumentsOnlyQueryInEveryDialect(t *testing.T) {
 }
 
 func FuzzDocument(f *testing.F) {
-	for _, c := range cases(f) {
-		for doc := range documents(c.body(f)) {
+	for _, c := range cases.Load(f) {
+		for doc := range documents(c.Body()) {
 			f.Add(doc, len(doc)/2)
 		}
 	}
@@ -272,8 +274,8 @@ func FuzzDocument(f *testing.F) {
 }
 
 func FuzzJSON(f *testing.F) {
-	for _, c := range cases(f) {
-		f.Add(c.body(f))
+	for _, c := range cases.Load(f) {
+		f.Add(c.Body())
 	}
 
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -319,7 +321,7 @@ func firstByte(body []byte) int {
 }
 
 func FuzzQuery(f *testing.F) {
-	for _, c := range cases(f) {
+	for _, c := range cases.Load(f) {
 		if _, rawQuery, ok := strings.Cut(c.Path, "?"); ok {
 			f.Add(rawQuery)
 		}

@@ -3,81 +3,28 @@ package graphql
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// A testCase is one row of testdata/cases.json: a request to a service whose GraphQL path is
-// /graphql, with batching enabled and all other options at their defaults. Other packages run the
-// same rows against the decision core, the compiled module and Envoy.
-type testCase struct {
-	Name    string      `json:"name"`
-	Method  string      `json:"method"`
-	Path    string      `json:"path"`
-	Headers [][2]string `json:"headers"`
-	Body    string      `json:"body"`
-	Base64  string      `json:"body_base64"`
-	Verdict string      `json:"verdict"`
-	Rule    Rule        `json:"rule"`
-}
-
-func (c *testCase) body(t testing.TB) []byte {
-	if c.Base64 == "" {
-		return []byte(c.Body)
-	}
-
-	b, err := base64.StdEncoding.DecodeString(c.Base64)
-	if err != nil {
-		t.Fatalf("%s: body_base64: %v", c.Name, err)
-	}
-	return b
-}
-
-func (c *testCase) header(name string) (values []string) {
-	for _, h := range c.Headers {
-		if h[0] == name {
-			values = append(values, h[1])
-		}
-	}
-
-	return values
-}
-
-func cases(t testing.TB) []testCase {
-	data, err := os.ReadFile("testdata/cases.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	var cs []testCase
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&cs); err != nil {
-		t.Fatal(err)
-	}
-
-	return cs
-}
-
 // decide asks in the order that the package comment gives. The package leaves the headers and
 // parameters of the first step to its caller.
-func decide(c *testCase, body []byte, opt *Options) Rule {
+func decide(c *cases.Case, body []byte, opt *Options) Rule {
 	_, rawQuery, _ := strings.Cut(c.Path, "?")
 
 	switch {
-	case c.header("x-http-method-override") != nil, c.header("x-http-method") != nil, c.header("x-method-override") != nil,
+	case c.Header("x-http-method-override") != nil, c.Header("x-http-method") != nil, c.Header("x-method-override") != nil,
 		strings.Contains("&"+rawQuery, "&_method="):
 		return RuleMethodOverride
-	case c.header("upgrade") != nil:
+	case c.Header("upgrade") != nil:
 		return RuleUpgrade
 	case c.Method == "GET", c.Method == "HEAD":
 		if len(body) > 0 {
@@ -93,10 +40,10 @@ func decide(c *testCase, body []byte, opt *Options) Rule {
 		return RuleURLParameter
 	}
 
-	if rule := ContentEncoding(c.header("content-encoding")); rule != "" {
+	if rule := ContentEncoding(c.Header("content-encoding")); rule != "" {
 		return rule
 	}
-	if rule := ContentType(c.header("content-type")); rule != "" {
+	if rule := ContentType(c.Header("content-type")); rule != "" {
 		return rule
 	}
 	return JSON(body, opt)
@@ -107,18 +54,19 @@ func TestCasesAreJudgedAsListed(t *testing.T) {
 	names := map[string]bool{}
 	opt := &Options{Batching: true}
 
-	for _, c := range cases(t) {
+	for _, c := range cases.Load(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			if names[c.Name] {
 				t.Error("another case has the same name")
 			}
 
-			names[c.Name], used[c.Rule] = true, true
-			if verdict := map[bool]string{true: "pass", false: "refuse"}[c.Rule == ""]; c.Verdict != verdict {
+			want := Rule(c.Rule)
+			names[c.Name], used[want] = true, true
+			if verdict := map[bool]string{true: "pass", false: "refuse"}[want == ""]; c.Verdict != verdict {
 				t.Errorf("verdict %q contradicts rule %q", c.Verdict, c.Rule)
 			}
-			if got := decide(&c, c.body(t), opt); got != c.Rule {
-				t.Errorf("got %q, want %q", got, c.Rule)
+			if got := decide(&c, c.Body(), opt); got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
@@ -344,12 +292,12 @@ func TestEachRuleIsExplained(t *testing.T) {
 
 // TestAppendedMutationIsRefused appends a mutation to the document of every case that passes.
 func TestAppendedMutationIsRefused(t *testing.T) {
-	for _, c := range cases(t) {
+	for _, c := range cases.Load(t) {
 		if c.Verdict != "pass" || c.Method != "POST" {
 			continue
 		}
 
-		body := c.body(t)
+		body := c.Body()
 		for doc := range documents(body) {
 			if rule := Document([]byte(doc+"\nmutation M{b}"), nil); rule == "" {
 				t.Errorf("%s: a mutation after %q passes", c.Name, doc)
