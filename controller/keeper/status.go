@@ -22,7 +22,7 @@ const (
 // that are not announced yet, and the names of actors.
 type AppStatus struct {
 	App     string           `json:"app"`
-	Mode    maintenance.Mode `json:"mode" enum:"off,read-only,no-access"`
+	Mode    maintenance.Mode `json:"mode"`
 	Phase   Phase            `json:"phase" enum:"off,scheduled,pending,active"`
 	Message string           `json:"message,omitempty"`
 	Since   time.Time        `json:"since,omitzero"`
@@ -49,7 +49,7 @@ type ActivationStatus struct {
 // PlannedWindow is the next occurrence of a window.
 type PlannedWindow struct {
 	Window  string           `json:"window"`
-	Mode    maintenance.Mode `json:"mode" enum:"read-only,no-access"`
+	Mode    maintenance.Mode `json:"mode"`
 	Start   time.Time        `json:"start"`
 	End     time.Time        `json:"end"`
 	Message string           `json:"message,omitempty"`

@@ -13,7 +13,7 @@ import (
 
 // On is the request to put an app into maintenance.
 type On struct {
-	Mode     maintenance.Mode `json:"mode,omitempty" enum:"read-only,no-access" default:"no-access"`
+	Mode     maintenance.Mode `json:"mode,omitempty" default:"no-access"`
 	Message  string           `json:"message,omitempty" doc:"Shown to users" example:"Database migration"`
 	Until    time.Time        `json:"until,omitzero" doc:"When maintenance ends by itself; absent: when it is turned off"`
 	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now until the end, in place of until"`

@@ -33,10 +33,10 @@ type Request struct {
 type Explanation struct {
 	Verdict     string           `json:"verdict" enum:"pass,refuse"`
 	App         string           `json:"app"`
-	Mode        maintenance.Mode `json:"mode" enum:"off,read-only,no-access"`
+	Mode        maintenance.Mode `json:"mode"`
 	Rule        maintenance.Rule `json:"rule" doc:"Stable name of the rule that decided"`
 	Explanation string           `json:"explanation"`
-	Bypass      string           `json:"bypass,omitempty" doc:"The kind of bypass that lets the request pass: ip, principal or claim"`
+	Bypass      string           `json:"bypass,omitempty" doc:"The kind of bypass that lets the request pass, as in the rule's name"`
 	Activation  string           `json:"activation,omitempty" doc:"Source and id of the activation that puts the app into its mode"`
 	Reply       *Reply           `json:"reply,omitempty" doc:"What the client would receive"`
 }

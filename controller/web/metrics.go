@@ -103,7 +103,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	gauge(descInfo, 1, m.Version)
 
 	for _, st := range m.Keeper.Statuses() {
-		for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.ReadOnly, maintenance.NoAccess} {
+		for _, mode := range append([]maintenance.Mode{maintenance.Off}, maintenance.Modes()...) {
 			gauge(descMode, oneIf(st.Mode == mode), st.App, string(mode))
 		}
 		gauge(descPhase, 1, st.App, string(st.Phase))

@@ -201,7 +201,7 @@ type CORS struct {
 type Activation struct {
 	ID      string    `json:"id"`
 	Source  Source    `json:"source" enum:"manual,window,file,resource"`
-	Mode    Mode      `json:"mode" enum:"read-only,no-access"`
+	Mode    Mode      `json:"mode"`
 	Message string    `json:"message,omitempty" doc:"What people read"`
 	Since   time.Time `json:"since"`
 	// Until is zero for an activation that somebody has to end.
@@ -212,7 +212,7 @@ type Activation struct {
 // proxy's own clock when the controller is away.
 type Window struct {
 	ID          string       `json:"id"`
-	Mode        Mode         `json:"mode" enum:"read-only,no-access"`
+	Mode        Mode         `json:"mode"`
 	Message     string       `json:"message,omitempty"`
 	Announce    int          `json:"announce,omitempty" doc:"Seconds before the start at which the window becomes public"`
 	Occurrences []Occurrence `json:"occurrences"`
