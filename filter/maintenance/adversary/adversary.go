@@ -18,8 +18,8 @@ import (
 // A Tape is a sequence of choices. Each draw consumes one of them.
 type Tape struct{ choices []byte }
 
-// NewTape returns a tape of these choices. Once they are consumed, every draw takes the first of its
-// alternatives.
+// NewTape returns a tape of these choices. Once they are consumed, every draw takes the first of
+// its alternatives.
 func NewTape(choices []byte) *Tape { return &Tape{choices} }
 
 // Tapes calls each with n tapes made from one seed, until it returns false.
@@ -159,7 +159,8 @@ func (Stranger) Cluster() string { return "" }
 
 func (Stranger) Claims() maintenance.Claims { return "" }
 
-// Judge returns the decision of a state on the request of a [Stranger], with the whole body at hand.
+// Judge returns the decision of a state on the request of a [Stranger], with the whole body at
+// hand.
 func Judge(state *maintenance.State, r *maintenance.Request, now time.Time) maintenance.Decision {
 	r = Fresh(r)
 	r.Attributes = Stranger{}
