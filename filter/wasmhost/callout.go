@@ -18,6 +18,28 @@ import (
 	"time"
 )
 
+func (c call) httpCall() Status {
+	root := c.in.current().root
+	co := &Callout{
+		in: c.in, root: root, Cluster: c.str(0), Headers: parsePairs(c.bytes(2)).normal(), Body: slices.Clone(c.bytes(4)),
+		Trailers: parsePairs(c.bytes(6)), Timeout: time.Duration(int32(c.u32(8))) * time.Millisecond,
+	}
+	co.Headers.hostIsAuthority()
+	st := co.start()
+	if put := c.put32(9, co.Token); st == StatusOK {
+		st = put
+	}
+	return st
+}
+
+func (c call) getStatus() Status {
+	root := c.in.current().root
+	if st := c.put32(0, uint32(root.status)); st != StatusOK {
+		return st
+	}
+	return c.putBytes(1, []byte(root.statusMessage))
+}
+
 // Callout is an HTTP call that a module made (proxy_http_call) and that was not answered yet. Answering it calls the
 // module back on the caller's goroutine, so it must be the one that uses the VM. An answer to a callout that was already
 // answered, or whose VM or plugin is gone, is dropped.

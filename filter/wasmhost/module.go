@@ -184,15 +184,6 @@ func (m *Module) checkLegacy() error {
 	return nil
 }
 
-func findHostFunc(module, name string) *hostFunc {
-	for i := range hostFuncs {
-		if f := &hostFuncs[i]; f.name == name && f.wasi == (module == "wasi_snapshot_preview1" || module == "wasi_unstable") && (f.wasi || module == "env") {
-			return f
-		}
-	}
-	return nil
-}
-
 func allI32(types []api.ValueType, n int) bool {
 	return len(types) == n && !slices.ContainsFunc(types, func(t api.ValueType) bool { return t != api.ValueTypeI32 })
 }

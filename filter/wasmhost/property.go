@@ -15,6 +15,23 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
+func (c call) getProperty() Status {
+	b, st := c.in.property(c.in.current(), strings.Split(c.str(0), "\x00"))
+	if st != StatusOK {
+		return st
+	}
+	return c.putBytes(2, b)
+}
+
+func (c call) setProperty() Status {
+	f := c.in.current().filter
+	if f == nil {
+		return StatusNotFound
+	}
+	f.stream.filterState["wasm."+c.str(0)] = slices.Clone(c.bytes(2))
+	return StatusOK
+}
+
 // property reads a property for a context: first what follows from the stream, then the trees that the caller gave, then
 // what set_property stored, then what the plugin's configuration says (Context::getProperty).
 func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {

@@ -2,11 +2,56 @@ package wasmhost
 
 import (
 	"bytes"
-	"cmp"
 	"maps"
 	"slices"
 	"sync"
 )
+
+func (c call) getSharedData() Status {
+	value, cas, ok := c.in.vm.host.store.get(c.in.vm.cfg.ID, c.str(0))
+	if !ok {
+		return StatusNotFound
+	}
+	if st := c.putBytes(2, value); st != StatusOK {
+		return st
+	}
+	return c.put32(4, cas)
+}
+
+func (c call) setSharedData() Status {
+	return c.in.vm.host.store.set(c.in.vm.cfg.ID, c.str(0), c.bytes(2), c.u32(4))
+}
+
+func (c call) registerQueue() Status {
+	vm, root := c.in.vm, c.in.current().root
+	var token uint32
+	token = vm.host.store.registerQueue(vm.cfg.ID, c.str(0), func() {
+		vm.Post(func() { vm.queueReady(root.id, token) })
+	})
+	return c.put32(2, token)
+}
+
+func (c call) resolveQueue() Status {
+	vmID := c.str(0)
+	if vmID == "" {
+		vmID = c.in.vm.cfg.ID
+	}
+	token, ok := c.in.vm.host.store.resolveQueue(vmID, c.str(2))
+	if !ok {
+		return StatusNotFound
+	}
+	return c.put32(4, token)
+}
+
+func (c call) dequeue() Status {
+	item, st := c.in.vm.host.store.dequeue(c.u32(0))
+	if st != StatusOK {
+		return st
+	}
+	return c.putBytes(1, item)
+}
+
+func (c call) enqueue() Status { return c.in.vm.host.store.enqueue(c.u32(0), c.bytes(1)) }
 
 // store is what all VMs of a process share besides clusters. One mutex for all of it, as in Envoy.
 type store struct {
@@ -151,68 +196,4 @@ func (h *Host) SharedKeys(vmID string) []string {
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
 	return slices.Sorted(maps.Keys(h.store.data[vmID]))
-}
-
-// MetricType is a proxy-wasm metric type.
-type MetricType uint32
-
-// The metric types of the ABI.
-const (
-	Counter MetricType = iota
-	Gauge
-	Histogram
-)
-
-func (t MetricType) String() string { return enum(t, "counter", "gauge", "histogram") }
-
-// Metric is a statistic that modules defined, shared by all VMs of the host. Envoy shows it as wasmcustom.<Name>.
-type Metric struct {
-	Name  string
-	Type  MetricType
-	Value uint64 // of a counter or gauge; of a histogram the sum of what was recorded
-	Count uint64 // how often a histogram was recorded
-	Max   uint64 // the largest value a histogram recorded
-}
-
-type metricKey struct {
-	name string
-	typ  MetricType
-}
-
-func (s *store) metric(typ MetricType, name string) *Metric {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := metricKey{name, typ}
-	m := s.metrics[key]
-	if m == nil {
-		m = &Metric{Name: name, Type: typ}
-		s.metrics[key] = m
-	}
-	return m
-}
-
-// Metric finds a metric by its name, and tells whether a module has defined it.
-func (h *Host) Metric(name string) (Metric, bool) {
-	h.store.mu.Lock()
-	defer h.store.mu.Unlock()
-	for _, typ := range []MetricType{Counter, Gauge, Histogram} {
-		if m := h.store.metrics[metricKey{name, typ}]; m != nil {
-			return *m, true
-		}
-	}
-	return Metric{}, false
-}
-
-// Metrics lists all metrics by name.
-func (h *Host) Metrics() []Metric {
-	h.store.mu.Lock()
-	defer h.store.mu.Unlock()
-	all := make([]Metric, 0, len(h.store.metrics))
-	for _, m := range h.store.metrics {
-		all = append(all, *m)
-	}
-	slices.SortFunc(all, func(a, b Metric) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
-	})
-	return all
 }

@@ -1,0 +1,185 @@
+package wasmhost
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Status is what a proxy-wasm host call returns (ABI 0.2.1, proxy_status_t).
+type Status uint32
+
+// The statuses of the ABI that this host uses.
+const (
+	StatusOK                   Status = 0
+	StatusNotFound             Status = 1
+	StatusBadArgument          Status = 2
+	StatusSerializationFailure Status = 3
+	StatusParseFailure         Status = 4
+	StatusInvalidMemoryAccess  Status = 6
+	StatusEmpty                Status = 7
+	StatusCasMismatch          Status = 8
+	StatusInternalFailure      Status = 10
+	StatusBrokenConnection     Status = 11
+	StatusUnimplemented        Status = 12
+)
+
+func (s Status) String() string {
+	return enum(s, "OK", "NotFound", "BadArgument", "SerializationFailure", "ParseFailure", "BadExpression", "InvalidMemoryAccess",
+		"Empty", "CasMismatch", "ResultMismatch", "InternalFailure", "BrokenConnection", "Unimplemented")
+}
+
+// appendPairs writes proxy-wasm pairs: the count, all lengths, then names and values each with a terminating zero.
+func appendPairs(b []byte, pairs [][2]string) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
+	for _, p := range pairs {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
+	}
+	for _, p := range pairs {
+		b = append(append(b, p[0]...), 0)
+		b = append(append(b, p[1]...), 0)
+	}
+	return b
+}
+
+// parsePairs reads proxy-wasm pairs. What is malformed, has more than 1024 pairs or 1 MiB reads as none, as in
+// proxy-wasm-cpp-host (limits.h, pairs_util.cc).
+func parsePairs(b []byte) Headers {
+	if len(b) < 4 || len(b) > 1<<20 {
+		return nil
+	}
+	n := int(binary.LittleEndian.Uint32(b))
+	if n > 1024 || len(b) < 4+8*n {
+		return nil
+	}
+	sizes, rest := b[4:4+8*n], b[4+8*n:]
+	field := func() (string, bool) {
+		size := uint64(binary.LittleEndian.Uint32(sizes))
+		sizes = sizes[4:]
+		if size+1 > uint64(len(rest)) || rest[size] != 0 {
+			return "", false
+		}
+		s := string(rest[:size])
+		rest = rest[size+1:]
+		return s, true
+	}
+	pairs := make(Headers, n)
+	for i := range pairs {
+		for j := range pairs[i] {
+			var ok bool
+			if pairs[i][j], ok = field(); !ok {
+				return nil
+			}
+		}
+	}
+	if len(rest) > 0 {
+		return nil
+	}
+	return pairs
+}
+
+var proxyFuncs = []hostFunc{
+	{name: "proxy_log", args: "Lb", allowed: inInit | inMalloc, fn: call.log},
+	{name: "proxy_get_log_level", args: "w", fn: func(c call) Status { return c.put32(0, 2) }}, // info, Envoy's default
+	{name: "proxy_get_current_time_nanoseconds", args: "q", fn: call.currentTime},
+	{name: "proxy_get_status", args: "wr", fn: call.getStatus},
+	{name: "proxy_get_property", args: "pr", fn: call.getProperty},
+	{name: "proxy_set_property", args: "pb", fn: call.setProperty},
+	{name: "proxy_send_local_response", args: "ibbmi", fn: call.sendLocalResponse},
+	{name: "proxy_continue_stream", args: "S", fn: call.continueStream},
+	{name: "proxy_close_stream", args: "S", fn: call.closeStream},
+	{name: "proxy_get_shared_data", args: "brw", fn: call.getSharedData},
+	{name: "proxy_set_shared_data", args: "bbi", fn: call.setSharedData},
+	{name: "proxy_register_shared_queue", args: "bw", fn: call.registerQueue},
+	{name: "proxy_resolve_shared_queue", args: "bbw", fn: call.resolveQueue},
+	{name: "proxy_dequeue_shared_queue", args: "ir", fn: call.dequeue},
+	{name: "proxy_enqueue_shared_queue", args: "ib", fn: call.enqueue},
+	{name: "proxy_get_header_map_value", args: "Hbr", fn: call.getHeader},
+	{name: "proxy_add_header_map_value", args: "Hbb", fn: call.addHeader},
+	{name: "proxy_replace_header_map_value", args: "Hbb", fn: call.replaceHeader},
+	{name: "proxy_remove_header_map_value", args: "Hb", fn: call.removeHeader},
+	{name: "proxy_get_header_map_pairs", args: "Hr", fn: call.getHeaders},
+	{name: "proxy_set_header_map_pairs", args: "Hm", fn: call.setHeaders},
+	{name: "proxy_get_header_map_size", args: "Hw", fn: call.headersSize},
+	{name: "proxy_get_buffer_bytes", args: "Biir", fn: call.getBuffer},
+	{name: "proxy_set_buffer_bytes", args: "Biib", fn: call.setBuffer},
+	{name: "proxy_get_buffer_status", args: "Bww", fn: call.bufferStatus},
+	{name: "proxy_http_call", args: "bmbmiw", fn: call.httpCall},
+	{name: "proxy_grpc_call", args: "bbbmbiw", fn: unimplemented},
+	{name: "proxy_grpc_stream", args: "bbbmw", fn: unimplemented},
+	{name: "proxy_grpc_close", args: "i", fn: unimplemented},
+	{name: "proxy_grpc_cancel", args: "i", fn: unimplemented},
+	{name: "proxy_grpc_send", args: "ibi", fn: unimplemented},
+	{name: "proxy_set_tick_period_milliseconds", args: "i", fn: call.setTickPeriod},
+	{name: "proxy_set_effective_context", args: "i", fn: call.setEffectiveContext},
+	{name: "proxy_done", fn: call.done},
+	{name: "proxy_define_metric", args: "Mbw", fn: call.defineMetric},
+	{name: "proxy_increment_metric", args: "il", fn: call.incrementMetric},
+	{name: "proxy_record_metric", args: "il", fn: call.recordMetric},
+	{name: "proxy_get_metric", args: "iq", fn: call.getMetric},
+	{name: "proxy_call_foreign_function", args: "bbr", fn: call.foreignFunction},
+}
+
+var (
+	headerMapNames = []string{"request_headers", "request_trailers", "response_headers", "response_trailers",
+		"grpc_initial_metadata", "grpc_trailing_metadata", "call_headers", "call_trailers"}
+	bufferNames = []string{"request_body", "response_body", "downstream_data", "upstream_data", "call_body", "grpc_message",
+		"vm_configuration", "plugin_configuration", "call_data"}
+	streamNames   = []string{"request", "response", "downstream", "upstream"}
+	logLevelNames = []string{"trace", "debug", "info", "warn", "error", "critical"}
+)
+
+func unimplemented(call) Status { return StatusUnimplemented }
+
+func (c call) log() Status {
+	levels := [...]slog.Level{slog.LevelDebug - 4, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError, slog.LevelError + 4}
+	if int(c.u32(0)) >= len(levels) {
+		return StatusBadArgument
+	}
+	c.in.log(levels[c.u32(0)], c.str(1))
+	return StatusOK
+}
+
+func (c call) currentTime() Status {
+	return c.put64(0, uint64(c.in.vm.host.cfg.Clock.Wall().UnixNano()))
+}
+
+func (c call) setTickPeriod() Status {
+	root := c.in.current().root
+	root.period = time.Duration(c.u32(0)) * time.Millisecond
+	root.due = time.Now().Add(root.period)
+	return StatusOK
+}
+
+func (c call) setEffectiveContext() Status {
+	id := c.u32(0)
+	if c.in.contexts[id] == nil {
+		return StatusBadArgument
+	}
+	c.in.frame.effective = id
+	return StatusOK
+}
+
+func (c call) done() Status {
+	root := c.in.current().root
+	if !root.pendingDone {
+		return StatusNotFound
+	}
+	root.pendingDone = false
+	c.in.defers(root.delete)
+	return StatusOK
+}
+
+func (c call) foreignFunction() Status {
+	fn := c.in.vm.host.cfg.ForeignFunctions[c.str(0)]
+	if fn == nil {
+		return StatusNotFound
+	}
+	result, st := fn(slices.Clone(c.bytes(2)))
+	if put := c.putBytes(4, result); put != StatusOK {
+		return put
+	}
+	return st
+}

@@ -1,0 +1,211 @@
+package wasmhost
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"github.com/tetratelabs/wazero/api"
+)
+
+// instance is one life of a VM, from its start to its crash.
+type instance struct {
+	vm  *VM
+	mod api.Module
+	mem api.Memory
+	fns [numCallbacks]api.Function
+	ctx context.Context // carries the instance to host functions
+
+	vmContext wasmContext // id 0: for the start and for memory allocation
+	contexts  map[uint32]*wasmContext
+	nextID    uint32
+	roots     []*root
+
+	frame   frame
+	stacks  [][5]uint64 // arguments and result of the calls into the module, by depth
+	depth   int
+	stopped bool // a local reply was sent: whatever the callback returns, the stream does not go on
+	after   []func()
+	note    []byte // what the running host call gives back, for the trace
+
+	metrics    map[uint32]*Metric
+	nextMetric [3]uint32
+	nextCall   uint32
+
+	memSize uint32 // after the crash
+	err     error  // why it crashed
+}
+
+// frame is the callback that runs.
+type frame struct {
+	callback  callback
+	context   *wasmContext
+	effective uint32 // what proxy_set_effective_context chose, 0: none
+	restrict  uint8  // the permission that host calls need, 0: none
+	within    callback
+}
+
+// wasmContext is what the module knows by a context id: a root context, a stream's, or (0) the VM's own.
+type wasmContext struct {
+	id     uint32
+	root   *root   // nil for the VM's own
+	filter *filter // nil unless it is a stream's
+}
+
+type instanceKey struct{}
+
+// current is the context that host calls work on.
+func (in *instance) current() *wasmContext {
+	if c := in.contexts[in.frame.effective]; c != nil && in.frame.effective != 0 {
+		return c
+	}
+	return in.frame.context
+}
+
+func (in *instance) newContext(root *root, filter *filter) *wasmContext {
+	in.nextID++
+	c := &wasmContext{id: in.nextID, root: root, filter: filter}
+	in.contexts[c.id] = c
+	return c
+}
+
+// call runs a callback for a context and returns its result, 0 if it has none, is not exported, or crashed.
+func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
+	fn := in.fns[cb]
+	if fn == nil || in.err != nil {
+		return 0
+	}
+	outer := in.frame
+	in.frame = frame{callback: cb, context: c, restrict: outer.restrict, within: outer.callback}
+	if in.depth++; in.depth > len(in.stacks) {
+		in.stacks = append(in.stacks, [5]uint64{})
+	}
+	stack := in.stacks[in.depth-1][:]
+	copy(stack, args)
+	in.traceCallback(cb, c, stack[:len(args)], "")
+	err := fn.CallWithStack(in.ctx, stack)
+	in.depth--
+	in.frame = outer
+	if err != nil {
+		in.traceCallback(cb, c, nil, "crashed")
+		in.fail(fmt.Errorf("%s: %w", cb, err))
+		if in.depth > 0 {
+			// The module called the host, which called the module, which crashed. Envoy lets the first call go on in a
+			// module that is broken; nothing good comes of that.
+			panic(in.err)
+		}
+		in.close()
+		return 0
+	}
+	if callbacks[cb].results == 0 {
+		return 0
+	}
+	in.traceCallback(cb, c, nil, strconv.FormatUint(uint64(uint32(stack[0])), 10))
+	return uint64(uint32(stack[0]))
+}
+
+// notify runs a callback and then what it left to be done.
+func (in *instance) notify(cb callback, c *wasmContext, args ...uint64) uint64 {
+	r := in.call(cb, c, args...)
+	in.settle()
+	return r
+}
+
+// defers lets fn run when the module has returned.
+func (in *instance) defers(fn func()) { in.after = append(in.after, fn) }
+
+// maxNested is how many replies and resumed streams one callback may leave to be done. Envoy does each within the last
+// one, since what it does calls the module and so takes up the rest of the list (DeferAfterCallActions in
+// proxy-wasm-cpp-host). Thousands end as "Maximum call stack size exceeded", in 1.36.4 and 1.40.0 alike.
+const maxNested = 512
+
+// settle does what the callback left to be done. That may call the module again.
+func (in *instance) settle() {
+	in.stopped = false
+	if n := len(in.after); n > maxNested {
+		in.after = nil
+		in.fail(fmt.Errorf("maximum call stack size exceeded: %d streams were answered or resumed by one callback", n))
+		return
+	}
+	for len(in.after) > 0 {
+		fn := in.after[0]
+		in.after = in.after[1:]
+		fn()
+	}
+}
+
+// malloc lets the module allocate memory; 0 is no memory.
+func (in *instance) malloc(size uint32) uint32 {
+	restrict := in.frame.restrict
+	in.frame.restrict = mallocModern
+	if in.vm.host.cfg.LegacyWASI {
+		in.frame.restrict = mallocLegacy
+	}
+	addr := in.call(cbMalloc, &in.vmContext, uint64(size))
+	in.frame.restrict = restrict
+	return uint32(addr)
+}
+
+// fail marks the VM as crashed, for the first cause given.
+func (in *instance) fail(err error) error {
+	if in.err == nil {
+		if in.mem != nil {
+			in.memSize = in.mem.Size()
+		}
+		in.err = err
+		in.log(slog.LevelError, "VM failed: "+err.Error())
+		if in.depth == 0 {
+			in.close()
+		}
+	}
+	return in.err
+}
+
+// close frees the memory and cancels callouts.
+func (in *instance) close() {
+	for _, r := range in.roots {
+		r.cancelCallouts()
+	}
+	if in.mod != nil {
+		if in.err == nil && in.mem != nil {
+			in.memSize = in.mem.Size()
+		}
+		in.mod.Close(in.ctx) // fails only for modules with files
+		in.mod, in.mem, in.fns = nil, nil, [numCallbacks]api.Function{}
+	}
+}
+
+func (in *instance) violation(during callback, fn, reason string) *Violation {
+	v := &Violation{Thread: in.vm.cfg.Thread, Callback: during.String(), Func: fn, Reason: reason}
+	if during == cbMalloc {
+		v.Within = in.frame.within.String()
+	}
+	h := in.vm.host
+	h.mu.Lock()
+	h.violations = append(h.violations, v)
+	h.mu.Unlock()
+	return v
+}
+
+// misuse reports a call that Envoy lets pass.
+func (in *instance) misuse(during callback, fn, reason string) {
+	v := in.violation(during, fn, reason)
+	switch {
+	case !in.vm.host.cfg.Strict:
+	case in.depth > 0:
+		panic(v)
+	default:
+		in.fail(v)
+	}
+}
+
+func (in *instance) log(level slog.Level, message string) {
+	e := LogEntry{Thread: in.vm.cfg.Thread, Level: level, Message: message}
+	if in.frame.context != nil {
+		if c := in.current(); c.root != nil {
+			e.Plugin = c.root.plugin.cfg.Name
+		}
+	}
+	in.vm.host.log(e)
+}

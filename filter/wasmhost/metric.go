@@ -1,0 +1,139 @@
+package wasmhost
+
+import (
+	"cmp"
+	"slices"
+)
+
+// MetricType is a proxy-wasm metric type.
+type MetricType uint32
+
+// The metric types of the ABI.
+const (
+	Counter MetricType = iota
+	Gauge
+	Histogram
+)
+
+func (t MetricType) String() string { return enum(t, "counter", "gauge", "histogram") }
+
+// Metric is a statistic that modules defined, shared by all VMs of the host. Envoy shows it as wasmcustom.<Name>.
+type Metric struct {
+	Name  string
+	Type  MetricType
+	Value uint64 // of a counter or gauge; of a histogram the sum of what was recorded
+	Count uint64 // how often a histogram was recorded
+	Max   uint64 // the largest value a histogram recorded
+}
+
+type metricKey struct {
+	name string
+	typ  MetricType
+}
+
+func (s *store) metric(typ MetricType, name string) *Metric {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := metricKey{name, typ}
+	m := s.metrics[key]
+	if m == nil {
+		m = &Metric{Name: name, Type: typ}
+		s.metrics[key] = m
+	}
+	return m
+}
+
+// Metric finds a metric by its name, and tells whether a module has defined it.
+func (h *Host) Metric(name string) (Metric, bool) {
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	for _, typ := range []MetricType{Counter, Gauge, Histogram} {
+		if m := h.store.metrics[metricKey{name, typ}]; m != nil {
+			return *m, true
+		}
+	}
+	return Metric{}, false
+}
+
+// Metrics lists all metrics by name.
+func (h *Host) Metrics() []Metric {
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	all := make([]Metric, 0, len(h.store.metrics))
+	for _, m := range h.store.metrics {
+		all = append(all, *m)
+	}
+	slices.SortFunc(all, func(a, b Metric) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
+	})
+	return all
+}
+
+// Metrics: the two low bits of an id are its type, the rest counts.
+
+func (c call) defineMetric() Status {
+	t := c.u32(0)
+	if t > uint32(Histogram) {
+		return StatusBadArgument
+	}
+	c.in.nextMetric[t] += 4
+	id := c.in.nextMetric[t] | t
+	c.in.metrics[id] = c.in.vm.host.store.metric(MetricType(t), c.str(1))
+	return c.put32(3, id)
+}
+
+// metric finds a defined metric and hands it to fn under the lock of all metrics.
+func (c call) metric(id uint32, fn func(m *Metric) Status) Status {
+	if id&3 > uint32(Histogram) {
+		return StatusBadArgument
+	}
+	m := c.in.metrics[id]
+	if m == nil {
+		return StatusNotFound
+	}
+	s := &c.in.vm.host.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fn(m)
+}
+
+func (c call) incrementMetric() Status {
+	offset := int64(c.stack[1])
+	return c.metric(c.u32(0), func(m *Metric) Status {
+		if m.Type == Histogram || m.Type == Counter && offset <= 0 {
+			return StatusBadArgument
+		}
+		m.Value += uint64(offset)
+		return StatusOK
+	})
+}
+
+func (c call) recordMetric() Status {
+	value := c.stack[1]
+	return c.metric(c.u32(0), func(m *Metric) Status {
+		switch m.Type {
+		case Counter:
+			m.Value += value
+		case Gauge:
+			m.Value = value
+		case Histogram:
+			m.Value, m.Count, m.Max = m.Value+value, m.Count+1, max(m.Max, value)
+		}
+		return StatusOK
+	})
+}
+
+func (c call) getMetric() Status {
+	var value uint64
+	st := c.metric(c.u32(0), func(m *Metric) Status {
+		if m.Type == Histogram {
+			return StatusBadArgument
+		}
+		value = m.Value
+		return StatusOK
+	})
+	if st != StatusOK {
+		return st
+	}
+	return c.put64(1, value)
+}

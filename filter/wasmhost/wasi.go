@@ -1,0 +1,218 @@
+package wasmhost
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// WASI preview 1, as far as Envoy goes: a module sees its environment, the clocks, randomness, and the log as standard
+// output and error.
+
+const (
+	esuccess Status = 0
+	ebadf    Status = 8
+	efault   Status = 21
+	einval   Status = 28
+	enoent   Status = 44
+	enosys   Status = 52
+	enotsup  Status = 58
+)
+
+func errnoName(e Status) string {
+	names := map[Status]string{esuccess: "ESUCCESS", ebadf: "EBADF", efault: "EFAULT", einval: "EINVAL", enoent: "ENOENT",
+		enosys: "ENOSYS", enotsup: "ENOTSUP"}
+	if name, ok := names[e]; ok {
+		return name
+	}
+	return "errno " + strconv.Itoa(int(e))
+}
+
+func errno(e Status) func(call) Status { return func(call) Status { return e } }
+
+// stdio succeeds on standard output and error only.
+func stdio(c call) Status {
+	if fd := c.u32(0); fd != 1 && fd != 2 {
+		return ebadf
+	}
+	return esuccess
+}
+
+const modernInit = initModern | modernOnly
+
+// wasiFuncs has proxy-wasm-cpp-host's signatures, also where WASI's differ (path_link, path_symlink): a module with
+// others does not load in Envoy.
+
+var wasiFuncs = []hostFunc{
+	{wasi: true, name: "args_get", args: "ii", allowed: inInit, fn: errno(esuccess)},
+	{wasi: true, name: "args_sizes_get", args: "ww", allowed: inInit, fn: func(c call) Status { return c.sizes(0, 0) }},
+	{wasi: true, name: "environ_get", args: "ii", allowed: inInit, fn: call.environ},
+	{wasi: true, name: "environ_sizes_get", args: "ww", allowed: inInit, fn: call.environSizes},
+	{wasi: true, name: "clock_time_get", args: "ilw", allowed: inInit | inMalloc, fn: call.clock},
+	{wasi: true, name: "clock_res_get", args: "iw", allowed: modernInit, fn: call.clockResolution},
+	{wasi: true, name: "random_get", args: "ii", allowed: inInit, fn: call.random},
+	{wasi: true, name: "sched_yield", fn: errno(esuccess)},
+	{wasi: true, name: "poll_oneoff", args: "iiiw", allowed: initModern | mallocModern, fn: call.poll},
+	{wasi: true, name: "proc_exit", args: "i", fn: call.exit},
+	{wasi: true, name: "fd_write", args: "iiiw", allowed: inInit | inMalloc, fn: call.write},
+	{wasi: true, name: "fd_pwrite", args: "iiilw", allowed: modernInit, fn: func(c call) Status {
+		return call{c.in, []uint64{c.stack[0], c.stack[1], c.stack[2], c.stack[4]}}.write()
+	}},
+	{wasi: true, name: "fd_read", args: "iiiw", fn: errno(enosys)},
+	{wasi: true, name: "fd_pread", args: "iiilw", allowed: modernInit, fn: errno(enosys)},
+	{wasi: true, name: "fd_seek", args: "iliw", fn: errno(esuccess)},
+	{wasi: true, name: "fd_close", args: "i", fn: errno(esuccess)},
+	{wasi: true, name: "fd_fdstat_get", args: "iw", allowed: inInit, fn: call.fdstat},
+	{wasi: true, name: "fd_fdstat_set_flags", args: "ii", allowed: inInit, fn: errno(enosys)},
+	{wasi: true, name: "fd_fdstat_set_rights", args: "ill", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_prestat_get", args: "iw", allowed: inInit, fn: errno(ebadf)},
+	{wasi: true, name: "fd_prestat_dir_name", args: "iii", allowed: inInit, fn: errno(enosys)},
+	{wasi: true, name: "fd_filestat_get", args: "iw", allowed: modernInit, fn: errno(ebadf)},
+	{wasi: true, name: "fd_filestat_set_size", args: "il", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_filestat_set_times", args: "illi", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_advise", args: "illi", allowed: modernInit, fn: errno(esuccess)},
+	{wasi: true, name: "fd_allocate", args: "ill", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_datasync", args: "i", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_sync", args: "i", allowed: modernInit, fn: stdio},
+	{wasi: true, name: "fd_tell", args: "iw", allowed: modernInit, fn: func(c call) Status {
+		if stdio(c) != esuccess {
+			return ebadf
+		}
+		return fault(c.in.mem.WriteUint64Le(c.u32(1), 0))
+	}},
+	{wasi: true, name: "fd_readdir", args: "iiilw", allowed: modernInit, fn: errno(20)},
+	{wasi: true, name: "fd_renumber", args: "ii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_open", args: "iiiiillii", fn: errno(enoent)},
+	{wasi: true, name: "path_filestat_get", args: "iiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_filestat_set_times", args: "iiiilli", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_create_directory", args: "iii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_link", args: "iiiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_readlink", args: "iiiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_remove_directory", args: "iii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_rename", args: "iiiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_symlink", args: "iiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "path_unlink_file", args: "iii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "sock_accept", args: "iii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "sock_recv", args: "iiiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "sock_send", args: "iiiii", allowed: modernInit, fn: errno(enotsup)},
+	{wasi: true, name: "sock_shutdown", args: "ii", allowed: modernInit, fn: errno(enotsup)},
+}
+
+func fault(ok bool) Status {
+	if !ok {
+		return efault
+	}
+	return esuccess
+}
+
+func (c call) sizes(n, size uint32) Status {
+	return fault(c.in.mem.WriteUint32Le(c.u32(0), n) && c.in.mem.WriteUint32Le(c.u32(1), size))
+}
+
+func (c call) environSizes() Status {
+	size := 0
+	for k, v := range c.in.vm.cfg.Env {
+		size += len(k) + len(v) + 2
+	}
+	return c.sizes(uint32(len(c.in.vm.cfg.Env)), uint32(size))
+}
+
+func (c call) environ() Status {
+	array, buf := c.u32(0), c.u32(1)
+	for _, k := range slices.Sorted(maps.Keys(c.in.vm.cfg.Env)) {
+		s := k + "=" + c.in.vm.cfg.Env[k] + "\x00"
+		if !c.in.mem.WriteUint32Le(array, buf) || !c.in.mem.WriteString(buf, s) {
+			return efault
+		}
+		array, buf = array+4, buf+uint32(len(s))
+	}
+	return esuccess
+}
+
+func (c call) clock() Status {
+	clock := c.in.vm.host.cfg.Clock
+	var ns int64
+	switch c.u32(0) {
+	case 0:
+		ns = clock.Wall().UnixNano()
+	case 1:
+		ns = int64(clock.Mono())
+	default:
+		return enotsup
+	}
+	return fault(c.in.mem.WriteUint64Le(c.u32(2), uint64(ns)))
+}
+
+func (c call) clockResolution() Status {
+	if c.u32(0) > 1 {
+		return enotsup
+	}
+	return fault(c.in.mem.WriteUint64Le(c.u32(1), 1))
+}
+
+func (c call) random() Status {
+	if c.u32(1) > 64<<10 { // limits.h
+		return einval
+	}
+	b, ok := c.in.mem.Read(c.u32(0), c.u32(1))
+	if ok {
+		rand.Read(b) // never fails
+	}
+	return fault(ok)
+}
+
+func (c call) poll() Status {
+	if c.in.vm.host.cfg.LegacyWASI {
+		return enosys
+	}
+	return fault(c.in.mem.WriteUint32Le(c.u32(3), 0))
+}
+
+func (c call) fdstat() Status {
+	if stdio(c) != esuccess {
+		return ebadf
+	}
+	var stat [24]byte
+	stat[8] = 64 // fs_rights_base: fd_write
+	c.in.mem.Write(c.u32(1), stat[:])
+	return esuccess
+}
+
+// exit does nothing, and the module goes on: os.Exit has no effect in Envoy. Go's runtime runs into an unreachable
+// instruction when it has to end after a panic.
+func (c call) exit() Status {
+	c.in.log(slog.LevelDebug-4, "proc_exit")
+	return esuccess
+}
+
+// write sends what the module prints to the log, each call as one message.
+func (c call) write() Status {
+	level := slog.LevelInfo
+	switch c.u32(0) {
+	case 1:
+	case 2:
+		level = slog.LevelError
+	default:
+		return ebadf
+	}
+	var text []byte
+	for i := range c.u32(2) {
+		iov, ok := c.in.mem.Read(c.u32(1)+8*i, 8)
+		if !ok {
+			return efault
+		}
+		b, ok := c.in.mem.Read(binary.LittleEndian.Uint32(iov), binary.LittleEndian.Uint32(iov[4:]))
+		if !ok {
+			return efault
+		}
+		text = append(text, b...)
+	}
+	if len(text) > 0 {
+		c.in.log(level, strings.TrimSuffix(string(text), "\n"))
+	}
+	return fault(c.in.mem.WriteUint32Le(c.u32(3), uint32(len(text))))
+}
