@@ -168,7 +168,7 @@ func (c call) done() Status {
 		return StatusNotFound
 	}
 	root.pendingDone = false
-	c.in.defers(root.delete)
+	c.in.addAfterCallAction(root.delete)
 	return StatusOK
 }
 

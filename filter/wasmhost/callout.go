@@ -124,8 +124,8 @@ func (c *Callout) start() Status {
 	return StatusOK
 }
 
-// settle takes the callout off the lists, and tells whether it still waited.
-func (c *Callout) settle() bool {
+// remove takes the callout off the lists, and tells whether it still waited.
+func (c *Callout) remove() bool {
 	if c.cancel != nil {
 		c.cancel()
 	}
@@ -140,13 +140,13 @@ func (c *Callout) settle() bool {
 
 func (r *root) cancelCallouts() {
 	for _, c := range slices.Clone(r.callouts) {
-		c.settle()
+		c.remove()
 	}
 }
 
 // Respond answers the callout. Headers must hold ":status".
 func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
-	if !c.settle() {
+	if !c.remove() {
 		return
 	}
 	r := &calloutResponse{headers: headers.normal(), body: body}
@@ -160,7 +160,7 @@ func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
 
 // Fail breaks the callout off: the module's callback sees no headers.
 func (c *Callout) Fail() {
-	if !c.settle() {
+	if !c.remove() {
 		return
 	}
 	c.root.status, c.root.statusMessage = StatusBrokenConnection, "reset"
@@ -179,7 +179,7 @@ func (c *Callout) call(headers, body, trailers int) {
 		in.call(cbHTTPCallResponse, &r.wasmContext, uint64(r.id), uint64(c.Token), uint64(headers), uint64(body), uint64(trailers))
 	}
 	r.response, r.statusMessage = nil, ""
-	in.settle()
+	in.doAfterCallActions()
 }
 
 // serve runs the handler, and gives its answer to the VM's goroutine.

@@ -7,7 +7,7 @@ type filter struct {
 	plugin *Plugin
 	stream *Stream
 
-	decode, encode half
+	decode, encode activeFilter
 
 	created bool // in the module
 	logging bool // on_log runs
@@ -21,9 +21,9 @@ type filter struct {
 
 // Callbacks.
 
-// crashed tells whether the VM is dead. It answers the stream then, whatever the failure policy: FAIL_OPEN only keeps
+// failIfCrashed tells whether the VM is dead. It answers the stream then, whatever the failure policy: FAIL_OPEN only keeps
 // the filter out of new streams.
-func (f *filter) crashed() bool {
+func (f *filter) failIfCrashed() bool {
 	if f.in != nil && f.in.err == nil {
 		return false
 	}
@@ -37,17 +37,17 @@ func (f *filter) crashed() bool {
 // run calls a stream callback. closed is the verdict when the VM has crashed or a local reply was sent, and the highest
 // that the module may give.
 func (f *filter) run(cb callback, closed verdict, args ...uint64) verdict {
-	if f.crashed() {
+	if f.failIfCrashed() {
 		return closed
 	}
 	if f.in.fns[cb] == nil {
 		return verdictContinue
 	}
 	v := verdict(f.in.call(cb, f.wasmContext, args...))
-	if f.crashed() || f.in.stopped || v > closed {
+	if f.failIfCrashed() || f.in.localReplySent || v > closed {
 		v = closed
 	}
-	f.in.settle()
+	f.in.doAfterCallActions()
 	return v
 }
 
@@ -58,7 +58,7 @@ func (f *filter) create() {
 	f.created = true
 }
 
-func (h *half) onHeaders(end bool) (v verdict) {
+func (h *activeFilter) onHeaders(end bool) (v verdict) {
 	f := h.f
 	visible, cb := &f.requestHeaders, cbRequestHeaders
 	if h == &f.encode {
@@ -83,7 +83,7 @@ func (h *half) onHeaders(end bool) (v verdict) {
 	return v
 }
 
-func (h *half) onData(data *buffer, end bool) (v verdict) {
+func (h *activeFilter) onData(data *buffer, end bool) (v verdict) {
 	f, p := h.f, h.pipe
 	visible, cb := &f.requestBody, cbRequestBody
 	if h == &f.encode {
@@ -94,7 +94,7 @@ func (h *half) onData(data *buffer, end bool) (v verdict) {
 	}
 	size := len(data.b)
 	if h.buffering {
-		p.streams = false
+		p.pressesBack = false
 		if p.hold(data); p.s.done {
 			return verdictStop
 		}
@@ -109,7 +109,7 @@ func (h *half) onData(data *buffer, end bool) (v verdict) {
 	return v
 }
 
-func (h *half) onTrailers() (v verdict) {
+func (h *activeFilter) onTrailers() (v verdict) {
 	f := h.f
 	visible, cb := &f.requestTrailers, cbRequestTrailers
 	if h == &f.encode {
@@ -167,7 +167,7 @@ func (c call) continueStream() Status {
 		h = &f.encode
 	}
 	in, during := c.in, c.in.frame.callback
-	in.defers(func() {
+	in.addAfterCallAction(func() {
 		switch {
 		case f.stream.done:
 			in.misuse(during, "proxy_continue_stream", "the stream has ended")
@@ -187,10 +187,10 @@ func (c call) closeStream() Status {
 		return StatusBadArgument
 	}
 	if f := c.in.current().filter; f != nil && c.u32(0) < 2 {
-		if !f.stream.detailed {
+		if !f.stream.hasDetails {
 			f.stream.setDetails("wasm_close_stream")
 		}
-		c.in.defers(f.stream.reset)
+		c.in.addAfterCallAction(f.stream.reset)
 	}
 	return StatusOK
 }

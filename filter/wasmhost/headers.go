@@ -188,7 +188,7 @@ func (f *filter) headers(t uint32) *Headers {
 }
 
 // addTrailers lets a filter add trailers to a body that has just ended without.
-func (h *half) addTrailers() *Headers {
+func (h *activeFilter) addTrailers() *Headers {
 	if h.pipe.trailers == nil {
 		h.pipe.trailers = &Headers{}
 	}
@@ -216,7 +216,7 @@ func (c call) getHeaders() Status {
 	if st != StatusOK || len(*h) == 0 {
 		return c.put(1, nil)
 	}
-	c.in.noteText(func() string { return quotePairs(*h) })
+	c.in.noteResult(func() string { return quotePairs(*h) })
 	return c.put(1, appendPairs(nil, *h))
 }
 

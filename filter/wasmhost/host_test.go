@@ -320,7 +320,7 @@ func TestSurroundings(t *testing.T) {
 		"start: tick 250; env TOKEN; env A; env HOME; vmconfig; config; print hello; critical bad; foreign upper abc; foreign fail; foreign nope; prop plugin_name; get request x; pairs request; body request; setprop a b; effective 99; outside; status; time\n" +
 			"tick: now; config; vmconfig; effective 1; reply 503 nobody; resume request; close 0")})
 	config := `"start: tick 250; env TOKEN`
-	logs := p.took()
+	logs := p.messages()
 	for i, want := range []string{
 		`env TOKEN = "secret"`, `env A = ""`, `env HOME = ""`, `vmconfig = "v"`, `config = ` + config, "hello", "bad", `foreign upper abc = "ABC"`,
 		"foreign fail = unknown status code: 4", "foreign nope = error status returned by host: not found",
@@ -334,12 +334,12 @@ func TestSurroundings(t *testing.T) {
 	}
 	clock.Advance(time.Second)
 	vm.Tick()
-	if got, want := p.took(), []string{"now = 2026-01-02T03:04:06.000000006Z", "config = error status returned by host: not found", `vmconfig = "v"`}; !slices.Equal(got, want) {
+	if got, want := p.messages(), []string{"now = 2026-01-02T03:04:06.000000006Z", "config = error status returned by host: not found", `vmconfig = "v"`}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	clock.Set(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC))
 	vm.Tick()
-	if got := p.took(); got[0] != "now = 2025-01-01T00:00:00Z" || !clock.Now().Equal(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)) {
+	if got := p.messages(); got[0] != "now = 2025-01-01T00:00:00Z" || !clock.Now().Equal(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("got %q", got)
 	}
 	if err := vm.Err(); err != nil {
@@ -381,7 +381,7 @@ func TestSleep(t *testing.T) {
 		if died := vm.Err() != nil; died != legacy {
 			t.Errorf("legacy %t: the VM failed with %v", legacy, vm.Err())
 		}
-		if slept := slices.Contains(p.took(), "slept"); slept == legacy {
+		if slept := slices.Contains(p.messages(), "slept"); slept == legacy {
 			t.Errorf("legacy %t: slept %t", legacy, slept)
 		}
 	}
@@ -646,13 +646,13 @@ func TestHandlers(t *testing.T) {
 			if n := vm.Dispatch(); n != 1 || len(p.Callouts()) > 0 {
 				t.Errorf("%d events, %v wait", n, p.Callouts())
 			}
-			got := p.took()
+			got := p.messages()
 			if len(got) < len(tt.want) || !slices.Equal(got[:len(tt.want)], tt.want) {
 				t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(tt.want, "\n\t"))
 			}
 			p.RemoveCluster("c")
 			vm.Tick()
-			if got := p.took(); len(got) != 1 || !strings.HasSuffix(got[0], "bad argument") {
+			if got := p.messages(); len(got) != 1 || !strings.HasSuffix(got[0], "bad argument") {
 				t.Errorf("a call to a removed cluster: %q", got)
 			}
 		})

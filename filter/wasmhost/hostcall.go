@@ -79,10 +79,10 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 		in.trace(f, stack, "restricted")
 		panic(v)
 	}
-	in.note = in.note[:0]
+	in.results = in.results[:0]
 	st := StatusInvalidMemoryAccess
 	switch fault := in.vm.host.cfg.Fault; {
-	case !in.readable(f.args, stack):
+	case !in.memoryIsValid(f.args, stack):
 	case fault != nil && !f.wasi && fault(f.name) != StatusOK:
 		st = fault(f.name)
 	default:
@@ -96,8 +96,8 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	stack[0] = uint64(st) // proc_exit has no result, but room for its parameter
 }
 
-// readable tells whether all bytes that the parameters point to lie in the module's memory.
-func (in *instance) readable(args string, stack []uint64) bool {
+// memoryIsValid tells whether all bytes that the parameters point to lie in the module's memory.
+func (in *instance) memoryIsValid(args string, stack []uint64) bool {
 	i := 0
 	for _, a := range args {
 		switch a {
@@ -127,7 +127,7 @@ func (c call) bytes(i int) []byte {
 func (c call) str(i int) string { return string(c.bytes(i)) }
 
 func (c call) put32(i int, v uint32) Status {
-	c.in.noteText(func() string { return strconv.FormatUint(uint64(v), 10) })
+	c.in.noteResult(func() string { return strconv.FormatUint(uint64(v), 10) })
 	if !c.in.mem.WriteUint32Le(c.u32(i), v) {
 		return StatusInvalidMemoryAccess
 	}
@@ -135,7 +135,7 @@ func (c call) put32(i int, v uint32) Status {
 }
 
 func (c call) put64(i int, v uint64) Status {
-	c.in.noteText(func() string { return strconv.FormatUint(v, 10) })
+	c.in.noteResult(func() string { return strconv.FormatUint(v, 10) })
 	if !c.in.mem.WriteUint64Le(c.u32(i), v) {
 		return StatusInvalidMemoryAccess
 	}
@@ -145,16 +145,16 @@ func (c call) put64(i int, v uint64) Status {
 // putBytes gives b to the module in memory that the module allocates, and puts its address and size where parameters i and
 // i+1 say. Nothing is allocated for no bytes.
 func (c call) putBytes(i int, b []byte) Status {
-	c.in.noteText(func() string { return quote(b) })
+	c.in.noteResult(func() string { return quote(b) })
 	return c.put(i, b)
 }
 
 func (c call) put(i int, b []byte) Status {
 	var addr uint32
 	if len(b) > 0 {
-		note := c.in.note
+		note := c.in.results
 		addr = c.in.malloc(uint32(len(b)))
-		c.in.note = note
+		c.in.results = note
 		if addr == 0 || !c.in.mem.Write(addr, b) {
 			return StatusInvalidMemoryAccess
 		}

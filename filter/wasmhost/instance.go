@@ -22,12 +22,12 @@ type instance struct {
 	nextID    uint32
 	roots     []*root
 
-	frame   frame
-	stacks  [][5]uint64 // arguments and result of the calls into the module, by depth
-	depth   int
-	stopped bool // a local reply was sent: whatever the callback returns, the stream does not go on
-	after   []func()
-	note    []byte // what the running host call gives back, for the trace
+	frame          frame
+	stacks         [][5]uint64 // arguments and result of the calls into the module, by depth
+	depth          int
+	localReplySent bool // a local reply was sent: whatever the callback returns, the stream does not go on
+	afterCall      []func()
+	results        []byte // what the running host call gives back, for the trace
 
 	metrics    map[uint32]*Metric
 	nextMetric [3]uint32
@@ -108,29 +108,29 @@ func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
 // notify runs a callback and then what it left to be done.
 func (in *instance) notify(cb callback, c *wasmContext, args ...uint64) uint64 {
 	r := in.call(cb, c, args...)
-	in.settle()
+	in.doAfterCallActions()
 	return r
 }
 
-// defers lets fn run when the module has returned.
-func (in *instance) defers(fn func()) { in.after = append(in.after, fn) }
+// addAfterCallAction lets fn run when the module has returned.
+func (in *instance) addAfterCallAction(fn func()) { in.afterCall = append(in.afterCall, fn) }
 
-// maxNested is how many replies and resumed streams one callback may leave to be done. Envoy does each within the last
+// maxAfterCallActions is how many replies and resumed streams one callback may leave to be done. Envoy does each within the last
 // one, since what it does calls the module and so takes up the rest of the list (DeferAfterCallActions in
 // proxy-wasm-cpp-host). Thousands end as "Maximum call stack size exceeded", in 1.36.4 and 1.40.0 alike.
-const maxNested = 512
+const maxAfterCallActions = 512
 
-// settle does what the callback left to be done. That may call the module again.
-func (in *instance) settle() {
-	in.stopped = false
-	if n := len(in.after); n > maxNested {
-		in.after = nil
+// doAfterCallActions does what the callback left to be done. That may call the module again.
+func (in *instance) doAfterCallActions() {
+	in.localReplySent = false
+	if n := len(in.afterCall); n > maxAfterCallActions {
+		in.afterCall = nil
 		in.fail(fmt.Errorf("maximum call stack size exceeded: %d streams were answered or resumed by one callback", n))
 		return
 	}
-	for len(in.after) > 0 {
-		fn := in.after[0]
-		in.after = in.after[1:]
+	for len(in.afterCall) > 0 {
+		fn := in.afterCall[0]
+		in.afterCall = in.afterCall[1:]
 		fn()
 	}
 }

@@ -7,21 +7,21 @@ import (
 
 // pipe is one direction of a stream, with the semantics of Envoy's FilterManager.
 type pipe struct {
-	s        *Stream
-	halves   []*half // in the order of travel
-	headers  *Headers
-	trailers *Headers
-	buffered *buffer // nil: nothing was ever held
-	complete bool    // the sender has ended
-	bytes    int     // of the body so far
-	streams  bool    // what is held presses back at the limit, instead of failing the stream
-	pressing bool
-	aborted  bool // a local reply was sent from one of its callbacks
-	active   int  // callbacks of this direction that run
+	s           *Stream
+	halves      []*activeFilter // in the order of travel
+	headers     *Headers
+	trailers    *Headers
+	buffered    *buffer // nil: nothing was ever held
+	complete    bool    // the sender has ended
+	size        int     // of the body so far
+	pressesBack bool    // what is held presses back at the limit, instead of failing the stream
+	pressing    bool
+	aborted     bool // a local reply was sent from one of its callbacks
+	running     int  // callbacks of this direction that run
 }
 
-// half is a filter's progress in one direction.
-type half struct {
+// activeFilter is a filter's progress in one direction.
+type activeFilter struct {
 	f                *filter
 	pipe             *pipe
 	index            int // in pipe.halves
@@ -73,7 +73,7 @@ func (p *pipe) receiveData(data []byte, end bool) {
 	}
 	p.mustExpect("body")
 	p.complete = end
-	p.bytes += len(data)
+	p.size += len(data)
 	p.sendData(nil, &buffer{slices.Clone(data)}, end)
 }
 
@@ -103,7 +103,7 @@ func (p *pipe) over() bool {
 
 // Passing through the filters. Each takes up after a filter, or at the start for nil.
 
-func (p *pipe) after(h *half, orAt bool) int {
+func (p *pipe) after(h *activeFilter, orAt bool) int {
 	switch {
 	case h == nil:
 		return 0
@@ -113,12 +113,12 @@ func (p *pipe) after(h *half, orAt bool) int {
 	return h.index + 1
 }
 
-func (p *pipe) sendHeaders(from *half, end bool) {
+func (p *pipe) sendHeaders(from *activeFilter, end bool) {
 	for _, h := range p.halves[p.after(from, false):] {
 		h.endStream = end
-		p.active++
+		p.running++
 		v := h.onHeaders(end)
-		p.active--
+		p.running--
 		if p.interrupted() {
 			v = verdictStop
 		}
@@ -129,17 +129,17 @@ func (p *pipe) sendHeaders(from *half, end bool) {
 		case verdictStop:
 			h.state = stopped
 		case verdictStopAll:
-			h.state, p.streams = stoppedAll, false
+			h.state, p.pressesBack = stoppedAll, false
 		default:
-			h.state, p.streams = stoppedAll, true
+			h.state, p.pressesBack = stoppedAll, true
 		}
 		return
 	}
 	p.deliver(Frame{Headers: slices.Clone(*p.headers), End: end})
 }
 
-func (p *pipe) sendData(from *half, data *buffer, end bool) {
-	var adder *half // of trailers
+func (p *pipe) sendData(from *activeFilter, data *buffer, end bool) {
+	var adder *activeFilter // of trailers
 	hadTrailers := p.trailers != nil
 	defer func() {
 		if adder != nil && !p.over() {
@@ -155,9 +155,9 @@ func (p *pipe) sendData(from *half, data *buffer, end bool) {
 			return
 		}
 		h.endStream = end && p.trailers == nil
-		p.active++
+		p.running++
 		v := h.onData(data, h.endStream)
-		p.active--
+		p.running--
 		if p.interrupted() {
 			adder = nil
 			return
@@ -182,7 +182,7 @@ func (p *pipe) sendData(from *half, data *buffer, end bool) {
 		h.state = stopped
 		switch {
 		case v == verdictStop || v == verdictStopStream:
-			p.streams = v == verdictStopStream
+			p.pressesBack = v == verdictStopStream
 			p.hold(data)
 		case p.complete && p.trailers == nil && p.buffered == nil && !p.s.done:
 			p.buffered = &buffer{} // so that resuming ends the stream
@@ -197,14 +197,14 @@ func (p *pipe) sendData(from *half, data *buffer, end bool) {
 	}
 }
 
-func (p *pipe) sendTrailers(from *half) {
+func (p *pipe) sendTrailers(from *activeFilter) {
 	for _, h := range p.halves[p.after(from, true):] {
 		if h.state == stoppedAll {
 			return
 		}
-		p.active++
+		p.running++
 		v := h.onTrailers()
-		p.active--
+		p.running--
 		if p.interrupted() {
 			v = verdictStop
 		}
@@ -227,8 +227,8 @@ func (p *pipe) interrupted() bool {
 	if !p.aborted && !p.s.done {
 		return false
 	}
-	if r := p.s.prepared; r != nil {
-		p.s.prepared = nil
+	if r := p.s.pendingReply; r != nil {
+		p.s.pendingReply = nil
 		p.s.encodeReply(*r, true)
 	}
 	return true
@@ -256,7 +256,7 @@ func (p *pipe) hold(data *buffer) {
 		return
 	}
 	switch {
-	case p.streams:
+	case p.pressesBack:
 		p.pressing = true
 	case p.isRequest():
 		p.s.localReply(LocalReply{Status: 413, Body: []byte("Payload Too Large"), Details: "request_payload_too_large", GRPCStatus: -1})
@@ -266,7 +266,7 @@ func (p *pipe) hold(data *buffer) {
 }
 
 // resume lets pass what the filter held (ActiveStreamFilterBase::commonContinue).
-func (h *half) resume() {
+func (h *activeFilter) resume() {
 	p := h.pipe
 	if p.s.done || p.aborted || p.isRequest() && p.s.response.complete {
 		return

@@ -125,7 +125,7 @@ func (r *root) start() error {
 	if in.fns[cbVMStart] != nil && in.call(cbVMStart, c, uint64(r.id), uint64(len(in.vm.cfg.Configuration))) == 0 && in.err == nil {
 		return ErrStart
 	}
-	in.settle()
+	in.doAfterCallActions()
 	r.configuring = true
 	refused := in.fns[cbConfigure] != nil && in.notify(cbConfigure, c, uint64(r.id), uint64(len(r.plugin.cfg.Configuration))) == 0
 	r.configuring = false

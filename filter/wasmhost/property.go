@@ -101,9 +101,9 @@ func (f *filter) property(path []string) (v any, ok, known bool) {
 	case "response.code":
 		return s.code, s.code != 0 && len(path) == 2, true
 	case "response.code_details":
-		return s.details, s.detailed && len(path) == 2, true
+		return s.details, s.hasDetails && len(path) == 2, true
 	case "response.size":
-		return s.response.bytes, len(path) == 2, true
+		return s.response.size, len(path) == 2, true
 	case "response.headers":
 		return fields(visible(f.responseHeaders, s.response.headers), path[2:])
 	case "response.trailers":
@@ -115,12 +115,12 @@ func (f *filter) property(path []string) (v any, ok, known bool) {
 			n, err := strconv.Atoi(request.Get("content-length"))
 			return n, err == nil && len(path) == 2, true
 		}
-		return s.request.bytes, len(path) == 2, true
+		return s.request.size, len(path) == 2, true
 	case "request.total_size":
 		if request == nil {
 			return nil, false, true
 		}
-		return s.request.bytes + request.size(), len(path) == 2, true
+		return s.request.size + request.size(), len(path) == 2, true
 	case "request.path", "request.url_path", "request.query":
 		v, ok, known = fields(request, []string{":path"})
 		if !ok || len(path) != 2 {

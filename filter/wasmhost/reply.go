@@ -19,7 +19,7 @@ type LocalReply struct {
 var spaces = strings.NewReplacer(" ", "_", "\t", "_", "\n", "_", "\v", "_", "\f", "_", "\r", "_")
 
 func (c call) sendLocalResponse() Status {
-	c.in.stopped = true
+	c.in.localReplySent = true
 	f := c.in.current().filter
 	if f == nil {
 		c.in.misuse(c.in.frame.callback, "proxy_send_local_response", "no stream is current")
@@ -35,7 +35,7 @@ func (c call) sendLocalResponse() Status {
 	// It takes effect when the module has returned, as do the other calls on streams: the module must not be entered
 	// while it runs.
 	in, during := c.in, c.in.frame.callback
-	in.defers(func() {
+	in.addAfterCallAction(func() {
 		if f.stream.reply != nil || f.stream.done {
 			in.misuse(during, "proxy_send_local_response", "the stream was already answered or has ended")
 			return
@@ -55,20 +55,20 @@ func (s *Stream) localReply(r LocalReply) {
 	if s.done {
 		return
 	}
-	deciding := s.request.active > 0
+	deciding := s.request.running > 0
 	switch {
 	case deciding:
 		s.request.aborted = true
-	case s.response.active > 0:
+	case s.response.running > 0:
 		s.response.aborted = true
 	}
 	s.setDetails(r.Details)
 	switch {
 	case s.response.headers == nil && deciding:
-		s.prepared = &r
+		s.pendingReply = &r
 	case s.response.headers == nil:
 		s.encodeReply(r, true)
-	case !s.answering:
+	case !s.downstreamStarted:
 		s.encodeReply(r, false)
 	default:
 		s.reset()
@@ -77,14 +77,14 @@ func (s *Stream) localReply(r LocalReply) {
 
 // encodeReply makes the response of a local reply (Http::Utility::prepareLocalReply).
 func (s *Stream) encodeReply(r LocalReply, filters bool) {
-	s.local = true
+	s.isLocalReply = true
 	h := Headers{{":status", strconv.Itoa(r.Status)}}
 	for _, f := range r.Headers {
 		h.add(f[0], f[1])
 	}
 	body := r.Body
 	switch {
-	case s.grpc: // trailers only
+	case s.isGRPC: // trailers only
 		h.put(":status", "200")
 		h.put("content-type", "application/grpc")
 		if !h.Has("grpc-status") {
@@ -94,7 +94,7 @@ func (s *Stream) encodeReply(r LocalReply, filters bool) {
 			}
 			h.put("grpc-status", strconv.Itoa(status))
 		}
-		if len(body) > 0 && !s.head {
+		if len(body) > 0 && !s.isHead {
 			h.put("grpc-message", percentEncode(body))
 		}
 		h.remove("content-length")
@@ -109,7 +109,7 @@ func (s *Stream) encodeReply(r LocalReply, filters bool) {
 		h.remove("content-type")
 	}
 	h = h.normal()
-	end := len(body) == 0 || s.head
+	end := len(body) == 0 || s.isHead
 	if !filters {
 		s.response.headers = &h
 		s.toDownstream(Frame{Headers: h, End: end})

@@ -95,8 +95,8 @@ func (p *process) add(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plug
 	return pl
 }
 
-// took returns the messages of the module since the last look.
-func (p *process) took() []string {
+// messages returns the messages of the module since the last look.
+func (p *process) messages() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []string
@@ -109,7 +109,7 @@ func (p *process) took() []string {
 
 func (p *process) expect(want ...string) {
 	p.t.Helper()
-	if got := p.took(); !slices.Equal(got, want) {
+	if got := p.messages(); !slices.Equal(got, want) {
 		p.t.Errorf("the module logged\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }

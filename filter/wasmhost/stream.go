@@ -71,23 +71,23 @@ func (m *Message) take(f Frame) {
 // Stream is a request and its response on their way through one or more plugins and back, and Envoy's HTTP filter
 // manager around them. The zero Stream is of no use.
 type Stream struct {
-	cfg         StreamConfig
-	chain       []*filter
-	request     pipe
-	response    pipe
-	upstream    Message
-	downstream  Message
-	details     string // response code details
-	detailed    bool   // they were set
-	code        int    // of the response, once there is one
-	filterState map[string][]byte
-	reply       *LocalReply // by a plugin
-	prepared    *LocalReply // waits for the filter callback to return
-	head, grpc  bool        // what the request is
-	local       bool        // the response is a local reply
-	sent        bool        // something went to the upstream
-	answering   bool        // response headers went to the client
-	done        bool
+	cfg               StreamConfig
+	chain             []*filter
+	request           pipe
+	response          pipe
+	upstream          Message
+	downstream        Message
+	details           string // response code details
+	hasDetails        bool   // they were set
+	code              int    // of the response, once there is one
+	filterState       map[string][]byte
+	reply             *LocalReply // by a plugin
+	pendingReply      *LocalReply // waits for the filter callback to return
+	isHead, isGRPC    bool        // what the request is
+	isLocalReply      bool        // the response is a local reply
+	upstreamStarted   bool        // something went to the upstream
+	downstreamStarted bool        // response headers went to the client
+	done              bool
 }
 
 // NewStream begins a request that travels through the plugin.
@@ -135,9 +135,9 @@ func (s *Stream) RequestHeaders(headers Headers, end bool) {
 	}
 	h := headers.normal()
 	h.hostIsAuthority()
-	s.head = h.Get(":method") == "HEAD"
+	s.isHead = h.Get(":method") == "HEAD"
 	contentType := h.Get("content-type")
-	s.grpc = contentType == "application/grpc" || strings.HasPrefix(contentType, "application/grpc+")
+	s.isGRPC = contentType == "application/grpc" || strings.HasPrefix(contentType, "application/grpc+")
 	s.request.receiveHeaders(h, end)
 }
 
@@ -149,7 +149,7 @@ func (s *Stream) RequestTrailers(trailers Headers) { s.request.receiveTrailers(t
 
 // ResponseHeaders takes the headers of the upstream's answer, with ":status"; end says that no body follows.
 func (s *Stream) ResponseHeaders(headers Headers, end bool) {
-	if s.done || s.local {
+	if s.done || s.isLocalReply {
 		return
 	}
 	if s.response.headers != nil {
@@ -161,14 +161,14 @@ func (s *Stream) ResponseHeaders(headers Headers, end bool) {
 
 // ResponseBody takes a part of the body from the upstream.
 func (s *Stream) ResponseBody(data []byte, end bool) {
-	if !s.local {
+	if !s.isLocalReply {
 		s.response.receiveData(data, end)
 	}
 }
 
 // ResponseTrailers takes the trailers from the upstream. They end the response.
 func (s *Stream) ResponseTrailers(trailers Headers) {
-	if !s.local {
+	if !s.isLocalReply {
 		s.response.receiveTrailers(trailers)
 	}
 }
@@ -180,13 +180,13 @@ func (s *Stream) Reply(r LocalReply) { s.localReply(r) }
 
 // Abort ends the stream because the client went away.
 func (s *Stream) Abort() {
-	if !s.detailed {
+	if !s.hasDetails {
 		s.setDetails("downstream_remote_disconnect")
 	}
 	s.finish()
 }
 
-func (s *Stream) setDetails(details string) { s.details, s.detailed = details, true }
+func (s *Stream) setDetails(details string) { s.details, s.hasDetails = details, true }
 
 // Upstream is what the upstream has seen of the request so far.
 func (s *Stream) Upstream() Message { return s.upstream }
@@ -208,7 +208,7 @@ func (s *Stream) FilterState(name string) (value []byte, ok bool) {
 
 // Paused tells whether a plugin holds the request or the response.
 func (s *Stream) Paused() (request, response bool) {
-	holds := func(h *half) bool { return h.state != iterating }
+	holds := func(h *activeFilter) bool { return h.state != iterating }
 	return !s.done && slices.ContainsFunc(s.request.halves, holds), !s.done && slices.ContainsFunc(s.response.halves, holds)
 }
 
@@ -228,7 +228,7 @@ func (s *Stream) ContextID(i int) uint32 {
 }
 
 func (s *Stream) toUpstream(f Frame) {
-	s.sent = true
+	s.upstreamStarted = true
 	if s.cfg.OnUpstream != nil {
 		s.cfg.OnUpstream(f)
 		return
@@ -239,7 +239,7 @@ func (s *Stream) toUpstream(f Frame) {
 func (s *Stream) toDownstream(f Frame) {
 	if f.Headers != nil {
 		s.code, _ = strconv.Atoi(f.Headers.Get(":status"))
-		s.answering = true
+		s.downstreamStarted = true
 	}
 	if s.cfg.OnDownstream != nil {
 		s.cfg.OnDownstream(f)
@@ -266,10 +266,10 @@ func (s *Stream) finish() {
 		return
 	}
 	s.done = true
-	if s.sent && (s.local || !s.response.complete) {
+	if s.upstreamStarted && (s.isLocalReply || !s.response.complete) {
 		s.toUpstream(Frame{Reset: true})
 	}
-	if s.request.headers != nil || s.local { // else Envoy has no filter chain yet
+	if s.request.headers != nil || s.isLocalReply { // else Envoy has no filter chain yet
 		for _, f := range s.chain {
 			f.create() // in a filter that the request did not reach
 			f.logging = true

@@ -71,7 +71,7 @@ func (in *instance) trace(f *hostFunc, stack []uint64, result string) {
 		i++
 	}
 	trace(Call{Thread: in.vm.cfg.Thread, Callback: in.frame.callback.String(), Context: in.frame.context.id,
-		Func: f.name, Args: strings.Join(args, ", "), Result: result + string(in.note)})
+		Func: f.name, Args: strings.Join(args, ", "), Result: result + string(in.results)})
 }
 
 // traceCallback reports the start of a callback, or its result. Allocations are not worth a line.
@@ -87,10 +87,10 @@ func (in *instance) traceCallback(cb callback, ctx *wasmContext, args []uint64, 
 	trace(Call{Thread: in.vm.cfg.Thread, Callback: cb.String(), Context: ctx.id, Args: strings.Join(text, ", "), Result: result})
 }
 
-// noteText adds to what the running host call gives back, for the trace.
-func (in *instance) noteText(text func() string) {
+// noteResult adds to what the running host call gives back, for the trace.
+func (in *instance) noteResult(text func() string) {
 	if in.vm.host.cfg.Trace != nil {
-		in.note = append(append(in.note, ' '), text()...)
+		in.results = append(append(in.results, ' '), text()...)
 	}
 }
 
