@@ -1,11 +1,7 @@
 package maintenance
 
 import (
-	"bytes"
-	"crypto/sha256"
-	_ "embed"
 	"encoding/binary"
-	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,11 +21,6 @@ type Reply struct {
 	// and takes the body for its message.
 	GRPCStatus int
 }
-
-// Pages returns an HTML page by its SHA-256 in hex, nil for one that is missing: the
-// built-in page is shown in its place. It is called only for the page that is shown. A
-// nil Pages has none.
-type Pages func(sha string) (html []byte)
 
 const grpcUnavailable = 14 // google.rpc.Code.UNAVAILABLE
 
@@ -101,6 +92,34 @@ func preflight(r *Request, method string, headers [][2]string) Reply {
 	return Reply{Status: 204, Headers: headers, GRPCStatus: -1}
 }
 
+// clientError returns the 4xx status of a request that is wrong for every GraphQL server, so that waiting would not
+// help it, or 0. It is 0 below a GraphQL path, and wherever else a server may serve something other than GraphQL.
+func (d *Decision) clientError(r *Request) int {
+	if !d.graphql {
+		return 0
+	}
+	status := graphql.Rule(d.Rule).ClientError()
+	if status == 0 || !slices.ContainsFunc(d.app.graphql, func(p graphqlPath) bool { return p.isSurely(r.read()) }) {
+		return 0
+	}
+	return status
+}
+
+// grpcType returns the media type of a gRPC or gRPC-Web request, or "".
+func grpcType(r *Request) string {
+	name, ok := r.only("content-type")
+	name, _, _ = strings.Cut(name, ";")
+	name = strings.ToLower(strings.TrimSpace(name))
+	rest, found := strings.CutPrefix(name, "application/grpc")
+	if codec, web := strings.CutPrefix(rest, "-web"); web {
+		rest = strings.TrimPrefix(codec, "-text")
+	}
+	if ok && found && (rest == "" || rest[0] == '+' && token(rest)) {
+		return name
+	}
+	return ""
+}
+
 // grpc answers a gRPC or gRPC-Web request of the media type rpc.
 func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
 	if !strings.HasPrefix(rpc, "application/grpc-web") {
@@ -119,17 +138,24 @@ func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
 	return Reply{Status: 200, Headers: headers, Body: body, GRPCStatus: -1}
 }
 
-// clientError returns the 4xx status of a request that is wrong for every GraphQL server, so that waiting would not
-// help it, or 0. It is 0 below a GraphQL path, and wherever else a server may serve something other than GraphQL.
-func (d *Decision) clientError(r *Request) int {
-	if !d.graphql {
-		return 0
+// grpcWebTrailers is the last frame of a gRPC-Web body (gRPC-Web protocol, "Protocol
+// differences vs gRPC over HTTP2").
+func grpcWebTrailers(trailers string) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{0x80}, uint32(len(trailers)))
+	return append(b, trailers...)
+}
+
+// grpcMessage percent-encodes as the gRPC protocol over HTTP/2 asks for.
+func grpcMessage(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
+		} else {
+			b = append(b, c)
+		}
 	}
-	status := graphql.Rule(d.Rule).ClientError()
-	if status == 0 || !slices.ContainsFunc(d.app.graphql, func(p graphqlPath) bool { return p.isSurely(r.read()) }) {
-		return 0
-	}
-	return status
+	return string(b)
 }
 
 // retryAfter is in seconds, at least 1: 0 would ask for a retry at once.
@@ -153,12 +179,6 @@ func (d *Decision) retryAfter(now time.Time) int {
 
 // passingRetryAfter is said by refusals that are not the maintenance's, in seconds.
 const passingRetryAfter = 5
-
-// passing reports whether the rule refuses for a reason that is soon over, and not
-// because of what the request asks for: the same request may pass in a moment.
-func (r Rule) passing() bool {
-	return r == RuleHeldLimit || r == RuleBodyTimeout || r == RuleBodyUnread
-}
 
 // text is what a person is told where there is no page.
 func (d *Decision) text() string {
@@ -259,156 +279,5 @@ func (d *Decision) explain(o *jsonObject, now time.Time) {
 	}
 }
 
-// grpcWebTrailers is the last frame of a gRPC-Web body (gRPC-Web protocol, "Protocol
-// differences vs gRPC over HTTP2").
-func grpcWebTrailers(trailers string) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{0x80}, uint32(len(trailers)))
-	return append(b, trailers...)
-}
-
-// grpcMessage percent-encodes as the gRPC protocol over HTTP/2 asks for.
-func grpcMessage(s string) string {
-	b := make([]byte, 0, len(s))
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '%' {
-			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
-		} else {
-			b = append(b, c)
-		}
-	}
-	return string(b)
-}
-
-// expectedBack are the words before the time at which the mode ends, by language.
-var expectedBack = map[string]string{
-	"de": "Voraussichtlich zurück:",
-	"en": "Expected back:",
-	"es": "Vuelta prevista:",
-	"fr": "Retour prévu :",
-	"it": "Ritorno previsto:",
-	"zh": "预计恢复时间：",
-}
-
-//go:embed page.html
-var builtinPage []byte
-
-// page is the app's own page in the best language, else the built-in one.
-func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
-	ranges := r.headers("accept-language")
-	if own := d.app.spec.Pages; len(own) > 0 {
-		lang = bestLanguage(ranges, d.app.languages)
-		if sha := own[lang]; sha != "" && pages != nil {
-			if html := pages(sha); html != nil {
-				return lang, d.fill(html, lang, "en")
-			}
-		}
-	}
-	if lang = bestLanguage(ranges, builtinLanguages); lang == "" {
-		lang = "en"
-	}
-	return lang, d.fill(builtinPage, lang, lang)
-}
-
-// fill replaces the placeholders of a page in language lang by HTML-escaped text. Our own
-// words are in one of builtinLanguages.
-func (d *Decision) fill(html []byte, lang, ours string) []byte {
-	words := d.Mode.text(ours)
-	title, text := words.title, words.message
-	switch {
-	case d.Rule.passing():
-		text = d.Rule.Explain()
-	case d.Activation != nil && d.Activation.Message != "":
-		text = d.Activation.Message
-	}
-	until, back := "", ""
-	if !d.Until.IsZero() {
-		until, back = d.Until.UTC().Format(time.RFC3339), expectedBack[ours]
-	}
-	var out bytes.Buffer
-	out.Grow(len(html) + len(text) + 64)
-	for {
-		before, rest, ok := bytes.Cut(html, []byte("{{"))
-		out.Write(before)
-		if !ok {
-			return out.Bytes()
-		}
-		// No name is longer; a page may hold such braces for its own scripts.
-		name, _, closed := bytes.Cut(rest[:min(len(rest), 32)], []byte("}}"))
-		if !closed {
-			name = nil
-		}
-		var value string
-		switch string(bytes.TrimSpace(name)) {
-		case "title":
-			value = title
-		case "message":
-			value = text
-		case "lang":
-			value = lang
-		case "app":
-			value = d.App
-		case "mode":
-			value = string(d.Mode)
-		case "until":
-			value = until
-		case "until_text":
-			value = back
-		default:
-			out.WriteString("{{")
-			html = rest
-			continue
-		}
-		if out.Len() <= 2*MaxPageBytes { // else a page of nothing but placeholders would grow without bound
-			out.WriteString(escapeHTML.Replace(value))
-		}
-		html = rest[len(name)+len("}}"):]
-	}
-}
-
-var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
-
-// PageHashes are the pages that the state names, each once.
-func (s *State) PageHashes() (hashes []string) {
-	for _, a := range s.apps {
-		for _, sha := range a.spec.Pages {
-			if !slices.Contains(hashes, sha) {
-				hashes = append(hashes, sha)
-			}
-		}
-	}
-	slices.Sort(hashes)
-	return hashes
-}
-
-// PageHash is the name of a page: its SHA-256 in lower-case hex.
-func PageHash(html []byte) string {
-	sum := sha256.Sum256(html)
-	return hex.EncodeToString(sum[:])
-}
-
-// EdgeStatus answers the public status of the app that a request belongs to.
-func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
-	headers := [][2]string{{"cache-control", "no-store"}, {"content-type", "application/json"}}
-	if r.Method != "GET" && r.Method != "HEAD" {
-		return Reply{Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1, Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`)}
-	}
-	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
-}
-
 // EncodeHeaders are the headers as proxy-wasm serialises maps.
 func (r *Reply) EncodeHeaders() []byte { return appendPairs(nil, r.Headers) }
-
-// appendPairs appends the number of pairs, the sizes of each key and value, and then
-// each with a NUL behind it.
-func appendPairs(b []byte, pairs [][2]string) []byte {
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
-	for _, p := range pairs {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
-	}
-	for _, p := range pairs {
-		b = append(append(b, p[0]...), 0)
-		b = append(append(b, p[1]...), 0)
-	}
-	return b
-}

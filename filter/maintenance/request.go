@@ -1,6 +1,8 @@
 package maintenance
 
 import (
+	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,24 +68,6 @@ func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Req
 	}
 
 	return r
-}
-
-// LikelyNeedsBody reports whether a state is likely to ask for the body of a request
-// ([NeedBody]). It answers by the headers alone, before there is a state.
-func (r *Request) LikelyNeedsBody() bool {
-	length, err := strconv.Atoi(r.Header("content-length"))
-	if err == nil && length > DefaultMaxBody {
-		return false
-	}
-
-	switch r.Method {
-	case "POST":
-		mediaType := strings.ToLower(r.Header("content-type"))
-		return strings.Contains(mediaType, "json") || strings.Contains(mediaType, "urlencoded")
-	case "GET", "HEAD", "OPTIONS":
-		return !r.EndStream // a body that should not be there, or an empty one
-	}
-	return false
 }
 
 // A header is read in two ways, and which one is right depends on what the reader
@@ -156,6 +140,78 @@ func mayMean(got, name string) bool {
 		}
 	}
 	return true
+}
+
+// ReservedHeader reports whether only the filter may set a header: x-drydock-mode and its
+// like, with whatever servers take for a hyphen.
+func ReservedHeader(name string) bool {
+	const longest = len("x-drydock-")
+	return len(name) > longest && mayMean(name[:longest], "x-drydock-")
+}
+
+// UnsafeTrailer reports whether a header, which some server may take from a request's
+// trailers (RFC 9110 section 6.5.1 forbids most of them there; uvicorn merges all), would
+// change how the request is read. A decision does not see trailers, so they must not
+// reach the server.
+func UnsafeTrailer(name string) bool {
+	is := func(known string) bool { return mayMean(name, known) }
+	return ReservedHeader(name) || namesOverride(name, false) || strings.HasPrefix(name, "content") ||
+		slices.ContainsFunc([]string{"x-method", "cookie", "host", "forwarded", "upgrade", "transfer-encoding", "accept"}, is) ||
+		slices.ContainsFunc(slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:]), is)
+}
+
+// LikelyNeedsBody reports whether a state is likely to ask for the body of a request
+// ([NeedBody]). It answers by the headers alone, before there is a state.
+func (r *Request) LikelyNeedsBody() bool {
+	length, err := strconv.Atoi(r.Header("content-length"))
+	if err == nil && length > DefaultMaxBody {
+		return false
+	}
+
+	switch r.Method {
+	case "POST":
+		mediaType := strings.ToLower(r.Header("content-type"))
+		return strings.Contains(mediaType, "json") || strings.Contains(mediaType, "urlencoded")
+	case "GET", "HEAD", "OPTIONS":
+		return !r.EndStream // a body that should not be there, or an empty one
+	}
+	return false
+}
+
+// unexpectedBody answers whether a request has a body though its method gives a body no
+// meaning (RFC 9110 section 9.3.1). Some servers act on one all the same, and others
+// take it for the next request on the connection (Python's http.server, NanoHTTPD).
+func (r *Request) unexpectedBody() answer {
+	switch {
+	case !safe(r.Method) || r.EndStream:
+		return answerNo
+	case r.read().upgrade:
+		// What follows an upgrade is the other protocol's, and nobody can wait for its end.
+		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
+			return answerYes
+		}
+		return answerNo
+	case r.BodyRead && len(r.Body) == 0:
+		return answerNo
+	case r.BodyRead || r.announcedBytes() > 0:
+		return answerYes
+	}
+	return answerNeedsBody // HTTP/2 and chunked bodies may turn out to be empty
+}
+
+// announcedBytes returns the length of the body by the Content-Length, or 0 where there
+// is none or it is no number. It only refuses: what is longer than is looked at need not
+// be held first.
+func (r *Request) announcedBytes() int {
+	length := r.Header("content-length")
+	if strings.Trim(length, "0123456789") != "" {
+		return 0
+	}
+	n, err := strconv.Atoi(length)
+	if errors.Is(err, strconv.ErrRange) {
+		return math.MaxInt
+	}
+	return n
 }
 
 // keptHeaders are what a later decision or a reply looks at after [Request.Compact].

@@ -1,137 +1,74 @@
 package maintenance
 
-import (
-	"errors"
-	"math"
-	"slices"
-	"strconv"
-	"strings"
-)
+import "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 
-// answer is the answer to a question about a request that may depend on its body.
-type answer uint8
+// Rule names what decided. The strings are stable: they are in replies, access logs
+// and metrics. Those that begin with "graphql." are [graphql.Rule]s.
+type Rule string
 
 const (
-	answerNo answer = iota
-	answerNeedsBody
-	answerYes
+	RuleOff             Rule = "off"
+	RuleExempt          Rule = "exempt"
+	RuleExemptUnclear   Rule = "exempt.unclear"
+	RuleBypassIP        Rule = "bypass.ip"
+	RuleBypassPrincipal Rule = "bypass.principal"
+	RuleBypassClaim     Rule = "bypass.claim"
+	RuleNoAccess        Rule = "no-access"
+	RuleUnclear         Rule = "unclear"
+
+	RuleSafeMethod     Rule = "read-only.safe-method"
+	RuleSafeRPC        Rule = "read-only.safe-rpc"
+	RuleWriteThrough   Rule = "read-only.write-through"
+	RuleWriteBody      Rule = "read-only.write-body"
+	RuleMethod         Rule = "read-only.method"
+	RuleMethodOverride Rule = "read-only.method-override"
+	RuleGetWrites      Rule = "read-only.get-writes"
+	RuleGetBody        Rule = "read-only.get-body"
+	RuleUpgrade        Rule = "read-only.upgrade"
+	RuleEventStream    Rule = "read-only.event-stream"
+
+	RuleBodyTimeout Rule = "read-only.body-timeout"
+	RuleBodyUnread  Rule = "read-only.body-unread"
+	RuleHeldLimit   Rule = "read-only.held-limit"
+
+	RuleGraphQLQuery Rule = "graphql.query"
 )
 
-func (a answer) not() answer { return answerYes - a }
-
-// A grantRule lets requests pass: an exemption, or a write that goes through in
-// read-only. It holds only for what every server reads as the request that the operator
-// wrote, so it asks the readings that are sure.
-type grantRule struct {
-	PathRule
-	upgrades, overrides, bodies bool
+var explanations = map[Rule]string{
+	RuleOff:             "The app is not in maintenance.",
+	RuleExempt:          "The path is exempt from maintenance.",
+	RuleExemptUnclear:   "An exemption names this method and path, but it does not allow the request's upgrade, its method override, or a body that may hold one (see allow in the exemption).",
+	RuleBypassIP:        "The client's address is on the allowlist.",
+	RuleBypassPrincipal: "The peer's mesh identity is allowed.",
+	RuleBypassClaim:     "A claim of the verified token is allowed.",
+	RuleUnclear:         "The request's host or path can be read in so many ways that it may belong to almost any app, of which some are in maintenance; send a plain host and path.",
+	RuleNoAccess:        "The app is closed for maintenance.",
+	RuleSafeMethod:      "The method only reads.",
+	RuleSafeRPC:         "The operator lists this RPC as one that only reads.",
+	RuleWriteThrough:    "The operator lets this write through.",
+	RuleWriteBody:       "The operator lets this write through, but its body may name another method; send JSON or a URL-encoded form, in UTF-8, not compressed, that names none.",
+	RuleMethod:          "The method may write, and the app is read-only.",
+	RuleMethodOverride:  "A method override could turn the request into a write; send it without one.",
+	RuleGetBody:         "The method gives a body no meaning, and servers differ in what they do with one; send the request without it.",
+	RuleGetWrites:       "The operator lists this path as one whose GET writes.",
+	RuleUpgrade:         "The connection could carry writes after its upgrade.",
+	RuleEventStream:     "Event streams are closed while the app is read-only.",
+	RuleBodyTimeout:     "The body, without which the request cannot be judged, did not come in time.",
+	RuleBodyUnread:      "The body, without which the request cannot be judged, could not be read; try again in a moment.",
+	RuleHeldLimit:       "Too many requests wait to be judged; try again in a moment.",
+	RuleGraphQLQuery:    "Every operation is a query.",
 }
 
-func compileGrants(rules []PathRule) (grants []grantRule) {
-	for _, rule := range rules {
-		grants = append(grants, grantRule{
-			PathRule:  rule,
-			upgrades:  slices.Contains(rule.Allow, AllowUpgrades),
-			overrides: slices.Contains(rule.Allow, AllowOverrides) || len(rule.Methods) == 0,
-			bodies:    slices.Contains(rule.Allow, AllowBodies),
-		})
+// Explain is the rule in one sentence.
+func (r Rule) Explain() string {
+	if text, ok := explanations[r]; ok {
+		return text
 	}
-	return grants
+	return graphql.Rule(r).Explain()
 }
 
-// grants answers whether the rule lets a request pass. At most maxBody bytes of a body
-// are read.
-func (rule *grantRule) grants(r *Request, maxBody int) answer {
-	if !rule.matches(r) || r.read().upgrade && !rule.upgrades {
-		return answerNo
-	}
-
-	var body, override answer
-	if !rule.bodies {
-		body = r.unexpectedBody()
-	}
-	if !rule.overrides {
-		if method := r.override(); method != "" && !rule.speaksOf(method) {
-			return answerNo
-		}
-		override = r.bodyOverride(maxBody)
-	}
-
-	return max(body, override).not()
-}
-
-// matches reports whether the rule is about the path and the method of a request. What
-// passes from a script passes after its preflight (Fetch standard, "CORS-preflight
-// fetch"), so OPTIONS passes wherever another method does.
-func (rule *grantRule) matches(r *Request) bool {
-	ways := r.read()
-	return (rule.speaksOf(r.Method) || r.Method == "OPTIONS") && (rule.Path == "" || ways.surelyIs(rule.Path)) && (rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
-}
-
-// grantedBy answers whether any of the rules lets a request pass.
-func grantedBy(rules []grantRule, r *Request, maxBody int) (best answer) {
-	for i := 0; i < len(rules) && best != answerYes; i++ {
-		best = max(best, rules[i].grants(r, maxBody))
-	}
-	return best
-}
-
-// A refusalRule refuses requests. It holds for what some server may read as the request
-// that the operator wrote. Its paths are folded.
-type refusalRule struct{ PathRule }
-
-func compileRefusals(rules []PathRule) (refusals []refusalRule) {
-	for _, rule := range rules {
-		rule.Path, rule.Prefix = fold(rule.Path), fold(rule.Prefix)
-		refusals = append(refusals, refusalRule{rule})
-	}
-	return refusals
-}
-
-// refuses reports whether the rule refuses a request.
-func (rule *refusalRule) refuses(r *Request) bool {
-	ways := r.read()
-	return rule.speaksOf(r.Method) && (rule.Prefix != "" && ways.mayReach(rule.Prefix) || rule.Path != "" && ways.mayBe(rule.Path))
-}
-
-// speaksOf reports whether a rule is about a method.
-func (rule *PathRule) speaksOf(method string) bool {
-	return len(rule.Methods) == 0 || slices.Contains(rule.Methods, method) ||
-		method == "HEAD" && slices.Contains(rule.Methods, "GET")
-}
-
-// unexpectedBody answers whether a request has a body though its method gives a body no
-// meaning (RFC 9110 section 9.3.1). Some servers act on one all the same, and others
-// take it for the next request on the connection (Python's http.server, NanoHTTPD).
-func (r *Request) unexpectedBody() answer {
-	switch {
-	case !safe(r.Method) || r.EndStream:
-		return answerNo
-	case r.read().upgrade:
-		// What follows an upgrade is the other protocol's, and nobody can wait for its end.
-		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
-			return answerYes
-		}
-		return answerNo
-	case r.BodyRead && len(r.Body) == 0:
-		return answerNo
-	case r.BodyRead || r.announcedBytes() > 0:
-		return answerYes
-	}
-	return answerNeedsBody // HTTP/2 and chunked bodies may turn out to be empty
-}
-
-// announcedBytes returns the length of the body by the Content-Length, or 0 where there
-// is none or it is no number. It only refuses: what is longer than is looked at need not
-// be held first.
-func (r *Request) announcedBytes() int {
-	length := r.Header("content-length")
-	if strings.Trim(length, "0123456789") != "" {
-		return 0
-	}
-	n, err := strconv.Atoi(length)
-	if errors.Is(err, strconv.ErrRange) {
-		return math.MaxInt
-	}
-	return n
+// passing reports whether the rule refuses for a reason that is soon over, and not
+// because of what the request asks for: the same request may pass in a moment.
+func (r Rule) passing() bool {
+	return r == RuleHeldLimit || r == RuleBodyTimeout || r == RuleBodyUnread
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The paths and messages between a proxy and the controller's proxy listener. Every
@@ -75,40 +73,6 @@ func (a Ack) AppendJSON(b []byte) []byte {
 	o.number("time", a.Time)
 	o.number("requests", int64(a.Requests))
 	return append(o, '}')
-}
-
-// jsonObject is JSON that ends within an object, to which fields are added. The
-// filter has no need of a marshaller, which would grow the module by a tenth.
-type jsonObject []byte
-
-func (o *jsonObject) key(key string) {
-	if b := *o; b[len(b)-1] != '{' {
-		*o = append(b, ',')
-	}
-	*o = append(append(append(*o, '"'), key...), '"', ':')
-}
-
-func (o *jsonObject) text(key, value string) {
-	o.key(key)
-	// The one error is about bytes that are not UTF-8, which it has replaced.
-	*o, _ = jsontext.AppendQuote(*o, value)
-}
-
-func (o *jsonObject) number(key string, n int64) {
-	o.key(key)
-	*o = strconv.AppendInt(*o, n, 10)
-}
-
-func (o *jsonObject) time(key string, t time.Time) {
-	o.key(key)
-	*o = append(t.UTC().AppendFormat(append(*o, '"'), time.RFC3339Nano), '"')
-}
-
-func (o *jsonObject) version(v Version) {
-	o.key("epoch")
-	*o = strconv.AppendUint(*o, v.Epoch, 10)
-	o.key("revision")
-	*o = strconv.AppendUint(*o, v.Revision, 10)
 }
 
 // Head is the small record in the proxy's shared data by which every VM notices

@@ -1,0 +1,280 @@
+package maintenance
+
+import "fmt"
+
+// Parse reads and compiles a document. Unknown and duplicate fields are errors: a
+// rule that nobody reads must not look as if it protected something. An error is a
+// [*FieldError] or wraps [ErrJSON].
+func Parse(data []byte) (*State, error) {
+	var doc Document
+	err := decode(data, func(v value) {
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "format":
+				doc.Format = v.int()
+			case "epoch":
+				doc.Epoch = v.uint()
+			case "revision":
+				doc.Revision = v.uint()
+			case "apps":
+				v.array(MaxApps, func(v value) { doc.Apps = append(doc.Apps, v.app()) })
+			default:
+				return false
+			}
+			return true
+		})
+	})
+	if doc.Format > Format {
+		// Whatever else is wrong with it follows from that.
+		err = &FieldError{"format", fmt.Sprintf("%d is newer than %d, the newest that this module reads; update drydock.wasm", doc.Format, Format)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the state: %w", err)
+	}
+	return Compile(doc)
+}
+
+// ParseSpec reads what an operator writes about one app and checks it by itself.
+// Errors are those of [Parse], with fields relative to the app.
+func ParseSpec(data []byte) (Spec, error) {
+	var app App
+	err := decode(data, func(v value) {
+		v.object(func(key string, v value) bool { return v.spec(key, &app.Spec) })
+	})
+	if err != nil {
+		return Spec{}, err
+	}
+	if _, err := compileApp(&app, ""); err != nil {
+		return Spec{}, err
+	}
+	return app.Spec, nil
+}
+
+func (v value) app() (app App) {
+	v.object(func(key string, v value) bool {
+		if key == "activations" {
+			v.array(1000, func(v value) { app.Activations = append(app.Activations, v.activation()) })
+			return true
+		}
+		return v.spec(key, &app.Spec)
+	})
+	return app
+}
+
+func (v value) spec(key string, s *Spec) bool {
+	switch key {
+	case "name":
+		s.Name = v.str()
+	case "match":
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "hosts":
+				s.Match.Hosts = v.strs(10000)
+			case "paths":
+				s.Match.Paths = v.strs(10000)
+			case "routes":
+				s.Match.Routes = v.strs(10000)
+			case "clusters":
+				s.Match.Clusters = v.strs(10000)
+			default:
+				return false
+			}
+			return true
+		})
+	case "bypass":
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "ips":
+				s.Bypass.IPs = v.strs(MaxCIDRs)
+			case "claims":
+				v.array(1000, func(v value) { s.Bypass.Claims = append(s.Bypass.Claims, v.claimRule()) })
+			case "principals":
+				s.Bypass.Principals = v.strs(10000)
+			default:
+				return false
+			}
+			return true
+		})
+	case "exempt":
+		s.Exempt = v.pathRules()
+	case "graphql":
+		s.GraphQL = v.graphQL()
+	case "read_only":
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "safe_rpcs":
+				s.ReadOnly.SafeRPCs = v.strs(10000)
+			case "write_through":
+				s.ReadOnly.WriteThrough = v.pathRules()
+			case "get_writes":
+				s.ReadOnly.GetWrites = v.pathRules()
+			case "upgrades":
+				s.ReadOnly.Upgrades = Policy(v.str())
+			case "get_bodies":
+				s.ReadOnly.GetBodies = Policy(v.str())
+			case "event_streams":
+				s.ReadOnly.EventStreams = Policy(v.str())
+			default:
+				return false
+			}
+			return true
+		})
+	case "windows":
+		v.array(1000, func(v value) { s.Windows = append(s.Windows, v.window()) })
+	case "retry_after":
+		s.RetryAfter = v.int()
+	case "pages":
+		s.Pages = make(map[string]string)
+		v.object(func(key string, v value) bool {
+			s.Pages[key] = v.str()
+			return true
+		})
+	case "cors":
+		v.object(func(key string, v value) bool {
+			if key == "origins" {
+				s.CORS.Origins = v.strs(1000)
+				return true
+			}
+			return false
+		})
+	default:
+		return false
+	}
+	return true
+}
+
+func (v value) pathRules() (rules []PathRule) {
+	v.array(10000, func(v value) {
+		var r PathRule
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "methods":
+				r.Methods = v.strs(100)
+			case "path":
+				r.Path = v.str()
+			case "prefix":
+				r.Prefix = v.str()
+			case "allow":
+				v.array(8, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
+			default:
+				return false
+			}
+			return true
+		})
+		rules = append(rules, r)
+	})
+	return rules
+}
+
+func (v value) claimRule() (r ClaimRule) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "issuer":
+			r.Issuer = v.str()
+		case "audience":
+			r.Audience = v.str()
+		case "claim":
+			r.Claim = v.strs(16)
+		case "values":
+			v.array(1000, func(v value) { r.Values = append(r.Values, v.scalar()) })
+		default:
+			return false
+		}
+		return true
+	})
+	return r
+}
+
+func (v value) graphQL() *GraphQL {
+	g := new(GraphQL)
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "paths":
+			if v.array(1000, func(v value) { g.Paths = append(g.Paths, v.str()) }) && g.Paths == nil {
+				g.Paths = []string{} // which is not the same as none given
+			}
+		case "batching":
+			b := v.bool()
+			g.Batching = &b
+		case "extra_keys":
+			g.ExtraKeys = v.strs(100)
+		case "persisted":
+			g.Persisted = v.strs(100000)
+		case "max_body":
+			g.MaxBody = v.int()
+		case "max_tokens":
+			g.MaxTokens = v.int()
+		case "max_depth":
+			g.MaxDepth = v.int()
+		case "max_batch":
+			g.MaxBatch = v.int()
+		case "below":
+			g.Below = Policy(v.str())
+		case "upgrades":
+			g.Upgrades = Policy(v.str())
+		default:
+			return false
+		}
+		return true
+	})
+	return g
+}
+
+func (v value) activation() (a Activation) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "id":
+			a.ID = v.str()
+		case "source":
+			a.Source = Source(v.str())
+		case "mode":
+			a.Mode = Mode(v.str())
+		case "message":
+			a.Message = v.str()
+		case "since":
+			a.Since = v.time()
+		case "until":
+			a.Until = v.time()
+		default:
+			return false
+		}
+		return true
+	})
+	return a
+}
+
+func (v value) window() (w Window) {
+	w.Occurrences = []Occurrence{} // null is not what the API's schema calls a list
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "id":
+			w.ID = v.str()
+		case "mode":
+			w.Mode = Mode(v.str())
+		case "message":
+			w.Message = v.str()
+		case "announce":
+			w.Announce = v.int()
+		case "occurrences":
+			v.array(MaxOccurrences, func(v value) {
+				var o Occurrence
+				v.object(func(key string, v value) bool {
+					switch key {
+					case "start":
+						o.Start = v.time()
+					case "end":
+						o.End = v.time()
+					default:
+						return false
+					}
+					return true
+				})
+				w.Occurrences = append(w.Occurrences, o)
+			})
+		default:
+			return false
+		}
+		return true
+	})
+	return w
+}
