@@ -10,7 +10,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func TestOnOff(t *testing.T) {
+func TestOnAndOff(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		expectStatus(t, k, "default", "off off")
 		first := k.Current()
@@ -20,57 +20,82 @@ func TestOnOff(t *testing.T) {
 		select {
 		case <-first.Newer():
 		default:
-			t.Fatal("whoever waits for a newer state was not told")
-		}
-		since := k.Current().Apps()[0].Activations[0].Since
-		after(time.Minute)
-
-		// Other words: the same maintenance goes on.
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
-		a := k.Current().Apps()[0].Activations[0]
-		if a.Message != "still migrating" || !a.Since.Equal(since) || !a.Until.Equal(time.Now().Add(time.Hour)) {
-			t.Fatalf("%+v", a)
-		}
-		// Another mode: another maintenance.
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
-		expectStatus(t, k, "default", "no-access pending manual:no-access")
-		if a := k.Current().Apps()[0].Activations[0]; !a.Since.Equal(time.Now()) || !a.Until.IsZero() {
-			t.Fatalf("%+v", a)
+			t.Fatal("Newer is not closed although there is a newer state")
 		}
 		st, _ := k.Status("default")
-		if c := st.Activations[0]; c.Actor != "alice" || c.Remote != "192.0.2.7" {
-			t.Fatalf("begun by %+v", c)
-		}
-
-		// What changes nothing leaves no trace.
-		was, lines := k.Current(), auditLog(t, k)
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
-		if k.Current() != was || auditLog(t, k) != lines {
-			t.Fatal("the same again made a revision or an audit record")
+		if a := st.Activations[0]; a.Actor != "alice" || a.Remote != "192.0.2.7" {
+			t.Fatalf("begun by %q from %q", a.Actor, a.Remote)
 		}
 
 		off(t, k, "default")
 		expectStatus(t, k, "default", "off off")
-		was, lines = k.Current(), auditLog(t, k)
-		off(t, k, "default")
-		if k.Current() != was || auditLog(t, k) != lines {
-			t.Fatal("off again made a revision or an audit record")
+		want := maintenance.Version{Epoch: uint64(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()), Revision: 2}
+		if v := k.Current().Version(); v != want {
+			t.Fatalf("version %+v, want %+v", v, want)
 		}
-		if want := "alice off default; alice on default; alice on default; alice on default"; lines != want {
-			t.Fatalf("audit: %s", lines)
-		}
-		if v := k.Current().Version(); v.Revision != 4 || v.Epoch != uint64(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()) {
-			t.Fatalf("version %+v", v)
+		if got, want := auditLog(t, k), "alice off default; alice on default"; got != want {
+			t.Fatalf("audit: %s\nwant:  %s", got, want)
 		}
 	})
 }
 
-func TestOnRefuses(t *testing.T) {
+func TestOnAgainReplacesTheActivation(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
+		first := k.Current().Apps()[0].Activations[0]
+		after(time.Minute)
+
+		// With the same mode, the same maintenance goes on.
+		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
+		a := k.Current().Apps()[0].Activations[0]
+		if a.ID != first.ID || !a.Since.Equal(first.Since) {
+			t.Fatalf("another activation %+v, want that of %+v", a, first)
+		}
+		if a.Message != "still migrating" || !a.Until.Equal(time.Now().Add(time.Hour)) {
+			t.Fatalf("%+v, want the new message and end", a)
+		}
+
+		// With another mode, another maintenance begins.
+		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
+		expectStatus(t, k, "default", "no-access pending manual:no-access")
+		if a := k.Current().Apps()[0].Activations[0]; a.ID == first.ID || !a.Since.Equal(time.Now()) || !a.Until.IsZero() {
+			t.Fatalf("%+v, want a new activation without an end", a)
+		}
+
+		if v := k.Current().Version(); v.Revision != 3 {
+			t.Fatalf("revision %d, want one for each change", v.Revision)
+		}
+		if got, want := auditLog(t, k), "alice on default; alice on default; alice on default"; got != want {
+			t.Fatalf("audit: %s\nwant:  %s", got, want)
+		}
+	})
+}
+
+func TestChangeOfNothingLeavesNoTrace(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		again := func(change func()) {
+			t.Helper()
+			change()
+			state, log := k.Current(), auditLog(t, k)
+			change()
+			if k.Current() != state || auditLog(t, k) != log {
+				t.Fatal("the same change again made a revision or an audit entry")
+			}
+		}
+
+		again(func() { on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"}) })
+		again(func() { off(t, k, "default") })
+		again(func() { put(t, k, shop()) })
+	})
+}
+
+func TestOnRefusesBadActivations(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		now := time.Now()
 		put(t, k, shop(window("w", now, now.Add(time.Hour))))
+
 		for _, c := range []struct {
-			what  ManualActivation
+			want  ManualActivation
 			field string
 		}{
 			{ManualActivation{Mode: "off"}, "mode"},
@@ -82,17 +107,16 @@ func TestOnRefuses(t *testing.T) {
 			{ManualActivation{Mode: maintenance.NoAccess, Message: strings.Repeat("x", maintenance.MaxMessageBytes+1)}, "message"},
 			{ManualActivation{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"},
 		} {
-			_, err := k.On(t.Context(), alice, Always, "shop", c.what)
-			var fe *maintenance.FieldError
-			if !errors.As(err, &fe) || fe.Field != c.field {
-				t.Errorf("%+v: %v, want an error of field %s", c.what, err, c.field)
-			}
+			_, err := k.On(t.Context(), alice, Always, "shop", c.want)
+			expectFieldError(t, err, c.field)
 		}
-		if _, err := k.On(t.Context(), alice, Always, "nope", ManualActivation{Mode: maintenance.NoAccess}); !errors.Is(err, ErrNotFound) {
-			t.Error(err)
+
+		_, err := k.On(t.Context(), alice, Always, "nope", ManualActivation{Mode: maintenance.NoAccess})
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v, want ErrNotFound for an app that does not exist", err)
 		}
 		if v := k.Current().Version(); v.Revision != 1 {
-			t.Errorf("what was refused made revision %d", v.Revision)
+			t.Errorf("a refused activation made revision %d", v.Revision)
 		}
 	})
 }
@@ -101,7 +125,8 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Minute).In(time.FixedZone("CET", 3600))
 		spec := shop(window("w", start, start.Add(time.Hour)))
-		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)})
+		tomorrow := maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)}
+		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, tomorrow)
 		put(t, k, spec)
 		after(10 * time.Minute)
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
@@ -109,44 +134,52 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 
 		off(t, k, "shop")
 		expectStatus(t, k, "shop", "off scheduled")
-		// A proxy on its own clock must not open it either, whatever that clock says.
-		if w := k.Current().Specs()[1].Windows[0]; len(w.Occurrences) != 1 || !w.Occurrences[0].Start.Equal(start.Add(24*time.Hour)) {
-			t.Fatalf("%+v", w)
+		// A proxy opens windows by its own clock, so the document must not have the occurrence.
+		w := k.Current().Specs()[1].Windows[0]
+		if len(w.Occurrences) != 1 || !w.Occurrences[0].Start.Equal(tomorrow.Start) {
+			t.Fatalf("occurrences %+v, want only %+v", w.Occurrences, tomorrow)
 		}
-		// Somebody applies the same list again: it stays ended.
-		was := k.Current()
+
+		// It stays ended if an operator puts the same spec again.
+		before := k.Current()
 		put(t, k, spec)
-		if k.Current() != was {
-			t.Fatal("the same list again changed something")
+		if k.Current() != before {
+			t.Fatal("putting the same spec again changed something")
 		}
+
+		// Later occurrences still come, and the last one can be ended as well.
 		after(24 * time.Hour)
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
-		// The last one may be ended too, and what follows goes on.
 		off(t, k, "shop")
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expectStatus(t, k, "shop", "read-only pending manual:read-only")
 	})
 }
 
-func TestOffIsRefusedWhileHeld(t *testing.T) {
+func TestOffIsRefusedForAnotherSource(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		_, _, err := k.change(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
 			a, _ := d.app("default")
-			a.Activations = append(slices.Clip(a.Activations), maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()})
+			file := maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()}
+			a.Activations = append(slices.Clip(a.Activations), file)
 			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		was := k.Current()
+
+		before := k.Current()
 		_, err = k.Off(t.Context(), alice, Always, "default")
-		var held *OtherSourceError
-		if !errors.Is(err, ErrOtherSource) || !errors.As(err, &held) || held.Activations[0].Source != maintenance.SourceFile || !strings.Contains(err.Error(), "file maintenance") {
-			t.Fatalf("%v, want one that names the file", err)
+		var other *OtherSourceError
+		if !errors.Is(err, ErrOtherSource) || !errors.As(err, &other) || other.Activations[0].Source != maintenance.SourceFile {
+			t.Fatalf("%v, want an OtherSourceError with the file", err)
 		}
-		if k.Current() != was {
-			t.Fatal("something was ended all the same")
+		if !strings.Contains(err.Error(), "file maintenance") {
+			t.Fatalf("%v does not name the file", err)
+		}
+		if k.Current() != before {
+			t.Fatal("the manual activation was ended although off was refused")
 		}
 	})
 }

@@ -7,23 +7,17 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// BenchmarkToggle is one on or off, committed to the disk, beside how much else there is.
+// BenchmarkToggle measures one On or Off until it is on the disk, with other apps in the state.
 func BenchmarkToggle(b *testing.B) {
 	for _, c := range []struct{ apps, ips int }{{1, 0}, {100, 0}, {1000, 10}, {1000, 200}} {
 		b.Run(fmt.Sprintf("apps=%d/ips=%d", c.apps, c.ips), func(b *testing.B) {
 			k, stop := open(b, b.TempDir())
 			defer stop()
-			specs := make([]maintenance.Spec, c.apps)
-			for i := range specs {
-				specs[i] = maintenance.Spec{Name: fmt.Sprintf("app-%d", i), Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app-%d.example.com", i)}}}
-				for j := range c.ips {
-					specs[i].Bypass.IPs = append(specs[i].Bypass.IPs, fmt.Sprintf("10.%d.%d.%d", i%256, j/256, j%256))
-				}
-			}
-			if _, _, err := k.PutAll(b.Context(), alice, Always, specs, false); err != nil {
+			if _, _, err := k.PutAll(b.Context(), alice, Always, manySpecs(c.apps, c.ips), false); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportMetric(float64(len(k.Current().Document)), "bytes")
+
 			on := true
 			for b.Loop() {
 				var err error
@@ -39,4 +33,19 @@ func BenchmarkToggle(b *testing.B) {
 			}
 		})
 	}
+}
+
+// manySpecs returns that many apps, each with an allowlist of that many addresses.
+func manySpecs(apps, ips int) []maintenance.Spec {
+	specs := make([]maintenance.Spec, apps)
+	for i := range specs {
+		specs[i] = maintenance.Spec{
+			Name:  fmt.Sprintf("app-%d", i),
+			Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app-%d.example.com", i)}},
+		}
+		for j := range ips {
+			specs[i].Bypass.IPs = append(specs[i].Bypass.IPs, fmt.Sprintf("10.%d.%d.%d", i%256, j/256, j%256))
+		}
+	}
+	return specs
 }

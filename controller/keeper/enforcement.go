@@ -78,7 +78,7 @@ func (k *Keeper) viewProxies(now time.Time) *proxyView {
 }
 
 // enforcing returns how many proxies enforce version v or a newer one, and why the others do not.
-// There are no reasons exactly if there are proxies and all of them enforce it.
+// The list of reasons is empty only if there is a proxy and every proxy enforces v.
 func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []WaitingFor) {
 	count = ProxyCount{Known: len(view.proxies), Live: view.live}
 	if len(view.proxies) == 0 {

@@ -18,17 +18,19 @@ import (
 
 var alice = Actor{Name: "alice", Role: Operator, Remote: "192.0.2.7"}
 
-// open starts a keeper on dir as a controller would, and returns how to stop it.
-func open(t testing.TB, dir string) (*Keeper, func()) {
+// open starts a keeper on the store in dir, as a controller does. The function that it returns
+// stops the keeper and closes the store.
+func open(t testing.TB, dir string) (k *Keeper, stop func()) {
 	t.Helper()
 	s, err := store.OpenBolt(filepath.Join(dir, "drydock.db"), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := Open(t.Context(), Options{Store: s, Log: slog.New(slog.DiscardHandler)})
+	k, err = Open(t.Context(), Options{Store: s, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { k.Run(ctx) })
@@ -39,7 +41,7 @@ func open(t testing.TB, dir string) (*Keeper, func()) {
 	})
 }
 
-// withFakeTime runs a test with a keeper on fake time.
+// withFakeTime runs a test with a keeper in a synctest bubble.
 func withFakeTime(t *testing.T, test func(t *testing.T, k *Keeper)) {
 	synctest.Test(t, func(t *testing.T) {
 		k, stop := open(t, t.TempDir())
@@ -48,7 +50,7 @@ func withFakeTime(t *testing.T, test func(t *testing.T, k *Keeper)) {
 	})
 }
 
-// after moves fake time on, and lets the keeper act.
+// after lets fake time pass, and waits until the keeper has done what is due.
 func after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -64,7 +66,10 @@ func shop(edit ...func(*maintenance.Spec)) maintenance.Spec {
 
 func window(id string, start, end time.Time) func(*maintenance.Spec) {
 	return func(s *maintenance.Spec) {
-		s.Windows = append(s.Windows, maintenance.Window{ID: id, Mode: maintenance.NoAccess, Message: "planned", Occurrences: []maintenance.Occurrence{{Start: start, End: end}}})
+		s.Windows = append(s.Windows, maintenance.Window{
+			ID: id, Mode: maintenance.NoAccess, Message: "planned",
+			Occurrences: []maintenance.Occurrence{{Start: start, End: end}},
+		})
 	}
 }
 
@@ -75,9 +80,9 @@ func put(t *testing.T, k *Keeper, spec maintenance.Spec) {
 	}
 }
 
-func on(t *testing.T, k *Keeper, app string, what ManualActivation) {
+func on(t *testing.T, k *Keeper, app string, want ManualActivation) {
 	t.Helper()
-	if _, err := k.On(t.Context(), alice, Always, app, what); err != nil {
+	if _, err := k.On(t.Context(), alice, Always, app, want); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,28 +94,42 @@ func off(t *testing.T, k *Keeper, app string) {
 	}
 }
 
-// expectStatus compares a summary of an app: mode, phase and causes.
+// expectStatus compares the mode and phase of an app, and the source and mode of its activations,
+// such as "no-access pending manual:read-only,window:no-access".
 func expectStatus(t *testing.T, k *Keeper, app, want string) {
 	t.Helper()
 	st, err := k.Status(app)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var causes []string
+
+	var activations []string
 	for _, c := range st.Activations {
-		causes = append(causes, fmt.Sprintf("%s:%s", c.Source, c.Mode))
+		activations = append(activations, fmt.Sprintf("%s:%s", c.Source, c.Mode))
 	}
-	if got := strings.TrimSpace(fmt.Sprintf("%s %s %s", st.Mode, st.Phase, strings.Join(causes, ","))); got != want {
+	got := strings.TrimSpace(fmt.Sprintf("%s %s %s", st.Mode, st.Phase, strings.Join(activations, ",")))
+	if got != want {
 		t.Fatalf("%s is %q, want %q", app, got, want)
 	}
 }
 
+// expectFieldError checks that an error is a FieldError of that field.
+func expectFieldError(t *testing.T, err error, field string) {
+	t.Helper()
+	var fe *maintenance.FieldError
+	if !errors.As(err, &fe) || fe.Field != field {
+		t.Errorf("%v, want an error of field %q", err, field)
+	}
+}
+
+// auditLog returns the actor, action and app of each entry, newest first.
 func auditLog(t *testing.T, k *Keeper) string {
 	t.Helper()
 	entries, err := k.Audit(t.Context(), "", 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var lines []string
 	for _, e := range entries {
 		lines = append(lines, fmt.Sprintf("%s %s %s", e.Actor.Name, e.Action, e.App))
@@ -118,16 +137,17 @@ func auditLog(t *testing.T, k *Keeper) string {
 	return strings.Join(lines, "; ")
 }
 
-// A failing store is said, and changes nothing.
-func TestStoreFails(t *testing.T) {
+func TestFailedStoreChangesNothing(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		if err := k.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		k.store.Close()
-		was := k.Current()
-		if _, err := k.On(t.Context(), alice, Always, "default", ManualActivation{Mode: maintenance.NoAccess}); !errors.Is(err, ErrStore) || k.Current() != was {
-			t.Fatal(err)
+		before := k.Current()
+
+		_, err := k.On(t.Context(), alice, Always, "default", ManualActivation{Mode: maintenance.NoAccess})
+		if !errors.Is(err, ErrStore) || k.Current() != before {
+			t.Fatalf("%v, want ErrStore and no new state", err)
 		}
 		if err := k.Probe(t.Context()); !errors.Is(err, ErrStore) {
 			t.Fatal(err)

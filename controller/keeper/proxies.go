@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// silentAfter is the time without an ack after which a VM counts as crashed, and a proxy as lost.
+	// silentAfter is the time without an ack after which a VM counts as crashed and a proxy as
+	// lost.
 	silentAfter = maintenance.SilentSeconds * time.Second
 	// newFor is how long a proxy counts as new after its first ack. Every VM acks once a heartbeat,
 	// so that after this time all of its VMs are known.
@@ -231,7 +232,7 @@ func (p *proxy) describe(now time.Time, current maintenance.Version) Proxy {
 }
 
 // Forget removes a proxy from the list, so that nothing waits for it. A proxy that is alive comes
-// back with its next ack. The error is [ErrNotFound] if there is no such proxy.
+// back with its next ack. The error is [ErrNotFound] if the proxy is not on the list.
 func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	r := &k.proxies
 	r.mu.Lock()

@@ -36,8 +36,8 @@ type Token struct {
 	CreatedBy string    `json:"created_by"`
 }
 
-// storedToken is a token in the store, with the hash of its secret. A secret has 256 random bits, so
-// it cannot be found from a plain SHA-256.
+// storedToken is a token in the store, with the hash of its secret. A secret has 256 random bits,
+// so that it cannot be found from a plain SHA-256.
 type storedToken struct {
 	Token
 	SHA256 string `json:"sha256"`
@@ -80,8 +80,8 @@ func (k *Keeper) Authenticate(secret string) (Token, bool) {
 	return t, ok
 }
 
-// hash returns the SHA-256 of a secret in hex. Secrets are looked up by it, so that the time which a
-// lookup takes reveals nothing about the secrets.
+// hash returns the SHA-256 of a secret in hex. Secrets are looked up by it, so that the time that
+// a lookup takes reveals nothing about them.
 func hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
@@ -125,7 +125,7 @@ func (k *Keeper) CreateToken(ctx context.Context, by Actor, name string, role Ro
 	return t, err
 }
 
-// RevokeToken ends a token at once. It returns [ErrNotFound] if there is no such token, and
+// RevokeToken ends a token at once. It returns [ErrNotFound] for an unknown ID, and
 // [ErrLastOperator] if no operator token would be left.
 func (k *Keeper) RevokeToken(ctx context.Context, by Actor, id string) error {
 	i := slices.IndexFunc(k.Tokens(), func(t Token) bool { return t.ID == id })

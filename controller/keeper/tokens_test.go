@@ -7,64 +7,100 @@ import (
 	"testing/synctest"
 )
 
-func TestTokens(t *testing.T) {
+func TestTokensAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
-		ctx := t.Context()
 		if k.HasTokens() {
 			t.Fatal("a new store has a token")
 		}
 		secret := NewSecret()
-		op, err := k.CreateToken(ctx, Actor{Name: "bootstrap"}, "root", Operator, secret)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := k.CreateToken(ctx, alice, "dashboard", Viewer, "viewer-secret"); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range []struct {
-			name string
-			role Role
-		}{{"", Viewer}, {"two\nlines", Viewer}, {"x", "admin"}} {
-			if _, err := k.CreateToken(ctx, alice, c.name, c.role, "x"); err == nil {
-				t.Errorf("%+v was taken", c)
-			}
-		}
+		operator := createToken(t, k, Actor{Name: "bootstrap"}, "root", Operator, secret)
+		createToken(t, k, alice, "dashboard", Viewer, "viewer-secret")
 		stop()
+
 		k, stop = open(t, dir)
 		defer stop()
-		if got, ok := k.Authenticate(secret); !ok || got != op {
-			t.Fatalf("%+v, %v", got, ok)
+		if !k.HasTokens() {
+			t.Fatal("no token after a restart")
 		}
-		viewer, ok := k.Authenticate("viewer-secret")
-		if !ok || viewer.Role != Viewer || viewer.CreatedBy != "alice" {
-			t.Fatalf("%+v", viewer)
+		if got, ok := k.Authenticate(secret); !ok || got != operator {
+			t.Fatalf("%+v, %t; want %+v", got, ok, operator)
+		}
+		if got, ok := k.Authenticate("viewer-secret"); !ok || got.Role != Viewer || got.CreatedBy != "alice" {
+			t.Fatalf("%+v, %t; want the viewer that alice created", got, ok)
 		}
 		if _, ok := k.Authenticate(""); ok {
-			t.Fatal("no secret is one")
+			t.Fatal("an empty secret authenticates")
 		}
-		if err := k.RevokeToken(ctx, alice, op.ID); !errors.Is(err, ErrLastOperator) {
-			t.Fatal(err)
+
+		expectNotStored(t, k, secret, "viewer-secret")
+	})
+}
+
+// expectNotStored checks that neither the stored tokens nor the audit log have one of the secrets.
+func expectNotStored(t *testing.T, k *Keeper, secrets ...string) {
+	t.Helper()
+	rec, err := k.store.Get(t.Context(), recordTokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := k.Audit(t.Context(), "", 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, stored := range [][]byte{rec.Data, mustMarshal(entries)} {
+		for _, secret := range secrets {
+			if strings.Contains(string(stored), secret) {
+				t.Fatalf("the secret %s is stored: %s", secret, stored)
+			}
 		}
-		if err := k.RevokeToken(ctx, alice, viewer.ID); err != nil {
+	}
+}
+
+func TestRevokedTokensDoNotAuthenticate(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		operator := createToken(t, k, alice, "root", Operator, "operator-secret")
+		viewer := createToken(t, k, alice, "dashboard", Viewer, "viewer-secret")
+
+		if err := k.RevokeToken(t.Context(), alice, operator.ID); !errors.Is(err, ErrLastOperator) {
+			t.Fatalf("%v, want ErrLastOperator", err)
+		}
+		if err := k.RevokeToken(t.Context(), alice, viewer.ID); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := k.Authenticate("viewer-secret"); ok {
-			t.Fatal("still good after being revoked")
+			t.Fatal("a revoked token authenticates")
 		}
-		if err := k.RevokeToken(ctx, alice, viewer.ID); !errors.Is(err, ErrNotFound) {
-			t.Fatal(err)
-		}
-		rec, err := k.store.Get(ctx, recordTokens)
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries, _ := k.Audit(ctx, "", 0, 10)
-		for _, kept := range [][]byte{rec.Data, mustMarshal(entries)} {
-			if strings.Contains(string(kept), secret) || strings.Contains(string(kept), "viewer-secret") {
-				t.Fatalf("a secret is stored: %s", kept)
-			}
+		if err := k.RevokeToken(t.Context(), alice, viewer.ID); !errors.Is(err, ErrNotFound) {
+			t.Fatalf("%v, want ErrNotFound for a token that was revoked", err)
 		}
 	})
+}
+
+func TestCreateTokenRefusesBadNamesAndRoles(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		for _, c := range []struct {
+			name  string
+			role  Role
+			field string
+		}{
+			{"", Viewer, "name"},
+			{"two\nlines", Viewer, "name"},
+			{"x", "admin", "role"},
+		} {
+			_, err := k.CreateToken(t.Context(), alice, c.name, c.role, "secret")
+			expectFieldError(t, err, c.field)
+		}
+	})
+}
+
+func createToken(t *testing.T, k *Keeper, by Actor, name string, role Role, secret string) Token {
+	t.Helper()
+	token, err := k.CreateToken(t.Context(), by, name, role, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
