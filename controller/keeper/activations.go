@@ -43,8 +43,8 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wan
 
 func (m ManualActivation) check() error {
 	switch {
-	case m.Mode != maintenance.ReadOnly && m.Mode != maintenance.NoAccess:
-		return &maintenance.FieldError{Field: "mode", Problem: fmt.Sprintf("%q must be read-only or no-access", m.Mode)}
+	case !m.Mode.Valid():
+		return &maintenance.FieldError{Field: "mode", Problem: fmt.Sprintf("%q must be %s", m.Mode, maintenance.ModeList())}
 	case m.For != 0 && !m.Until.IsZero():
 		return &maintenance.FieldError{Field: "duration", Problem: "must not be given together with until"}
 	case m.For < 0:

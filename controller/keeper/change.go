@@ -284,14 +284,12 @@ func (d *draft) setVersions(s *Snapshot) {
 	}
 }
 
-// mode returns the strictest mode that the activations of an app ask for.
+// mode returns the strictest mode of the activations of an app that have not ended.
 func mode(a *maintenance.App, now time.Time) maintenance.Mode {
 	strictest := maintenance.Off
 	for _, c := range a.Activations {
-		if !c.Until.IsZero() && !now.Before(c.Until) {
-			continue
-		}
-		if c.Mode == maintenance.NoAccess || strictest == maintenance.Off {
+		ended := !c.Until.IsZero() && !now.Before(c.Until)
+		if !ended && c.Mode.Compare(strictest) > 0 {
 			strictest = c.Mode
 		}
 	}
