@@ -13,8 +13,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// TestEnvoyDecidesAsTheCoreDoes sends requests that try to get past a decision through the real Envoy, with and without
-// the edge's help, and holds each answer to what the core says of the request as it was sent.
+// TestEnvoyDecidesAsTheCoreDoes sends requests that try to get past a decision through the real
+// Envoy, with and without the help of the edge. Each answer must be the core's decision on the
+// request as it was sent.
 func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Upstream", "yes")
@@ -29,6 +30,7 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				addr := gate(t, servers, state.Document())[0]
 				if res := AwaitRefusal(t, addr, &Request{Method: "DELETE", Target: "/gated/x"}); res.Status != http.StatusServiceUnavailable {
 					t.Fatalf("Envoy has no state after 20 s: it answers %d", res.Status)
@@ -41,6 +43,7 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 						return framing(h[0]) || name == "envoy" && removedAtTheEdge(h[0])
 					})
 					want := adversary.Judge(state, r, time.Now())
+
 					switch res := sent(t, addr, r); {
 					case res.Header.Get("X-Upstream") != "":
 						if passed++; want.Verdict == maintenance.Refuse {
@@ -55,16 +58,19 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 					}
 					return !t.Failed()
 				})
+
 				t.Logf("%d passed, %d were refused, %d were rejected by Envoy itself or name no rule", passed, refused, rejected)
 				if passed < 20 || refused < 200 {
 					t.Error("too few requests say anything")
+					t.Error("too few requests passed or were refused, so the test shows little")
 				}
 			})
 		}
 	}
 }
 
-// framing reports whether a header says how the request is framed, which is for who sends it.
+// framing reports whether a header says how the request is framed. The sender of the request writes
+// those headers.
 func framing(name string) bool {
 	return name == "transfer-encoding" || name == "content-length" || name == "expect" || name == "host" || name == "upgrade" || name == ":protocol"
 }
@@ -74,19 +80,21 @@ func removedAtTheEdge(name string) bool {
 	return strings.Contains(name, "script") || strings.Contains(name, "forwarded") || strings.Contains(name, "original") || strings.Contains(name, "rewrite")
 }
 
-// sent sends a request of the adversary and returns the answer.
+// sent sends a request of the adversary and returns the answer. It asks for JSON, which names the
+// rule, unless the request says what it accepts.
 func sent(t *testing.T, addr string, r *maintenance.Request) Response {
 	t.Helper()
 	wire := &Request{Method: r.Method, Target: r.Path, Host: r.Authority, Body: r.Body}
 	if !r.EndStream {
 		wire.Framing = Chunked
 	}
-	json := true
+
+	askForJSON := true
 	for _, h := range r.Headers {
-		json = json && h[0] != "accept"
+		askForJSON = askForJSON && h[0] != "accept"
 		wire.Headers = append(wire.Headers, h)
 	}
-	if json {
+	if askForJSON {
 		wire.Headers = append(wire.Headers, [2]string{"accept", "application/json"})
 	}
 

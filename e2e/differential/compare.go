@@ -11,8 +11,9 @@ import (
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// Differ sends a corpus to every server and compares which servers' counters each request raises with
-// a golden file. raises sends a request to a server by its index, and reports whether the counter rose.
+// Differ sends a corpus to every server, notes the servers whose counters each request raises, and
+// compares that with a golden file. raises sends a request to a server by its index and reports
+// whether the counter rose.
 func Differ(t *testing.T, servers []*Server, corpus []*Request, file string, raises func(server int, r *Request) bool) {
 	t.Helper()
 	raised := raisedBy(t, servers, len(corpus), func(i, j int) bool { return raises(i, corpus[j]) })
@@ -21,8 +22,8 @@ func Differ(t *testing.T, servers []*Server, corpus []*Request, file string, rai
 	}
 }
 
-// raisedBy calls raises for n requests to each server, to all servers at once, and returns the results
-// by server and then by request.
+// raisedBy calls raises for n requests to each server, to all servers at once, and returns the
+// results by server and then by request.
 func raisedBy(t *testing.T, servers []*Server, n int, raises func(server, j int) bool) [][]bool {
 	raised := make([][]bool, len(servers))
 	Each(servers, func(i int, s *Server) {
@@ -35,7 +36,8 @@ func raisedBy(t *testing.T, servers []*Server, n int, raises func(server, j int)
 	return raised
 }
 
-// differences says of each request of a corpus which servers' counters it raised; raised is by server, then by request.
+// differences lists for each request of a corpus the servers whose counters it raised; raised is by
+// server, then by request.
 func differences(servers []*Server, corpus []*Request, raised [][]bool) string {
 	var b strings.Builder
 	for j, r := range corpus {
@@ -64,8 +66,9 @@ func differences(servers []*Server, corpus []*Request, raised [][]bool) string {
 	return b.String()
 }
 
-// Reaches sends n requests to every server by raises, which reports whether the j-th one raised the counter of a server,
-// and fails for each server whose counter less than a twelfth of them raise.
+// Reaches sends n requests to every server by raises, which reports whether the j-th request raised
+// the counter of a server. It fails the test for each server whose counter fewer than a twelfth of
+// the requests raised.
 func Reaches(t *testing.T, servers []*Server, n int, raises func(server, j int) bool) {
 	t.Helper()
 	raised := raisedBy(t, servers, n, raises)
@@ -80,6 +83,7 @@ func Reaches(t *testing.T, servers []*Server, n int, raises func(server, j int) 
 		}
 	}
 	t.Logf("%d of %d requests raised the counter of some server (%.0f %%)", somewhere, n, Percent(int64(somewhere), int64(n)))
+
 	for i, s := range servers {
 		by := 0
 		for _, rose := range raised[i] {
@@ -87,12 +91,13 @@ func Reaches(t *testing.T, servers []*Server, n int, raises func(server, j int) 
 				by++
 			}
 		}
+
 		t.Logf("%-16s %4d of %d requests raised the counter (%.0f %%)", s.Name, by, n, Percent(int64(by), int64(n)))
 		if by < n/12 {
-			t.Errorf("%s: less than a twelfth of the requests raised the counter: the rig shows little of it", s.Name)
+			t.Errorf("%s: fewer than a twelfth of the requests raised the counter, so the rig shows little of it", s.Name)
 		}
 	}
 }
 
-// Percent returns how many percent of a number another is.
+// Percent returns how many percent of a number n is.
 func Percent(n, of int64) float64 { return 100 * float64(n) / float64(of) }

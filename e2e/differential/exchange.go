@@ -18,15 +18,16 @@ import (
 type exchange struct {
 	net.Conn
 	in      *http2.Framer
-	frames  []frame
-	window  int
-	initial int
-	windows map[uint32]int // of streams, what was added to or taken from the initial window
+	frames  []frame        // not sent yet
+	window  int            // of the connection
+	initial int            // the window with which a stream begins
+	windows map[uint32]int // by stream: what was added to the initial window, or used of it
 	answers map[uint32]*answer
-	open    int
-	closed  bool // by the peer, before all was answered
+	open    int  // how many streams have not ended
+	closed  bool // by the peer, before all requests were answered
 }
 
+// answer is what came back on one stream.
 type answer struct {
 	Response
 	tunnel bool // asked for by an extended CONNECT
@@ -34,7 +35,8 @@ type answer struct {
 	flows  bool // the answer has begun and may never end
 }
 
-// sendHTTP2 sends a request and those beside it on a connection of their own, and returns the answer to the request.
+// sendHTTP2 sends a request and those beside it on a connection of their own, and returns the
+// answer to the request.
 func sendHTTP2(addr string, r *Request) (Response, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -43,7 +45,11 @@ func sendHTTP2(addr string, r *Request) (Response, error) {
 	defer c.Close()
 	c.(*net.TCPConn).SetLinger(0)
 	c.SetDeadline(time.Now().Add(r.patience()))
-	x := &exchange{Conn: c, frames: r.frames(), window: initialWindow, initial: initialWindow, windows: map[uint32]int{}, answers: map[uint32]*answer{}}
+
+	x := &exchange{
+		Conn: c, frames: r.frames(), window: initialWindow, initial: initialWindow,
+		windows: map[uint32]int{}, answers: map[uint32]*answer{},
+	}
 	x.in = http2.NewFramer(c, c)
 	x.in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	own := cmp.Or(r.http2().FirstStream, 1)
@@ -53,13 +59,14 @@ func sendHTTP2(addr string, r *Request) (Response, error) {
 	}
 	x.answers[own].tunnel = r.tunnel()
 	x.run()
+
 	res := x.answers[own].Response
 	res.Malformed = x.closed && res.Status == 0 && len(r.http2().Beside) == 0 && len(r.Trailers) == 0
 	return res, nil
 }
 
-// run sends and reads until every stream has ended, the peer closes the connection, or the deadline has passed: each
-// of these is an answer.
+// run sends and reads until every stream has ended, the peer closes the connection, or the deadline
+// has passed. Each of these is an answer.
 func (x *exchange) run() {
 	x.send()
 	for x.open > 0 {
@@ -76,7 +83,8 @@ func (x *exchange) run() {
 	}
 }
 
-// send writes as many frames as the windows allow, in order.
+// send writes as many frames as the windows allow, in order. It drops the frames of streams that
+// have ended.
 func (x *exchange) send() {
 	var out []byte
 	for len(x.frames) > 0 {
@@ -87,19 +95,22 @@ func (x *exchange) send() {
 			}
 			x.window -= f.flow
 			x.windows[f.stream] -= f.flow
-		} else if f.flow > 0 { // nobody waits for it any more
+		} else if f.flow > 0 {
 			x.frames = x.frames[1:]
 			continue
 		}
 		out, x.frames = append(out, f.bytes...), x.frames[1:]
 	}
+
 	if len(out) > 0 {
-		x.Write(out) // may fail: a peer that refuses a request need not read it whole
+		x.Write(out) // may fail: a peer that refuses a request need not read all of it
 	}
 }
 
+// read notes what a frame of the peer says.
 func (x *exchange) read(f http2.Frame) {
 	a := x.answers[f.Header().StreamID]
+
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
 		if f.IsAck() {
@@ -109,16 +120,19 @@ func (x *exchange) read(f http2.Frame) {
 			x.initial = int(size)
 		}
 		x.in.WriteSettingsAck()
+
 	case *http2.WindowUpdateFrame:
 		if f.StreamID == 0 {
 			x.window += int(f.Increment)
 		} else {
 			x.windows[f.StreamID] += int(f.Increment)
 		}
+
 	case *http2.PingFrame:
 		if !f.IsAck() {
 			x.in.WritePing(true, f.Data)
 		}
+
 	case *http2.MetaHeadersFrame:
 		if a != nil {
 			a.headers(f)
@@ -131,6 +145,7 @@ func (x *exchange) read(f http2.Frame) {
 			}
 			x.ended(a, f.StreamEnded())
 		}
+
 	case *http2.RSTStreamFrame:
 		if a != nil {
 			x.ended(a, true)
@@ -138,7 +153,8 @@ func (x *exchange) read(f http2.Frame) {
 	}
 }
 
-// headers takes a response's header fields; informational ones are overwritten by the next.
+// headers takes the header fields of a response. Those of a final response overwrite those of an
+// informational one.
 func (a *answer) headers(f *http2.MetaHeadersFrame) {
 	if f.PseudoValue("status") == "" {
 		return // trailers
@@ -150,8 +166,8 @@ func (a *answer) headers(f *http2.MetaHeadersFrame) {
 	}
 }
 
-// ended notes that a stream has ended, or, when all that are open have answered with a stream that may never end, sets
-// a short deadline.
+// ended notes that a stream has ended. When every stream that is open has begun to answer with a
+// stream that may never end, it sets a short deadline.
 func (x *exchange) ended(a *answer, end bool) {
 	if a.ended {
 		return
@@ -159,16 +175,24 @@ func (x *exchange) ended(a *answer, end bool) {
 	if end {
 		a.ended = true
 		x.open--
-	} else if t := a.Header.Get("Content-Type"); strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") || a.tunnel && a.Status == http.StatusOK {
+	} else if a.isStream() {
 		a.flows = true
 	}
+
 	if x.open == 0 {
 		return
 	}
+
 	for _, a := range x.answers {
 		if !a.ended && !a.flows {
 			return
 		}
 	}
 	x.SetDeadline(time.Now().Add(300 * time.Millisecond))
+}
+
+// isStream reports whether an answer may never end.
+func (a *answer) isStream() bool {
+	t := a.Header.Get("Content-Type")
+	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") || a.tunnel && a.Status == http.StatusOK
 }

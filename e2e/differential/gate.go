@@ -16,8 +16,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// A Gate stands between the generator and the servers. It enforces a state until the test ends, and returns, in the
-// servers' order, the addresses (host:port) at which each is reached through it.
+// A Gate stands between the generator and the servers. It enforces a state until the test ends, and
+// returns, in the servers' order, the addresses (host:port) at which each is reached through it.
 type Gate func(t testing.TB, servers []*Server, state maintenance.Document) (addrs []string)
 
 // NoGate lets everything through.
@@ -28,26 +28,27 @@ func NoGate(_ testing.TB, servers []*Server, _ maintenance.Document) (addrs []st
 	return addrs
 }
 
-// Closed is an app in a mode, as an operator has put it there.
+// Closed returns an app that an operator has put into a mode.
 func Closed(spec maintenance.Spec, mode maintenance.Mode) maintenance.App {
 	return maintenance.App{Spec: spec, Activations: []maintenance.Activation{{
 		ID: "rig", Source: maintenance.SourceManual, Mode: mode, Since: time.Now().Add(-time.Minute).UTC().Truncate(time.Second),
 	}}}
 }
 
-// State is a document of these apps.
+// State returns a document with these apps.
 func State(apps ...maintenance.App) maintenance.Document {
 	return maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps}
 }
 
-// CoreGate judges by the core as it is, in a proxy of Go's net/http. It is there to find a hole in the rules fast, and
-// to tell it from one that only Envoy makes.
+// CoreGate decides by the core alone, in a proxy of net/http. It finds a hole in the rules fast,
+// and tells it from one that only Envoy makes.
 func CoreGate(t testing.TB, servers []*Server, document maintenance.Document) (addrs []string) {
 	t.Helper()
 	state, err := maintenance.Compile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, s := range servers {
 		gate := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guard(w, r, state, s) }))
 		gate.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -55,16 +56,17 @@ func CoreGate(t testing.TB, servers []*Server, document maintenance.Document) (a
 		gate.Config.Protocols.SetHTTP1(true)
 		gate.Config.Protocols.SetUnencryptedHTTP2(true)
 		gate.Start()
+
 		t.Cleanup(gate.Close)
 		addrs = append(addrs, gate.Listener.Addr().String())
 	}
 	return addrs
 }
 
-// guard decides as the filter does, once by the headers and, where asked to, again by the body, and forwards what passes
-// as it came.
+// guard decides as the filter does, first by the headers and, if the core asks for it, again by the
+// body. It forwards what passes.
 func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *Server) {
-	// A target in absolute form says host and path, as Envoy reads it too.
+	// Envoy, too, takes host and path from a target in absolute form.
 	target := r.RequestURI
 	if r.URL.IsAbs() {
 		target = r.URL.RequestURI()
@@ -75,26 +77,34 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 			m.Headers = append(m.Headers, [2]string{strings.ToLower(name), v})
 		}
 	}
+
 	d := state.Decide(m, time.Now())
 	body, err := io.ReadAll(io.LimitReader(r.Body, 2<<20))
 	if err != nil {
 		return
 	}
 	if d.Verdict == maintenance.NeedBody {
-		// The filter reads one byte more than is asked for.
+		// The filter reads one byte more than the core asks for.
 		m.Body, m.BodyRead = body[:min(len(body), d.MaxBody+1)], true
 		d = state.Decide(m, time.Now())
 	}
-	if d.Verdict != maintenance.Pass {
-		reply := d.Reply(m, nil, time.Now())
-		for _, h := range reply.Headers {
-			w.Header().Add(h[0], h[1])
-		}
-		w.Header().Set(refusedBy, string(d.Rule))
-		w.WriteHeader(reply.Status)
-		w.Write(reply.Body)
+
+	if d.Verdict == maintenance.Pass {
+		forward(w, r, target, body, s)
 		return
 	}
+	reply := d.Reply(m, nil, time.Now())
+	for _, h := range reply.Headers {
+		w.Header().Add(h[0], h[1])
+	}
+	w.Header().Set(refusedBy, string(d.Rule))
+	w.WriteHeader(reply.Status)
+	w.Write(reply.Body)
+}
+
+// forward sends a request to a server on a connection of its own and returns the answer to the
+// client.
+func forward(w http.ResponseWriter, r *http.Request, target string, body []byte, s *Server) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", r.Method, target, r.Host)
 	for name, values := range r.Header {
@@ -105,11 +115,12 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
 		}
 	}
-	if r.Body != http.NoBody || r.Method == http.MethodPost { // some servers ask for a length of POST
+	if r.Body != http.NoBody || r.Method == http.MethodPost { // some servers require a length of POST
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
 	}
 	b.WriteString("\r\n")
 	b.Write(body)
+
 	res, err := send(s.Addr, b.Bytes(), r.Method, 15*time.Second, false)
 	if err != nil || res.Status < 200 {
 		w.WriteHeader(http.StatusBadGateway)
@@ -122,11 +133,11 @@ func guard(w http.ResponseWriter, r *http.Request, state *maintenance.State, s *
 	w.Write(res.Body)
 }
 
-// refusedBy is the header in which CoreGate names its rule.
+// refusedBy is the header in which CoreGate names the rule of a refusal.
 const refusedBy = "X-Refused-By"
 
-// AwaitRefusal sends a request that a gate must refuse until it answers 503, as it does once it has
-// its state, and returns the last answer. It gives up after 20 seconds.
+// AwaitRefusal sends a request that a gate must refuse until the gate answers 503, which it does
+// once it has its state. It returns the last answer, and gives up after 20 seconds.
 func AwaitRefusal(t testing.TB, addr string, r *Request) Response {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {

@@ -25,21 +25,21 @@ type received struct {
 type recorder struct {
 	sync.Mutex
 	addr string
-	seen []received
+	got  []received
 }
 
-// targets returns how often each target was read, once n requests were, or after five seconds.
+// targets returns how often each target was read. It waits for n requests, or five seconds.
 func (rec *recorder) targets(n int) map[string]int {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		rec.Lock()
-		seen := slices.Clone(rec.seen)
+		got := slices.Clone(rec.got)
 		rec.Unlock()
-		if len(seen) < n && time.Now().Before(deadline) {
+		if len(got) < n && time.Now().Before(deadline) {
 			continue
 		}
 
 		targets := map[string]int{}
-		for _, s := range seen {
+		for _, s := range got {
 			targets[s.Target]++
 		}
 		return targets
@@ -52,10 +52,11 @@ func record(t *testing.T) *recorder {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		rec.Lock()
-		rec.seen = append(rec.seen, received{r.Method, r.RequestURI, r.Host, r.Header, r.Trailer, len(body)})
+		rec.got = append(rec.got, received{r.Method, r.RequestURI, r.Host, r.Header, r.Trailer, len(body)})
 		rec.Unlock()
 		fmt.Fprintf(w, "%d bytes", len(body))
 	}))
+
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
 	s.Start()
@@ -64,7 +65,7 @@ func record(t *testing.T) *recorder {
 	return rec
 }
 
-// TestHTTP2RequestsAreReadAsTheyAreMeant sends each form of a request to net/http's server.
+// TestHTTP2RequestsAreReadAsTheyAreMeant sends each form of a request to a server of net/http.
 func TestHTTP2RequestsAreReadAsTheyAreMeant(t *testing.T) {
 	type form = func(*Request)
 	for name, change := range map[string]form{
@@ -91,11 +92,13 @@ func TestHTTP2RequestsAreReadAsTheyAreMeant(t *testing.T) {
 			rec := record(t)
 			r := &Request{Method: "POST", Target: "/graphql?x=1", Headers: [][2]string{{"Content-Type", "application/json"}}, Body: []byte(`{"query":"{a}"}`), HTTP2: &HTTP2{}}
 			change(r)
+
 			res, err := Send(rec.addr, r)
 			if err != nil || res.Status != http.StatusOK || string(res.Body) != fmt.Sprintf("%d bytes", len(r.Body)) {
 				t.Fatalf("answered %d %q, %v", res.Status, res.Body, err)
 			}
-			got := rec.seen[0]
+
+			got := rec.got[0]
 			host := AnyHost
 			if strings.Contains(name, ":authority") {
 				host = "other.test"
@@ -110,7 +113,8 @@ func TestHTTP2RequestsAreReadAsTheyAreMeant(t *testing.T) {
 	}
 }
 
-// TestHTTP2ConnectionsCarryManyRequests sends a request with others beside it, then the printed form of them all.
+// TestHTTP2ConnectionsCarryManyRequests sends a request with others beside it, and then the printed
+// form of all of them.
 func TestHTTP2ConnectionsCarryManyRequests(t *testing.T) {
 	rec := record(t)
 	r := &Request{Method: "POST", Target: "/graphql", Body: []byte(`{"query":"{a}"}`), HTTP2: &HTTP2{DataSize: 4}}
@@ -120,14 +124,16 @@ func TestHTTP2ConnectionsCarryManyRequests(t *testing.T) {
 			HTTP2: &HTTP2{DataSize: 2, EndApart: true}, Trailers: [][2]string{{"x-late", target}},
 		})
 	}
+
 	if res, err := Send(rec.addr, r); err != nil || res.Status != http.StatusOK {
 		t.Fatalf("answered %d, %v", res.Status, err)
 	}
-	if len(rec.seen) != 3 {
-		t.Fatalf("%d of 3 requests were read: %+v", len(rec.seen), rec.seen)
+	if len(rec.got) != 3 {
+		t.Fatalf("%d of 3 requests were read: %+v", len(rec.got), rec.got)
 	}
 
-	// What is printed must be what was sent: written at once, without waiting for the peer, it is read the same.
+	// The bytes that are printed must be the bytes that were sent. They are written at once,
+	// without waiting for the peer, and must be read as the same requests.
 	c, err := net.Dial("tcp", rec.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +142,8 @@ func TestHTTP2ConnectionsCarryManyRequests(t *testing.T) {
 	if _, err := c.Write(r.Connection()); err != nil {
 		t.Fatal(err)
 	}
-	// The connection stays open until all are read: at its end the server gives up what it has not read.
+	// The connection stays open until all are read, because at its end the server gives up what it
+	// has not read.
 	go io.Copy(io.Discard, c)
 	targets := rec.targets(6)
 	if b, _ := json.Marshal(targets); string(b) != `{"/first":2,"/graphql":2,"/second":2}` {

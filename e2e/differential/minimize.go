@@ -5,18 +5,19 @@ import (
 	"slices"
 )
 
-// minimize drops what it can from a request that is still bad without it.
+// minimize returns a request without the parts that it does not need to be bad.
 func minimize(r *Request, bad func(*Request) bool) *Request {
 	r = r.Clone()
 	attempt := func(change func(*Request)) bool {
 		c := r.Clone()
 		change(c)
-		if c.HTTP2 != nil && bytes.Equal(c.Connection(), r.Connection()) || c.HTTP2 == nil && r.HTTP2 == nil && bytes.Equal(c.Bytes(), r.Bytes()) || !bad(c) {
+		if sameBytes(c, r) || !bad(c) {
 			return false
 		}
 		r = c
 		return true
 	}
+
 	if r.HTTP2 != nil {
 		attempt(func(c *Request) { c.HTTP2 = nil })
 	}
@@ -30,6 +31,8 @@ func minimize(r *Request, bad func(*Request) bool) *Request {
 	for i := len(r.Headers) - 1; i >= 0; i-- {
 		attempt(func(c *Request) { c.Headers = slices.Delete(c.Headers, i, i+1) })
 	}
+
+	// Of the body and the target, halves are tried first, then ever smaller parts.
 	for size := len(r.Body) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(r.Body); {
 			if !attempt(func(c *Request) { c.Body = slices.Concat(c.Body[:at], c.Body[at+size:]) }) {
@@ -47,7 +50,16 @@ func minimize(r *Request, bad func(*Request) bool) *Request {
 	return r
 }
 
-// minimizeHTTP2 drops what is odd about how a request is sent over HTTP/2.
+// sameBytes reports whether two requests over the same version of HTTP are the same as they are
+// sent.
+func sameBytes(a, b *Request) bool {
+	if a.HTTP2 != nil {
+		return bytes.Equal(a.Connection(), b.Connection())
+	}
+	return b.HTTP2 == nil && bytes.Equal(a.Bytes(), b.Bytes())
+}
+
+// minimizeHTTP2 drops what is unusual about how a request is sent over HTTP/2.
 func minimizeHTTP2(attempt func(change func(*Request)) bool) {
 	for _, change := range []func(*HTTP2){
 		func(h *HTTP2) { h.Beside = nil },
@@ -61,8 +73,10 @@ func minimizeHTTP2(attempt func(change func(*Request)) bool) {
 	} {
 		attempt(func(c *Request) { change(c.HTTP2) })
 	}
+
 	attempt(func(c *Request) { c.Trailers = nil })
-	// One at a time, from the last: an index past the end leaves the request as it is.
+	// These are dropped one at a time, from the last. An index past the end leaves the request as
+	// it is.
 	for i := 4; i >= 0; i-- {
 		attempt(func(c *Request) {
 			if i < len(c.HTTP2.Pseudo) {

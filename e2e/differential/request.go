@@ -18,8 +18,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Request is one request as it goes over the wire. It is written as it stands: an HTTP client would put right much of
-// what is wrong with it on purpose.
+// Request is one request as it is sent, byte by byte. An HTTP client would correct much of what is
+// wrong with it on purpose.
 type Request struct {
 	Method  string
 	Target  string
@@ -28,32 +28,33 @@ type Request struct {
 	Headers [][2]string
 	Body    []byte
 	Framing Framing
-	// Trailers follow a body over HTTP/2, and over HTTP/1 one in chunks.
+	// Trailers follow a body over HTTP/2, and a body in chunks over HTTP/1.
 	Trailers [][2]string
-	// After follows the request on the same connection: a second request, or frames after an upgrade.
+	// After follows the request on the same connection: a second request, or frames after an
+	// upgrade.
 	After []byte
-	// Patience is how long an answer is waited for; 0 is as long as the framing suggests.
+	// Patience is how long to wait for an answer; 0 means as long as the framing suggests.
 	Patience time.Duration
-	// HTTP2 is how the request is sent over HTTP/2; nil is over HTTP/1.
+	// HTTP2 is how the request is sent over HTTP/2; nil means HTTP/1.
 	HTTP2 *HTTP2
 
-	// Trail says how the request came about, from its seed on.
+	// Trail lists the steps that led to the request, from its seed on.
 	Trail []string
 }
 
-// Framing is how a body's end is told.
+// Framing is how the end of a body is marked.
 type Framing uint8
 
 const (
-	Length     Framing = iota // Content-Length, where there is a body
+	Length     Framing = iota // Content-Length, if there is a body
 	Chunked                   // in one chunk
 	ManyChunks                // in chunks of a few bytes, with an extension and a trailer
-	Both                      // Content-Length and chunked: request smuggling's beginning
-	Unfinished                // a Content-Length that promises more than comes
-	None                      // a body that nothing announces
+	Both                      // Content-Length and chunked, as request smuggling begins
+	Unfinished                // a Content-Length of one byte more than there is
+	None                      // a body that no header announces
 )
 
-// Clone returns a copy that shares nothing that the methods of Request change.
+// Clone returns a copy. The methods of Request never change what the copy shares with the original.
 func (r *Request) Clone() *Request {
 	c := *r
 	c.Headers = slices.Clone(r.Headers)
@@ -63,7 +64,7 @@ func (r *Request) Clone() *Request {
 	return &c
 }
 
-// Did notes a step by which the request came about.
+// Did notes a step that led to the request.
 func (r *Request) Did(what string) { r.Trail = append(r.Trail, what) }
 
 // Set replaces a header, or adds it.
@@ -77,7 +78,8 @@ func (r *Request) Drop(name string) {
 	r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool { return strings.EqualFold(h[0], name) })
 }
 
-// Bytes returns the request on the wire. The connection ends with it: nothing is left of one for the next.
+// Bytes returns the request as it is sent over HTTP/1. It asks the server to close the connection,
+// unless the request needs it open.
 func (r *Request) Bytes() []byte {
 	var b bytes.Buffer
 	version := r.Version
@@ -85,6 +87,7 @@ func (r *Request) Bytes() []byte {
 		version = "HTTP/1.1"
 	}
 	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.Target, version, cmp.Or(r.Host, AnyHost))
+
 	upgrade := false
 	for _, h := range r.Headers {
 		upgrade = upgrade || strings.EqualFold(h[0], "connection")
@@ -93,6 +96,7 @@ func (r *Request) Bytes() []byte {
 	if !upgrade && len(r.After) == 0 {
 		b.WriteString("Connection: close\r\n")
 	}
+
 	length := func(n int) { fmt.Fprintf(&b, "Content-Length: %d\r\n", n) }
 	switch r.Framing {
 	case Length:
@@ -108,6 +112,7 @@ func (r *Request) Bytes() []byte {
 		b.WriteString("Transfer-Encoding: chunked\r\n")
 	}
 	b.WriteString("\r\n")
+
 	switch r.Framing {
 	case Chunked, Both:
 		if len(r.Body) > 0 {
@@ -124,6 +129,7 @@ func (r *Request) Bytes() []byte {
 	default:
 		b.Write(r.Body)
 	}
+
 	b.Write(r.After)
 	return b.Bytes()
 }
@@ -135,7 +141,8 @@ func (r *Request) writeTrailers(b *bytes.Buffer) {
 	b.WriteString("\r\n")
 }
 
-// String is the request so that it can be sent again from a shell, with how it came about.
+// String describes the request: the steps that led to it, its bytes, and a command that sends it
+// again.
 func (r *Request) String() string {
 	if r.HTTP2 != nil {
 		return r.describeHTTP2()
@@ -145,7 +152,8 @@ func (r *Request) String() string {
 		strings.Join(r.Trail, " > "), strconv.QuoteToASCII(string(raw)), base64.StdEncoding.EncodeToString(raw))
 }
 
-// patience is how long an answer may take. A request that leaves the other side waiting for more of it gets less.
+// patience returns how long an answer may take. A request for which the other side may wait for
+// more gets less time.
 func (r *Request) patience() time.Duration {
 	switch {
 	case r.Patience > 0:
@@ -156,7 +164,7 @@ func (r *Request) patience() time.Duration {
 	return 15 * time.Second
 }
 
-// Header returns the first value of a header, "" without one.
+// Header returns the first value of a header, or "" without one.
 func (r *Request) Header(name string) string {
 	for _, h := range r.Headers {
 		if strings.EqualFold(h[0], name) {
@@ -166,21 +174,21 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
-// Response is what came back; a status of 0 is no answer at all.
+// Response is what came back. Its status is 0 if no answer came.
 type Response struct {
 	Status int
-	// Malformed is set where the peer closed an HTTP/2 connection before it had answered any request, none of which
-	// has trailers: it forwarded nothing.
+	// Malformed is set if the peer closed an HTTP/2 connection before it had answered any request,
+	// and no request has trailers. Such a peer has forwarded nothing.
 	Malformed bool
 	Header    http.Header
 	Body      []byte
 }
 
-// AnyHost is the host of a request that names no other.
+// AnyHost is the host of a request that names no host.
 const AnyHost = "app.test"
 
-// RefusedBy returns the rule by which a gate refused a request, or "" for an answer of the server's own. Of a refusal in
-// another form than GraphQL's only the status is known, and the rule is "unknown".
+// RefusedBy returns the rule that a gate names in its refusal, or "" for an answer of the server. A
+// refusal that is not in GraphQL's form is recognized by its status, and the rule is "unknown".
 func (res *Response) RefusedBy() maintenance.Rule {
 	var reply struct {
 		Errors []struct {
@@ -190,6 +198,7 @@ func (res *Response) RefusedBy() maintenance.Rule {
 			}
 		}
 	}
+
 	switch {
 	case json.Unmarshal(res.Body, &reply) == nil && len(reply.Errors) > 0 && reply.Errors[0].Extensions.Mode != "":
 		return reply.Errors[0].Extensions.Rule
@@ -199,8 +208,9 @@ func (res *Response) RefusedBy() maintenance.Rule {
 	return ""
 }
 
-// Send writes a request to an address and reads the answer. That a server closes the connection, or says nothing in
-// time, is an answer too; only an address that nobody listens on is an error.
+// Send writes a request to an address and reads the answer. If a server closes the connection or
+// does not answer in time, that is an answer too. An error means that nobody listens at the
+// address.
 func Send(addr string, r *Request) (Response, error) {
 	if r.HTTP2 != nil {
 		return sendHTTP2(addr, r)
@@ -208,36 +218,40 @@ func Send(addr string, r *Request) (Response, error) {
 	return send(addr, r.Bytes(), r.Method, r.patience(), r.pipelined())
 }
 
-// pipelined reports whether what follows the request is another one, to be answered too.
+// pipelined reports whether another request follows the request, which is to be answered too.
 func (r *Request) pipelined() bool {
 	return len(r.After) > 0 && r.After[0] >= 'A' && r.After[0] <= 'Z'
 }
 
-// send sends raw; more says that another request follows in it.
+// send sends raw bytes. more says that another request follows in them.
 func send(addr string, raw []byte, method string, patience time.Duration, more bool) (res Response, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return res, err
 	}
 	defer c.Close()
-	c.(*net.TCPConn).SetLinger(0) // hundreds of thousands of these: none may linger in TIME_WAIT
+	c.(*net.TCPConn).SetLinger(0) // there are hundreds of thousands of these: none may stay in TIME_WAIT
 	c.SetDeadline(time.Now().Add(patience))
-	c.Write(raw) // may fail: who refuses a request need not read it whole, and the answer is there all the same
+	c.Write(raw) // may fail: a server that refuses a request need not read all of it, and still answers
+
 	in := bufio.NewReader(c)
 	for {
 		h, err := http.ReadResponse(in, &http.Request{Method: method})
 		if err != nil {
 			return res, nil
 		}
+
 		res.Status, res.Header = h.StatusCode, h.Header
 		if t := h.Header.Get("Content-Type"); strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") {
 			c.SetDeadline(time.Now().Add(200 * time.Millisecond)) // some streams never end
 		}
+
 		res.Body, _ = io.ReadAll(io.LimitReader(h.Body, 1<<20))
 		if h.StatusCode >= 200 || h.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
 	}
+
 	switch {
 	case res.Status == http.StatusSwitchingProtocols:
 		c.SetDeadline(time.Now().Add(500 * time.Millisecond))

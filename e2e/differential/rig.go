@@ -106,10 +106,11 @@ func (r *Rig) Servers(t testing.TB) []*Server {
 func (r *Rig) Named(t testing.TB, names ...string) (servers []*Server) {
 	t.Helper()
 	all := r.Servers(t)
+
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(s *Server) bool { return s.Name == name })
 		if i < 0 {
-			t.Fatalf("there is no server %s", name)
+			t.Fatalf("no server is called %s", name)
 		}
 		servers = append(servers, all[i])
 	}
@@ -122,12 +123,12 @@ func (r *Rig) start(ctx context.Context) (servers []*Server, stop func(), err er
 	if err != nil {
 		return nil, nil, err
 	}
+
 	bin, err := os.MkdirTemp("", "drydock-rig-")
 	if err != nil {
 		return nil, nil, err
 	}
 	remove := func() { os.RemoveAll(bin) }
-
 	build := exec.CommandContext(ctx, "go", "build", "-o", bin+"/golang", "./servers/golang")
 	if out, err := build.CombinedOutput(); err != nil {
 		remove()

@@ -19,7 +19,7 @@ func Each(servers []*Server, f func(i int, s *Server)) {
 	wg.Wait()
 }
 
-// Counter returns the server's counter, and ends the test where it cannot be read.
+// Counter returns the counter of a server, and ends the test if the counter cannot be read.
 func Counter(t testing.TB, s *Server) int {
 	t.Helper()
 	n, err := s.Counter()
@@ -29,7 +29,7 @@ func Counter(t testing.TB, s *Server) int {
 	return n
 }
 
-// Rises sends one request and returns by how much the server's counter rose from before.
+// Rises sends one request and returns by how much the counter of a server rose from before.
 func Rises(t testing.TB, s *Server, addr string, r *Request, before int) (res Response, by int) {
 	t.Helper()
 	res, err := Send(addr, r)
@@ -43,52 +43,56 @@ func Rises(t testing.TB, s *Server, addr string, r *Request, before int) (res Re
 type Run struct {
 	Servers []*Server
 	Addrs   []string // where each is reached through the gate
-	// Request returns the i-th request to a server by its index. The same arguments must give the same request.
+	// Request returns the i-th request to a server, which is given by its index. The same arguments
+	// must always give the same request.
 	Request  func(server, i int) *Request
 	Requests int // to each server
-	// Spread sends a request to one server, by turns, and to the others only when the gate has not refused it. Request
-	// must return the same for every server. It is for gates that decide alike for all servers and hold a request
-	// until they have decided.
+	// Spread sends a request to one server, each in turn, and to the others only if the gate did
+	// not refuse it. Request must return the same for every server. It is for gates that decide
+	// alike for all servers and hold a request until they have decided.
 	Spread bool
 }
 
 const (
-	// inFlight is how many requests are underway at once. Most of the time that a request takes is waiting: for
-	// bodies that never end, for streams, for servers.
+	// inFlight is how many requests are underway at once. A request spends most of its time
+	// waiting: for bodies that never end, for streams, and for servers.
 	inFlight = 64
 	// chunk is how many requests are sent between two readings of the counters.
 	chunk = 4000
-	// enough is how many of the requests that raise a server's counter are printed. Nothing more is sent to it then.
+	// enough is how many of the requests that raise the counter of a server are printed. After
+	// that, nothing more is sent to the server.
 	enough = 3
 )
 
-// Outcome counts what came of a run's requests. What is in none of Refused, Answered, Malformed and Unanswered
-// failed in the proxy or the server.
+// Outcome counts what became of the requests of a run. Requests that are not in Refused, Answered,
+// Malformed or Unanswered failed in the proxy or the server.
 type Outcome struct {
-	Sent       int64 // one for each server that a request was sent to
+	Sent       int64 // a request counts once for each server that it was sent to
 	Refused    int64 // by the gate
-	Answered   int64 // 200
+	Answered   int64 // with 200
 	Malformed  int64 // the gate closed an HTTP/2 connection without an answer
 	Unanswered int64
-	Slow       int64 // took more than two seconds
-	Risen      []string
+	Slow       int64    // took more than two seconds
+	Risen      []string // the servers whose counters rose
 	Took       time.Duration
 }
 
-// String sums a run up, as docs/reliability.md has it.
+// String returns the figures of a run as docs/reliability.md lists them.
 func (o Outcome) String() string {
 	return fmt.Sprintf("sent %d times: %.1f %% refused, %.1f %% answered by the server, %.1f %% malformed to the gate, %.1f %% without an answer, the rest failed in the proxy or the server; %d took more than 2 s; %v, %.0f/s; counters risen: %v",
 		o.Sent, Percent(o.Refused, o.Sent), Percent(o.Answered, o.Sent), Percent(o.Malformed, o.Sent), Percent(o.Unanswered, o.Sent),
 		o.Slow, o.Took.Round(time.Second), float64(o.Sent)/o.Took.Seconds(), o.Risen)
 }
 
-// ExpectNoWrites sends the requests, to all servers at once, and fails the test for each server whose counter rises.
-// Such a request is printed as it is, and with everything left out that it does not need.
+// ExpectNoWrites sends the requests, to all servers at once, and fails the test for each server
+// whose counter rises. It prints requests that raise a counter, each as it is and again without all
+// that it does not need.
 func (run *Run) ExpectNoWrites(t testing.TB) Outcome {
 	t.Helper()
 	begin := time.Now()
 	p := &progress{Run: run, t: t, before: make([]int, len(run.Servers)), found: make([]int, len(run.Servers))}
 	Each(run.Servers, func(i int, s *Server) { p.before[i] = Counter(t, s) })
+
 	for from := 0; from < run.Requests; from += chunk {
 		p.send(from, min(from+chunk, run.Requests))
 		if t.Failed() && len(p.Risen) == 0 {
@@ -107,16 +111,16 @@ func (run *Run) ExpectNoWrites(t testing.TB) Outcome {
 	return p.Outcome
 }
 
-// progress is a run underway.
+// progress is the state of a run.
 type progress struct {
 	*Run
 	t      testing.TB
-	before []int // the servers' counters
-	found  []int // how many requests that raise the counter were found for each server
+	before []int // the counters of the servers
+	found  []int // for each server, how many requests were found that raise its counter
 
-	sync.Mutex // of what follows
+	sync.Mutex // guards what follows
 	Outcome
-	passed [][]int // of each server, those of this chunk's requests that the gate may have let through
+	passed [][]int // for each server, the requests of this chunk that the gate may have let through
 }
 
 // send sends the requests [from, to) and returns when all are answered.
@@ -135,6 +139,7 @@ func (p *progress) send(from, to int) {
 			}
 		}
 	}
+
 	all := make([]int, len(p.Servers))
 	for s := range all {
 		all[s] = s
@@ -146,11 +151,13 @@ func (p *progress) send(from, to int) {
 		}
 		each(turns, i)
 	}
+
 	wg.Wait()
 	if !p.Spread {
 		return
 	}
-	// A request has been sent to one server so far. The others get it when that one may have.
+	// So far a request has been sent to one server. The others get it if the gate may have let it
+	// through.
 	for s, passed := range slices.Clone(p.passed) {
 		for _, i := range passed {
 			each(slices.DeleteFunc(slices.Clone(all), func(other int) bool { return other == s }), i)
@@ -159,7 +166,7 @@ func (p *progress) send(from, to int) {
 	wg.Wait()
 }
 
-// one sends one request to one server.
+// one sends one request to one server and counts what became of it.
 func (p *progress) one(server, i int) {
 	r := p.Request(server, i)
 	begin := time.Now()
@@ -172,6 +179,7 @@ func (p *progress) one(server, i int) {
 		p.t.Errorf("%s: %v", p.Servers[server].Name, err)
 		return
 	}
+
 	p.Sent++
 	switch {
 	case res.Malformed:
@@ -183,6 +191,7 @@ func (p *progress) one(server, i int) {
 	case res.Status == http.StatusOK:
 		p.Answered++
 	}
+
 	if took > 2*time.Second {
 		p.Slow++
 	}
@@ -191,15 +200,15 @@ func (p *progress) one(server, i int) {
 	}
 }
 
-// alone reports whether the answer says what became of all that was sent. Frames after an upgrade that is refused are
-// nothing to anybody.
+// alone reports whether the answer says what became of all that was sent. Frames after an upgrade
+// that is refused do not matter, because nobody reads them.
 func (r *Request) alone() bool {
 	return r.Framing != Unfinished && r.Framing != Both && r.Framing != None && !r.pipelined() && len(r.http2().Beside) == 0
 }
 
-// ofTheGate reports whether an answer is known to come from the gate and not from the server behind it: CoreGate says
-// so, Envoy adds the time that a server took to all that comes from one but upgrades, and over HTTP/2 it closes the
-// connection without an answer for what is malformed.
+// ofTheGate reports whether an answer is known to come from the gate and not from the server behind
+// it. CoreGate says so. Envoy adds the time that a server took to every answer of a server, except
+// for upgrades. Over HTTP/2 it closes the connection without an answer if the request is malformed.
 func (res *Response) ofTheGate() bool {
 	if res.Malformed {
 		return true
@@ -208,7 +217,8 @@ func (res *Response) ofTheGate() bool {
 		res.Header.Get("X-Envoy-Upstream-Service-Time") == "" && !bytes.HasPrefix(res.Body, []byte("upstream connect error"))
 }
 
-// check reads the counters after the requests [from, to) and looks for what raised them.
+// check reads the counters after the requests [from, to) and looks for the requests that raised
+// them.
 func (p *progress) check(from, to int) {
 	p.t.Helper()
 	for i, s := range p.Servers {
@@ -225,7 +235,8 @@ func (p *progress) check(from, to int) {
 	}
 }
 
-// report prints requests of [from, until) that raise a server's counter, up to the number that is enough.
+// report prints requests of [from, until) that raise the counter of a server, until enough are
+// found.
 func (p *progress) report(server, from, until int) {
 	p.t.Helper()
 	s, addr := p.Servers[server], p.Addrs[server]
@@ -235,25 +246,28 @@ func (p *progress) report(server, from, until int) {
 		before += by
 		return by > 0
 	}
-	// What passed is looked at first: it is little.
+
+	// The requests that passed come first: they are few.
 	order := slices.Sorted(slices.Values(p.passed[server]))
 	for i := from; i < until; i++ {
 		if _, passed := slices.BinarySearch(p.passed[server], i); !passed && !p.Spread {
 			order = append(order, i)
 		}
 	}
+
 	at := p.found[server]
 	for _, i := range order {
 		if r := p.Request(server, i); bad(r) {
 			p.found[server]++
-			p.t.Errorf("%s: the counter rose, request %d\n%s\nand the least that still does it\n%s", s.Name, i, r, minimize(r, bad))
+			p.t.Errorf("%s: the counter rose, request %d\n%s\nand reduced to what it needs\n%s", s.Name, i, r, minimize(r, bad))
 			if p.found[server] >= enough {
 				return
 			}
 		}
 	}
+
 	if p.found[server] == at {
 		p.found[server] = enough
-		p.t.Errorf("%s: the counter rose within requests %d to %d, and did not when they were sent again one by one", s.Name, from, until)
+		p.t.Errorf("%s: the counter rose within requests %d to %d, but not when they were sent again one by one", s.Name, from, until)
 	}
 }

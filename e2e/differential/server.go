@@ -19,16 +19,17 @@ import (
 type Server struct {
 	Name string
 	Addr string // host:port
-	// OneRequest keeps Envoy from using a connection twice, for a server that leaves bytes in it which are not the next
-	// answer's or the next request's (docs/read-only.md).
+	// OneRequest keeps Envoy from using a connection twice. It is for a server that leaves bytes in
+	// a connection that do not belong to the next answer or the next request (docs/read-only.md).
 	OneRequest bool
 
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
 }
 
-// Start starts the servers and returns when all of them listen, or an error with what the first that does not listen
-// within a minute printed. The servers end with stop, and with this process whatever ends it.
+// startServers starts the servers and returns when all of them listen. If one does not listen
+// within a minute, it returns an error with what that server printed. The servers end with stop,
+// and with this process in any case.
 func startServers(commands []Command, tools Tools, env []string) (servers []*Server, stop func(), err error) {
 	for _, c := range commands {
 		servers = append(servers, &Server{Name: c.Name})
@@ -40,7 +41,8 @@ func startServers(commands []Command, tools Tools, env []string) (servers []*Ser
 		<-ended
 	}
 	go func() {
-		// The kernel sends a Pdeathsig when the thread that started the process ends, so this one stays.
+		// The kernel sends the signal of Pdeathsig when the thread that started the process ends,
+		// so this thread stays.
 		runtime.LockOSThread()
 		defer close(ended)
 
@@ -50,6 +52,7 @@ func startServers(commands []Command, tools Tools, env []string) (servers []*Ser
 			s.kill()
 		}
 	}()
+
 	if err := <-started; err != nil {
 		stop()
 		return nil, nil, err
@@ -64,8 +67,9 @@ func startAll(servers []*Server, commands []Command, tools Tools, env []string) 
 		s.cmd = exec.Command(args[0], args[1:]...)
 		s.cmd.Env = append(os.Environ(), env...)
 		s.cmd.Stderr = &head{b: &s.stderr}
-		// A group of its own: servers such as gunicorn have workers, which end with it.
+		// Servers such as gunicorn have worker processes, which end with the process group.
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+
 		s.cmd.WaitDelay = time.Second
 		var err error
 		if lines[i], err = s.cmd.StdoutPipe(); err == nil {
@@ -75,6 +79,7 @@ func startAll(servers []*Server, commands []Command, tools Tools, env []string) 
 			return fmt.Errorf("starting %s: %w", s.Name, err)
 		}
 	}
+
 	for i, s := range servers {
 		if err := s.await(lines[i], time.Minute); err != nil {
 			return err
@@ -90,7 +95,7 @@ func (s *Server) kill() {
 	}
 }
 
-// await reads the line by which a server announces where it listens, and discards what follows it.
+// await reads the line with the address at which a server listens, and discards what follows it.
 func (s *Server) await(stdout io.Reader, patience time.Duration) error {
 	found := make(chan string, 1)
 	go func() {
@@ -103,10 +108,12 @@ func (s *Server) await(stdout io.Reader, patience time.Duration) error {
 		close(found)
 		io.Copy(io.Discard, stdout)
 	}()
+
 	select {
 	case s.Addr = <-found:
 	case <-time.After(patience):
 	}
+
 	if s.Addr == "" {
 		s.kill()
 		return fmt.Errorf("%s does not listen: %s", s.Name, s.stderr.Bytes())
@@ -114,21 +121,23 @@ func (s *Server) await(stdout io.Reader, patience time.Duration) error {
 	return nil
 }
 
-// direct opens a connection each time: on a kept one a server that writes head and body apart waits for a delayed
-// acknowledgement, 40 ms a time.
+// direct opens a connection for every request. On a kept one, a server that writes head and body
+// apart waits for a delayed acknowledgement, 40 ms each time.
 var direct = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// Counter returns how often the server has written.
+// Counter returns how many writes the server has made.
 func (s *Server) Counter() (int, error) {
 	res, err := direct.Get("http://" + s.Addr + "/__counter")
 	if err != nil {
 		return 0, fmt.Errorf("reading the counter of %s: %w (stderr: %s)", s.Name, err, s.stderr.Bytes())
 	}
 	defer res.Body.Close()
+
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		return 0, fmt.Errorf("reading the counter of %s: %w", s.Name, err)
 	}
+
 	n, err := strconv.Atoi(string(b))
 	if err != nil {
 		return 0, fmt.Errorf("reading the counter of %s: status %d: %w", s.Name, res.StatusCode, err)
@@ -136,7 +145,8 @@ func (s *Server) Counter() (int, error) {
 	return n, nil
 }
 
-// head keeps the beginning of what a server complains of: enough to see why it does not start.
+// head keeps the first 4 KiB that a server writes to stderr, which is enough to see why it does not
+// start.
 type head struct{ b *bytes.Buffer }
 
 func (h *head) Write(p []byte) (int, error) {
