@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// attack is a request that wrote through a gate once, on the server that it was made for.
+// attack is a request that once wrote through a gate, on the server for which it was made.
 type attack struct {
 	state, server, name string
 	request             *differential.Request
@@ -34,7 +34,7 @@ func knownAttacks() []attack {
 	return all
 }
 
-// byPath are attacks on what the path is.
+// byPath adds attacks that disguise the path.
 func (all *attacks) byPath() {
 	for _, name := range []string{"SCRIPT_NAME", "X-Script-Name"} {
 		all.add("no-access", "flask", name+" cuts an exempt prefix", "POST", exemptPrefix+"/orders", header(name, exemptPrefix))
@@ -52,29 +52,33 @@ func (all *attacks) byPath() {
 	all.add("read-only", "flask", "__METHOD_OVERRIDE__ names the method", "GET", "/orders/1?__METHOD_OVERRIDE__=DELETE", plain)
 }
 
-// bySmuggling are attacks on where a request ends.
+// bySmuggling adds attacks that hide a request in the body of another.
 func (all *attacks) bySmuggling() {
 	smuggles := func(r *differential.Request) {
 		r.Body = smuggled(differential.AnyHost)
 		r.Set("Connection", "keep-alive")
 		r.Patience = time.Second
 	}
+
 	all.add("no-access", "python-http", "the body of an exempt GET is a request", "GET", "/healthz", smuggles)
 	all.add("read-only", "python-http", "the body of a GET is a request", "GET", "/orders", smuggles)
 	all.add("read-only", "python-http", "the body of an OPTIONS is a request", "OPTIONS", "/orders", smuggles)
 	all.add("one-app", "python-http", "the body of a GET beside the closed app is a request", "GET", "/healthz", smuggles)
 }
 
-// byBody are attacks by a body that names another method.
+// byBody adds attacks whose body names another method.
 func (all *attacks) byBody() {
 	const asJSON, asForm = `{"_method":"DELETE"}`, "_method=DELETE"
+
 	for _, server := range []string{"express4", "express5"} {
 		for _, place := range [][2]string{{"read-only", "/search"}, {"no-access", "/login"}} {
 			state, path := place[0], place[1]
+
 			for _, coding := range []string{"gzip", "deflate"} {
 				all.add(state, server, "a form in "+coding+" names the method", "POST", path, withBody(form, asForm, coding, ""))
 				all.add(state, server, "JSON in "+coding+" names the method", "POST", path, withBody("application/json", asJSON, coding, ""))
 			}
+
 			for _, charset := range []string{"utf-16", "utf-7"} {
 				mark := ""
 				if charset == "utf-16" {
@@ -82,31 +86,35 @@ func (all *attacks) byBody() {
 				}
 				all.add(state, server, "JSON in "+charset+" names the method", "POST", path, withBody("application/json; charset="+charset, mark+asJSON, "", charset))
 			}
+
 			all.add(state, server, "a multipart form names the method", "POST", path, withBody("multipart/form-data; boundary=x", part(`form-data; name="_method"`, "DELETE"), "", ""))
 		}
 	}
 }
 
-// byHost are attacks on which host is meant.
+// byHost adds attacks that disguise the host.
 func (all *attacks) byHost() {
 	for _, host := range []string{"%6frders.test", "orders%2etest", "%EF%BD%8Frders.test", "app.test@orders.test", "orders.test/x?"} {
 		all.add("one-app", "node-http", "the host is written as "+host, "POST", "/tenant", func(r *differential.Request) { r.Host = host })
 	}
+
 	all.add("one-app", "node-http", "the target names the host", "POST", "//orders.test/tenant", plain)
+
 	for _, server := range []string{"express4", "express5", "koa", "fastify", "flask", "django", "net-http"} {
 		all.add("one-app", server, "X-Forwarded-Host names the host", "POST", "/tenant", header("X-Forwarded-Host", closedHost))
 	}
+
 	all.add("one-app", "django", "Forwarded names the host", "POST", "/tenant", header("Forwarded", "host="+closedHost))
 }
 
-// byUpgrade are attacks by what follows an upgrade.
+// byUpgrade adds attacks that write after an upgrade.
 func (all *attacks) byUpgrade() {
 	for _, state := range []string{"no-access", "read-only"} {
 		all.add(state, "express5", "an exempt GET becomes a WebSocket", "GET", "/healthz", as(upgradeTricks()[0], ""))
 	}
 }
 
-// How attacks change a request.
+// What attacks change about a request.
 
 func plain(*differential.Request) {}
 
@@ -114,8 +122,8 @@ func header(name, value string) func(r *differential.Request) {
 	return func(r *differential.Request) { r.Set(name, value) }
 }
 
-func as(t trick, said string) func(r *differential.Request) {
-	return func(r *differential.Request) { t.do(r, said) }
+func as(t trick, value string) func(r *differential.Request) {
+	return func(r *differential.Request) { t.do(r, value) }
 }
 
 // withBody gives a request a body in a charset and a coding.
@@ -129,8 +137,8 @@ func withBody(contentType, text, coding, charset string) func(r *differential.Re
 	}
 }
 
-// attacksWriteNothing sends what once wrote through a gate in this state to the server that it wrote on: first without a
-// gate, where it must still write, then through the gate.
+// attacksWriteNothing sends the attacks of a state to the servers on which they wrote: first
+// without a gate, where they must still write, and then through the gate.
 func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []string, under state) {
 	for _, a := range knownAttacks() {
 		if a.state != under.name {
@@ -141,7 +149,9 @@ func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []s
 			if !writes(t, servers[i], servers[i].Addr, ungated(a.request), 5*time.Second) {
 				t.Fatalf("it writes nothing without a gate either:\n%s", a.request)
 			}
-			// What is smuggled may be lost when the connection is closed first, so once is not enough.
+
+			// A smuggled request may be lost if the connection is closed first, so each attack is
+			// sent three times.
 			for range 3 {
 				if writes(t, servers[i], addrs[i], a.request, 50*time.Millisecond) {
 					t.Fatalf("it wrote:\n%s", a.request)

@@ -10,36 +10,38 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// The corpus: in how many ways a request says what it does, beside its method, path and host. Each list is tried item by
-// item on every server without a gate (testdata/differences.txt); the generator combines them.
+// The corpus: the ways in which a request can name its method, path and host beside the plain one.
+// Each of these tricks is tried alone on every server without a gate (testdata/differences.txt),
+// and the generator combines them.
 
-// trick is a way to say something: do changes a request so that it says it in this way.
+// trick changes a request so that it names a method, a path or a host in one of these ways.
 type trick struct {
 	name string
-	do   func(r *differential.Request, said string)
+	do   func(r *differential.Request, value string)
 }
 
-func (t trick) apply(r *differential.Request, said string) {
-	t.do(r, said)
+func (t trick) apply(r *differential.Request, value string) {
+	t.do(r, value)
 	r.Did(t.name)
 }
 
 const (
-	// closedHost is the host of the app that is closed by its host, and the one on which /tenant writes.
+	// closedHost is the host of the app that is closed by its host. /tenant writes on it.
 	closedHost = "orders.test"
-	// exemptPrefix is exempt, as ACME's challenges are.
+	// exemptPrefix is exempt, as the challenges of ACME are.
 	exemptPrefix = "/.well-known/acme-challenge"
 	form         = "application/x-www-form-urlencoded"
 )
 
-// Methods that are said beside the request's own.
+// Methods, in headers, parameters, cookies and bodies.
 
-// overrideHeaders are the names by which frameworks take another method from a header.
+// overrideHeaders are the headers from which frameworks take another method.
 var overrideHeaders = []string{
 	"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "HTTP-Method-Override", "X-HTTP-Methodoverride", "X-REST-Method", "X-Tunneled-Method",
 }
 
-// separators stand for the hyphen of a header's name in some server: CGI makes _ of it, and PHP of more than that.
+// separators stand for the hyphen of a header's name in some server: CGI turns it into _, and PHP
+// turns more characters into _.
 var separators = []string{"-", "_", ".", "!", "~", "'", "|", "+", "^", "$", ""}
 
 func headerTricks() (all []trick) {
@@ -52,6 +54,7 @@ func headerTricks() (all []trick) {
 			all = append(all, trick{"header " + name, func(r *differential.Request, method string) { add(r, name, method) }})
 		}
 	}
+
 	name := overrideHeaders[0]
 	return append(all,
 		trick{"header twice, harmless first", func(r *differential.Request, m string) { add(r, name, r.Method); add(r, name, m) }},
@@ -65,7 +68,8 @@ func headerTricks() (all []trick) {
 	)
 }
 
-// overrideParameters are the names by which frameworks take another method from a form or a query, as they are sent.
+// overrideParameters are the fields of a form or a query from which frameworks take another method,
+// as they are sent.
 var overrideParameters = []string{
 	"_method", "_METHOD", "_Method", "%5fmethod", "_%6dethod", "_method[]", "_method%5B%5D", "_method[0]", "[_method]", "_method[", "_method%00", "+_method", "%20_method", ".method", "+method", "_method+",
 	"__METHOD_OVERRIDE__", "__method_override__", "__METHOD%5fOVERRIDE__", "__method", "__method__", "$method", "method", "method_override", "methodOverride", "_http_method", "_httpmethod", "httpMethod", "X-HTTP-Method-Override", "x-http-method-override",
@@ -76,12 +80,14 @@ func queryTricks() (all []trick) {
 	for _, name := range overrideParameters {
 		all = append(all, trick{"query " + name, func(r *differential.Request, m string) { query(r, "&", name+"="+url.QueryEscape(m)) }})
 	}
+
 	for _, separator := range []string{";", "&&", "?", "%26", "#", "\n"} {
 		if separator == "\n" {
 			separator = "%0a"
 		}
 		all = append(all, trick{"query after " + separator, func(r *differential.Request, m string) { query(r, "&", "x=1"+separator+"_method="+m) }})
 	}
+
 	return append(all,
 		trick{"query twice, harmless first", func(r *differential.Request, m string) { query(r, "&", "_method="+r.Method+"&_method="+m) }},
 		trick{"query twice, harmless last", func(r *differential.Request, m string) { query(r, "&", "_method="+m+"&_method="+r.Method) }},
@@ -96,7 +102,7 @@ func cookieTricks() (all []trick) {
 	return all
 }
 
-// body sets a body and its type; "" is none.
+// body returns a trick that sets a body and its type; the type "" is none.
 func body(name, contentType string, text func(method string) string) trick {
 	return trick{"body " + name, func(r *differential.Request, m string) {
 		r.Body = []byte(text(m))
@@ -107,12 +113,12 @@ func body(name, contentType string, text func(method string) string) trick {
 	}}
 }
 
-// with adds a header to what the trick does.
-func (t trick) with(name, value string) trick {
-	return trick{t.name, func(r *differential.Request, said string) { t.do(r, said); add(r, name, value) }}
+// with returns a trick that adds a header to what t does.
+func (t trick) with(name, header string) trick {
+	return trick{t.name, func(r *differential.Request, value string) { t.do(r, value); add(r, name, header) }}
 }
 
-// wide is a text in UTF-16, percent-encoded.
+// wide returns a text in UTF-16, percent-encoded.
 func wide(s string) string {
 	var b strings.Builder
 	for _, c := range differential.Transcode("utf-16be", s) {
@@ -121,7 +127,7 @@ func wide(s string) string {
 	return b.String()
 }
 
-// types are how a body may be called, whatever is in it.
+// types are the names that a body may be given, whatever is in it.
 var types = []string{
 	"", form, form + "; charset=utf-8", "APPLICATION/X-WWW-FORM-URLENCODED", form + ";", form + " ", "application/x-url-encoded", "application/json", "application/json; charset=utf-8", "application/vnd.api+json",
 	"text/json", "text/plain", "text/plain; charset=utf-8", "application/octet-stream", "*/*", "x", "multipart/form-data; boundary=x", "multipart/form-data", `multipart/form-data; boundary="x"`,
@@ -134,14 +140,18 @@ func bodyTricks() (all []trick) {
 	for _, name := range overrideParameters {
 		all = append(all, body("form "+name, form, func(m string) string { return name + "=" + url.QueryEscape(m) }))
 	}
+
 	plain := func(m string) string { return "_method=" + m }
+
 	for _, t := range types {
 		all = append(all, body("form as "+t, t, plain), body("multipart as "+t, t, func(m string) string { return part(`form-data; name="_method"`, m) }),
 			body("JSON as "+t, t, func(m string) string { return `{"_method":"` + m + `","_METHOD":"` + m + `"}` }))
 	}
+
 	for _, text := range []string{"a=b&_method=%s", "a=b;_method=%s", "_method=%s&_method=POST", "_method=POST&_method=%s", "&_method=%s", "?_method=%s", "\n_method=%s", "\ufeff_method=%s", "a\n_method=%s", "_method = %s", "_method=%s\n", "_method=%s\x00"} {
 		all = append(all, body(fmt.Sprintf("form %q", text), form, func(m string) string { return fmt.Sprintf(text, m) }))
 	}
+
 	for _, disposition := range []string{
 		`form-data; name=_method`, `form-data; name='_method'`, `form-data; name="\_method"`, `form-data; name="_\method"`, `form-data; name*=utf-8''%5fm%65thod`, `form-data; name*=UTF-8''_method`, `form-data; name*0="_met"; name*1="hod"`,
 		`form-data; name="x"; name="_method"`, `form-data; name="_method"; name="x"`, `form-data; name="_method"; filename=""`, `form-data; name="_method"; filename="f"`, `form-data; filename="f"; name="_method"`, `form-data; name="[_method]"`,
@@ -151,6 +161,7 @@ func bodyTricks() (all []trick) {
 	} {
 		all = append(all, body("part "+disposition, "multipart/form-data; boundary=x", func(m string) string { return part(disposition, m) }))
 	}
+
 	all = append(all,
 		body("form in percent-encoded UTF-16", form+"; charset=utf-16", func(m string) string { return wide("_method") + "=" + wide(m) }),
 		body("two types, the second by another name", "application/json", func(m string) string { return `{"a":"&_METHOD=` + m + `&_method=` + m + `&"}` }).with("Content_Type", "x/y+x-www-form-urlencoded"),
@@ -163,15 +174,18 @@ func bodyTricks() (all []trick) {
 		body("part after a preamble", "multipart/form-data; boundary=x", func(m string) string { return "preamble\r\n" + part(`form-data; name="_method"`, m) }),
 		body("part without an end", "multipart/form-data; boundary=x", func(m string) string { return strings.TrimSuffix(part(`form-data; name="_method"`, m), "--x--\r\n") }),
 	)
+
 	for _, key := range []string{`"_method"`, `"\u005fmethod"`, `"_\u006dethod"`, `"_METHOD"`, `"__METHOD_OVERRIDE__"`, `"method"`, `"X-HTTP-Method-Override"`, `"_method[]"`, `'_method'`, `_method`, `"\_method"`} {
 		all = append(all, body("JSON "+key, "application/json", func(m string) string { return "{" + key + `:"` + m + `"}` }))
 	}
 	for _, text := range []string{`{"_method":"POST","_method":"%s"}`, `{"_method":"%s","_method":"POST"}`, `[{"_method":"%s"}]`, `{"_method":["%s"]}`, "\ufeff" + `{"_method":"%s"}`, `{"a":NaN,"_method":"%s"}`, `{"_method":"%s"}x`, `{"a":1,}{"_method":"%s"}`, `{"__proto__":{"_method":"%s"}}`, `{"constructor":{"prototype":{"_method":"%s"}}}`} {
 		all = append(all, body("JSON "+text, "application/json", func(m string) string { return fmt.Sprintf(text, m) }))
 	}
+
 	for _, c := range []string{"gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw"} {
 		all = append(all, coded("form in "+c, form, c, plain), coded("JSON in "+c, "application/json", c, func(m string) string { return `{"_method":"` + m + `"}` }))
 	}
+
 	for _, c := range []string{"utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1"} {
 		for _, mark := range []string{"", "\ufeff"} {
 			in := func(text func(string) string) func(string) string {
@@ -185,7 +199,7 @@ func bodyTricks() (all []trick) {
 	return all
 }
 
-// coded is a body with a Content-Encoding.
+// coded returns a trick that sets a body with a Content-Encoding.
 func coded(name, contentType, coding string, text func(method string) string) trick {
 	t := body(name, contentType, text)
 	do := t.do
@@ -197,14 +211,14 @@ func coded(name, contentType, coding string, text func(method string) string) tr
 	return t
 }
 
-// part is a multipart body of one part, with the boundary x.
+// part returns a multipart body of one part, with the boundary x.
 func part(disposition, value string) string {
 	return "--x\r\nContent-Disposition: " + disposition + "\r\n\r\n" + value + "\r\n--x--\r\n"
 }
 
 // Paths.
 
-// pathTricks write the path that is said in another way.
+// pathTricks spell the path in another way.
 func pathTricks() (all []trick) {
 	for _, format := range []string{
 		"%s/", "%s//", "/%s", "//%s", "///%s", "/.%s", "/./%s", "/x/..%s", "/x/..;%s", "/x/..;a=b%s", "/..;%s", "/;x%s", "/;%s", "/x/%%2e%%2e%s", "/x%%2f..%s", "/x/..%%2f%s", "/x/.%%2e%s", "/x%%5c..%s", `/x\..%s`, "/%%2e%s", "/%%2f%s", "/%%5c%s", `/\%s`, `\%s`,
@@ -218,7 +232,9 @@ func pathTricks() (all []trick) {
 			path(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", p), "%%", "%"))
 		}})
 	}
+
 	last := func(p string) (head, rest string) { i := strings.LastIndexByte(p, '/') + 1; return p[:i], p[i:] }
+
 	for name, spell := range map[string]func(c byte) string{
 		"one character encoded": func(c byte) string { return fmt.Sprintf("%%%02x", c) }, "one character encoded twice": func(c byte) string { return fmt.Sprintf("%%25%02x", c) },
 		"one character as %u": func(c byte) string { return fmt.Sprintf("%%u%04x", c) }, "one character in two bytes": func(c byte) string { return fmt.Sprintf("%%%02x%%%02x", 0xc0|c>>6, 0x80|c&0x3f) },
@@ -235,7 +251,9 @@ func pathTricks() (all []trick) {
 			path(r, head+spell(rest[0])+rest[1:])
 		}})
 	}
+
 	sortTricks(all)
+
 	return append(all,
 		trick{"path glued to a script", func(r *differential.Request, p string) { path(r, "/index.php"+strings.TrimPrefix(p, "/")) }},
 		trick{"path glued to a script in capitals", func(r *differential.Request, p string) { path(r, "/INDEX.PHP"+strings.TrimPrefix(p, "/")) }},
@@ -253,13 +271,13 @@ func pathTricks() (all []trick) {
 	)
 }
 
-// prefixHeaders cut the path, or name what is cut from it.
+// prefixHeaders name a prefix that some server cuts off the path.
 var prefixHeaders = []string{
 	"SCRIPT_NAME", "Script-Name", "script_name", "SCRIPT.NAME", "X-Script-Name", "X_SCRIPT_NAME", "X-Forwarded-Prefix", "X_Forwarded_Prefix", "X-Forwarded-Script-Name", "X-Script-Path", "X-Base-Path", "X-Forwarded-Path", "X-Forwarded-Base", "X-External-Path", "X-Ingress-Path",
 	"X-Envoy-Original-Path-Prefix", "X-Replaced-Path", "X-Stripped-Prefix", "X-Spring-Prefix", "X-Forwarded-Context", "CONTEXT_PREFIX", "HTTP_SCRIPT_NAME",
 }
 
-// prefixTricks put the path that is said below one that a header cuts again.
+// prefixTricks put the path below a prefix, and name the prefix in a header.
 func prefixTricks() (all []trick) {
 	for _, header := range prefixHeaders {
 		for _, prefix := range []string{"/x", exemptPrefix} {
@@ -269,6 +287,7 @@ func prefixTricks() (all []trick) {
 			}})
 		}
 	}
+
 	for _, cut := range [][2]string{{"/x/", "/x/"}, {"x", "/x"}, {"/X", "/x"}, {"/x", "/X"}, {"/%78", "/x"}, {"/x", "/%78"}, {"//x", "/x"}, {"/x/y", "/x/y"}, {"/x, /y", "/x"}, {exemptPrefix + "/", exemptPrefix + "/"}, {exemptPrefix[:4], exemptPrefix[:4]}, {"/healthz", "/healthz"}, {"/login", "/login"}, {"/search", "/search"}} {
 		for _, header := range []string{"SCRIPT_NAME", "X-Script-Name", "X-Forwarded-Prefix"} {
 			all = append(all, trick{"prefix " + cut[1] + " by " + header + ": " + cut[0], func(r *differential.Request, p string) {
@@ -280,7 +299,7 @@ func prefixTricks() (all []trick) {
 	return all
 }
 
-// rewriteTricks leave the path and name the one that is said in a header.
+// rewriteTricks ask for another path, and name the path in a header.
 func rewriteTricks() (all []trick) {
 	for _, header := range []string{"X-Original-URL", "X-Rewrite-URL", "X_Original_URL", "X-Original-URI", "X-Forwarded-Uri", "X-Forwarded-URL", "X-Forwarded-Path", "X-Envoy-Original-Path", "X-Waws-Unencoded-Url", "PATH_INFO", "Path-Info", "REQUEST_URI", "Request-Uri", "ORIG_PATH_INFO", "Unencoded-Url", "IIS_UrlRewriteURI", "Destination", "X-Accel-Redirect", "X-Sendfile", "Referer", "X-HTTP-Path-Override", ":path"} {
 		for _, at := range []string{"/", "/healthz", exemptPrefix + "/x", "/login"} {
@@ -290,7 +309,7 @@ func rewriteTricks() (all []trick) {
 			all = append(all, trick{"rewritten from " + at + " by " + header, func(r *differential.Request, p string) {
 				add(r, header, p)
 				if at == "/login" && r.Method != "POST" {
-					// By other methods it writes, which it may where the app is open.
+					// By other methods /login writes, and it may do so if its app is open.
 					path(r, "/healthz")
 					return
 				}
@@ -303,22 +322,25 @@ func rewriteTricks() (all []trick) {
 
 // Hosts.
 
-// hostTricks say a host.
+// hostTricks name a host.
 func hostTricks() (all []trick) {
 	for _, header := range []string{"X-Forwarded-Host", "X_Forwarded_Host", "X.Forwarded.Host", "X-Forwarded-Server", "X-Host", "X-Original-Host", "X-HTTP-Host-Override", "X-Forwarded-Authority", "X-Real-Host", "X-Envoy-Original-Host", "HTTP_HOST", "SERVER_NAME", "X-Rewrite-Host"} {
 		all = append(all, trick{"host by " + header, func(r *differential.Request, host string) { add(r, header, host) }})
 	}
+
 	for _, value := range []string{"%s, app.test", "app.test, %s", "%s:80", "%s:443", "%s.", "%s,", ",%s", " %s ", `"%s"`} {
 		all = append(all, trick{"host by X-Forwarded-Host: " + value, func(r *differential.Request, host string) { add(r, "X-Forwarded-Host", fmt.Sprintf(value, host)) }})
 	}
 	for _, value := range []string{"host=%s", `host="%s"`, "for=192.0.2.1;host=%s", "for=192.0.2.1, host=%s", "Host=%s", "host=%s;proto=http, host=app.test", "host=app.test, host=%s", `host="%s:80"`, `HOST = %s`, `host="orders\.test"%.0s`} {
 		all = append(all, trick{"host by Forwarded: " + value, func(r *differential.Request, host string) { add(r, "Forwarded", fmt.Sprintf(value, host)) }})
 	}
+
 	for _, value := range []string{
 		"%s", "%s:80", "%s:8080", "%s:", "%s:x", "%s.", "%s..", "%s:80:80", "app.test@%s", "u:p@%s", "@%s", "%s@app.test", "%s/", "%s/x", "%s?x", "%s#x", "%s\\x", "%s, app.test", "app.test,%s", "%s app.test", "%s;x", ".%s", "[%s]", "%s%%00", "%s%%20", "%s%%2e", "http://%s", "//%s", "%s\t", "%s:80, app.test",
 	} {
 		all = append(all, trick{"Host: " + value, func(r *differential.Request, host string) { r.Host = fmt.Sprintf(value, host) }})
 	}
+
 	for name, spell := range map[string]func(host string) string{
 		"in capitals": strings.ToUpper, "with a capital": func(h string) string { return strings.ToUpper(h[:1]) + h[1:] }, "with a character encoded": func(h string) string { return fmt.Sprintf("%%%02x", h[0]) + h[1:] },
 		"with the dot encoded": func(h string) string { return strings.Replace(h, ".", "%2e", 1) }, "with a fullwidth character": func(h string) string { return string(rune(h[0])+0xfee0) + h[1:] },
@@ -330,12 +352,14 @@ func hostTricks() (all []trick) {
 	} {
 		all = append(all, trick{"Host " + name, func(r *differential.Request, host string) { r.Host = spell(host) }})
 	}
+
 	sortTricks(all)
 	for _, format := range []string{"http://%s", "//%s", "http:%s", `/\%s`, `http:\\%s`, "///%s", "/%%09/%s", "https://%s", "http://app.test@%s", "http://%s:80", "//u@%s", "\\\\%s", "http://%s.", "//%s:80"} {
 		all = append(all, trick{"host in the target: " + format, func(r *differential.Request, host string) {
 			path(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", host), "%%", "%")+r.Target)
 		}})
 	}
+
 	return append(all,
 		trick{"two Host headers, the second", func(r *differential.Request, host string) { add(r, "Host", host) }},
 		trick{"two Host headers, the first", func(r *differential.Request, host string) { r.Host = host; add(r, "Host", differential.AnyHost) }},
@@ -343,14 +367,15 @@ func hostTricks() (all []trick) {
 	)
 }
 
-// Bodies where none belongs, and connections that become something else.
+// Bodies where no body belongs, and connections that become something else.
 
-// smuggled is a request that writes, as the body of another.
+// smuggled returns a request that writes, as the body of another request.
 func smuggled(host string) []byte {
 	return []byte("POST /orders HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n")
 }
 
-// smuggleTricks put a whole request where a server that reads no body takes it for the connection's next.
+// smuggleTricks put a whole request where a server that does not read the body takes it for the
+// next request of the connection.
 func smuggleTricks() (all []trick) {
 	for _, framing := range []struct {
 		name string
@@ -359,7 +384,7 @@ func smuggleTricks() (all []trick) {
 		for _, header := range []string{"", "content_length: 0", "Content-Length: 0", "Content-Length : 0", "Content-Length:\t0", "Transfer-Encoding: chunked", "Transfer_Encoding: chunked", "Transfer-Encoding: xchunked", "Transfer-Encoding:\vchunked", "Transfer-Encoding: chunked, identity", "Expect: 100-continue", "Connection: Content-Length, close"} {
 			all = append(all, trick{"smuggled by " + framing.name + " with " + header, func(r *differential.Request, host string) {
 				r.Framing, r.Body = framing.is, smuggled(host)
-				// What keeps the connection open, so that what is left on it is read.
+				// The connection has to stay open, so that the server reads what is left on it.
 				add(r, "Connection", "keep-alive")
 				if name, value, ok := strings.Cut(header, ":"); ok {
 					r.Headers = append(r.Headers, [2]string{name, strings.TrimPrefix(value, " ")})
@@ -367,6 +392,7 @@ func smuggleTricks() (all []trick) {
 			}})
 		}
 	}
+
 	return append(all,
 		trick{"smuggled in a chunk's extension", func(r *differential.Request, host string) {
 			add(r, "Transfer-Encoding", "chunked")
@@ -377,7 +403,7 @@ func smuggleTricks() (all []trick) {
 	)
 }
 
-// upgradeTricks turn the connection into one that carries what the gate cannot see.
+// upgradeTricks turn the connection into one whose content the gate cannot see.
 func upgradeTricks() []trick {
 	handshake := func(r *differential.Request) {
 		r.Method, r.Body = "GET", nil
@@ -386,9 +412,11 @@ func upgradeTricks() []trick {
 		}
 		r.After = textFrame("write")
 	}
+
 	edit := func(name, header, value string) trick {
 		return trick{"WebSocket, " + name, func(r *differential.Request, _ string) { handshake(r); r.Drop(header); add(r, header, value) }}
 	}
+
 	return []trick{
 		{"WebSocket", func(r *differential.Request, _ string) { handshake(r) }},
 		edit("in capitals", "Upgrade", "WebSocket"),
@@ -419,15 +447,15 @@ func upgradeTricks() []trick {
 	}
 }
 
-// textFrame is one text frame, final, masked by zeros (RFC 6455 section 5.2).
+// textFrame returns a final text frame of WebSocket, masked by zeros (RFC 6455 section 5.2).
 func textFrame(message string) []byte {
 	b := []byte{0x81, 0x80 | byte(len(message))}
 	return append(binary.BigEndian.AppendUint32(b, 0), message...)
 }
 
-// How requests are put together.
+// How a request is changed.
 
-// add adds a header to those that there are.
+// add adds a header, also if the request has one of that name.
 func add(r *differential.Request, name, value string) {
 	r.Headers = append(r.Headers, [2]string{name, value})
 }
@@ -440,7 +468,7 @@ func path(r *differential.Request, path string) {
 	r.Target = path
 }
 
-// query adds a parameter.
+// query adds a parameter to the query.
 func query(r *differential.Request, separator, parameter string) {
 	if !strings.Contains(r.Target, "?") {
 		separator = "?"

@@ -11,14 +11,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A disguise is a request that a server takes for a write though it is not written as one, or for a request to an app
-// in maintenance though it is written as one to another.
+// disguise is a request that a server takes for a write, or for a request to an app in maintenance,
+// although it does not look like one.
 type disguise struct {
 	server  string
 	request *differential.Request
 }
 
-// request returns a request for a target, such as "POST /orders", with header lines and, after an empty line, a body.
+// request returns a request for a target, such as "POST /orders". The lines are headers and, after
+// an empty line, a body.
 func request(target string, lines ...string) *differential.Request {
 	r := &differential.Request{}
 	r.Method, r.Target, _ = strings.Cut(target, " ")
@@ -26,6 +27,7 @@ func request(target string, lines ...string) *differential.Request {
 		r.Body = []byte(strings.Join(lines[blank+1:], "\n"))
 		lines = lines[:blank]
 	}
+
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ": ")
 		if name == "Host" {
@@ -42,8 +44,9 @@ func chunked(r *differential.Request) *differential.Request {
 	return r
 }
 
-// noneWrites sends disguises to their servers, without a gate and then through the core and through Envoy: without one
-// each must write, so that the test can fail, and through one none may. The gates must let a read pass all the same.
+// noneWrites sends disguises to their servers, first without a gate and then through the core and
+// through Envoy. Without a gate each must write, so that the test can fail; through a gate none
+// may. The gates must let a read pass.
 func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request, disguises []disguise) {
 	t.Helper()
 	var names []string
@@ -60,6 +63,7 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 			t.Errorf("%s does not write without a gate, so the test shows nothing:\n%s", d.server, d.request)
 		}
 	}
+
 	for _, gate := range []struct {
 		name  string
 		start differential.Gate
@@ -71,6 +75,7 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 					t.Fatalf("%s: a read is answered %d, %v", s.Name, res.Status, err)
 				}
 			}
+
 			for i, s := range servers {
 				for _, d := range disguises {
 					if d.server != s.Name {
@@ -80,6 +85,7 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 						t.Errorf("%s wrote:\n%s", s.Name, d.request)
 					}
 				}
+
 				before := differential.Counter(t, s)
 				time.Sleep(200 * time.Millisecond)
 				if n := differential.Counter(t, s); n != before {
@@ -90,14 +96,16 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 	}
 }
 
-// writes reports whether a server writes upon a request, or within patience after it was answered: what is smuggled is a
-// request of its own.
+// writes reports whether a server writes because of a request, before it answers or within patience
+// afterwards. A smuggled request is answered on its own.
 func writes(t testing.TB, s *differential.Server, addr string, r *differential.Request, patience time.Duration) bool {
 	t.Helper()
+
 	before := differential.Counter(t, s)
 	if _, err := differential.Send(addr, r); err != nil {
 		t.Fatalf("%s: %v", s.Name, err)
 	}
+
 	for deadline := time.Now().Add(patience); differential.Counter(t, s) == before; time.Sleep(10 * time.Millisecond) {
 		if !time.Now().Before(deadline) {
 			return false
@@ -106,7 +114,7 @@ func writes(t testing.TB, s *differential.Server, addr string, r *differential.R
 	return true
 }
 
-// closedOrders is an app for /orders in no-access, beside a default app that is open.
+// closedOrders returns an app for /orders in no-access, and a default app that is open.
 func closedOrders() []maintenance.App {
 	return []maintenance.App{
 		differential.Closed(maintenance.Spec{Name: "orders", Match: maintenance.Match{Paths: []string{"/orders"}}}, maintenance.NoAccess),
@@ -114,7 +122,8 @@ func closedOrders() []maintenance.App {
 	}
 }
 
-// readOnly is the default app in read-only, with a write that goes through, an exemption, and a GET that writes.
+// readOnly returns the default app in read-only, with a write that passes, an exemption, and a GET
+// that writes.
 func readOnly() []maintenance.App {
 	return []maintenance.App{differential.Closed(maintenance.Spec{
 		Name:   maintenance.DefaultApp,
@@ -136,6 +145,7 @@ func TestFormatSuffixesReachTheSameApp(t *testing.T) {
 			all = append(all, disguise{server, request("POST "+path, "", "")})
 		}
 	}
+
 	noneWrites(t, closedOrders(), request("GET /healthz"), all)
 }
 
@@ -150,6 +160,7 @@ func TestPathsBehindScriptsReachTheSameApp(t *testing.T) {
 			all = append(all, disguise{server, request("POST "+path, "", "")})
 		}
 	}
+
 	noneWrites(t, closedOrders(), request("GET /healthz"), all)
 }
 
@@ -167,6 +178,7 @@ func TestGETThatWritesIsRefusedInEverySpellingOfItsPath(t *testing.T) {
 			all = append(all, disguise{server, request("GET " + path)})
 		}
 	}
+
 	all = append(all, disguise{"rails", request("HEAD /logout")}, disguise{"spring", request("HEAD /logout")})
 	noneWrites(t, readOnly(), request("GET /healthz"), all)
 }
@@ -182,6 +194,7 @@ func TestGraphQLByURLIsJudgedInEverySpellingOfItsPath(t *testing.T) {
 			disguise{"rails", request("GET " + target)},
 			disguise{"rails", request("POST "+target, "Content-Type: application/json", "", `{"query":"{a}"}`)})
 	}
+
 	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
 
@@ -193,6 +206,7 @@ func TestMethodOverrideHeadersAreRecognizedInEverySpelling(t *testing.T) {
 			all = append(all, disguise{server, request("GET /orders", name+": DELETE")})
 		}
 	}
+
 	noneWrites(t, readOnly(), request("GET /orders"), all)
 }
 
@@ -201,6 +215,7 @@ func TestMethodOverrideCookiesAreRecognized(t *testing.T) {
 	for _, cookie := range []string{"_method=DELETE", ".method=DELETE", "a=1; _method=DELETE", "a=1;;_method=DELETE", `a="; _method=DELETE;"`, "_method=%44ELETE", "_method=DELETE; _method=GET"} {
 		all = append(all, disguise{"flight", request("GET /orders", "Cookie: "+cookie)})
 	}
+
 	noneWrites(t, readOnly(), request("GET /orders", "Cookie: method=a; session=b"), all)
 }
 
@@ -209,17 +224,20 @@ func TestMethodOverrideParametersAreRecognizedInEverySpelling(t *testing.T) {
 	for _, name := range []string{"_method", ".method", "+_method", "%20%20_method", "%2emethod", "%20.method", "_method%00x", "%5fmethod"} {
 		all = append(all, disguise{"flight", request("GET /orders?" + name + "=DELETE")})
 	}
+
 	noneWrites(t, readOnly(), request("GET /orders?method=a&sort=b"), all)
 }
 
 func TestMisspeltContentLengthDoesNotHideABody(t *testing.T) {
 	const mutation = `{"query":"mutation{b}"}`
 	var all []disguise
+
 	for _, method := range []string{"GET", "OPTIONS"} {
 		for _, header := range []string{"content_length: 0", "content.length: 0", "a: b"} {
 			all = append(all, disguise{"rails", chunked(request(method+" /graphql", header, "Content-Type: application/json", "", mutation))})
 		}
 	}
+
 	all = append(all, disguise{"rails", request("GET /graphql", "Content-Type: application/x-www-form-urlencoded", "", "query=mutation{b}")})
 	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
@@ -282,6 +300,7 @@ func TestBodiesThatNameAnotherMethodAreRefused(t *testing.T) {
 	for _, body := range []string{".method=DELETE", "%20.method=DELETE", "_method%00x=DELETE"} {
 		add("laravel", form, "", body)
 	}
+
 	noneWrites(t, readOnly(), request("POST /search", form, "", "a=1&method=b"), all)
 }
 
@@ -295,14 +314,15 @@ func TestForwardedHostsReachTheSameApp(t *testing.T) {
 			all = append(all, disguise{server, request("POST /tenant", header, "", "")})
 		}
 	}
+
 	noneWrites(t, []maintenance.App{
 		differential.Closed(maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{"orders.test"}}}, maintenance.NoAccess),
 		{Spec: maintenance.Spec{Name: maintenance.DefaultApp}},
 	}, request("GET /healthz"), all)
 }
 
-// TestClientsCannotForgeTheBypassHeader holds what the upstream is told of the proxy's verdict against clients that say it
-// themselves, in a name that becomes the same variable.
+// TestClientsCannotForgeTheBypassHeader sends the header in which the proxy tells the upstream of a
+// bypass, in every spelling that becomes the same variable.
 func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 	servers := rig.Named(t, "slim", "slim-lighttpd")
 	forge := func(separator string) *differential.Request {
@@ -325,6 +345,7 @@ func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 			}
 		}
 	}
+
 	addrs := differential.EnvoyGate(t, servers, differential.State(maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}))
 	for i, s := range servers {
 		for _, separator := range separators[s.Name] {

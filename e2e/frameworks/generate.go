@@ -11,19 +11,21 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// Generator makes requests that would write, from the corpus: first the corpus as it stands, then combinations of its
-// tricks, in transports of many kinds.
+// Generator makes requests that would write: first the corpus itself, then combinations of its
+// tricks, sent in many ways.
 type Generator struct {
 	seed  uint64
 	seeds []*differential.Request
-	// hosted says that one app alone is closed, by the path /orders and by the host closedHost. A request for anything
-	// beside /orders then names that host, and in one way only: on another it may rightly write.
+	// hosted says that only one app is closed, by the path /orders and by the host closedHost. A
+	// request for anything but /orders then names that host, and in one way only, because on
+	// another host it may rightly write.
 	hosted bool
-	// entry is the path that only reads by POST and passes the gate by it: the place for bodies.
+	// entry is a path that only reads by POST, and that the gate lets pass by POST. Bodies are sent
+	// there.
 	entry string
 }
 
-// NewGenerator returns the generator of a seed. Its requests are all for what is closed.
+// NewGenerator returns the generator of a seed. All its requests are for what is closed.
 func NewGenerator(seed uint64, hosted bool, entry string) *Generator {
 	g := &Generator{seed: seed, hosted: hosted, entry: entry}
 	g.seeds = g.corpus()
@@ -39,7 +41,7 @@ func sortTricks(all []trick) {
 	slices.SortStableFunc(all, func(a, b trick) int { return cmp.Compare(a.name, b.name) })
 }
 
-// base returns a request without any trick. Its trail begins with what it is.
+// base returns a request without a trick. Its trail begins with its method and target.
 func (g *Generator) base(method, target string) *differential.Request {
 	r := &differential.Request{Method: method, Target: target, Trail: []string{method + " " + target}}
 	if g.hosted && !strings.HasPrefix(target, "/orders") && target != "/tenant" {
@@ -48,20 +50,21 @@ func (g *Generator) base(method, target string) *differential.Request {
 	return r
 }
 
-// corpus is every trick once, for what it is made for.
+// corpus returns one request for every trick.
 func (g *Generator) corpus() (all []*differential.Request) {
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		all = append(all, g.base(method, "/orders"), g.base(method, "/orders/1"))
 	}
 	all = append(all, g.base("GET", "/logout"))
-	each := func(method, target, said string, lists ...[]trick) {
+	each := func(method, target, value string, lists ...[]trick) {
 		for _, t := range slices.Concat(lists...) {
 			r := g.base(method, target)
-			t.apply(r, said)
-			g.settle(r)
+			t.apply(r, value)
+			g.keepHost(r)
 			all = append(all, r)
 		}
 	}
+
 	each("GET", "/orders/1", "DELETE", tricks.header, tricks.query, tricks.cookie)
 	each("POST", g.entry, "DELETE", tricks.header[:5], tricks.query[:5], tricks.body)
 	each("GET", "/orders/1", "DELETE", slices.Concat(tricks.body[:3], jsonTricks()))
@@ -72,36 +75,39 @@ func (g *Generator) corpus() (all []*differential.Request) {
 	return all
 }
 
-// jsonTricks are the bodies of JSON that need no odd parser.
+// jsonTricks are the JSON bodies that every parser reads.
 func jsonTricks() []trick {
 	return slices.DeleteFunc(slices.Clone(tricks.body), func(t trick) bool { return t.name != `body JSON "_method"` })
 }
 
-// Request is the i-th request. It depends on nothing but the seed, the corpus and i.
+// Request returns the i-th request. It depends only on the seed, the corpus and i.
 func (g *Generator) Request(i int) *differential.Request {
 	if i < len(g.seeds) {
 		return g.seeds[i].Clone()
 	}
+
 	d := &dice{differential.NewDice(g.seed, i), g}
+
 	r := d.request()
 	for d.Chance(25) {
 		d.transport(r)
 	}
-	g.settle(r)
+
+	g.keepHost(r)
 	return r
 }
 
 var authority = regexp.MustCompile(`(?i)^https?://[^/]*`)
 
-// settle keeps a request for the host that it was made for, where on another it may write: a target in absolute form
-// would take precedence over Host.
-func (g *Generator) settle(r *differential.Request) {
+// keepHost keeps a request on the host for which it was made, because on another host it may write.
+// A target in absolute form would take precedence over Host.
+func (g *Generator) keepHost(r *differential.Request) {
 	if g.hosted && r.Host == closedHost {
 		r.Target = authority.ReplaceAllLiteralString(r.Target, "http://"+closedHost)
 	}
 }
 
-// dice are the generator's choices.
+// dice are the choices of the generator.
 type dice struct {
 	differential.Dice
 	*Generator
@@ -118,7 +124,7 @@ func (d *dice) method() string {
 	return d.One("DELETE", "DELETE", "PUT", "PATCH", "POST", "delete", "Put", " DELETE", "DELETE ", "\tPATCH")
 }
 
-// request is a base with tricks.
+// request returns a base with tricks.
 func (d *dice) request() *differential.Request {
 	switch n := d.IntN(100); {
 	case n < 8: // so that transports are tried alone
@@ -145,7 +151,7 @@ func (d *dice) request() *differential.Request {
 	}
 }
 
-// overridden names a method that writes beside one that reads.
+// overridden returns a request by a method that reads, which names one that writes.
 func (d *dice) overridden() *differential.Request {
 	r := d.base(d.safe(), d.One("/orders", "/orders/1", "/orders/1", d.entry))
 	lists := [][]trick{tricks.header, tricks.header, tricks.query, tricks.query, tricks.cookie, tricks.body}
@@ -153,17 +159,19 @@ func (d *dice) overridden() *differential.Request {
 		r = d.base("POST", d.entry)
 		lists = [][]trick{tricks.body, tricks.body, tricks.body, tricks.header, tricks.query, tricks.cookie}
 	}
+
 	d.trick(lists...).apply(r, d.method())
 	for d.Chance(35) {
 		d.trick(lists...).apply(r, d.One(d.method(), d.method(), "GET", r.Method))
 	}
+
 	if d.Chance(15) {
 		d.trick(tricks.path).apply(r, pathOf(r))
 	}
 	return r
 }
 
-// disguised writes a path that is closed in another way.
+// disguised returns a request that spells a closed path in another way.
 func (d *dice) disguised() *differential.Request {
 	r := d.base(d.write(), d.orders())
 	switch {
@@ -175,9 +183,11 @@ func (d *dice) disguised() *differential.Request {
 			r.Method = "DELETE"
 		}
 	}
+
 	for more := true; more; more = d.Chance(35) {
 		d.trick(tricks.path, tricks.path, tricks.path, tricks.prefix, tricks.rewrite).apply(r, pathOf(r))
 	}
+
 	if d.Chance(10) {
 		d.trick(tricks.header, tricks.query).apply(r, d.One("GET", "HEAD", r.Method))
 	}
@@ -200,14 +210,17 @@ func (d *dice) transport(r *differential.Request) {
 			r.Framing = differential.ManyChunks
 		}
 		r.Did("framing " + strconv.Itoa(int(r.Framing)))
+
 	case 6:
 		if d.Chance(50) {
 			r.Version = "HTTP/1.0"
 			r.Did(r.Version)
 		}
+
 	case 7:
 		r.Method = d.One(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
 		r.Did(r.Method)
+
 	case 8:
 		t := d.One(types...)
 		r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), [2]string{d.One("Content-Type", "Content-Type", "Content_Type", "Content.Type", "content-type"), t})
@@ -225,31 +238,27 @@ func (d *dice) transport(r *differential.Request) {
 		charset := d.One("utf-16", "utf-16le", "utf-16be", "utf-7", "utf-32", "latin1")
 		r.Body = differential.Transcode(charset, string(r.Body))
 		r.Did("in " + charset)
+
 	case 11:
-		name := d.One("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
-		value := map[string]string{"Accept": "text/event-stream", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "Expect": "100-continue", "TE": "trailers", "Range": "bytes=0-0", "If-None-Match": "*",
-			"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "X-Requested-With": "XMLHttpRequest", "Authorization": "Basic eDp4", "Via": "1.1 x", "Max-Forwards": "0", "Purpose": "prefetch"}[name]
-		add(r, name, value)
-		r.Did(name)
+		d.addHeader(r)
+
 	case 12:
 		p := d.One("x=1", "_method=GET", "_method", "q=_method", "format=json", "_=1", "a[]=1", "%", "_method=")
 		query(r, d.One("&", "&", ";", "?"), p)
 		r.Did("parameter " + p)
+
 	case 13:
 		if len(r.Body) > 0 && d.Chance(30) {
-			pad := d.IntN(70_000)
-			if d.Chance(10) { // about the limit of a body, and of Envoy's buffer
-				pad = 1<<20 - 512 + d.IntN(1024)
-			}
-			r.Body = append(bytes.Repeat([]byte(d.One(" ", "&", "\n")), pad), r.Body...)
-			r.Did("padded by " + strconv.Itoa(pad))
+			d.pad(r)
 		}
+
 	case 14:
 		if len(r.Headers) > 0 {
 			i := d.IntN(len(r.Headers))
 			r.Headers[i][0] = d.One(strings.ToUpper(r.Headers[i][0]), strings.ToLower(r.Headers[i][0]), strings.ReplaceAll(r.Headers[i][0], "-", "_"), r.Headers[i][0]+" ", "X-"+r.Headers[i][0])
 			r.Did("header as " + r.Headers[i][0])
 		}
+
 	case 15:
 		if d.Chance(30) {
 			r.After = smuggled(d.One(differential.AnyHost, closedHost))
@@ -258,10 +267,30 @@ func (d *dice) transport(r *differential.Request) {
 	}
 }
 
-// http2 is a way to send a request over HTTP/2.
+// addHeader adds a header that changes how a server, or a gate, treats the request.
+func (d *dice) addHeader(r *differential.Request) {
+	name := d.One("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
+	value := map[string]string{"Accept": "text/event-stream", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "Expect": "100-continue", "TE": "trailers", "Range": "bytes=0-0", "If-None-Match": "*",
+		"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "X-Requested-With": "XMLHttpRequest", "Authorization": "Basic eDp4", "Via": "1.1 x", "Max-Forwards": "0", "Purpose": "prefetch"}[name]
+	add(r, name, value)
+	r.Did(name)
+}
+
+// pad makes a body longer, up to about the limit of a body and of Envoy's buffer.
+func (d *dice) pad(r *differential.Request) {
+	n := d.IntN(70_000)
+	if d.Chance(10) {
+		n = 1<<20 - 512 + d.IntN(1024)
+	}
+	r.Body = append(bytes.Repeat([]byte(d.One(" ", "&", "\n")), n), r.Body...)
+	r.Did("padded by " + strconv.Itoa(n))
+}
+
+// http2 returns a way to send a request over HTTP/2.
 func (d *dice) http2(r *differential.Request) *differential.HTTP2 {
 	h := &differential.HTTP2{}
 	r.Did("HTTP/2")
+
 	switch d.IntN(12) {
 	case 0:
 		r.Trailers = [][2]string{{d.One("x-http-method-override", "content-type", "x-original-url", "script_name", "x-forwarded-host"), d.One("DELETE", form, "/orders", exemptPrefix, closedHost)}}
@@ -289,5 +318,6 @@ func (d *dice) http2(r *differential.Request) *differential.HTTP2 {
 		h.Beside = []*differential.Request{{Method: "POST", Target: "/orders", Host: r.Host}}
 		r.Did("beside another")
 	}
+
 	return h
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// state is what a gate enforces, and what is asked of the generator under it.
+// state is what a gate enforces, and how the generator works under it.
 type state struct {
 	name   string
 	apps   []maintenance.App
@@ -26,8 +26,10 @@ func states() []state {
 	readOnly := maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt, ReadOnly: maintenance.ReadOnlyRules{
 		GetWrites: []maintenance.PathRule{{Path: "/logout"}}, WriteThrough: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/search"}},
 	}}
+
 	byPath := maintenance.Spec{Name: "orders", Match: maintenance.Match{Paths: []string{"/orders"}}, Exempt: exempt}
 	byHost := maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{closedHost}}, Exempt: exempt}
+
 	return []state{
 		{"read-only", []maintenance.App{differential.Closed(readOnly, maintenance.ReadOnly)}, false, "/search", 50},
 		{"no-access", []maintenance.App{differential.Closed(maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt}, maintenance.NoAccess)}, false, "/login", 20},
@@ -35,7 +37,8 @@ func states() []state {
 	}
 }
 
-// TestNoWriteReachesAServer is the invariant: behind a gate that closes an app, whatever is sent to that app, no counter rises.
+// TestNoWriteReachesAServer is the invariant: behind a gate that closes an app, no counter rises,
+// whatever is sent to that app.
 func TestNoWriteReachesAServer(t *testing.T) {
 	for _, gate := range []struct {
 		name  string
@@ -44,7 +47,7 @@ func TestNoWriteReachesAServer(t *testing.T) {
 	}{
 		{"core", differential.CoreGate, 20},
 		{"envoy", differential.EnvoyGate, 50},
-		{"envoy-plugin", differential.EnvoyPluginGate, 30}, // what no edge helps with
+		{"envoy-plugin", differential.EnvoyPluginGate, 30}, // without the help of an edge
 	} {
 		for _, s := range states() {
 			t.Run(gate.name+"/"+s.name, func(t *testing.T) {
@@ -54,6 +57,7 @@ func TestNoWriteReachesAServer(t *testing.T) {
 				if t.Failed() {
 					return
 				}
+
 				t.Run("attacks", func(t *testing.T) { attacksWriteNothing(t, servers, addrs, s) })
 				t.Run("generated", func(t *testing.T) {
 					n := *requests * gate.share / 100 * s.share / 100
@@ -65,13 +69,15 @@ func TestNoWriteReachesAServer(t *testing.T) {
 					got := run.ExpectNoWrites(t)
 					t.Logf("seed %d: %d requests for %d servers, %v", *seed, n, len(servers), got)
 				})
+
 				checkGate(t, servers, addrs, s)
 			})
 		}
 	}
 }
 
-// checkGate checks that a gate is one: it lets what reads, or what is exempt, through to each server and a write to none.
+// checkGate checks that a gate refuses a plain write to each server, and lets through to it what
+// reads or is exempt.
 func checkGate(t *testing.T, servers []*differential.Server, addrs []string, s state) {
 	t.Helper()
 	ask := func(i int, method, path string) differential.Response {
@@ -81,6 +87,7 @@ func checkGate(t *testing.T, servers []*differential.Server, addrs []string, s s
 		}
 		return res
 	}
+
 	for i, server := range servers {
 		res := differential.AwaitRefusal(t, addrs[i], request("POST /orders"))
 		if res.Status != http.StatusServiceUnavailable {

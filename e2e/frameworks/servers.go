@@ -1,11 +1,16 @@
-// Package frameworks holds Drydock against web frameworks as they are: each runs with one resource that is written by
-// POST, PUT, PATCH and DELETE and raises a counter, and what a generator makes of a corpus of attacks goes to each
-// through a [differential.Gate]. No counter may ever rise.
+// Package frameworks holds Drydock against real web frameworks. Each server has resources that are
+// written by POST, PUT, PATCH and DELETE, and a counter that every write raises. A generator
+// combines the tricks of a corpus to requests that write without looking like it, and sends them to
+// each server through a [differential.Gate]: no counter may ever rise.
+//
+// The corpus is in corpus.go, the generator in generate.go. invariant_test.go has the rule that no
+// write reaches a server, attacks_test.go and disguises_test.go what once broke it, honest_test.go
+// what must pass, and servers_test.go what the servers do without a gate.
 package frameworks
 
 import "github.com/drydock-proxy/drydock/e2e/differential"
 
-// rig is the servers, each as it is started. README.md has what each must answer.
+// rig is the servers, each with how it is started. README.md says what each of them must answer.
 var rig = differential.Rig{Commands: []differential.Command{
 	{Name: "express4", Args: differential.Node("node", "express", "4")},
 	{Name: "express5", Args: differential.Node("node", "express", "5")},

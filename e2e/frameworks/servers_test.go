@@ -11,14 +11,15 @@ import (
 )
 
 var (
-	requests = flag.Int("requests", 4_000, "how many requests TestNoWriteReachesAServer makes, for all gates and states together")
+	requests = flag.Int("requests", 4_000, "how many requests TestNoWriteReachesAServer makes for all gates and states together")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
 )
 
 func TestMain(m *testing.M) { rig.Main(m) }
 
-// TestServersDiffer sends the corpus to every server as it is and compares which of them wrote with what is known: the
-// reason for each rule of the gate, and the proof that a server still is as dangerous as it was when the rig was written.
+// TestServersDiffer sends the corpus to every server without a gate, and compares which of the
+// requests write with what is known. Each rule of the gate has its reason there, and the test
+// notices when a server has become safer or more dangerous.
 func TestServersDiffer(t *testing.T) {
 	servers := rig.Servers(t)
 	corpus := NewGenerator(*seed, false, "/search").seeds
@@ -27,8 +28,8 @@ func TestServersDiffer(t *testing.T) {
 	})
 }
 
-// ungated returns the request as a server without a gate can take it: the servers speak HTTP/1 only. Many wait for more
-// of a request than there is, and are not waited for.
+// ungated returns the request as a server without a gate can take it: the servers speak only
+// HTTP/1. Many of them wait for more of a request than there is, and get little time to answer.
 func ungated(r *differential.Request) *differential.Request {
 	r = r.Clone()
 	r.HTTP2 = nil
@@ -39,7 +40,8 @@ func ungated(r *differential.Request) *differential.Request {
 	return r
 }
 
-// later is how long after the answer to a request a server may still write: what is smuggled is a request of its own.
+// later returns how long after its answer a server may still write. A smuggled request is answered
+// on its own.
 func later(r *differential.Request) time.Duration {
 	if bytes.Contains(r.Body, []byte("HTTP/1.1")) {
 		return 500 * time.Millisecond
@@ -47,22 +49,24 @@ func later(r *differential.Request) time.Duration {
 	return 0
 }
 
-// TestGeneratorReachesServers shows that the invariant can fail: without a gate a good part of what the generator makes
-// raises the counter of each server.
+// TestGeneratorReachesServers shows that the invariant can fail: without a gate, a good part of the
+// generated requests raises the counter of each server.
 func TestGeneratorReachesServers(t *testing.T) {
 	servers := rig.Servers(t)
 	g := NewGenerator(*seed, false, "/search")
-	first := len(g.seeds) // the corpus as it stands is TestServersDiffer's
+	first := len(g.seeds) // TestServersDiffer sends the corpus
+
 	differential.Reaches(t, servers, 400, func(i, j int) bool {
 		return writes(t, servers[i], servers[i].Addr, ungated(g.Request(first+j)), 0)
 	})
 }
 
-// TestServersKeepTheContract holds each server to what the rig takes for granted: which requests write without any
-// disguise, and which only read.
+// TestServersKeepTheContract holds each server to what the rig expects of it: which plain requests
+// write, and which only read.
 func TestServersKeepTheContract(t *testing.T) {
 	const form = "Content-Type: application/x-www-form-urlencoded"
 	var reads, writes []*differential.Request
+
 	for _, target := range []string{"GET /orders", "HEAD /orders", "GET /orders/1", "GET /healthz", "GET /search", "GET /tenant"} {
 		reads = append(reads, request(target))
 	}
@@ -92,7 +96,8 @@ func TestServersKeepTheContract(t *testing.T) {
 	})
 }
 
-// documented are the overrides of the method that frameworks document, each in a POST to a path that only reads by it.
+// documented are the method overrides that the documentation of a framework describes, each in a
+// POST to a path that only reads by POST.
 var documented = map[string][]*differential.Request{
 	"rails":         {request("POST /search", "X-HTTP-Method-Override: DELETE", "", ""), overrideForm("_method")},
 	"rack":          {request("POST /search", "X-HTTP-Method-Override: DELETE", "", ""), overrideForm("_method")},
