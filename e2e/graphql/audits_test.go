@@ -15,11 +15,11 @@ import (
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// audit is the outcome of one of graphql-http's audits.
+// audit is the outcome of one audit of the npm package graphql-http.
 type audit struct {
 	ID, Name, Outcome string
 	Status            int    // of the answer that the outcome is about
-	Rule              string // by which Drydock refused the request, "" for an answer of the server's own
+	Rule              string // the rule by which Drydock refused the request, "" for an answer of the server
 	Reason            string
 }
 
@@ -31,26 +31,29 @@ func (a audit) String() string {
 	return s
 }
 
-// outcomes are what an audit says, from good to bad.
+// outcomes are the results of an audit, from good to bad.
 var outcomes = []string{"ok", "notice", "warn", "error"}
 
-// changedByGate are the audits that may say worse of a server in read-only than of the server itself, with the reason.
+// changedByGate are the audits whose result in read-only may be worse than the server's own, each
+// with the reason.
 var changedByGate = map[string]string{
-	"9C48": "A mutation by GET is refused for the maintenance, by 503 and not by 4xx: some servers run it.",
+	"9C48": "Mutations by GET are refused during the maintenance, with 503 and not with 4xx, because some servers run them.",
 }
 
-// TestAuditsAreNoWorseInReadOnly runs the audits of GraphQL over HTTP against three servers, without a gate and through Envoy in
-// read-only. A request that is right is answered as by the server, and one that is wrong is told so as by the server.
+// TestAuditsAreNoWorseInReadOnly runs the audits of GraphQL over HTTP against three servers,
+// without a gate and through Envoy in read-only. Correct and incorrect requests must be answered as
+// the server answers them.
 func TestAuditsAreNoWorseInReadOnly(t *testing.T) {
 	servers := rig.Named(t, "apollo", "yoga", "graphql-http")
-	ask := auditor(t)
+	run := auditor(t)
 	without, through := make([][]audit, len(servers)), make([][]audit, len(servers))
 	direct := differential.NoGate(t, servers, readOnly())
-	differential.Each(servers, func(i int, s *differential.Server) { without[i] = ask(t, s, direct[i]) })
+	differential.Each(servers, func(i int, s *differential.Server) { without[i] = run(t, s, direct[i]) })
+
 	t.Run("envoy", func(t *testing.T) {
 		gated := differential.EnvoyGate(t, servers, readOnly())
 		checkGate(t, servers, gated)
-		differential.Each(servers, func(i int, s *differential.Server) { through[i] = ask(t, s, gated[i]) })
+		differential.Each(servers, func(i int, s *differential.Server) { through[i] = run(t, s, gated[i]) })
 	})
 	if t.Failed() {
 		return
@@ -69,15 +72,17 @@ func TestAuditsAreNoWorseInReadOnly(t *testing.T) {
 			}
 		}
 	}
+
 	for id, reason := range changedByGate {
 		if !worse[id] {
-			t.Errorf("%s says the same in read-only, and need not be excepted: %s", id, reason)
+			t.Errorf("%s has the same result in read-only, so it must not be an exception: %s", id, reason)
 		}
 	}
+
 	golden.Compare(t, "testdata/audits.txt", auditTable(servers, without, through))
 }
 
-// auditor installs the audits, and returns what runs them against a target.
+// auditor installs the audits, and returns a function that runs them against an address.
 func auditor(t *testing.T) func(*testing.T, *differential.Server, string) []audit {
 	dir, err := differential.Install(t.Context())
 	if err != nil {
@@ -99,23 +104,25 @@ func auditor(t *testing.T) func(*testing.T, *differential.Server, string) []audi
 			t.Errorf("%s: the audits: %v\n%s", s.Name, err, stderr.Bytes())
 			return nil
 		}
+
 		for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
 			var a audit
 			if err := dec.Decode(&a); err != nil {
-				t.Errorf("%s: what the audits say: %v", s.Name, err)
+				t.Errorf("%s: reading the audits: %v", s.Name, err)
 				return nil
 			}
 			all = append(all, a)
 		}
+
 		if len(all) != 61 {
-			t.Errorf("%s: %d audits, want 61: those of another version of graphql-http have to be looked at first", s.Name, len(all))
+			t.Errorf("%s: %d audits, want 61: look at the audits of this version of graphql-http first", s.Name, len(all))
 		}
 		return all
 	}
 }
 
-// auditTable has the sums of each server, then each audit with what it says of the servers. Servers of which it says the
-// same share a line.
+// auditTable lists the sums for each server, then each audit with its results. Servers with the
+// same result share a line.
 func auditTable(servers []*differential.Server, without, through [][]audit) string {
 	var b strings.Builder
 	sum := func(all []audit) string {
@@ -133,6 +140,7 @@ func auditTable(servers []*differential.Server, without, through [][]audit) stri
 		}
 		return strings.Join(parts, ", ")
 	}
+
 	b.WriteString("graphql-http's audits of GraphQL over HTTP: without a gate → through Envoy in read-only\n")
 	for i, s := range servers {
 		fmt.Fprintf(&b, "\t%s: %s → %s\n", s.Name, sum(without[i]), sum(through[i]))
@@ -142,12 +150,13 @@ func auditTable(servers []*differential.Server, without, through [][]audit) stri
 		fmt.Fprintf(&b, "%s %s\n", a.ID, a.Name)
 		names := map[string][]string{}
 		for i, s := range servers {
-			said := fmt.Sprintf("%v → %v", without[i][j], through[i][j])
-			names[said] = append(names[said], s.Name)
+			result := fmt.Sprintf("%v → %v", without[i][j], through[i][j])
+			names[result] = append(names[result], s.Name)
 		}
+
 		var lines []string
-		for said, who := range names {
-			lines = append(lines, fmt.Sprintf("\t%s: %s\n", strings.Join(who, ", "), said))
+		for result, servers := range names {
+			lines = append(lines, fmt.Sprintf("\t%s: %s\n", strings.Join(servers, ", "), result))
 		}
 		slices.Sort(lines)
 		b.WriteString(strings.Join(lines, ""))

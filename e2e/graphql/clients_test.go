@@ -17,7 +17,7 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// client is a request as a GraphQL client sent it; clients/capture.sh records them.
+// client is a request that a GraphQL client sent. clients/capture.sh records them.
 type client struct {
 	Client, Document string
 	Method, Target   string
@@ -42,14 +42,14 @@ func clients(t testing.TB) (all []client) {
 	return all
 }
 
-// browser is what a page's script cannot help sending beside what the client sets.
+// browser are headers that a browser adds to those of the client.
 var browser = [][2]string{
 	{"Origin", "https://app.example.com"}, {"Referer", "https://app.example.com/orders?mutation=1"}, {"Cookie", "session=mutation; theme=dark"},
 	{"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Dest", "empty"}, {"Cache-Control", "no-cache"}, {"X-Request-Id", "1"}, {"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 }
 
-// TestClientsPass shows that of what clients send to query nothing is refused, by the core or by
-// Envoy. A hash without its document is refused, so that the client sends the document.
+// TestClientsPass shows that neither the core nor Envoy refuses a query of a client. A hash without
+// its document is refused, so that the client sends the document.
 func TestClientsPass(t *testing.T) {
 	all := clients(t)
 	t.Run("core", func(t *testing.T) { clientsPassCore(t, all) })
@@ -57,12 +57,12 @@ func TestClientsPass(t *testing.T) {
 }
 
 // tally counts what became of the requests of clients.
-type tally struct{ asked, passed, hashes, compared atomic.Int64 }
+type tally struct{ sent, passed, hashes, compared atomic.Int64 }
 
 func (n *tally) String() string {
-	asked, passed := n.asked.Load(), n.passed.Load()
+	sent, passed := n.sent.Load(), n.passed.Load()
 	return fmt.Sprintf("%d of %d requests of clients passed (%.2f %% refused), the answers of %d were compared; %d hashes without a document were refused",
-		passed, asked, differential.Percent(asked-passed, asked), n.compared.Load(), n.hashes.Load())
+		passed, sent, differential.Percent(sent-passed, sent), n.compared.Load(), n.hashes.Load())
 }
 
 func clientsPassCore(t *testing.T, all []client) {
@@ -82,10 +82,10 @@ func clientsPassCore(t *testing.T, all []client) {
 					t.Errorf("%s, %s, a hash alone: %v by %s, want it refused", c.Client, c.Document, d.Verdict, d.Rule)
 				}
 			case d.Verdict != maintenance.Pass:
-				n.asked.Add(1)
+				n.sent.Add(1)
 				t.Errorf("%s, %s: %v by %s", c.Client, c.Document, d.Verdict, d.Rule)
 			default:
-				n.asked.Add(1)
+				n.sent.Add(1)
 				n.passed.Add(1)
 			}
 		}
@@ -106,8 +106,8 @@ func (c *client) decoded(more [][2]string) *maintenance.Request {
 	return m
 }
 
-// clientsPassEnvoy sends all requests to every server through Envoy, and a part of them again without
-// it: the answers must be the same.
+// clientsPassEnvoy sends all requests to every server through Envoy, and a quarter of them again
+// without it: the answers must be the same.
 func clientsPassEnvoy(t *testing.T, all []client) {
 	servers := rig.Servers(t)
 	gated := differential.EnvoyGate(t, servers, readOnly())
@@ -131,7 +131,7 @@ func clientsPassEnvoy(t *testing.T, all []client) {
 				}
 				continue
 			}
-			n.asked.Add(1)
+			n.sent.Add(1)
 			if refused || got.Status == 0 {
 				t.Errorf("%s: %s, %s: got %d %.300s", s.Name, c.Client, c.Document, got.Status, got.Body)
 				continue
@@ -155,7 +155,8 @@ func clientsPassEnvoy(t *testing.T, all []client) {
 	t.Log(&n)
 }
 
-// same compares two answers but for order: graphql-go introspects in the order of a Go map.
+// same reports whether two answers are the same except for the order: graphql-go introspects in the
+// order of a Go map.
 func same(a, b []byte) bool {
 	a, b = bytes.Clone(a), bytes.Clone(b)
 	slices.Sort(a)

@@ -27,7 +27,7 @@ var queries = []string{
 	`query A { a @skip(if: false) ... on Query @include(if: true) { b } }`,
 }
 
-// writes raise a counter, on a server that speaks GraphQL as the specification has it.
+// writes raise a counter on a server that follows the specification of GraphQL.
 var writes = []string{
 	`mutation{b}`,
 	`mutation M{b}`,
@@ -47,7 +47,8 @@ var writes = []string{
 	`query A{a} subscription S{bump}`,
 }
 
-// disputed are documents that some server takes for a mutation and the specification does not, or the other way round.
+// disputed are documents that some server takes for a mutation and the specification does not, or
+// the other way round.
 var disputed = []string{
 	",,,mutation,M,{b}",
 	"\ufeffmutation M{b}",

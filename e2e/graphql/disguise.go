@@ -18,6 +18,7 @@ func (d *dice) disguise(r *differential.Request) {
 	if has {
 		query = "?" + query
 	}
+
 	switch n := d.IntN(10); n {
 	case 0, 1:
 		d.elsewhere(r, path, query)
@@ -48,13 +49,15 @@ func (d *dice) elsewhere(r *differential.Request, path, query string) {
 		"/graphql/persisted/b2/Pay", "/graphql/persisted/b2/Pay", "/graphql/persisted/b2", "/graphql/persisted/b2/", "/graphql/persisted/b2.json", "/graphql/persisted//b2/Pay", "/graphql/persisted/a1/Read",
 		"/graphql/persisted/"+sha256Hex(plainMutation)+"/M", "/graphql/x/y", "/graphql/batch/", "/graphql/graphql", "/graphql/%2e%2e/graphql", "/graphql/..;/graphql",
 		"/GRAPHQL.json", "//graphql.json", "/x/..;/graphql", "/;x=1/graphql", "/%2fgraphql", "/graph%71l.json", "/graphql%23", "/graphql%26", "/graphql%5c", "/graphql%u0071") + query
+
 	if path != "/graphql" && d.Chance(20) {
 		r.Target = path + strings.TrimPrefix(r.Target, "/graphql")
 	}
 	r.Did("path " + r.Target)
 }
 
-// prefixed sends a path below a prefix, and a header by which a server takes the prefix away.
+// prefixed puts the path below a prefix, and names the prefix in a header from which some server
+// cuts it off.
 func (d *dice) prefixed(r *differential.Request, path, query string) {
 	prefix := d.One("/x", "/healthz", "/api/v1", "/.well-known", "/%78", "/graphql", "/")
 	name := d.One("SCRIPT_NAME", "Script-Name", "X-Script-Name", "X-Script-Name", "X-Script-Name", "X-Forwarded-Prefix", "X-Script_Name", "x_script_name", "X-Forwarded-Context", "PATH_INFO", "Path-Info", "X-Ingress-Path", "X-Mount-Point", "SCRIPT_URL", "REQUEST_URI")
@@ -64,7 +67,7 @@ func (d *dice) prefixed(r *differential.Request, path, query string) {
 	r.Did(name + ": " + value + ", target " + r.Target)
 }
 
-// rewritten names the path in a header by which some servers replace the request's own.
+// rewritten asks for another path, and names the path in a header that some server believes.
 func (d *dice) rewritten(r *differential.Request, query string) {
 	name := d.One("X-Original-URL", "X-Rewrite-URL", "X-Original-URI", "X-Forwarded-URI", "X-Forwarded-Path", "X-Request-URI", "X-Envoy-Original-Path", "X-Sendfile")
 	if d.Chance(30) {
@@ -85,18 +88,20 @@ func (d *dice) respellHeader(r *differential.Request) {
 			h[1] = d.One(h[1], "", "application/json", "text/plain", "gzip", "0")
 			r.Headers = slices.Insert(r.Headers, d.IntN(len(r.Headers)+1), h)
 		}
+
 		r.Did("respelt " + h[0] + ": " + h[1])
 	}
 }
 
-// respelt writes a header's name as gateway interfaces fold it back: CGI, WSGI and Rack take "_" for "-", and servers
-// such as lighttpd every character that is not alphanumeric.
+// respelt spells the name of a header in a way that some interface turns back: CGI, WSGI and Rack
+// take "_" for "-", and servers such as lighttpd take any character that is not alphanumeric.
 func (d *dice) respelt(name string) string {
 	sep := d.One("_", "_", "_", ".", "!", "~", "'")
 	if d.Chance(20) { // only the last
 		i := strings.LastIndexByte(name, '-')
 		return name[:max(i, 0)] + strings.Replace(name[max(i, 0):], "-", sep, 1)
 	}
+
 	name = strings.ReplaceAll(name, "-", sep)
 	if d.Chance(40) {
 		name = strings.ToLower(name)
@@ -111,6 +116,7 @@ func (d *dice) overrideMethod(r *differential.Request) {
 		name = d.respelt(name)
 	}
 	value := d.One("POST", "POST", "post", "GET", "PUT")
+
 	switch d.IntN(3) {
 	case 0:
 		r.Headers = append(r.Headers, [2]string{name, value})
@@ -125,17 +131,19 @@ func (d *dice) overrideMethod(r *differential.Request) {
 	}
 }
 
-// safeWithBody gives a body to a method that has none, and hides that it is there.
+// safeWithBody gives a body to a method that has none, and hides it.
 func (d *dice) safeWithBody(r *differential.Request) {
 	r.Method = d.One("GET", "GET", "HEAD", "OPTIONS", "TRACE")
 	if len(r.Body) == 0 {
 		r.Body = []byte(object(`"query"`, quote(d.One(plainMutation, "mutation{b}", "subscription{bump}"))))
 		r.Set("Content-Type", d.One("application/json", "application/json", "text/plain"))
 	}
+
 	if d.Chance(70) {
 		r.Target, _, _ = strings.Cut(r.Target, "?")
 		r.Target += d.One("", "", "?query="+url.QueryEscape(plainQuery))
 	}
+
 	switch d.IntN(4) {
 	case 0, 1:
 		r.Framing = d.framing(differential.Chunked, differential.ManyChunks)
@@ -145,7 +153,7 @@ func (d *dice) safeWithBody(r *differential.Request) {
 	case 2:
 		r.Framing = d.framing(differential.Length, differential.Chunked, differential.None)
 		r.Did(r.Method + " with a body")
-	case 3: // for a server that leaves the body to be read as the next request
+	case 3: // for a server that leaves the body and reads it as the next request
 		r.Body = post("", "application/json", object(`"query"`, quote(plainMutation))).Bytes()
 		r.Target = d.One(r.Target, "/healthz", "/", "/graphql?query="+url.QueryEscape(plainQuery))
 		r.Did(r.Method + " with a request as its body")
@@ -173,10 +181,12 @@ func (d *dice) trailers(r *differential.Request) {
 	}
 }
 
-// upgradeToHTTP2 asks for HTTP/2 in an HTTP/1.1 request and goes on as if it had got it (RFC 7540 section 3.2).
+// upgradeToHTTP2 asks for HTTP/2 in an HTTP/1.1 request, and goes on as if the server had agreed
+// (RFC 7540 section 3.2).
 func (d *dice) upgradeToHTTP2(r *differential.Request) {
 	settings := base64.RawURLEncoding.EncodeToString([]byte{0, 3, 0, 0, 0, 100})
 	r.Headers = append(r.Headers, [2]string{"Connection", d.One("Upgrade, HTTP2-Settings", "Upgrade", "HTTP2-Settings, upgrade")}, [2]string{"Upgrade", d.One("h2c", "h2c", "H2C", "h2", "h2c, websocket")}, [2]string{"HTTP2-Settings", settings})
+
 	next := post("", "application/json", object(`"query"`, quote(plainMutation)))
 	next.HTTP2 = &differential.HTTP2{FirstStream: 3}
 	r.After = next.Connection()

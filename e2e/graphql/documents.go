@@ -16,13 +16,14 @@ var ignorable = []string{
 	",", " ", "\t", "\n", "\r", "\r\n", "#\n", "# mutation M{b}\n", "# \" \"\"\" {\n", "\ufeff", "#x\r", "#é\n", "#éé mutation M{b}\n", "#\u2028\n",
 }
 
-// strange are characters and marks that some lexer skips, or takes for the end of a line or a comment.
+// strange are characters and marks that some lexer skips, or takes for the end of a line or a
+// comment.
 var strange = []string{
 	"\x00", "\v", "\f", "\x1b", "\x7f", "\u0085", "\u00a0", "\u1680", "\u2000", "\u200b", "\u2028", "\u2029", "\u3000", "\ufffe", "\U000e0020",
 	"#x\u2028", "#x\u2029", "#x\u0085", "#x\v", "#x\f", "#x\x00", ";", "\\", "'", "`", "%", "&", "..", "...", "$", "-", "0", "1.e", "/", "//x\n", "/*", "<!--",
 }
 
-// texts are string values, some of which end at another place for some lexer.
+// texts are string values, some of which end earlier or later for some lexer.
 var texts = []string{
 	`""`, `"x"`, `"mutation M{b}"`, `"\""`, `"\\"`, `"\\\""`, `"\u0022"`, `"\u{22}"`, `"{"`, `"}"`, `"#"`, `"é"`, `"\`, `"`, `"x\`,
 	`""""""`, `"""x"""`, `"""mutation M{b}"""`, `"""\""""""`, `"""\"""`, `""" " """`, `""" "" """`, `""""x"""`, `"""x""""`, `"""\\"""`, `"""\\\""""""`, `"""`,
@@ -58,7 +59,8 @@ func (d *dice) operation() string {
 	}
 }
 
-// changed changes one thing about a document and returns what it did, "" for nothing.
+// changed changes one thing about a document. It returns the result and a description of the step,
+// or "" if nothing changed.
 func (d *dice) changed(doc string) (result, step string) {
 	t := tokens(doc)
 	i := d.IntN(len(t) + 1)
@@ -71,7 +73,7 @@ func (d *dice) changed(doc string) (result, step string) {
 	}
 }
 
-// extended adds something to a document, by default before its i-th token.
+// extended adds something to a document, most often before its i-th token.
 func (d *dice) extended(doc string, t []string, i, n int) (result, step string) {
 	at := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
 	switch n {
@@ -83,6 +85,7 @@ func (d *dice) extended(doc string, t []string, i, n int) (result, step string) 
 		s := d.One(strange...)
 		doc = at(s)
 		step = fmt.Sprintf("insert %q", s)
+
 	case 5:
 		s := d.One(texts...)
 		doc = s + d.One("", " ", "\n", ",") + doc
@@ -96,6 +99,7 @@ func (d *dice) extended(doc string, t []string, i, n int) (result, step string) 
 			doc = s + sep + doc
 		}
 		step = fmt.Sprintf("join %.60q", s)
+
 	case 11:
 		s := d.One(" @include(if: true)", "@skip(if:false)", "@mutation", ` @x(y: "mutation{b}")`, "@x(y:{z:[1,2.5e3,$v,E]})", "()", "($v:Int=1)", "($v:[Int!]!=[1]@d)")
 		doc = at(s)
@@ -109,10 +113,11 @@ func (d *dice) extended(doc string, t []string, i, n int) (result, step string) 
 		}
 		step = fmt.Sprintf("join %q", s)
 	}
+
 	return doc, step
 }
 
-// altered changes what a document has, by default its i-th token.
+// altered changes what is in a document, most often its i-th token.
 func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 	at := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
 	switch n {
@@ -125,6 +130,7 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 			doc = at(s)
 		}
 		step = fmt.Sprintf("string %q", s)
+
 	case 8:
 		if i < len(t) {
 			step = fmt.Sprintf("delete %.20q", t[i])
@@ -135,6 +141,7 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 			doc = at(t[i])
 			step = fmt.Sprintf("double %.20q", t[i])
 		}
+
 	case 10:
 		for j, s := range t {
 			if s == "mutation" || s == "subscription" || s == "query" {
@@ -144,6 +151,7 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 			}
 		}
 		doc = strings.Join(t, "")
+
 	case 13:
 		s := d.One("é", "ééééé", "\U0001f6f3", "e\u0301")
 		for j := range t {
@@ -152,10 +160,12 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 			}
 		}
 		doc = strings.Join(t, "")
+
 		if d.Chance(50) {
 			doc = "#" + strings.Repeat(s, 1+d.IntN(9)) + d.One("\n", " "+plainMutation+"\n", "\r", "") + doc
 		}
 		step = fmt.Sprintf("wide text %q", s)
+
 	case 14:
 		doc = strings.ReplaceAll(doc, d.One("\n", " ", "{", "b"), d.One("\r", "\r\n", "\t", ",", "{ ", "b#\n", "{#x\r"))
 		step = "replace"
@@ -163,7 +173,8 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 	return doc, step
 }
 
-// tokens splits a document roughly the way that the specification does, and never loses a byte of it.
+// tokens splits a document roughly as the specification does. The tokens joined are always the
+// document.
 func tokens(doc string) (t []string) {
 	for doc != "" {
 		n := 1
@@ -173,6 +184,7 @@ func tokens(doc string) (t []string) {
 			if i := strings.Index(doc[3:], `"""`); i >= 0 {
 				n = 3 + i + 3
 			}
+
 		case c == '"':
 			for n < len(doc) && doc[n] != '"' && doc[n] != '\n' {
 				if doc[n] == '\\' {
@@ -185,6 +197,7 @@ func tokens(doc string) (t []string) {
 			if n = strings.IndexAny(doc, "\r\n"); n < 0 {
 				n = len(doc)
 			}
+
 		case c == '_' || unicode.IsLetter(rune(c)) && c < utf8.RuneSelf:
 			for n < len(doc) && (doc[n] == '_' || doc[n] < utf8.RuneSelf && (unicode.IsLetter(rune(doc[n])) || unicode.IsDigit(rune(doc[n])))) {
 				n++
@@ -192,18 +205,21 @@ func tokens(doc string) (t []string) {
 		default:
 			_, n = utf8.DecodeRuneInString(doc)
 		}
+
 		t, doc = append(t, doc[:n]), doc[n:]
 	}
 	return t
 }
 
-// soup is made of what lexers disagree about: where strings and comments end.
+// soup returns a text of what lexers disagree about: where strings and comments end.
 func (d *dice) soup() string {
 	var b strings.Builder
+
 	b.WriteString(d.One(`{echo(x:`, `query A{echo(x:`, `query A($x:String=`, `query A@include(if:`, ``, `{a(x:[`))
 	for range 1 + d.IntN(9) {
 		b.WriteString(d.One(`"`, `"""`, `\"""`, `\"`, `\\`, `\`, ` `, "\n", "\r", `#`, `mutation M{b}`, `)}`, `}`, `{`, `x`, `""`, `\u0022`, "é", "\u2028", "\ufeff"))
 	}
+
 	if d.Chance(70) {
 		b.WriteString(d.One(`")}`, `""")}`, `)}`, `"`, `"""`) + d.One("", " ", "\n", "#") + d.One(plainMutation, "mutation{b}", "subscription{bump}"))
 	}

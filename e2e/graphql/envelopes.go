@@ -14,7 +14,7 @@ type envelope struct {
 	doc     string
 	query   string // doc as JSON
 	members []member
-	text    string // once it is written
+	text    string // the JSON, once it is written
 	trail   []string
 }
 
@@ -48,6 +48,7 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 func (d *dice) plainEnvelope(doc string) *envelope {
 	e := &envelope{doc: doc, query: d.jsonString(doc)}
 	e.members = []member{{`"query"`, e.query}}
+
 	switch {
 	case strings.Contains(e.doc, "mutation M") && d.Chance(70):
 		e.members = append(e.members, member{`"operationName"`, `"M"`})
@@ -56,6 +57,7 @@ func (d *dice) plainEnvelope(doc string) *envelope {
 		e.members = append(e.members, member{`"operationName"`, d.One(`"M"`, `"A"`, `null`, `""`, `"S"`, `"X"`, `"mutation"`, `0`, `["M"]`, `true`)})
 		e.did("operationName " + e.members[1].value)
 	}
+
 	if d.Chance(25) {
 		e.members = append(e.members, member{`"variables"`, d.One(`{}`, `null`, `{"x":"mutation M{b}"}`, `"{}"`, `[]`, `{"query":"mutation M{b}"}`, `{"x":1e999}`, `{"a":{"b":[[[]]]}}`, `""`)})
 		e.did("variables " + e.members[len(e.members)-1].value)
@@ -67,6 +69,7 @@ func (d *dice) plainEnvelope(doc string) *envelope {
 func (d *dice) changeMembers(e *envelope) {
 	i := d.IntN(len(e.members) + 1)
 	other := d.jsonString(d.One(plainQuery, plainMutation, "query A{a}", "", "subscription{bump}"))
+
 	switch d.IntN(11) {
 	case 0, 1:
 		e.members = slices.Insert(e.members, i, member{d.key("query"), other})
@@ -74,6 +77,7 @@ func (d *dice) changeMembers(e *envelope) {
 	case 2:
 		e.members[0].key = d.key("query")
 		e.did("key " + e.members[0].key)
+
 	case 3:
 		hash := sha256Hex(d.One(plainQuery, plainMutation, e.doc))
 		if d.Chance(20) {
@@ -87,10 +91,12 @@ func (d *dice) changeMembers(e *envelope) {
 			e.members = slices.DeleteFunc(e.members, func(m member) bool { return m.key == `"query"` })
 			e.did("hash alone")
 		}
+
 	case 4:
 		k := d.One("id", "documentId", "document_id", "doc_id", "docId", "queryId", "persisted", "doc", "hash", "operations", "map", "mutation", "_json", "batch", "0", "constructor")
 		e.members = slices.Insert(e.members, i, member{quote(k), d.One(other, `"`+sha256Hex(plainMutation)+`"`, "true", "1", "{"+`"query":`+other+"}", "["+other+"]")})
 		e.did("extra key " + k)
+
 	case 5:
 		e.members = slices.Insert(e.members, i, member{`"__proto__"`, `{"query":` + other + `}`})
 		e.did("__proto__")
@@ -100,12 +106,14 @@ func (d *dice) changeMembers(e *envelope) {
 	case 7:
 		d.Shuffle(len(e.members), func(i, j int) { e.members[i], e.members[j] = e.members[j], e.members[i] })
 		e.did("reordered")
+
 	case 8:
 		j := d.IntN(max(1, len(e.members)))
 		if j < len(e.members) {
 			e.members = slices.Insert(e.members, i, e.members[j])
 			e.did("doubled " + e.members[i].key)
 		}
+
 	case 9:
 		e.members = slices.Insert(e.members, i, member{quote(strings.Repeat("k", d.IntN(80))), d.One("1e400", "-0", "01", "1.", "0x1", "Infinity", "-", "+1", "\"\\ud800\"", "\"\\x41\"", "\"\xff\"", "tru", "nul")})
 		e.did("odd value")
@@ -118,12 +126,14 @@ func (d *dice) changeMembers(e *envelope) {
 // changeText changes the text around and between the members.
 func (d *dice) changeText(e *envelope) {
 	other := object(`"query"`, d.jsonString(d.One(plainQuery, plainMutation)))
+
 	switch d.IntN(9) {
 	case 0, 1, 2:
 		parts := []string{e.text, other}
 		d.Shuffle(2, func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		e.text = "[" + strings.Join(parts[:1+d.IntN(2)], d.One(",", ", ", ",\n")) + "]"
 		e.did("batch")
+
 	case 3:
 		e.text = d.One("["+e.text+"]", "["+e.text+","+e.text+"]", `{"0":`+e.text+`,"length":1}`, `{"_json":[`+e.text+`]}`, `{"operations":`+e.text+`}`, `{"body":`+e.text+`}`)
 		e.did("wrapped")
@@ -133,6 +143,7 @@ func (d *dice) changeText(e *envelope) {
 	case 5:
 		e.text = d.One("\ufeff", " ", "\n\n", "\f", "\u00a0", ")]}',\n", "\x1e", "/**/", "//x\n", "null", other, "\x00") + e.text
 		e.did("leading data")
+
 	case 6:
 		s := d.One(" ", "\t", "\r", "\v", "\f", "\u00a0", "\u2028", "/**/", ",", "\ufeff", "\x00")
 		e.text = d.insert(e.text, s)
@@ -141,6 +152,7 @@ func (d *dice) changeText(e *envelope) {
 		s := d.One("\xff", "\xc0\x80", "\xed\xa0\x80", "\xc1\xad", "\xf5\x80\x80\x80", "\x80", "\xe2\x80")
 		e.text = d.insert(e.text, s)
 		e.did(fmt.Sprintf("insert %+q", s))
+
 	case 8:
 		if len(e.text) > 2 {
 			i := d.IntN(len(e.text))
@@ -150,12 +162,13 @@ func (d *dice) changeText(e *envelope) {
 	}
 }
 
-// jsonString encodes s with as many escapes as it likes.
+// jsonString returns s as JSON, sometimes with escapes that are not needed.
 func (d *dice) jsonString(s string) string {
 	style := d.IntN(10)
 	if style < 6 {
 		return quote(s)
 	}
+
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -170,10 +183,13 @@ func (d *dice) jsonString(s string) string {
 			b.WriteRune(r)
 		}
 	}
+
 	b.WriteByte('"')
 	return b.String()
 }
 
+// key returns the name of a member as JSON, often in a spelling that some server takes for the
+// name.
 func (d *dice) key(name string) string {
 	switch d.IntN(12) {
 	case 0:

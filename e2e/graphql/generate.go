@@ -9,20 +9,20 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// Generator makes requests from the corpus: first the corpus as it stands, then the same over HTTP/2, then what mutations
-// of documents, envelopes, transports, encodings and disguises make of it, a third of it over HTTP/2. Most of it asks for
-// a mutation in a way that some server understands.
+// Generator makes requests from the corpus: first the corpus itself, then the same over HTTP/2,
+// then combinations of changed documents, envelopes, transports, encodings and disguises, a third
+// of them over HTTP/2. Most requests ask for a mutation in a way that some server understands.
 type Generator struct {
 	seed  uint64
 	seeds []*differential.Request
 }
 
-// NewGenerator returns the generator of a seed; extra requests join the corpus.
+// NewGenerator returns the generator of a seed. The extra requests join the corpus.
 func NewGenerator(seed uint64, extra ...*differential.Request) *Generator {
 	return &Generator{seed: seed, seeds: append(seeds(), extra...)}
 }
 
-// Request is the i-th request. It depends on nothing but the seed, the corpus and i.
+// Request returns the i-th request. It depends only on the seed, the corpus and i.
 func (g *Generator) Request(i int) *differential.Request {
 	if i < 2*len(g.seeds) {
 		r := g.seeds[i%len(g.seeds)].Clone()
@@ -40,7 +40,7 @@ func (g *Generator) Request(i int) *differential.Request {
 	var r *differential.Request
 	if d.Chance(15) {
 		r = d.pick(g.seeds).Clone()
-		if d.Chance(50) { // what a client sends, but to write
+		if d.Chance(50) { // the request of a client, but as a write
 			r.Body = bytes.Replace(r.Body, []byte(`:"query `), []byte(`:"mutation `), 1)
 			r.Target = strings.Replace(r.Target, "query=query", "query=mutation", 1)
 			r.Did("as a mutation")
@@ -51,6 +51,7 @@ func (g *Generator) Request(i int) *differential.Request {
 	} else {
 		r = d.request()
 	}
+
 	for d.Chance(20) {
 		d.transport(r)
 	}
@@ -63,12 +64,12 @@ func (g *Generator) Request(i int) *differential.Request {
 	return r
 }
 
-// dice are the generator's choices.
+// dice are the choices of the generator.
 type dice struct{ differential.Dice }
 
 func (d *dice) pick(of []*differential.Request) *differential.Request { return of[d.IntN(len(of))] }
 
-// insert puts s somewhere into text, at a rune's boundary.
+// insert puts s into text, at a random boundary of runes.
 func (d *dice) insert(text, s string) string {
 	i := d.IntN(len(text) + 1)
 	for i < len(text) && !utf8.RuneStart(text[i]) {
@@ -77,7 +78,7 @@ func (d *dice) insert(text, s string) string {
 	return text[:i] + s + text[i:]
 }
 
-// request wraps a document in an envelope and a transport.
+// request returns a document in an envelope and a transport.
 func (d *dice) request() *differential.Request {
 	doc, trail := d.document()
 	r := &differential.Request{Method: "POST", Target: "/graphql", Trail: trail}
@@ -88,6 +89,7 @@ func (d *dice) request() *differential.Request {
 		r.Body = []byte(body)
 		r.Trail = append(append(r.Trail, "JSON"), more...)
 		r.Set("Content-Type", "application/json")
+
 	case n < 84:
 		r.Method = "GET"
 		r.Target += "?" + d.form(doc)
@@ -96,6 +98,7 @@ func (d *dice) request() *differential.Request {
 		r.Body = []byte(d.form(doc))
 		r.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Did("form")
+
 	case n < 93:
 		r.Body = []byte(doc)
 		r.Set("Content-Type", "application/graphql")
@@ -106,6 +109,7 @@ func (d *dice) request() *differential.Request {
 		r.Set("Content-Type", "multipart/form-data; boundary=x")
 		r.Body = []byte(d.multipart(doc, body))
 		r.Did("multipart")
+
 	case n < 98:
 		body, more := d.envelope(doc)
 		r.Trail = append(r.Trail, more...)
@@ -113,6 +117,7 @@ func (d *dice) request() *differential.Request {
 		r.Target += "?" + d.form(doc)
 		r.Set("Content-Type", "application/json")
 		r.Did("POST with parameters in the URL")
+
 	default:
 		r.Trail = append(r.Trail, "websocket")
 		w := websocket(d.One("graphql-transport-ws", "graphql-ws"), doc)
@@ -127,6 +132,7 @@ func (d *dice) form(doc string) string {
 	sep := d.One("&", "&", "&", "&", ";")
 	name := d.One("query", "query", "query", "query", "query", "query[]", "Query", "%71uery", "qu%65ry", "query%00", "+query", "query[0]", "query.x", "mutation")
 	all := []string{name + "=" + d.escape(doc)}
+
 	if d.Chance(30) {
 		all = append(all, d.One("query=", "Query=", "%71uery=", "query[]=", "x=", "operationName=", "variables=", "extensions=", "id=", "raw=")+d.escape(d.One(plainQuery, plainMutation, "A", "M", "", "{}")))
 	}
@@ -136,12 +142,13 @@ func (d *dice) form(doc string) string {
 			all = all[1:]
 		}
 	}
+
 	d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return strings.Join(all, sep)
 }
 
-// multipart returns a document as a multipart body, in one of the ways in which GraphQL's servers take
-// uploads.
+// multipart returns a document as a multipart body, in one of the forms in which GraphQL servers
+// accept uploads.
 func (d *dice) multipart(doc, envelope string) string {
 	switch d.IntN(4) {
 	case 0:

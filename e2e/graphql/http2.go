@@ -8,24 +8,27 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// What only HTTP/2 can say, and how it says it.
+// What only HTTP/2 can express.
 
-// http2 sends a request over HTTP/2, mostly as a client would, and often in a way of its own.
+// http2 sends a request over HTTP/2, mostly as a client would, and often in an unusual form.
 func (d *dice) http2(r *differential.Request) {
 	h := &differential.HTTP2{}
 	r.HTTP2 = h
 	r.Did("HTTP/2")
+
 	if strings.EqualFold(r.Header("Upgrade"), "websocket") && d.Chance(80) {
 		h.Pseudo = [][2]string{{":method", "CONNECT"}, {":protocol", d.One("websocket", "websocket", "WebSocket", "connect-udp")}}
 		r.Did("extended CONNECT")
-	} else if d.Chance(85) { // what RFC 9113 section 8.2.2 forbids
+	} else if d.Chance(85) { // RFC 9113 section 8.2.2 forbids these
 		for _, name := range []string{"Connection", "Upgrade", "Transfer-Encoding", "HTTP2-Settings"} {
 			r.Drop(name)
 		}
 	}
+
 	for d.Chance(45) {
 		d.http2Form(r)
 	}
+
 	for d.Chance(12) && len(h.Beside) < 4 {
 		b := d.request()
 		b.HTTP2 = &differential.HTTP2{}
@@ -40,6 +43,7 @@ func (d *dice) http2(r *differential.Request) {
 // http2Form changes one thing about the frames.
 func (d *dice) http2Form(r *differential.Request) {
 	h := r.HTTP2
+
 	switch d.IntN(15) {
 	case 0, 1:
 		h.DataSize = 1 + d.IntN(40)
@@ -54,6 +58,7 @@ func (d *dice) http2Form(r *differential.Request) {
 		name := d.One("x-drydock-bypass", "x-trailer", "content-type", "content-length", "content-encoding", "x-http-method-override", "transfer-encoding", "host", ":path", ":method", "query")
 		r.Trailers = append(r.Trailers, [2]string{name, d.One("ip", "1", "application/json", "0", "gzip", "POST", "/graphql")})
 		r.Did("trailer " + name)
+
 	case 4:
 		h.Padding = uint8(d.IntN(256))
 		r.Did(fmt.Sprintf("padded by %d", h.Padding))
@@ -63,6 +68,7 @@ func (d *dice) http2Form(r *differential.Request) {
 	case 6:
 		h.FieldSize = 1 + d.IntN(30)
 		r.Did(fmt.Sprintf("HEADERS of %d", h.FieldSize))
+
 	case 7:
 		d.pseudo(r)
 	case 8:
@@ -74,6 +80,7 @@ func (d *dice) http2Form(r *differential.Request) {
 			h.Pseudo = append(h.Pseudo, [2]string{":authority", differential.Absent})
 		}
 		r.Did("host")
+
 	case 10: // crumbs (RFC 9113 section 8.2.3)
 		for _, c := range []string{"a=1", "_method=" + d.One("POST", "GET"), "b=" + d.One("2", "")} {
 			r.Headers = append(r.Headers, [2]string{"cookie", c})
@@ -84,6 +91,7 @@ func (d *dice) http2Form(r *differential.Request) {
 		value := map[string]string{"te": d.One("trailers", "gzip"), "connection": "keep-alive, content-type", "transfer-encoding": "chunked", "upgrade": d.One("websocket", "h2c"), "content-length": d.One("0", "1", "+5"), "content_length": "0"}[name]
 		r.Headers = append(r.Headers, [2]string{name, value})
 		r.Did(name + ": " + value)
+
 	case 12:
 		h.PseudoLast = true
 		r.Did("pseudo-header fields last")
@@ -108,10 +116,12 @@ func (d *dice) pseudo(r *differential.Request) {
 		":protocol":  d.One("websocket", "connect-udp", "", "graphql"),
 		":status":    "200", ":x": "1",
 	}[name]
+
 	if d.Chance(15) { // a second one
 		r.Headers = slices.Insert(r.Headers, 0, [2]string{name, strings.TrimPrefix(value, differential.Absent)})
 	} else {
 		r.HTTP2.Pseudo = append(r.HTTP2.Pseudo, [2]string{name, value})
 	}
+
 	r.Did(fmt.Sprintf("%s %q", name, value))
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
-// newGenerator is the generator that the tests use: the classifier's own table and what clients send join its corpus.
+// newGenerator returns the generator that the tests use. The test cases of the classifier and the
+// requests of clients join its corpus.
 func newGenerator(t testing.TB) *Generator {
 	t.Helper()
 	var extra []*differential.Request
@@ -24,7 +25,8 @@ func newGenerator(t testing.TB) *Generator {
 	return NewGenerator(*seed, extra...)
 }
 
-// TestNoWriteReachesAServer is the invariant: behind a gate in read-only, whatever is sent, no counter rises.
+// TestNoWriteReachesAServer is the invariant: behind a gate in read-only, no counter rises,
+// whatever is sent.
 func TestNoWriteReachesAServer(t *testing.T) {
 	for _, gate := range []struct {
 		name     string
@@ -34,13 +36,15 @@ func TestNoWriteReachesAServer(t *testing.T) {
 	}{
 		{"core", differential.CoreGate, *requests, true},
 		{"envoy", differential.EnvoyGate, *requests, true},
-		// Headers of what is refused reach a server here, so that each gets all.
+		// Here the headers of a refused request reach a server, so every server gets every request.
 		{"envoy-plugin", differential.EnvoyPluginGate, *requests / len(rig.Commands), false},
 	} {
 		t.Run(gate.name, func(t *testing.T) {
 			servers := rig.Servers(t)
 			g := newGenerator(t)
-			// What a server has learnt before the maintenance it still knows: the hash of a mutation.
+
+			// Before the maintenance, each server learns the hash of a mutation, which it then
+			// knows.
 			known := post("hash with its mutation", "application/json", object(`"query"`, quote(plainMutation), `"extensions"`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(plainMutation)+`"}}`))
 			differential.Each(servers, func(_ int, s *differential.Server) { differential.Send(s.Addr, known) })
 
@@ -53,6 +57,7 @@ func TestNoWriteReachesAServer(t *testing.T) {
 				Servers: servers, Addrs: addrs, Requests: gate.requests, Spread: gate.spread,
 				Request: func(_, i int) *differential.Request { return g.Request(i) },
 			}
+
 			got := run.ExpectNoWrites(t)
 			checkGate(t, servers, addrs)
 			t.Logf("seed %d: %d requests for %d servers, %v", *seed, gate.requests, len(servers), got)
@@ -60,12 +65,14 @@ func TestNoWriteReachesAServer(t *testing.T) {
 	}
 }
 
-// readOnly is the state that the gates enforce: read-only with the settings that an app has when nobody has set any.
+// readOnly returns the state that the gates enforce: the default app in read-only, without any
+// settings.
 func readOnly() maintenance.Document {
 	return differential.State(differential.Closed(maintenance.Spec{Name: maintenance.DefaultApp}, maintenance.ReadOnly))
 }
 
-// checkGate checks that a gate is one: it lets a query through to the right server and a mutation to none.
+// checkGate checks that a gate refuses a mutation to each server, and lets a query through to the
+// right one.
 func checkGate(t *testing.T, servers []*differential.Server, addrs []string) {
 	t.Helper()
 	ask := func(i int, doc string) differential.Response {
@@ -75,11 +82,13 @@ func checkGate(t *testing.T, servers []*differential.Server, addrs []string) {
 		}
 		return res
 	}
+
 	for i, s := range servers {
 		res := differential.AwaitRefusal(t, addrs[i], post("", "application/json", object(`"query"`, quote(plainMutation))))
 		if res.Status != http.StatusServiceUnavailable {
 			t.Errorf("%s: the gate answers %d to a mutation: %s", s.Name, res.Status, res.Body)
 		}
+
 		want := fmt.Sprintf(`{"counter":%d}`, differential.Counter(t, s))
 		if res := ask(i, "{counter}"); res.Status != http.StatusOK || !strings.Contains(strings.ReplaceAll(string(res.Body), " ", ""), want) {
 			t.Errorf("%s: the gate answers %d to a query: %s, want data %s", s.Name, res.Status, res.Body, want)

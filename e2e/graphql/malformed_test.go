@@ -13,8 +13,9 @@ import (
 	classifier "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// TestMalformedRequestsRunNowhere holds what the gate calls malformed to all servers: where it says 400, so that the
-// client need not come back, no server may execute the request without a gate.
+// TestMalformedRequestsRunNowhere shows that what the gate calls malformed is executed by no
+// server. The gate answers such requests 400, so that the client need not send them again after the
+// maintenance.
 func TestMalformedRequestsRunNowhere(t *testing.T) {
 	servers := rig.Servers(t)
 	g := newGenerator(t)
@@ -24,8 +25,9 @@ func TestMalformedRequestsRunNowhere(t *testing.T) {
 	for j := range max(*requests, len(g.seeds)) {
 		r := g.Request(j)
 		if len(r.After) > 0 || r.HTTP2 != nil || r.Version != "" || r.Framing == differential.Both || r.Framing == differential.Unfinished || r.Framing == differential.None {
-			continue // the servers do not speak HTTP/2, and do not agree on where the others end
+			continue // the servers do not speak HTTP/2, and disagree on where the other requests end
 		}
+
 		res, err := differential.Send(gated, r)
 		if err != nil {
 			t.Fatal(err)
@@ -50,6 +52,7 @@ func TestMalformedRequestsRunNowhere(t *testing.T) {
 			return true
 		})
 	}
+
 	t.Logf("seed %d: %v", *seed, told)
 	for _, rule := range classifier.Rules() {
 		if rule.ClientError() == 400 && told[rule] == 0 {
@@ -58,12 +61,14 @@ func TestMalformedRequestsRunNowhere(t *testing.T) {
 	}
 }
 
-// executed reports whether a response has data: that of a query, a mutation, or one of a batch.
+// executed reports whether a response has data: of a query, of a mutation, or of one request of a
+// batch.
 func executed(res differential.Response) bool {
 	type result struct{ Data map[string]any }
 	var one result
 	var many []result
 	body := bytes.TrimSpace(res.Body)
+
 	switch {
 	case json.Unmarshal(body, &one) == nil:
 		return one.Data != nil

@@ -23,10 +23,10 @@ import (
 	classifier "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// The oracles: what a server's own parser makes of a document.
+// oracles are parsers of GraphQL servers. Each says which operations a document has.
 var oracles = []struct {
 	name string
-	// kinds are the document's operations, nil where the parser refuses it.
+	// kinds returns the kinds of the operations of a document, or nil if the parser refuses it.
 	kinds func(doc string) []string
 }{
 	{"gqlparser", func(doc string) (kinds []string) {
@@ -54,7 +54,7 @@ var oracles = []struct {
 	{"gophers", gophersKinds()},
 }
 
-// gophersKinds runs documents: graph-gophers keeps its parser to itself.
+// gophersKinds runs documents, because graph-gophers does not export its parser.
 func gophersKinds() func(doc string) []string {
 	var counter atomic.Int64
 	sdl, err := os.ReadFile("servers/schema.graphql")
@@ -66,6 +66,7 @@ func gophersKinds() func(doc string) []string {
 		panic(err)
 	}
 	names := regexp.MustCompile(`[_A-Za-z][_0-9A-Za-z]*`)
+
 	return func(doc string) (kinds []string) {
 		before := counter.Load()
 		operations := []string{""}
@@ -74,11 +75,13 @@ func gophersKinds() func(doc string) []string {
 				operations = append(operations, n)
 			}
 		}
+
 		for _, o := range operations {
 			if len(s.Exec(context.Background(), doc, o, nil).Errors) == 0 {
 				kinds = append(kinds, "query")
 			}
 		}
+
 		if counter.Load() != before {
 			kinds = append(kinds, "mutation")
 		}
@@ -90,8 +93,8 @@ func mutates(kinds []string) bool {
 	return slices.ContainsFunc(kinds, func(k string) bool { return k != "query" })
 }
 
-// judge checks the classifier's word on a document against every oracle's, and returns it with how many of the oracles
-// find queries and nothing else.
+// judge compares the classifier's decision on a document with what every oracle finds. It returns
+// the decision, and how many oracles find queries and nothing else.
 func judge(t testing.TB, doc string) (rule classifier.Rule, queries int) {
 	t.Helper()
 	rule = classifier.Document([]byte(doc), nil)
@@ -107,7 +110,7 @@ func judge(t testing.TB, doc string) (rule classifier.Rule, queries int) {
 	return rule, queries
 }
 
-// FuzzDocument holds the classifier to what the parsers of Go's servers make of a document.
+// FuzzDocument compares the classifier with parsers of Go servers.
 func FuzzDocument(f *testing.F) {
 	for _, docs := range [][]string{queries, writes, disputed} {
 		for _, doc := range docs {
@@ -117,10 +120,11 @@ func FuzzDocument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc string) { judge(t, doc) })
 }
 
-// TestDocuments judges what the generator makes of documents, many times as many as TestNoWriteReachesAServer can send, and
-// tells how many that only query are refused. Where neither keyword is in a document, none may be: there two parsers have
-// to agree that it is one, since each of them takes some that is not.
-func TestDocuments(t *testing.T) {
+// TestMutationsThatParsersFindAreRefused judges generated documents, ten times as many as
+// TestNoWriteReachesAServer sends, and logs how many queries are refused. A query that has neither
+// keyword in it must not be refused. What is a query is decided by two parsers, because each of
+// them accepts some documents that are not.
+func TestMutationsThatParsersFindAreRefused(t *testing.T) {
 	n := 10 * *requests
 	queries, refused := 0, map[classifier.Rule]int{}
 	for i := range n {
@@ -130,6 +134,7 @@ func TestDocuments(t *testing.T) {
 		if agree < 2 {
 			continue
 		}
+
 		queries++
 		if rule == "" {
 			continue
@@ -139,6 +144,7 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("%s refuses a query with neither keyword in it: %+q", rule, doc)
 		}
 	}
+
 	total := 0
 	for _, n := range refused {
 		total += n
@@ -146,13 +152,15 @@ func TestDocuments(t *testing.T) {
 	t.Logf("seed %d: of %d documents %d only query; %.2f %% of these are refused, all with a keyword in them: %v", *seed, n, queries, differential.Percent(int64(total), int64(queries)), refused)
 }
 
-// decoded is what Go's servers find in a body: encoding/json folds names, takes the last of equal ones, and as a stream
-// stops after the first value; a map does not fold.
+// decoded returns the documents that Go servers find in a body. encoding/json folds the names of
+// fields and takes the last of equal ones, and as a stream it stops after the first value. A map
+// does not fold names.
 func decoded(body []byte) (docs []string) {
 	type request struct{ Query string }
 	var one, first request
 	var batch []request
 	var names map[string]any
+
 	if json.Unmarshal(body, &one) == nil {
 		docs = append(docs, one.Query)
 	}
@@ -164,6 +172,7 @@ func decoded(body []byte) (docs []string) {
 			docs = append(docs, r.Query)
 		}
 	}
+
 	if json.Unmarshal(body, &names) == nil {
 		if doc, ok := names["query"].(string); ok {
 			docs = append(docs, doc)
@@ -172,7 +181,7 @@ func decoded(body []byte) (docs []string) {
 	return docs
 }
 
-// FuzzBody holds the reader of envelopes to what encoding/json and gqlparser make of a body.
+// FuzzBody compares the reader of envelopes with what encoding/json and the parsers find in a body.
 func FuzzBody(f *testing.F) {
 	for _, r := range seeds() {
 		f.Add(r.Body)
@@ -180,6 +189,7 @@ func FuzzBody(f *testing.F) {
 	for _, c := range clients(f) {
 		f.Add([]byte(c.Body))
 	}
+
 	batches := &classifier.Options{Batching: true}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if classifier.JSON(body, batches) != "" {
@@ -195,7 +205,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// sample is a query of about size bytes, as a generated client sends it.
+// sample returns a query of about size bytes, as a generated client sends it.
 func sample(size int) string {
 	var b strings.Builder
 	b.WriteString("query Products($first: Int = 20, $after: String, $filter: Filter!) {\n")
@@ -208,11 +218,13 @@ func sample(size int) string {
 
 func BenchmarkParse(b *testing.B) {
 	roomy := &classifier.Options{MaxTokens: 1 << 20}
+
 	for _, size := range []int{1 << 10, 10 << 10, 100 << 10} {
 		doc := sample(size)
 		keyword := strings.Replace(doc, "name", "mutation", 1) // a field of that name: the lexer has to be strict
 		envelope := []byte(object(`"operationName"`, `"Products"`, `"variables"`, `{"first":20}`, `"query"`, quote(doc)))
 		name := fmt.Sprintf("%dkB", size>>10)
+
 		run := func(parser string, bytes int, f func() error) {
 			b.Run(parser+"/"+name, func(b *testing.B) {
 				b.SetBytes(int64(bytes))
@@ -230,6 +242,7 @@ func BenchmarkParse(b *testing.B) {
 			}
 			return nil
 		}
+
 		raw, strict := []byte(doc), []byte(keyword)
 		run("drydock", len(raw), func() error { return refused(classifier.Document(raw, roomy)) })
 		run("drydock-keyword", len(strict), func() error { return refused(classifier.Document(strict, roomy)) })

@@ -20,7 +20,7 @@ const (
 	plainMutation = `mutation M{b}`
 )
 
-// corpus collects requests of the corpus.
+// corpus collects the requests of the corpus.
 type corpus []*differential.Request
 
 func (all *corpus) add(rs ...*differential.Request) { *all = append(*all, rs...) }
@@ -65,6 +65,7 @@ func (all *corpus) documents() {
 			all.json(group.name+": "+doc, object(pairs...))
 		}
 	}
+
 	for _, name := range []string{"A", "M", "", "X"} {
 		all.json("two operations, operationName "+quote(name), object(`"operationName"`, quote(name), `"query"`, quote(`query A{a} mutation M{b}`)))
 	}
@@ -83,6 +84,7 @@ func (all *corpus) keys() {
 		all.json("keys "+keys[0]+" Q, "+keys[1]+" M", object(keys[0], query, keys[1], mutation))
 		all.json("keys "+keys[1]+" M, "+keys[0]+" Q", object(keys[1], mutation, keys[0], query))
 	}
+
 	for _, key := range []string{`"QUERY"`, `"Query"`, `"\u0071uery"`, `"quer\u0059"`, `"__proto__"`, `'query'`, `query`, `"query "`} {
 		all.json("key "+key+" M", object(key, mutation))
 	}
@@ -92,6 +94,7 @@ func (all *corpus) keys() {
 // bodies are JSON that parsers read differently, or not at all.
 func (all *corpus) bodies() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
+
 	all.json("query as a list", `{"query":[`+mutation+`]}`)
 	all.json("query as an object", `{"query":{"query":`+mutation+`}}`)
 	all.json("escapes in the document", `{"query":"\u006d\u0075\u0074ation\u0020M{b}"}`)
@@ -117,6 +120,7 @@ func (all *corpus) bodies() {
 // batches are lists of requests, and values that are not requests.
 func (all *corpus) batches() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
+
 	all.json("batch of queries", `[`+object(`"query"`, query)+`,`+object(`"query"`, query)+`]`)
 	all.json("batch with a mutation", `[`+object(`"query"`, query)+`,`+object(`"query"`, mutation)+`]`)
 	all.json("batch of a mutation", `[`+object(`"query"`, mutation)+`]`)
@@ -128,12 +132,13 @@ func (all *corpus) batches() {
 	all.json("null", `null`)
 	all.json("empty object", `{}`)
 	all.json("empty", ``)
+
 	batch := post("graphene batch", "application/json", `[`+object(`"query"`, mutation)+`]`)
 	batch.Target = "/graphql/batch"
 	all.add(batch)
 }
 
-// types calls a body by other types, or by two.
+// types gives a body other types, or two types.
 func (all *corpus) types() {
 	body := object(`"query"`, quote(plainMutation))
 	for _, t := range []string{
@@ -145,6 +150,7 @@ func (all *corpus) types() {
 	} {
 		all.add(post("JSON as "+quote(t), t, body))
 	}
+
 	two := post("two types, JSON first", "application/json", body)
 	two.Headers = append(two.Headers, [2]string{"Content-Type", "text/plain"})
 	all.add(two)
@@ -174,6 +180,7 @@ func (all *corpus) encodings() {
 func (all *corpus) forms() {
 	query, body := quote(plainQuery), object(`"query"`, quote(plainMutation))
 	form := "query=" + url.QueryEscape(plainMutation)
+
 	all.add(post("form", "application/x-www-form-urlencoded", form),
 		post("form, query twice", "application/x-www-form-urlencoded", "query="+url.QueryEscape(plainQuery)+"&"+form),
 		post("form, query[]", "application/x-www-form-urlencoded", "query[]="+url.QueryEscape(plainMutation)),
@@ -190,6 +197,7 @@ func (all *corpus) forms() {
 // urls are requests by GET, and paths that some router takes for the GraphQL path.
 func (all *corpus) urls() {
 	e := url.QueryEscape(plainMutation)
+
 	all.get("GET query", "/graphql?query="+url.QueryEscape(plainQuery))
 	all.get("GET", "/graphql?query="+e)
 	all.get("GET twice", "/graphql?query="+url.QueryEscape(plainQuery)+"&query="+e)
@@ -201,6 +209,7 @@ func (all *corpus) urls() {
 	all.get("GET after ;", "/graphql?x=1;query="+e)
 	all.get("GET operationName", "/graphql?operationName=A&query="+url.QueryEscape("query A{a} mutation M{b}"))
 	all.get("GET subscription", "/graphql?query="+url.QueryEscape("subscription{bump}")).Set("Accept", "text/event-stream")
+
 	all.get("GET path case", "/GraphQL?query="+e)
 	all.get("GET slash", "/graphql/?query="+e)
 	all.get("GET below", "/graphql/x?query="+e)
@@ -214,14 +223,16 @@ func (all *corpus) urls() {
 	all.get("GET fragment", "/graphql?x#?query="+e)
 }
 
-// methods are requests by another method than the one that they seem to have.
+// methods are requests by other methods than POST, or by a method and an override.
 func (all *corpus) methods() {
 	body, e := object(`"query"`, quote(plainMutation)), url.QueryEscape(plainMutation)
 	r := all.get("GET body", "/graphql")
 	r.Set("Content-Type", "application/json")
 	r.Body = []byte(body)
+
 	r = all.get("GET override", "/graphql?query="+e)
 	r.Set("X-HTTP-Method-Override", "POST")
+
 	r = all.get("GET override, body", "/graphql")
 	r.Headers = [][2]string{{"X-HTTP-Method-Override", "POST"}, {"Content-Type", "application/json"}}
 	r.Body = []byte(body)
@@ -232,9 +243,11 @@ func (all *corpus) methods() {
 		r = all.get(method+", in the URL", "/graphql?query="+e)
 		r.Method = method
 	}
+
 	r = post("POST, query in the URL", "application/json", object(`"query"`, quote(plainQuery)))
 	r.Target = "/graphql?query=" + e
 	all.add(r)
+
 	r = post("POST, all in the URL", "", "")
 	r.Target = "/graphql?query=" + e
 	all.add(r)
@@ -253,6 +266,7 @@ func (all *corpus) framings() {
 		r.Framing = f.framing
 		all.add(r)
 	}
+
 	r := post("HTTP/1.0", "application/json", body)
 	r.Version = "HTTP/1.0"
 	all.add(r)
@@ -269,6 +283,7 @@ func (all *corpus) subscriptions() {
 	for _, protocol := range []string{"graphql-transport-ws", "graphql-ws"} {
 		all.add(websocket(protocol, plainMutation))
 	}
+
 	r := post("SSE", "application/json", object(`"query"`, quote(`subscription{bump}`)))
 	r.Set("Accept", "text/event-stream")
 	all.add(r)
@@ -277,11 +292,12 @@ func (all *corpus) subscriptions() {
 	all.add(r)
 }
 
-// hashes are persisted queries: the hash of a mutation that some servers know by then.
+// hashes are persisted queries: some servers know the hash of a mutation by now.
 func (all *corpus) hashes() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
 	hash := sha256Hex(plainMutation)
 	ext := func(hash string) string { return `{"persistedQuery":{"version":1,"sha256Hash":"` + hash + `"}}` }
+
 	all.json("hash with its mutation", object(`"query"`, mutation, `"extensions"`, ext(hash)))
 	all.json("hash of a mutation, known", object(`"extensions"`, ext(hash)))
 	all.json("hash of a mutation, known, beside a query", object(`"query"`, query, `"extensions"`, ext(hash)))
@@ -292,8 +308,9 @@ func (all *corpus) hashes() {
 	all.get("GET hash of a mutation, known", "/graphql?extensions="+url.QueryEscape(ext(hash)))
 }
 
-// How requests are written.
+// How a request is written.
 
+// object returns a JSON object with these keys and values, which are JSON in turn.
 func object(pairs ...string) string {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -306,6 +323,7 @@ func object(pairs ...string) string {
 	return b.String() + "}"
 }
 
+// quote returns s as a JSON string.
 func quote(s string) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
@@ -314,6 +332,7 @@ func quote(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// post returns a request by POST to /graphql.
 func post(name, contentType, body string) *differential.Request {
 	r := &differential.Request{Method: "POST", Target: "/graphql", Body: []byte(body), Trail: []string{name}}
 	if contentType != "" {
@@ -327,6 +346,7 @@ func sha256Hex(s string) string {
 	return hex.EncodeToString(h[:])
 }
 
+// multipart returns a multipart body with these names and values. A field "0" is a file.
 func multipart(fields ...string) string {
 	var b strings.Builder
 	for i := 0; i < len(fields); i += 2 {
@@ -339,14 +359,15 @@ func multipart(fields ...string) string {
 	return b.String() + "--x--\r\n"
 }
 
-// websocket asks for an upgrade and sends, without waiting for it, what starts an operation.
+// websocket returns a request for a WebSocket, followed at once by the messages that start an
+// operation.
 func websocket(protocol, doc string) *differential.Request {
 	start := map[string]string{"graphql-transport-ws": "subscribe", "graphql-ws": "start"}[protocol]
 	r := &differential.Request{Method: "GET", Target: "/graphql", Trail: []string{"WebSocket " + protocol}, Headers: [][2]string{
 		{"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", "ZHJ5ZG9ja2RyeWRvY2tkcg=="}, {"Sec-WebSocket-Protocol", protocol},
 	}}
 	for _, message := range []string{`{"type":"connection_init","payload":{}}`, `{"id":"1","type":"` + start + `","payload":{"query":` + quote(doc) + `}}`} {
-		// One text frame, final, masked by zeros (RFC 6455 section 5.2).
+		// A final text frame, masked by zeros (RFC 6455 section 5.2).
 		r.After = append(r.After, 0x81, 0x80|126)
 		r.After = binary.BigEndian.AppendUint16(r.After, uint16(len(message)))
 		r.After = append(append(r.After, 0, 0, 0, 0), message...)

@@ -1,11 +1,17 @@
-// Package graphql holds read-only against GraphQL servers as they are: sixteen of them run, each with a counter that
-// only a mutation or a subscription raises, and what a generator makes of a corpus goes to each through a
-// [differential.Gate]. No counter may ever rise.
+// Package graphql holds read-only against real GraphQL servers. Each of the sixteen servers has a
+// counter that only a mutation or a subscription raises. A generator makes requests of a corpus and
+// sends them to each server through a [differential.Gate]: no counter may ever rise.
+//
+// The corpus is in corpus.go and seeds.go. generate.go puts requests together from documents.go,
+// envelopes.go, transport.go, disguise.go and http2.go. invariant_test.go has the rule that no
+// write reaches a server, clients_test.go and audits_test.go what must pass, malformed_test.go what
+// may be answered 400, parsers_test.go compares the classifier with other parsers, and
+// servers_test.go says what the servers do without a gate.
 package graphql
 
 import "github.com/drydock-proxy/drydock/e2e/differential"
 
-// rig is the servers, each as it is started.
+// rig is the servers, each with how it is started.
 var rig = differential.Rig{Commands: []differential.Command{
 	{Name: "apollo", Args: differential.Node("node", "apollo")},
 	{Name: "apollo2", Args: differential.Node("node15", "apollo2")},

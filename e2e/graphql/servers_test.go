@@ -24,16 +24,18 @@ func TestMain(m *testing.M) {
 	rig.Main(m)
 }
 
-// TestServersDiffer sends the corpus to every server as it is and compares which of them ran a mutation with what is
-// known: the reason why a parser that is right by the specification is not enough, and the proof that a server still is
-// as dangerous as it was when the rig was written.
+// TestServersDiffer sends the corpus to every server without a gate, and compares which of them run
+// a mutation with what is known. It shows why a parser that follows the specification is not
+// enough, and notices when a server has become safer or more dangerous.
 func TestServersDiffer(t *testing.T) {
 	servers := rig.Servers(t)
 	corpus := seeds()
+
 	counters := make([]int, len(servers))
 	for i, s := range servers {
 		counters[i] = differential.Counter(t, s)
 	}
+
 	differential.Differ(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
 		_, by := differential.Rises(t, servers[i], servers[i].Addr, r, counters[i])
 		counters[i] += by
@@ -41,18 +43,21 @@ func TestServersDiffer(t *testing.T) {
 	})
 }
 
-// TestGeneratorReachesServers shows that the invariant can fail: with nothing on, a good part of what the generator makes
-// raises the counter of each server, straight and through Envoy over HTTP/1 and HTTP/2.
+// TestGeneratorReachesServers shows that the invariant can fail: with no app in maintenance, a good
+// part of the generated requests raises the counter of each server, both directly and through Envoy
+// over HTTP/1 and HTTP/2.
 func TestGeneratorReachesServers(t *testing.T) {
 	servers := rig.Servers(t)
 	g := newGenerator(t)
 	off := differential.State(maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}})
+
 	t.Run("direct", func(t *testing.T) {
 		reaches(t, g, servers, differential.NoGate(t, servers, off), func(r *differential.Request) *differential.Request {
-			r.HTTP2 = nil // which the servers do not speak
+			r.HTTP2 = nil // the servers do not speak it
 			return r
 		})
 	})
+
 	for name, over2 := range map[string]bool{"envoy": false, "envoy-http2": true} {
 		t.Run(name, func(t *testing.T) {
 			reaches(t, g, servers, differential.EnvoyGate(t, servers, off), func(r *differential.Request) *differential.Request {
@@ -65,21 +70,23 @@ func TestGeneratorReachesServers(t *testing.T) {
 	}
 }
 
-// reaches sends generated requests, of those that choose does not return nil for, and fails for each server whose
-// counter less than a twelfth of them raise.
+// reaches sends generated requests, and fails the test for each server whose counter fewer than a
+// twelfth of them raise. choose returns the request to send, or nil to leave it out.
 func reaches(t *testing.T, g *Generator, servers []*differential.Server, addrs []string, choose func(*differential.Request) *differential.Request) {
 	t.Helper()
 	const n = 500
 	var chosen []*differential.Request
-	for i := 2 * len(g.seeds); len(chosen) < n; i++ { // the corpus as it stands is TestServersDiffer's
+	for i := 2 * len(g.seeds); len(chosen) < n; i++ { // TestServersDiffer sends the corpus
 		if r := choose(g.Request(i)); r != nil {
 			chosen = append(chosen, r)
 		}
 	}
+
 	before := make([]int, len(servers))
 	for i, s := range servers {
 		before[i] = differential.Counter(t, s)
 	}
+
 	differential.Reaches(t, servers, n, func(i, j int) bool {
 		_, by := differential.Rises(t, servers[i], addrs[i], chosen[j], before[i])
 		before[i] += by

@@ -46,7 +46,7 @@ func (d *dice) transport(r *differential.Request) {
 		r.Did("BOM")
 	case 8, 9:
 		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
-		if r.Framing >= differential.Both && d.Chance(75) { // those mostly lead to a wait for the time-out
+		if r.Framing >= differential.Both && d.Chance(75) { // most of these wait for the time-out
 			r.Framing = differential.ManyChunks
 		}
 		r.Did(fmt.Sprintf("framing %d", r.Framing))
@@ -88,8 +88,10 @@ func (d *dice) transport(r *differential.Request) {
 	}
 }
 
+// compress sends a body in a coding, with or without saying so.
 func (d *dice) compress(r *differential.Request) {
 	e := d.One("gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw", "gzip, identity", "compress", "")
+
 	if len(r.Body) > 0 {
 		r.Body = differential.Compress(e, r.Body)
 	}
@@ -99,6 +101,7 @@ func (d *dice) compress(r *differential.Request) {
 	r.Did("encoded " + quote(e))
 }
 
+// transcode sends a body in a charset, with or without saying so.
 func (d *dice) transcode(r *differential.Request) {
 	e := d.One("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1")
 	r.Body = differential.Transcode(e, string(r.Body))
@@ -108,10 +111,12 @@ func (d *dice) transcode(r *differential.Request) {
 	r.Did("in " + e)
 }
 
+// respellPath names a path that some server takes for the GraphQL path.
 func (d *dice) respellPath(r *differential.Request) {
 	path, query, has := strings.Cut(r.Target, "?")
 	path = d.One(path, "/graphql/", "/GraphQL", "//graphql", "/./graphql", "/x/../graphql", "/%67raphql", "/graphql;x=1", "/graphql/x", "/graphql%2f", `\graphql`, `/x\..\graphql`,
 		"/graphql%3f", "/graphql%00", "/graphql.", "/graphql%20", "/%2567raphql", "/graphql/../graphql", "http://app.test/graphql", "http://other.test/graphql", "/graphql/batch", "/graphql/.", "*", "/")
+
 	r.Target = path
 	if has {
 		r.Target += "?" + query
@@ -119,6 +124,7 @@ func (d *dice) respellPath(r *differential.Request) {
 	r.Did("path " + path)
 }
 
+// addParameter adds a parameter to the query.
 func (d *dice) addParameter(r *differential.Request) {
 	sep := "?"
 	if strings.Contains(r.Target, "?") {
@@ -126,14 +132,17 @@ func (d *dice) addParameter(r *differential.Request) {
 	}
 	p := d.One("x=1", "query=", "query="+url.QueryEscape(plainMutation), "Query="+url.QueryEscape(plainMutation), "query[]="+url.QueryEscape(plainMutation), "%71uery="+url.QueryEscape(plainMutation), "query="+url.QueryEscape(plainQuery), "operationName=M",
 		"_method=POST", "_method=GET", "variables={}", "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(plainMutation)+`"}}`), "doc_id=1", "raw")
+
 	r.Target += sep + p
 	r.Did("parameter " + p)
 }
 
+// addHeader adds a header that changes how a server, or a gate, treats the request.
 func (d *dice) addHeader(r *differential.Request) {
 	name := d.One("Upgrade", "Expect", "Transfer-Encoding", "TE", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "Content-Transfer-Encoding", "Content-Disposition", "Range", "Content-Length", "Cookie", "X-Apollo-Operation-Name", "Apollo-Require-Preflight")
 	value := map[string]string{"Upgrade": d.One("h2c", "websocket", "foo"), "Expect": "100-continue", "Transfer-Encoding": d.One("gzip, chunked", "identity", "Chunked", "chunked, identity"),
 		"X-Original-URL": "/graphql", "X-Rewrite-URL": "/graphql", "Content-Length": d.One("0", "5", "+10", "1, 2"), "Content-Transfer-Encoding": "base64"}[name]
+
 	r.Headers = append(r.Headers, [2]string{name, value})
 	r.Did(name + ": " + value)
 }

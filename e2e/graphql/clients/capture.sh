@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records testdata/clients.json anew from the pinned clients.
+# Records testdata/clients.json from the pinned clients.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$("$here/../install.sh")

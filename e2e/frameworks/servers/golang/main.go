@@ -1,4 +1,4 @@
-// Command golang is the rig's Go servers: `golang net-http` and `golang gin`.
+// Command golang has the Go servers of the rig: `golang net-http` and `golang gin`.
 package main
 
 import (
@@ -29,7 +29,9 @@ func main() {
 	if len(os.Args) < 2 || servers[os.Args[1]] == nil {
 		log.Fatal("usage: golang net-http|gin")
 	}
+
 	h := servers[os.Args[1]]()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -61,8 +63,8 @@ func answer(resource, method, host string) string {
 	return "read"
 }
 
-// netHTTP is http.ServeMux with gorilla/handlers in front: the method override, which looks into the form and the
-// header of a POST, and the proxy's headers, also the host.
+// netHTTP is http.ServeMux behind gorilla/handlers: HTTPMethodOverrideHandler, which looks into the
+// form and the headers of a POST, and ProxyHeaders, which also sets the host.
 func netHTTP() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /__counter", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, counter.Load()) })
@@ -71,21 +73,25 @@ func netHTTP() http.Handler {
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, answer(resource, r.Method, r.Host)) })
 	}
+
 	return handlers.ProxyHeaders(handlers.HTTPMethodOverrideHandler(mux))
 }
 
-// ginEngine is gin with its router's lenient options. The method is overridden before the router, where middleware of
-// gin's own would come too late, by what people write there: the header, the query and the form, of any request.
+// ginEngine is gin with the lenient options of its router. The method is overridden before the
+// router, because middleware of gin would come too late. It is taken from the header, the query and
+// the form of any request.
 func ginEngine() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	e.RedirectFixedPath, e.RemoveExtraSlash, e.UseRawPath, e.UnescapePathValues = true, true, true, true
+
 	e.GET("/__counter", func(c *gin.Context) { c.String(http.StatusOK, "%d", counter.Load()) })
 	for path, resource := range map[string]string{
 		"/orders": "orders", "/orders/:id": "orders", "/search": "search", "/login": "login", "/tenant": "tenant", "/logout": "logout", "/healthz": "healthz",
 	} {
 		e.Any(path, func(c *gin.Context) { c.String(http.StatusOK, answer(resource, c.Request.Method, c.Request.Host)) })
 	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method := r.Header.Get("X-HTTP-Method-Override")
 		if method == "" {

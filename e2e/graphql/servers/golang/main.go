@@ -1,4 +1,4 @@
-// Command golang is the rig's Go servers: `golang gophers` and `golang graphql-go`.
+// Command golang has the Go servers of the rig: `golang gophers` and `golang graphql-go`.
 package main
 
 import (
@@ -26,11 +26,13 @@ func main() {
 	if len(os.Args) < 2 || servers[os.Args[1]] == nil {
 		log.Fatal("usage: golang gophers|graphql-go")
 	}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("/__counter", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, counter.Load()) })
 	h := servers[os.Args[1]]()
 	mux.Handle("/graphql", h)
 	mux.Handle("/graphql/", h)
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -39,9 +41,9 @@ func main() {
 	log.Fatal((&http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}).Serve(l))
 }
 
-// gophersHandler is graph-gophers/graphql-go: its own relay.Handler for every body, which takes the first JSON value
-// of it by encoding/json and asks for no type, behind what services put there: compressed bodies are inflated, and
-// what carries no JSON is looked up as a form value, of the body or of the URL.
+// gophersHandler is graph-gophers/graphql-go with its own relay.Handler, which takes the first JSON
+// value of any body and does not look at its type. In front of it is what services put there:
+// compressed bodies are inflated, and the query of a form or a URL is run as it is.
 func gophersHandler() http.Handler {
 	sdl, err := os.ReadFile(os.Getenv("SCHEMA"))
 	if err != nil {
@@ -52,6 +54,7 @@ func gophersHandler() http.Handler {
 		log.Fatal(err)
 	}
 	js := &relay.Handler{Schema: s}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Content-Encoding") == "gzip" {
 			z, err := gzip.NewReader(r.Body)
@@ -61,6 +64,7 @@ func gophersHandler() http.Handler {
 			}
 			r.Body = z
 		}
+
 		t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		switch {
 		case t == "application/x-www-form-urlencoded", strings.HasPrefix(t, "multipart/"), r.URL.Query().Get("query") != "":
@@ -74,8 +78,9 @@ func gophersHandler() http.Handler {
 	})
 }
 
-// graphqlGoHandler is graphql-go/graphql behind its own handler: the URL's query wins whatever the method is, a
-// mutation by GET runs, and forms, application/graphql and anything else as JSON are read.
+// graphqlGoHandler is graphql-go/graphql with its own handler. The query of the URL wins whatever
+// the method is, a mutation by GET runs, and the handler reads forms, application/graphql and, as
+// JSON, anything else.
 func graphqlGoHandler() http.Handler {
 	s, err := schema.GraphQLGo(&counter)
 	if err != nil {

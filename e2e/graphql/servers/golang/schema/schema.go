@@ -1,5 +1,5 @@
-// Package schema is the rig's schema for the two Go servers: every field of a mutation or a subscription raises the
-// counter.
+// Package schema has the schema of the rig for the two Go servers. Every field of a mutation or a
+// subscription raises the counter.
 package schema
 
 import (
@@ -52,17 +52,18 @@ func (r root) Query() *query               { return &query{r.counter} }
 func (r root) Mutation() *mutation         { return &mutation{r.counter} }
 func (r root) Subscription() *subscription { return &subscription{r.counter} }
 
-// Gophers is the schema of graph-gophers/graphql-go.
+// Gophers returns the schema of graph-gophers/graphql-go.
 func Gophers(sdl string, counter *atomic.Int64) (*gophers.Schema, error) {
 	return gophers.ParseSchema(sdl, &root{counter})
 }
 
-// GraphQLGo is the schema of graphql-go/graphql.
+// GraphQLGo returns the schema of graphql-go/graphql.
 func GraphQLGo(counter *atomic.Int64) (graphql.Schema, error) {
 	one := func(f func() any) graphql.FieldResolveFn {
 		return func(graphql.ResolveParams) (any, error) { return f(), nil }
 	}
 	x := graphql.FieldConfigArgument{"x": {Type: graphql.String}}
+
 	q := graphql.Fields{
 		"counter": {Type: graphql.Int, Resolve: one(func() any { return counter.Load() })},
 		"echo":    {Type: graphql.String, Args: x, Resolve: func(p graphql.ResolveParams) (any, error) { return p.Args["x"], nil }},
@@ -70,8 +71,10 @@ func GraphQLGo(counter *atomic.Int64) (graphql.Schema, error) {
 	for _, name := range []string{"a", "b", "query", "mutation", "subscription"} {
 		q[name] = &graphql.Field{Type: graphql.String, Resolve: one(func() any { return name })}
 	}
+
 	object := graphql.NewObject(graphql.ObjectConfig{Name: "Query", Fields: q})
 	object.AddFieldConfig("node", &graphql.Field{Type: object, Resolve: one(func() any { return struct{}{} })})
+
 	raising := func(names ...string) graphql.Fields {
 		fields := graphql.Fields{}
 		for _, name := range names {
@@ -79,8 +82,10 @@ func GraphQLGo(counter *atomic.Int64) (graphql.Schema, error) {
 		}
 		return fields
 	}
+
 	m := raising("a", "b", "bump", "echo", "mutation")
 	m["echo"].Args = x
+
 	return graphql.NewSchema(graphql.SchemaConfig{
 		Query:        object,
 		Mutation:     graphql.NewObject(graphql.ObjectConfig{Name: "Mutation", Fields: m}),
