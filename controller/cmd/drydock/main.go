@@ -1,5 +1,5 @@
-// Drydock takes services behind Envoy out of service for their users, and keeps them
-// open for those who work on them. This is its controller and its command line.
+// Command drydock is the controller of Drydock and its command line. Drydock puts services behind
+// Envoy or Istio into maintenance, and keeps them open for the people who work on them.
 package main
 
 import "github.com/drydock-proxy/drydock/controller/cli"
