@@ -16,7 +16,7 @@ import (
 
 // The module decides what the core decides, however the body is split and delayed.
 func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
-	for _, config := range []string{holding, `{"name":"edge"}`} {
+	for _, config := range []string{bootstrapConfig, `{"name":"edge"}`} {
 		for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
 			compiled(t, setup{config: config}, func(t *testing.T, w *world) {
 				document := adversary.World{Mode: mode, Permissive: true, Closed: true}.Document()
@@ -29,7 +29,7 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 					agree(t, w, state, tape)
 					return !t.Failed()
 				})
-				w.want("errors", 0)
+				w.wantMetric("errors", 0)
 			})
 		}
 	}
@@ -57,7 +57,7 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	}
 
 	v := x.view()
-	answered, letGo := v.reply != nil, !v.held && v.headers != nil
+	answered, letGo := v.reply != nil, !v.paused && v.headers != nil
 	switch refused := want.Verdict == maintenance.Refuse; {
 	case answered != refused || !refused && !letGo:
 		t.Errorf("%s: the core says %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
@@ -70,14 +70,14 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 }
 
 // The table of read-only GraphQL requests, through the module as it is shipped.
-func TestMustShow1_CasesCompiled(t *testing.T) {
+func TestGraphQLCasesCompiled(t *testing.T) {
 	table := cases.Load(t)
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		passes := 0
 		for _, c := range table {
 			body := string(c.Body())
-			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": visitor}}})
+			s := rigOf(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": clientAddress}}})
 			// As HTTP/1 has it: a body has a length, and no body ends with the headers.
 			headers := wasmhost.Headers{{":method", c.Method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", c.Path}}
 			headers = append(headers, c.Headers...)
@@ -106,7 +106,7 @@ func TestMustShow1_CasesCompiled(t *testing.T) {
 			s.Abort()
 		}
 		t.Logf("%d cases, of which %d pass", len(table), passes)
-		w.want("blocked", len(table)-passes)
-		w.want("errors", 0)
+		w.wantMetric("blocked", len(table)-passes)
+		w.wantMetric("errors", 0)
 	})
 }

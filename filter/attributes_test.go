@@ -11,8 +11,8 @@ import (
 )
 
 // A claim of a verified token lets through; what the client only says does not.
-func TestClaimCompiled(t *testing.T) {
-	app := in(maintenance.NoAccess)
+func TestVerifiedClaimsBypassCompiled(t *testing.T) {
+	app := appIn(maintenance.NoAccess)
 	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre", 7, true}}}
 	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
@@ -38,8 +38,8 @@ func TestClaimCompiled(t *testing.T) {
 			{"the role as a key", payload(ours, map[string]any{"sre": ""}), false},
 			{"a text with the bytes of a list", payload(ours, "\x01\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00sre\x00\x00"), false},
 		} {
-			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
-				"source":   map[string]any{"address": visitor},
+			s := rigOf(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source":   map[string]any{"address": clientAddress},
 				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
 			}})
 			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
@@ -48,20 +48,20 @@ func TestClaimCompiled(t *testing.T) {
 			}
 			s.Abort()
 		}
-		w.want("bypassed", 4)
-		w.want("blocked", 8)
+		w.wantMetric("bypassed", 4)
+		w.wantMetric("blocked", 8)
 	})
 }
 
 // What else the proxy knows of a request: the peer's identity in the mesh, and which
 // route and cluster it has chosen.
-func TestAttributesCompiled(t *testing.T) {
-	route, cluster := in(maintenance.NoAccess), in(maintenance.NoAccess)
+func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
+	route, cluster := appIn(maintenance.NoAccess), appIn(maintenance.NoAccess)
 	route.Name, route.Match.Routes = "by-route", []string{"admin"}
 	route.Bypass.Principals = []string{"spiffe://cluster.local/ns/ops/*"}
 	cluster.Name, cluster.Match.Clusters = "by-cluster", []string{"outbound|80||legacy"}
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(docs(1, 1, route, cluster))
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(docOf(1, 1, route, cluster))
 		for _, c := range []struct {
 			route, cluster, peer string
 			note                 string
@@ -72,8 +72,8 @@ func TestAttributesCompiled(t *testing.T) {
 			{"admin", "shop", "spiffe://cluster.local/ns/opsx/sa/ci", "app=by-route mode=no-access rule=no-access"},
 			{"shop", "outbound|80||legacy", "spiffe://cluster.local/ns/ops/sa/ci", "app=by-cluster mode=no-access rule=no-access"},
 		} {
-			s := on(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
-				"source":     map[string]any{"address": visitor},
+			s := rigOf(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
+				"source":     map[string]any{"address": clientAddress},
 				"connection": map[string]any{"uri_san_peer_certificate": c.peer},
 				"xds":        map[string]any{"route_name": c.route, "cluster_name": c.cluster},
 			}})

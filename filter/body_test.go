@@ -39,12 +39,12 @@ var bodies = []struct {
 
 // In read-only the body of a GraphQL request is held until it was judged. A refused one
 // never reaches the upstream.
-func TestBody(t *testing.T) {
-	app := in(maintenance.ReadOnly)
+func TestReadOnlyDecidesByTheBody(t *testing.T) {
+	app := appIn(maintenance.ReadOnly)
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 1000}
 	for _, c := range bodies {
 		t.Run(c.name, func(t *testing.T) {
-			test := func(t *testing.T, w *world, onward bool) {
+			test := func(t *testing.T, w *world, headersGoOn bool) {
 				w.follow(doc(1, app))
 				headers := []string{"content-type", "application/json"}
 				if c.headers != "" {
@@ -53,7 +53,7 @@ func TestBody(t *testing.T) {
 				x := w.begin("POST", "/graphql", false, headers...)
 				sent := ""
 				for i, part := range c.parts {
-					if v := x.view(); v.body != "" || !onward && v.headers != nil || v.reply != nil {
+					if v := x.view(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
 						t.Fatalf("after %q: %s", sent, v)
 					}
 					w.run(300 * time.Millisecond) // slow, but within the grace
@@ -65,12 +65,12 @@ func TestBody(t *testing.T) {
 					x.trailers()
 				}
 				v := x.view()
-				if onward && v.headers != nil {
+				if headersGoOn && v.headers != nil {
 					if v.headers["x-drydock-mode"] != "" {
 						t.Errorf("the upstream saw %v although its headers had gone on", v.headers)
 					}
 					if c.rule != "" { // the headers alone: a request that is broken off
-						if s := x.(*shippedExchange); !s.Upstream().Reset || v.ended {
+						if s := x.(*compiledExchange); !s.Upstream().Reset || v.ended {
 							t.Errorf("the upstream saw %+v", s.Upstream())
 						}
 						v.headers = nil
@@ -84,20 +84,20 @@ func TestBody(t *testing.T) {
 				} else if passed(t, v); !strings.HasSuffix(sent, v.body) || !c.trailers && v.body == "" && sent != "" {
 					t.Errorf("the upstream saw %q of %q", v.body, sent)
 				}
-				if s, ok := x.(*shippedExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
+				if s, ok := x.(*compiledExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
 					t.Errorf("the upstream saw %+v", s.Upstream())
 				}
 				x.end()
-				w.want("misconfigured", 0)
-				w.want("errors", 0)
+				w.wantMetric("misconfigured", 0)
+				w.wantMetric("errors", 0)
 				w.run(1500 * time.Millisecond)
 				if a := w.lastAck(); a.Requests != 0 {
 					t.Errorf("%d requests are left", a.Requests)
 				}
 			}
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) { test(t, w, false) })
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) { test(t, w, false) })
 			t.Run("headers go on", func(t *testing.T) {
-				compiled(t, setup{config: `{"name": "edge"}`, onward: true}, func(t *testing.T, w *world) { test(t, w, true) })
+				compiled(t, setup{config: `{"name": "edge"}`, headersGoOn: true}, func(t *testing.T, w *world) { test(t, w, true) })
 			})
 			t.Run("headers are held unexpectedly", func(t *testing.T) {
 				compiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
@@ -107,14 +107,14 @@ func TestBody(t *testing.T) {
 }
 
 // A body is judged by the state that is in force when it is there.
-func TestStateChangesWhileABodyIsHeld(t *testing.T) {
+func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 	limit := func(n int) maintenance.App {
-		a := in(maintenance.ReadOnly)
+		a := appIn(maintenance.ReadOnly)
 		a.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: n}
 		return a
 	}
 	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, limit(30)))
 		off, closed, open := post(w), post(w), post(w)
 		off.send(aMutation[:20], false)
@@ -122,31 +122,31 @@ func TestStateChangesWhileABodyIsHeld(t *testing.T) {
 		open.send(aQuery[:20], false)
 
 		// More is looked at: what was there is not judged as if it were all.
-		w.say(200, doc(2, limit(100)))
+		w.answerPoll(200, doc(2, limit(100)))
 		open.send(aQuery[20:], false)
 		open.send(strings.Repeat(" ", 40), false)
-		held(t, open.view())
+		paused(t, open.view())
 		open.send(aMutation, true)
 		refused(t, open.view(), "graphql.json-ambiguous")
 
 		// Less is looked at.
 		less := post(w)
 		less.send(aQuery, false)
-		w.say(200, doc(3, limit(10)))
+		w.answerPoll(200, doc(3, limit(10)))
 		less.send(" ", true)
 		refused(t, less.view(), "graphql.limit-body")
 
-		w.say(200, doc(4, in(maintenance.Off)))
+		w.answerPoll(200, doc(4, appIn(maintenance.Off)))
 		off.send(aMutation[20:], true)
 		passed(t, off.view())
-		w.say(200, doc(5, in(maintenance.NoAccess)))
+		w.answerPoll(200, doc(5, appIn(maintenance.NoAccess)))
 		closed.send(aQuery[20:], true)
 		refused(t, closed.view(), maintenance.RuleNoAccess)
 
 		// Held without a body, and then off: it goes on when the grace is over.
-		w.say(200, doc(6, in(maintenance.ReadOnly)))
+		w.answerPoll(200, doc(6, appIn(maintenance.ReadOnly)))
 		waits := post(w)
-		w.say(200, doc(7, in(maintenance.Off)))
+		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
 		w.run(5100 * time.Millisecond)
 		waits.send(aMutation, true)
 		passed(t, waits.view())
@@ -155,10 +155,10 @@ func TestStateChangesWhileABodyIsHeld(t *testing.T) {
 
 // A body that cannot be read is not taken for none: the request is refused.
 func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
+	app := appIn(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
 	fails := wasmhost.StatusOK
-	s := setup{config: holding, fault: func(function string) wasmhost.Status {
+	s := setup{config: bootstrapConfig, fault: func(function string) wasmhost.Status {
 		if function == "proxy_get_buffer_bytes" {
 			return fails
 		}
@@ -179,68 +179,68 @@ func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 				x.end()
 			}
 		}
-		w.want("errors", 6)
+		w.wantMetric("errors", 6)
 		fails = wasmhost.StatusOK
 	})
 }
 
 // A request that is held for its body is given up when not all of it comes in time.
-func TestBodyTimeout(t *testing.T) {
+func TestIncompleteBodyTimesOut(t *testing.T) {
 	for _, c := range []struct {
 		config  string
 		timeout time.Duration
 	}{
-		{holding, 30 * time.Second},
+		{bootstrapConfig, 30 * time.Second},
 		{`{"name": "edge", "allow_on_headers_stop_iteration": true, "body_timeout": 7.5}`, 7500 * time.Millisecond},
 	} {
 		everywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
-			w.follow(doc(1, in(maintenance.ReadOnly)))
+			w.follow(doc(1, appIn(maintenance.ReadOnly)))
 			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
 			for i := range 6 {
 				// Neither slow parts nor changes of the state give it more time.
 				x.send(aQuery[i:i+1], false)
 				w.run(time.Second)
-				w.say(200, doc(uint64(i+2), in(maintenance.ReadOnly)))
+				w.answerPoll(200, doc(uint64(i+2), appIn(maintenance.ReadOnly)))
 			}
 			w.run(c.timeout - 6*time.Second - tickPeriod)
-			held(t, x.view())
+			paused(t, x.view())
 			w.run(100 * time.Millisecond)
 			v := x.view()
 			refused(t, v, maintenance.RuleBodyTimeout)
 			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not come in time") {
 				t.Errorf("got %s", v)
 			}
-			w.want("misconfigured", 0)
-			w.want("errors", 0)
-			w.want("held_requests", 0)
+			w.wantMetric("misconfigured", 0)
+			w.wantMetric("errors", 0)
+			w.wantMetric("held_requests", 0)
 		})
 	}
 }
 
 // Where the app is off by the time that a body is given up, the request goes on with what
 // comes next, and nothing of it is lost.
-func TestBodyTimeoutWhenOffCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		x.send(aMutation[:7], false)
 		w.run(29 * time.Second)
-		w.say(200, doc(2, in(maintenance.Off)))
+		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 		w.run(5 * time.Second)
 		x.send(aMutation[7:9], false)
 		x.send(aMutation[9:], true)
 		if v := x.view(); v.reply != nil || v.body != aMutation || !v.ended {
 			t.Errorf("got %s, to the end: %v", v, v.ended)
 		}
-		w.want("errors", 0)
+		w.wantMetric("errors", 0)
 	})
 }
 
 // The same answer goes to who sends no body, but that is no misconfiguration where the
 // bodies of others came.
-func TestBodyDoesNotCome(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+func TestMissingBodyTimesOut(t *testing.T) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		passed(t, w.graphQL(aQuery))
 		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		slow := w.begin("POST", "/graphql", false, "content-type", "application/json")
@@ -248,48 +248,48 @@ func TestBodyDoesNotCome(t *testing.T) {
 		w.run(5100 * time.Millisecond)
 		refused(t, x.view(), maintenance.RuleBodyTimeout)
 		w.run(20 * time.Second)
-		held(t, slow.view())
+		paused(t, slow.view())
 		slow.send(aQuery[5:], true)
 		passed(t, slow.view())
-		w.want("misconfigured", 0)
-		w.want("errors", 0)
+		w.wantMetric("misconfigured", 0)
+		w.wantMetric("errors", 0)
 	})
 }
 
 // When Envoy does not hold headers although the plugin was told so, no body ever comes: a
 // held request is answered after 5 s, counted and logged.
-func TestMisconfiguredCompiled(t *testing.T) {
-	compiled(t, setup{config: holding, onward: true}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		x, y := w.begin("POST", "/graphql", false, "content-type", "application/json"), w.begin("POST", "/graphql", false, "content-type", "application/json")
 		x.send(aQuery, true)
 		w.run(4950 * time.Millisecond)
-		held(t, x.view())
+		paused(t, x.view())
 		w.run(150 * time.Millisecond)
 		refused(t, x.view(), maintenance.RuleBodyTimeout)
 		refused(t, y.view(), maintenance.RuleBodyTimeout)
 		if v := x.view(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
 			t.Errorf("got %s, %s", v, v.reply.details)
 		}
-		w.want("misconfigured", 2)
-		w.want("errors", 2)
-		if w.complaints("allow_on_headers_stop_iteration") != 1 {
+		w.wantMetric("misconfigured", 2)
+		w.wantMetric("errors", 2)
+		if w.countLogged("allow_on_headers_stop_iteration") != 1 {
 			t.Errorf("logged %q", w.logged())
 		}
 	})
 }
 
 // What is past Envoy's own buffer limit, although the app would look at it, Envoy answers.
-func TestPastEnvoysLimitCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
+func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
+	app := appIn(maintenance.ReadOnly)
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
 		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		for range 3 {
 			x.send(strings.Repeat(" ", 512<<10), false)
 		}
-		s := x.(*shippedExchange)
+		s := x.(*compiledExchange)
 		if s.Downstream().Status() != 413 || s.Details() != "request_payload_too_large" || s.Upstream().Headers != nil {
 			t.Errorf("the client saw %+v, %s; the upstream %+v", s.Downstream(), s.Details(), s.Upstream())
 		}
@@ -297,7 +297,7 @@ func TestPastEnvoysLimitCompiled(t *testing.T) {
 		if a := w.lastAck(); a.Requests != 0 {
 			t.Errorf("%d requests are left", a.Requests)
 		}
-		w.want("errors", 0)
-		w.want("misconfigured", 0)
+		w.wantMetric("errors", 0)
+		w.wantMetric("misconfigured", 0)
 	})
 }

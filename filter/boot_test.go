@@ -13,7 +13,7 @@ import (
 
 // Before the first state a request is held, and judged by that state as soon as it is
 // there.
-func TestHeldUntilTheFirstState(t *testing.T) {
+func TestRequestsWaitForTheFirstState(t *testing.T) {
 	for _, c := range []struct {
 		mode         maintenance.Mode
 		method, path string
@@ -30,24 +30,24 @@ func TestHeldUntilTheFirstState(t *testing.T) {
 		{maintenance.ReadOnly, "POST", "/graphql", []string{aMutation}, "graphql.mutation"},
 	} {
 		t.Run(string(c.mode)+" "+c.method+" "+c.path, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin(c.method, c.path, c.body == nil, "content-type", "application/json")
 				body := ""
 				for i, part := range c.body {
 					x.send(part, i == len(c.body)-1)
 					body += part
 				}
-				held(t, x.view())
+				paused(t, x.view())
 				w.run(time.Second)
-				held(t, x.view())
-				w.say(200, doc(1, in(c.mode)))
+				paused(t, x.view())
+				w.answerPoll(200, doc(1, appIn(c.mode)))
 				if c.rule != "" {
 					refused(t, x.view(), c.rule)
 				} else if passed(t, x.view()); x.view().body != body {
 					t.Errorf("the upstream saw %q, want %q", x.view().body, body)
 				}
-				w.want("unknown", 0)
-				w.want("errors", 0)
+				w.wantMetric("unknown", 0)
+				w.wantMetric("errors", 0)
 			})
 		})
 	}
@@ -55,20 +55,20 @@ func TestHeldUntilTheFirstState(t *testing.T) {
 
 // What is held for the first state loses nothing, whenever that comes: also when it
 // comes in the middle of a body, on Envoys that lose what follows a body resumed halfway.
-func TestFirstStateInTheMiddleOfABody(t *testing.T) {
+func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 	for _, c := range []struct{ path, kind string }{
 		{"/graphql", "application/json"},
 		{"/upload", "application/octet-stream"},
 		{"/api", "Application/JSON; charset=utf-8"},
 	} {
 		t.Run(c.path, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin("POST", c.path, false, "content-type", c.kind)
 				w.tick()
 				x.send("first, ", false)
 				x.send("second, ", false)
-				held(t, x.view())
-				w.say(200, doc(1, in(maintenance.Off)))
+				paused(t, x.view())
+				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				w.tick()
 				x.send("third, ", false)
 				x.send("last", true)
@@ -78,11 +78,11 @@ func TestFirstStateInTheMiddleOfABody(t *testing.T) {
 				}
 			})
 			// The emulator shows only the last part that went on.
-			compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin("POST", c.path, false, "content-type", c.kind)
 				w.tick()
 				x.send("first, ", false)
-				w.say(200, doc(1, in(maintenance.Off)))
+				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				x.send("second, ", false)
 				x.send("last", true)
 				if v := x.view(); v.body != "first, second, last" || !v.ended {
@@ -95,11 +95,11 @@ func TestFirstStateInTheMiddleOfABody(t *testing.T) {
 
 // An upload past what Envoy buffers is held, and not answered 413, while the first state
 // is awaited: whatever its type, with its length said or not.
-func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
+func TestLongUploadWaitsForTheFirstStateCompiled(t *testing.T) {
 	const part = 512 << 10
-	for _, onward := range []bool{false, true} {
-		config := holding
-		if onward {
+	for _, headersGoOn := range []bool{false, true} {
+		config := bootstrapConfig
+		if headersGoOn {
 			config = `{"name": "edge"}`
 		}
 		for _, c := range []struct{ method, kind, length string }{
@@ -110,8 +110,8 @@ func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
 			{"POST", "application/x-www-form-urlencoded", ""},
 			{"GET", "application/json", ""},
 		} {
-			t.Run(fmt.Sprintf("%s %s of length %q, onward %v", c.method, c.kind, c.length, onward), func(t *testing.T) {
-				compiled(t, setup{config: config, onward: onward}, func(t *testing.T, w *world) {
+			t.Run(fmt.Sprintf("%s %s of length %q, headersGoOn %v", c.method, c.kind, c.length, headersGoOn), func(t *testing.T) {
+				compiled(t, setup{config: config, headersGoOn: headersGoOn}, func(t *testing.T, w *world) {
 					headers := []string{"content-type", c.kind}
 					if c.length != "" {
 						headers = append(headers, "content-length", c.length)
@@ -121,8 +121,8 @@ func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
 					for range 4 {
 						x.send(strings.Repeat("x", part), false)
 					}
-					held(t, x.view())
-					w.say(200, doc(1, in(maintenance.Off)))
+					paused(t, x.view())
+					w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 					if v := x.view(); len(v.body) != 4*part {
 						t.Errorf("with the state there the upstream saw %d bytes, not what was held", len(v.body))
 					}
@@ -130,7 +130,7 @@ func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
 					if v := x.view(); v.reply != nil || len(v.body) != 5*part || !v.ended {
 						t.Errorf("got %v, the upstream saw %d bytes, to the end: %v", v.reply, len(v.body), v.ended)
 					}
-					w.want("errors", 0)
+					w.wantMetric("errors", 0)
 				})
 			})
 		}
@@ -139,7 +139,7 @@ func TestUploadBeforeTheFirstStateCompiled(t *testing.T) {
 
 // A state that comes in the middle of a body which it wants to read gets to read it,
 // wherever its end is; the headers of what is refused never go on.
-func TestReadBodyThatBeganBeforeTheFirstStateCompiled(t *testing.T) {
+func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 	const unread = maintenance.RuleBodyUnread
 	for _, c := range []struct {
 		name          string
@@ -159,15 +159,15 @@ func TestReadBodyThatBeganBeforeTheFirstStateCompiled(t *testing.T) {
 		{"more than is looked at has come", []string{strings.Repeat(" ", 1<<20), " "}, nil, false, unread},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
 				w.tick()
 				for _, part := range c.before {
 					x.send(part, false)
 				}
-				w.say(200, doc(1, in(maintenance.ReadOnly)))
+				w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
 				for i, part := range c.after {
-					held(t, x.view())
+					paused(t, x.view())
 					w.tick()
 					x.send(part, i == len(c.after)-1 && !c.trailers)
 				}
@@ -184,10 +184,10 @@ func TestReadBodyThatBeganBeforeTheFirstStateCompiled(t *testing.T) {
 					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
 				}
 				x.end()
-				w.want("errors", 0)
+				w.wantMetric("errors", 0)
 				w.tick()
-				w.want("held_requests", 0)
-				w.want("held_bytes", 0)
+				w.wantMetric("held_requests", 0)
+				w.wantMetric("held_bytes", 0)
 			})
 		})
 	}
@@ -195,7 +195,7 @@ func TestReadBodyThatBeganBeforeTheFirstStateCompiled(t *testing.T) {
 
 // A GET that could have a body is held until it is known to have none, which the end of
 // the stream says in several ways, before the first state and after it.
-func TestGetThatEndsWithoutABody(t *testing.T) {
+func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 	ends := map[string]func(x exchange){
 		"an empty part":                   func(x exchange) { x.send("", true) },
 		"empty parts":                     func(x exchange) { x.send("", false); x.send("", true) },
@@ -206,22 +206,22 @@ func TestGetThatEndsWithoutABody(t *testing.T) {
 		for name, end := range ends {
 			for _, path := range []string{"/", "/graphql?query={cart{id}}"} {
 				t.Run(fmt.Sprintf("%s, boot %v, %s", name, boot, path), func(t *testing.T) {
-					everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+					everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 						if !boot {
-							w.follow(doc(1, in(maintenance.ReadOnly)))
+							w.follow(doc(1, appIn(maintenance.ReadOnly)))
 						}
 						x := w.begin("GET", path, false)
-						held(t, x.view())
+						paused(t, x.view())
 						end(x)
 						if boot {
-							held(t, x.view())
-							w.follow(doc(1, in(maintenance.ReadOnly)))
+							paused(t, x.view())
+							w.follow(doc(1, appIn(maintenance.ReadOnly)))
 						}
 						v := x.view()
 						if passed(t, v); v.body != "" {
 							t.Errorf("the upstream saw %q", v.body)
 						}
-						if s, ok := x.(*shippedExchange); ok && !v.ended {
+						if s, ok := x.(*compiledExchange); ok && !v.ended {
 							t.Errorf("the upstream saw %+v", s.Upstream())
 						}
 
@@ -231,8 +231,8 @@ func TestGetThatEndsWithoutABody(t *testing.T) {
 						if v := y.view(); v.reply == nil || v.headers != nil {
 							t.Errorf("with a body: %s", v)
 						}
-						w.want("errors", 0)
-						w.want("misconfigured", 0)
+						w.wantMetric("errors", 0)
+						w.wantMetric("misconfigured", 0)
 					})
 				})
 			}
@@ -242,7 +242,7 @@ func TestGetThatEndsWithoutABody(t *testing.T) {
 
 // unexpectedly is an app that wants to read more of a body than is usual.
 func unexpectedly() maintenance.App {
-	app := in(maintenance.ReadOnly)
+	app := appIn(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
 	return app
@@ -255,17 +255,17 @@ func save(w *world) exchange {
 
 // A state may want to read a body that was not expected to be read: then the headers go
 // on, and the body is withheld.
-func TestUnexpectedlyReadCompiled(t *testing.T) {
+func TestUnexpectedlyNeededBodyLetsHeadersGoOnCompiled(t *testing.T) {
 	for _, c := range []struct {
 		body string
 		rule maintenance.Rule
 	}{{"name=x", ""}, {"_method=DELETE", maintenance.RuleWriteBody}} {
-		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			x := save(w)
 			x.send(c.body, true)
 			w.tick()
-			held(t, x.view())
-			w.say(200, doc(1, unexpectedly()))
+			paused(t, x.view())
+			w.answerPoll(200, doc(1, unexpectedly()))
 			v := x.view()
 			if v.headers == nil {
 				t.Error("the headers did not go on")
@@ -280,37 +280,37 @@ func TestUnexpectedlyReadCompiled(t *testing.T) {
 					t.Error("the upstream saw all of it")
 				}
 			}
-			w.want("errors", 0)
+			w.wantMetric("errors", 0)
 		})
 	}
 }
 
 // Nor does it count as a misconfiguration when such a body does not come; and when it
 // comes, that does not speak for the configuration.
-func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+func TestUnexpectedlyNeededBodyDoesNotCountAsMisconfiguredCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		x := save(w)
 		w.follow(doc(1, unexpectedly()))
 		w.run(firstByteTimeout + 100*time.Millisecond)
 		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
 		}
-		w.want("misconfigured", 0)
-		w.want("errors", 0)
+		w.wantMetric("misconfigured", 0)
+		w.wantMetric("errors", 0)
 	})
 	t.Run("and the state changes", func(t *testing.T) {
-		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			x := save(w)
 			w.follow(doc(1, unexpectedly()))
-			w.say(200, doc(2, in(maintenance.Off)))
+			w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 			w.run(firstByteTimeout + 100*time.Millisecond)
 			x.send("_method=DELETE", true)
 			passed(t, x.view())
-			w.want("misconfigured", 0)
+			w.wantMetric("misconfigured", 0)
 		})
 	})
 	t.Run("misconfigured", func(t *testing.T) {
-		compiled(t, setup{config: holding, onward: true}, func(t *testing.T, w *world) {
+		compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
 			x := save(w)
 			w.follow(doc(1, unexpectedly()))
 			x.send("name=x", true)
@@ -318,14 +318,14 @@ func TestUnexpectedlyReadDoesNotComeCompiled(t *testing.T) {
 			y := w.begin("POST", "/graphql", false, "content-type", "application/json")
 			w.run(firstByteTimeout + 100*time.Millisecond)
 			refused(t, y.view(), maintenance.RuleBodyTimeout)
-			w.want("misconfigured", 1)
+			w.wantMetric("misconfigured", 1)
 		})
 	})
 }
 
 // Without a state within boot_wait, the policy for unknown decides: counted, and logged
 // once.
-func TestUnknown(t *testing.T) {
+func TestUnknownPolicyDecidesAfterBootWait(t *testing.T) {
 	for _, c := range []struct {
 		unknown   string
 		get, post maintenance.Rule
@@ -347,26 +347,26 @@ func TestUnknown(t *testing.T) {
 				get, post := w.begin("GET", "/", true), w.begin("POST", "/cart", false)
 				w.tick() // from here on a state can come
 				w.run(1450 * time.Millisecond)
-				held(t, get.view())
-				held(t, post.view())
-				w.want("unknown", 0)
+				paused(t, get.view())
+				paused(t, post.view())
+				w.wantMetric("unknown", 0)
 				w.run(50 * time.Millisecond)
 				check(get.view(), c.get)
 				check(post.view(), c.post)
-				w.want("unknown", 2)
+				w.wantMetric("unknown", 2)
 				check(w.request("GET", "/", ""), c.get)
 				check(w.request("POST", "/cart", "x"), c.post)
-				w.want("unknown", 4)
+				w.wantMetric("unknown", 4)
 				w.run(10 * time.Second)
-				if n := w.complaints("no state arrived within 1.5s"); n != 1 {
+				if n := w.countLogged("no state arrived within 1.5s"); n != 1 {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
-				w.want("errors", 0)
+				w.wantMetric("errors", 0)
 
 				// A state that comes late counts from then on.
-				w.say(200, doc(1, in(maintenance.Off)))
+				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				passed(t, w.request("POST", "/cart", "x"))
-				w.want("unknown", 4)
+				w.wantMetric("unknown", 4)
 			})
 		})
 	}

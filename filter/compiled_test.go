@@ -49,20 +49,20 @@ type process struct {
 	host  *wasmhost.Host
 	clock *wasmhost.ManualClock
 	// dies: the test crashes VMs.
-	dies bool
+	crashes bool
 
 	mu    sync.Mutex
 	lines []wasmhost.LogEntry
 }
 
 func newProcess(t *testing.T, s setup) *process {
-	p := &process{t: t, setup: s, clock: wasmhost.NewManualClock(begin)}
+	p := &process{t: t, setup: s, clock: wasmhost.NewManualClock(startTime)}
 	p.host = wasmhost.New(wasmhost.Config{
 		Clusters:     map[string]http.Handler{"drydock": nil},
 		Clock:        p.clock.Clock(),
 		Strict:       true,
-		LegacyWASI:   s.older,
-		LegacyResume: s.older,
+		LegacyWASI:   s.envoy136,
+		LegacyResume: s.envoy136,
 		Trace:        s.trace,
 		Fault:        s.fault,
 		Properties:   map[string]any{"node": map[string]any{"id": "gateway-7"}},
@@ -77,7 +77,7 @@ func newProcess(t *testing.T, s setup) *process {
 		for _, v := range p.host.Violations() {
 			t.Error(v)
 		}
-		if n := p.logs("VM failed"); len(n) > 0 && !p.dies {
+		if n := p.logs("VM failed"); len(n) > 0 && !p.crashes {
 			t.Error(n)
 		}
 	})
@@ -127,7 +127,7 @@ func (p *process) workers(n int) (all []*world) {
 }
 
 func (p *process) pluginConfig(config string) wasmhost.PluginConfig {
-	return wasmhost.PluginConfig{Name: "drydock", Configuration: []byte(config), FailurePolicy: p.setup.policy, AllowOnHeadersStopIteration: !p.setup.onward}
+	return wasmhost.PluginConfig{Name: "drydock", Configuration: []byte(config), FailurePolicy: p.setup.policy, AllowOnHeadersStopIteration: !p.setup.headersGoOn}
 }
 
 // plugin starts a plugin in a VM.
@@ -137,11 +137,11 @@ func (p *process) plugin(vm *wasmhost.VM, config string) *world {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return &world{rig: &shipped{p, vm, plugin}, t: p.t}
+	return &world{rig: &compiledRig{p, vm, plugin}, t: p.t}
 }
 
 // each ticks every plugin once, in their order.
-func each(all []*world) {
+func tickAll(all []*world) {
 	for _, w := range all {
 		w.tick()
 	}
@@ -151,14 +151,14 @@ func each(all []*world) {
 func (p *process) runAll(all []*world, d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
 		p.clock.Advance(min(d, tickPeriod))
-		each(all)
+		tickAll(all)
 	}
 }
 
 // leader is the one plugin that polls.
 func leader(t *testing.T, all []*world) *world {
 	t.Helper()
-	leaders := slices.DeleteFunc(slices.Clone(all), func(w *world) bool { return !w.polls() })
+	leaders := slices.DeleteFunc(slices.Clone(all), func(w *world) bool { return !w.hasPoll() })
 	if len(leaders) != 1 {
 		t.Fatalf("%d plugins poll, want 1", len(leaders))
 	}
@@ -166,26 +166,26 @@ func leader(t *testing.T, all []*world) *world {
 }
 
 // shipped is the compiled rig.
-type shipped struct {
+type compiledRig struct {
 	*process
 	vm     *wasmhost.VM
 	plugin *wasmhost.Plugin
 }
 
 // on is the compiled rig of a world.
-func on(w *world) *shipped { return w.rig.(*shipped) }
+func rigOf(w *world) *compiledRig { return w.rig.(*compiledRig) }
 
-func (r *shipped) tick()                { r.plugin.Tick() }
-func (r *shipped) pass(d time.Duration) { r.clock.Advance(d) }
+func (r *compiledRig) tick()                   { r.plugin.Tick() }
+func (r *compiledRig) advance(d time.Duration) { r.clock.Advance(d) }
 
-func (r *shipped) calls() (calls []call) {
+func (r *compiledRig) calls() (calls []call) {
 	for _, c := range r.vm.Callouts() {
 		calls = append(calls, call{headers: fields(c.Headers), body: string(c.Body), timeout: c.Timeout, out: c})
 	}
 	return calls
 }
 
-func (r *shipped) answer(c call, status int, body string) {
+func (r *compiledRig) answer(c call, status int, body string) {
 	if status == 0 {
 		c.out.Fail()
 		return
@@ -193,13 +193,13 @@ func (r *shipped) answer(c call, status int, body string) {
 	c.out.Respond(wasmhost.Headers{{":status", fmt.Sprint(status)}}, []byte(body), nil)
 }
 
-func (r *shipped) open(headers [][2]string, source string, end bool) exchange {
+func (r *compiledRig) open(headers [][2]string, source string, end bool) exchange {
 	s := r.plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": source}}})
 	s.RequestHeaders(headers, end)
-	return &shippedExchange{s}
+	return &compiledExchange{s}
 }
 
-func (r *shipped) metric(name string) int {
+func (r *compiledRig) metric(name string) int {
 	m, ok := r.host.Metric(name)
 	if !ok {
 		r.t.Fatalf("there is no metric %s", name)
@@ -207,15 +207,15 @@ func (r *shipped) metric(name string) int {
 	return int(int64(m.Value))
 }
 
-func (r *shipped) logged() []string { return r.logs("") }
+func (r *compiledRig) logged() []string { return r.logs("") }
 
-type shippedExchange struct{ *wasmhost.Stream }
+type compiledExchange struct{ *wasmhost.Stream }
 
-func (x *shippedExchange) send(body string, end bool) { x.RequestBody([]byte(body), end) }
-func (x *shippedExchange) trailers()                  { x.RequestTrailers(wasmhost.Headers{{"x-trailer", "1"}}) }
-func (x *shippedExchange) end()                       { x.Abort() }
+func (x *compiledExchange) send(body string, end bool) { x.RequestBody([]byte(body), end) }
+func (x *compiledExchange) trailers()                  { x.RequestTrailers(wasmhost.Headers{{"x-trailer", "1"}}) }
+func (x *compiledExchange) end()                       { x.Abort() }
 
-func (x *shippedExchange) view() (v view) {
+func (x *compiledExchange) view() (v view) {
 	note, _ := x.FilterState("wasm.drydock.decision")
 	v.note = string(note)
 	up := x.Upstream()
@@ -223,9 +223,9 @@ func (x *shippedExchange) view() (v view) {
 		v.headers = fields(up.Headers)
 	}
 	v.body, v.ended = string(up.Body), up.End
-	v.held, _ = x.Paused()
+	v.paused, _ = x.Paused()
 	if r := x.LocalReply(); r != nil {
-		v.held = false
+		v.paused = false
 		v.reply = &reply{r.Status, fields(r.Headers), string(r.Body), r.GRPCStatus, r.Details}
 	}
 	return v

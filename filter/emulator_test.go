@@ -18,35 +18,35 @@ import (
 )
 
 // emulated is the native rig.
-type emulated struct {
+type emulatorRig struct {
 	t       *testing.T
 	host    proxytest.HostEmulator
-	seen    int // callouts that were already taken note of
-	wait    []call
-	streams []*emulatedExchange
+	taken   int // callouts that were already taken note of
+	waiting []call
+	streams []*emulatorExchange
 	// numbers are those of the callouts that the emulator takes for waiting.
 	numbers map[uint32]bool
 }
 
-func emulate(t *testing.T, s setup) (*emulated, error) {
+func newEmulatorRig(t *testing.T, s setup) (*emulatorRig, error) {
 	opt := proxytest.NewEmulatorOption().WithVMContext(&vm{}).WithPluginConfiguration([]byte(s.config)).
 		WithProperty([]string{"node", "id"}, []byte("gateway-7"))
 	host, reset := proxytest.NewHostEmulator(opt)
 	t.Cleanup(reset)
-	e := &emulated{t: t, host: host, numbers: make(map[uint32]bool)}
+	e := &emulatorRig{t: t, host: host, numbers: make(map[uint32]bool)}
 	if host.StartVM() != types.OnVMStartStatusOK || host.StartPlugin() != types.OnPluginStartStatusOK {
 		return e, errors.New(strings.Join(host.GetCriticalLogs(), "\n"))
 	}
 	return e, nil
 }
 
-func (e *emulated) pass(d time.Duration) { time.Sleep(d) }
+func (e *emulatorRig) advance(d time.Duration) { time.Sleep(d) }
 
-func (e *emulated) tick() {
-	if slices.ContainsFunc(e.wait, func(c call) bool { return c.path() == maintenance.SyncPath }) {
+func (e *emulatorRig) tick() {
+	if slices.ContainsFunc(e.waiting, func(c call) bool { return c.path() == maintenance.SyncPath }) {
 		e.host.Tick() // which makes no call that waits for long
 	} else {
-		e.apart(e.host.Tick)
+		e.withUniqueIDs(e.host.Tick)
 	}
 	e.calls()
 }
@@ -54,9 +54,9 @@ func (e *emulated) tick() {
 // apart runs what may make callouts. The emulator numbers a callout by how many wait,
 // so that two that wait can get the same number. With others that wait meanwhile,
 // numbers come out so high that they are not met again.
-func (e *emulated) apart(do func()) {
+func (e *emulatorRig) withUniqueIDs(do func()) {
 	high := uint32(100)
-	for _, c := range e.wait {
+	for _, c := range e.waiting {
 		if c.id >= uint32(len(e.numbers)) {
 			high = min(high, c.id)
 		}
@@ -81,29 +81,29 @@ func (e *emulated) apart(do func()) {
 
 const filler = "filler"
 
-func (e *emulated) calls() []call {
+func (e *emulatorRig) calls() []call {
 	all := e.host.GetCalloutAttributesFromContext(proxytest.PluginContextID)
-	for _, c := range all[e.seen:] {
+	for _, c := range all[e.taken:] {
 		if c.Upstream == filler {
 			continue
 		}
-		if slices.ContainsFunc(e.wait, func(o call) bool { return o.id == c.CalloutID }) {
+		if slices.ContainsFunc(e.waiting, func(o call) bool { return o.id == c.CalloutID }) {
 			e.t.Fatalf("the emulator gave two callouts the number %d", c.CalloutID)
 		}
 		e.numbers[c.CalloutID] = true
-		e.wait = append(e.wait, call{id: c.CalloutID, headers: fields(c.Headers), body: string(c.Body)})
+		e.waiting = append(e.waiting, call{id: c.CalloutID, headers: fields(c.Headers), body: string(c.Body)})
 	}
-	e.seen = len(all)
-	return slices.Clone(e.wait)
+	e.taken = len(all)
+	return slices.Clone(e.waiting)
 }
 
-func (e *emulated) answer(c call, status int, body string) {
+func (e *emulatorRig) answer(c call, status int, body string) {
 	var headers [][2]string
 	if status != 0 {
 		headers = [][2]string{{":status", fmt.Sprint(status)}}
 	}
 	do := func() {
-		e.wait = slices.DeleteFunc(e.wait, func(o call) bool { return o.id == c.id })
+		e.waiting = slices.DeleteFunc(e.waiting, func(o call) bool { return o.id == c.id })
 		e.host.CallOnHttpCallResponse(c.id, headers, nil, []byte(body))
 		e.calls()
 		delete(e.numbers, c.id)
@@ -111,25 +111,25 @@ func (e *emulated) answer(c call, status int, body string) {
 	if c.path() == maintenance.AckPath {
 		do()
 	} else {
-		e.apart(do)
+		e.withUniqueIDs(do)
 	}
 }
 
-func (e *emulated) open(headers [][2]string, source string, end bool) exchange {
+func (e *emulatorRig) open(headers [][2]string, source string, end bool) exchange {
 	if err := e.host.SetProperty([]string{"source", "address"}, []byte(source)); err != nil {
 		e.t.Fatal(err)
 	}
 	e.host.SetProperty([]string{"drydock.decision"}, []byte("none"))
-	x := &emulatedExchange{rig: e, host: e.host, id: e.host.InitializeHttpContext()}
+	x := &emulatorExchange{rig: e, host: e.host, id: e.host.InitializeHttpContext()}
 	e.streams = append(e.streams, x)
 	for _, other := range e.streams {
-		other.among = len(e.streams) > 1 || other.among
+		other.withOthers = len(e.streams) > 1 || other.withOthers
 	}
 	e.host.CallOnRequestHeaders(x.id, headers, end)
 	return x
 }
 
-func (e *emulated) metric(name string) int {
+func (e *emulatorRig) metric(name string) int {
 	if n, err := e.host.GetCounterMetric(name); err == nil {
 		return int(n)
 	}
@@ -140,52 +140,52 @@ func (e *emulated) metric(name string) int {
 	return int(n)
 }
 
-func (e *emulated) logged() []string {
+func (e *emulatorRig) logged() []string {
 	return slices.Concat(e.host.GetWarnLogs(), e.host.GetErrorLogs(), e.host.GetCriticalLogs())
 }
 
-type emulatedExchange struct {
-	rig   *emulated
-	among bool // others were open meanwhile
-	host  proxytest.HostEmulator
-	id    uint32
-	stops []func() // what came while all was stopped, which the emulator does not know
+type emulatorExchange struct {
+	rig        *emulatorRig
+	withOthers bool // others were open meanwhile
+	host       proxytest.HostEmulator
+	id         uint32
+	queued     []func() // what came while all was stopped, which the emulator does not know
 }
 
-func (x *emulatedExchange) do(part func()) {
-	x.stops = append(x.stops, part)
+func (x *emulatorExchange) do(part func()) {
+	x.queued = append(x.queued, part)
 	x.flow()
 }
 
-func (x *emulatedExchange) flow() {
-	for len(x.stops) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAllIterationAndWatermark {
-		part := x.stops[0]
-		x.stops = x.stops[1:]
+func (x *emulatorExchange) flow() {
+	for len(x.queued) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAllIterationAndWatermark {
+		part := x.queued[0]
+		x.queued = x.queued[1:]
 		if x.host.GetSentLocalResponse(x.id) == nil {
 			part()
 		}
 	}
 }
 
-func (x *emulatedExchange) send(body string, end bool) {
+func (x *emulatorExchange) send(body string, end bool) {
 	x.do(func() { x.host.CallOnRequestBody(x.id, []byte(body), end) })
 }
 
-func (x *emulatedExchange) trailers() {
+func (x *emulatorExchange) trailers() {
 	x.do(func() { x.host.CallOnRequestTrailers(x.id, [][2]string{{"x-trailer", "1"}}) })
 }
 
-func (x *emulatedExchange) end() {
+func (x *emulatorExchange) end() {
 	x.host.CompleteHttpContext(x.id)
-	x.rig.streams = slices.DeleteFunc(x.rig.streams, func(o *emulatedExchange) bool { return o == x })
+	x.rig.streams = slices.DeleteFunc(x.rig.streams, func(o *emulatorExchange) bool { return o == x })
 }
 
-func (x *emulatedExchange) view() (v view) {
+func (x *emulatorExchange) view() (v view) {
 	x.flow()
 	note, err := x.host.GetProperty([]string{"drydock.decision"})
 	switch {
-	case x.among:
-		v.note = unknowable
+	case x.withOthers:
+		v.note = noteUnknown
 	case err == nil && string(note) != "none":
 		v.note = string(note)
 	}
@@ -193,7 +193,7 @@ func (x *emulatedExchange) view() (v view) {
 	case r != nil:
 		v.reply = &reply{int(r.StatusCode), fields(r.Headers), string(r.Data), int(r.GRPCStatus), ""}
 	case x.host.GetCurrentHttpStreamAction(x.id) != types.ActionContinue:
-		v.held = true
+		v.paused = true
 	default:
 		v.headers, v.body = fields(x.host.GetCurrentRequestHeaders(x.id)), string(x.host.GetCurrentRequestBody(x.id))
 	}

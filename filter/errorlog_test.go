@@ -13,21 +13,21 @@ import (
 // What goes wrong again and again is logged once, also where it alternates with something
 // of the same kind, and however long it lasts.
 func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		app := in(maintenance.NoAccess)
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{"de": strings.Repeat("1", 64), "fr": strings.Repeat("2", 64)}
 		w.follow(doc(1, app))
 		for range 40 {
 			w.run(pageRetry)
-			for _, c := range w.asks(maintenance.PagePath) {
+			for _, c := range w.pending(maintenance.PagePath) {
 				w.answer(c, 404, "")
 			}
-			if w.polls() {
-				w.say(204, "")
+			if w.hasPoll() {
+				w.answerPoll(204, "")
 			}
 		}
-		w.want("errors", 40)
-		if n := w.complaints("is not available"); n != 2 {
+		w.wantMetric("errors", 40)
+		if n := w.countLogged("is not available"); n != 2 {
 			t.Errorf("logged %d times, want once for each page: %q", n, w.logged())
 		}
 	})
@@ -35,8 +35,8 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 
 // However many errors differ, the log has a bound.
 func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		app := in(maintenance.NoAccess)
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{}
 		for i := range 100 {
 			app.Pages[fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)] = maintenance.PageHash([]byte(fmt.Sprint(i)))
@@ -44,10 +44,10 @@ func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
 		w.follow(doc(1, app))
 		for range 100 {
 			w.run(pageRetry)
-			w.answer(w.asks(maintenance.PagePath)[0], 404, "")
+			w.answer(w.pending(maintenance.PagePath)[0], 404, "")
 		}
-		w.want("errors", 100)
-		if n := w.complaints(""); n != maxErrorTexts+1 || w.complaints("not logged") != 1 {
+		w.wantMetric("errors", 100)
+		if n := w.countLogged(""); n != maxErrorTexts+1 || w.countLogged("not logged") != 1 {
 			t.Errorf("logged %d times, want %d, the last of which says that there are more", n, maxErrorTexts+1)
 		}
 	})

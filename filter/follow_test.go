@@ -12,7 +12,7 @@ import (
 )
 
 // A poll names what the plugin has, and is made again as soon as it was answered.
-func TestPoll(t *testing.T) {
+func TestPollNamesTheCurrentVersion(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "controller": {"cluster": "drydock", "authority": "drydock.example"}}`}, func(t *testing.T, w *world) {
 		if n := len(w.calls()); n != 0 {
 			t.Fatalf("the start of the plugin made %d calls", n)
@@ -33,23 +33,23 @@ func TestPoll(t *testing.T) {
 		}
 		proxy := ask.Proxy
 
-		w.say(200, doc(7, in(maintenance.Off)))
+		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
 		if _, ask = w.poll(); ask.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || ask.Proxy != proxy {
 			t.Errorf("then asked %+v", ask)
 		}
 		w.run(25 * time.Second)
 		w.poll()
-		w.say(204, "")
+		w.answerPoll(204, "")
 		if _, ask = w.poll(); ask.Revision != 7 {
 			t.Errorf("after 204 asked %+v", ask)
 		}
 		w.run(time.Second)
-		w.say(200, doc(8, in(maintenance.NoAccess)))
+		w.answerPoll(200, doc(8, appIn(maintenance.NoAccess)))
 		if _, ask = w.poll(); ask.Revision != 8 {
 			t.Errorf("then asked %+v", ask)
 		}
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-		w.want("errors", 0)
+		w.wantMetric("errors", 0)
 		if lines := w.logged(); len(lines) != 0 {
 			t.Error(lines)
 		}
@@ -58,14 +58,14 @@ func TestPoll(t *testing.T) {
 
 // A controller that has nothing new and says so at once is not asked in a loop.
 func TestPollIsPaced(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.Off)))
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.Off)))
 		polls := 0
 		for range 100 {
 			w.run(tickPeriod)
-			if w.polls() {
+			if w.hasPoll() {
 				polls++
-				w.say(204, "")
+				w.answerPoll(204, "")
 			}
 		}
 		if polls < 4 || polls > 6 {
@@ -76,7 +76,7 @@ func TestPollIsPaced(t *testing.T) {
 
 // Whatever the controller answers that is no state, the last good one stays, the poll
 // is repeated with growing pauses, and the error is counted each time and logged once.
-func TestPollFails(t *testing.T) {
+func TestFailedPollKeepsTheLastState(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		status int
@@ -92,17 +92,17 @@ func TestPollFails(t *testing.T) {
 		{"not JSON", 200, "<html>", "is refused"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-				w.follow(doc(5, in(maintenance.NoAccess)))
-				w.say(c.status, c.body)
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.follow(doc(5, appIn(maintenance.NoAccess)))
+				w.answerPoll(c.status, c.body)
 				var pauses []time.Duration
 				pause := time.Duration(0)
 				for len(pauses) < 7 && pause < time.Minute {
 					w.run(tickPeriod)
-					if pause += tickPeriod; w.polls() {
+					if pause += tickPeriod; w.hasPoll() {
 						pauses = append(pauses, pause)
 						pause = 0
-						w.say(c.status, c.body)
+						w.answerPoll(c.status, c.body)
 					}
 				}
 				for i, p := range pauses {
@@ -115,7 +115,7 @@ func TestPollFails(t *testing.T) {
 					t.Fatalf("polled after %v, and no more", pauses)
 				}
 				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-				if n := w.complaints(c.log); n != 1 {
+				if n := w.countLogged(c.log); n != 1 {
 					t.Errorf("logged %d times, want once: %q", n, w.logged())
 				}
 				if errors := w.metric("drydock.edge.errors"); errors != 8 {
@@ -123,10 +123,10 @@ func TestPollFails(t *testing.T) {
 				}
 
 				w.run(maxBackoff * 2)
-				w.say(200, doc(6, in(maintenance.Off)))
+				w.answerPoll(200, doc(6, appIn(maintenance.Off)))
 				passed(t, w.request("GET", "/", ""))
-				w.say(c.status, c.body)
-				if n := w.complaints(c.log); n != 2 {
+				w.answerPoll(c.status, c.body)
+				if n := w.countLogged(c.log); n != 2 {
 					t.Errorf("logged %d times after the controller was back and away again, want 2", n)
 				}
 			})
@@ -136,7 +136,7 @@ func TestPollFails(t *testing.T) {
 
 // A document that is not understood is refused whole. It is counted and logged once, and
 // not asked for again until there is a newer one or the poll's wait is over.
-func TestBadDocument(t *testing.T) {
+func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 	const unknownField = `{"epoch":1,"revision":9,"apps":[{"name":"default","activations":[],"moon_phase":3}]}`
 	for _, c := range []struct {
 		name, bad string
@@ -152,12 +152,12 @@ func TestBadDocument(t *testing.T) {
 		{"with a version past all", `{"epoch":99999999999999999999999,"revision":2,"apps":[3]}`, maintenance.Version{Epoch: 1<<64 - 1, Revision: 2}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-				w.follow(doc(5, in(maintenance.NoAccess)))
-				w.say(200, c.bad)
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.follow(doc(5, appIn(maintenance.NoAccess)))
+				w.answerPoll(200, c.bad)
 				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-				w.want("errors", 1)
-				if n := w.complaints("is refused"); n != 1 {
+				w.wantMetric("errors", 1)
+				if n := w.countLogged("is refused"); n != 1 {
 					t.Fatalf("logged %d times: %q", n, w.logged())
 				}
 				w.run(300 * time.Millisecond)
@@ -166,19 +166,19 @@ func TestBadDocument(t *testing.T) {
 				}
 				// The number may be as wrong as the rest: after one wait, it is asked for again.
 				w.run(25 * time.Second)
-				w.say(204, "")
+				w.answerPoll(204, "")
 				w.run(time.Second)
 				if _, ask := w.poll(); ask.Revision != 5 || ask.Epoch != 1 {
 					t.Errorf("after the wait asks %+v", ask.Version)
 				}
-				w.say(200, c.bad)
-				w.want("errors", c.again)
-				if n := w.complaints("is refused"); n != c.again {
+				w.answerPoll(200, c.bad)
+				w.wantMetric("errors", c.again)
+				if n := w.countLogged("is refused"); n != c.again {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
 				w.run(300 * time.Millisecond)
 				if c.ask.Epoch < 9 { // the controller would not answer with less than it was asked
-					w.say(200, docs(9, 9, in(maintenance.Off)))
+					w.answerPoll(200, docOf(9, 9, appIn(maintenance.Off)))
 					passed(t, w.request("GET", "/", ""))
 				}
 			})
@@ -187,7 +187,7 @@ func TestBadDocument(t *testing.T) {
 }
 
 // The first state may be the one that is not understood: then there is none.
-func TestBadFirstDocument(t *testing.T) {
+func TestBadFirstDocumentLeavesTheStateUnknown(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny"}`}, func(t *testing.T, w *world) {
 		w.follow(`{"epoch":3,"revision":1200,"apps":[],"later":1}`)
 		w.run(3 * time.Second)
@@ -195,15 +195,15 @@ func TestBadFirstDocument(t *testing.T) {
 		if _, ask := w.poll(); ask.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
 			t.Errorf("asks %+v", ask.Version)
 		}
-		w.want("errors", 1)
-		w.want("unknown", 1)
-		w.say(200, docs(3, 1201, in(maintenance.Off)))
+		w.wantMetric("errors", 1)
+		w.wantMetric("unknown", 1)
+		w.answerPoll(200, docOf(3, 1201, appIn(maintenance.Off)))
 		passed(t, w.request("GET", "/", ""))
 	})
 }
 
 // A proxy never goes back.
-func TestNeverBack(t *testing.T) {
+func TestOlderStateIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		epoch, revision uint64
@@ -216,20 +216,20 @@ func TestNeverBack(t *testing.T) {
 		{"new epoch, lower revision", 3, 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-				w.follow(docs(2, 5, in(maintenance.NoAccess)))
-				w.say(200, docs(c.epoch, c.revision, in(maintenance.Off)))
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.follow(docOf(2, 5, appIn(maintenance.NoAccess)))
+				w.answerPoll(200, docOf(c.epoch, c.revision, appIn(maintenance.Off)))
 				v := w.request("GET", "/", "")
 				if c.adopted {
 					passed(t, v)
-					w.want("errors", 0)
+					w.wantMetric("errors", 0)
 				} else {
 					refused(t, v, maintenance.RuleNoAccess)
-					w.want("errors", 1)
-					if n := w.complaints("not newer than the current one"); n != 1 {
+					w.wantMetric("errors", 1)
+					if n := w.countLogged("not newer than the current one"); n != 1 {
 						t.Errorf("logged %q", w.logged())
 					}
-					if w.polls() {
+					if w.hasPoll() {
 						t.Error("polled at once")
 					}
 				}
@@ -248,9 +248,9 @@ func TestNeverBack(t *testing.T) {
 
 // While the cluster is unknown (its discovery is not done) or has no healthy host, the
 // poll is tried again; at boot often, so that no request waits in vain.
-func TestNoClusterCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		host := on(w).host
+func TestPollIsRetriedWithoutClusterCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		host := rigOf(w).host
 		host.RemoveCluster("drydock")
 		x := w.begin("GET", "/", true)
 		w.run(1600 * time.Millisecond)
@@ -259,35 +259,35 @@ func TestNoClusterCompiled(t *testing.T) {
 		}
 		host.SetCluster("drydock", nil)
 		w.run(350 * time.Millisecond)
-		w.say(200, doc(1, in(maintenance.NoAccess)))
+		w.answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
 		refused(t, x.view(), maintenance.RuleNoAccess)
 
 		// Later: acks and polls fail, each is logged once.
-		w.say(500, "")
+		w.answerPoll(500, "")
 		host.RemoveCluster("drydock")
 		w.run(20 * time.Second)
-		if poll, ack := w.complaints("polling cluster"), w.complaints("acknowledging"); poll != 1 || ack != 1 {
+		if poll, ack := w.countLogged("polling cluster"), w.countLogged("acknowledging"); poll != 1 || ack != 1 {
 			t.Errorf("logged %d and %d times, want once each: %q", poll, ack, w.logged())
 		}
 		host.SetCluster("drydock", nil)
 		w.run(maxBackoff * 2)
-		w.say(200, doc(2, in(maintenance.Off)))
+		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 		passed(t, w.request("GET", "/", ""))
 	})
 }
 
 // Acks go at once, then every second, and say how many requests are not done.
-func TestAcks(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+func TestAcksNameVersionAndRequests(t *testing.T) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.run(time.Second)
 		if len(w.acks) != 0 {
 			t.Fatalf("acknowledged %+v before there was a state", w.acks)
 		}
-		w.say(200, doc(1, in(maintenance.Off)))
+		w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 		first := w.lastAck()
 		_, ask := w.poll()
 		if len(w.acks) != 1 || first.Revision != 1 || first.Epoch != 1 || first.Proxy != ask.Proxy || len(first.VM) != 32 || first.VM == first.Proxy ||
-			first.Node != "gateway-7" || first.Time != begin.Add(time.Second).UnixMilli() || first.Requests != 0 {
+			first.Node != "gateway-7" || first.Time != startTime.Add(time.Second).UnixMilli() || first.Requests != 0 {
 			t.Fatalf("got %+v", w.acks)
 		}
 		w.run(10 * time.Second)
@@ -297,7 +297,7 @@ func TestAcks(t *testing.T) {
 
 		// Requests that were let through count until they are done; one that is held does not.
 		streams := []exchange{w.begin("GET", "/", true), w.begin("POST", "/upload", false), w.begin("GET", "/", true)}
-		w.say(200, doc(2, in(maintenance.ReadOnly)))
+		w.answerPoll(200, doc(2, appIn(maintenance.ReadOnly)))
 		streams = append(streams, w.begin("POST", "/graphql", false, "content-type", "application/json"))
 		w.run(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 3 || a.Revision != 2 || a.VM != first.VM {
@@ -326,19 +326,19 @@ func TestAcks(t *testing.T) {
 }
 
 // An ack that fails is not repeated before the next is due, and harms nothing.
-func TestAckFailsCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.NoAccess)))
+func TestFailedAckIsNotRepeatedCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.NoAccess)))
 		for _, status := range []int{0, 401, 422, 500} {
-			w.pass(time.Second)
+			w.advance(time.Second)
 			w.rig.tick()
-			acks := w.asks(maintenance.AckPath)
+			acks := w.pending(maintenance.AckPath)
 			if len(acks) != 1 {
 				t.Fatalf("%d acks wait", len(acks))
 			}
 			w.rig.answer(acks[0], status, "")
 			w.rig.tick()
-			if n := len(w.asks(maintenance.AckPath)); n != 0 {
+			if n := len(w.pending(maintenance.AckPath)); n != 0 {
 				t.Errorf("after %d there were %d acks at once", status, n)
 			}
 		}
@@ -347,24 +347,24 @@ func TestAckFailsCompiled(t *testing.T) {
 }
 
 // state_age is the time since the controller last answered, or since the start.
-func TestStateAge(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+func TestStateAgeIsTimeSinceContact(t *testing.T) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.run(7 * time.Second)
 		if age := w.metric("drydock.edge.state_age"); age < 5 || age > 7 {
 			t.Errorf("state_age = %d after 7 s without a controller", age)
 		}
-		w.want("revision", 0)
-		w.say(200, doc(1234, in(maintenance.Off)))
+		w.wantMetric("revision", 0)
+		w.answerPoll(200, doc(1234, appIn(maintenance.Off)))
 		w.run(time.Second)
-		w.want("revision", 1234)
+		w.wantMetric("revision", 1234)
 		if age := w.metric("drydock.edge.state_age"); age > 1 {
 			t.Errorf("state_age = %d a second after the controller's answer", age)
 		}
-		w.say(0, "")
+		w.answerPoll(0, "")
 		w.run(100 * time.Second)
 		if age := w.metric("drydock.edge.state_age"); age < 98 || age > 101 {
 			t.Errorf("state_age = %d after 101 s", age)
 		}
-		w.want("revision", 1234)
+		w.wantMetric("revision", 1234)
 	})
 }

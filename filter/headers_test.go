@@ -12,32 +12,32 @@ import (
 
 // Who is let through is named to the upstream, with the mode; what a client says in our
 // name is not passed on.
-func TestTowardsUpstream(t *testing.T) {
+func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept," +
 		"x.drydock.bypass,ip,x!drydock~mode,off,x'drydock`bypass,ip,x0drydock-mode,kept,x--drydock-mode,kept"
 	for _, c := range []struct {
-		name         string
-		mode         maintenance.Mode
-		from, path   string
-		mode2, cause string // the headers; "-" for what the client said
-		bypassed     int
+		name                     string
+		mode                     maintenance.Mode
+		from, path               string
+		modeHeader, bypassHeader string // the headers; "-" for what the client said
+		bypassed                 int
 	}{
 		{"an address", maintenance.NoAccess, "[::ffff:10.1.2.3]:4711", "/", "no-access", "ip", 1},
-		{"an exempt path", maintenance.NoAccess, visitor, "/login", "no-access", "", 0},
-		{"a read", maintenance.ReadOnly, visitor, "/", "read-only", "", 0},
-		{"an app that is off", maintenance.Off, visitor, "/", "", "", 0},
+		{"an exempt path", maintenance.NoAccess, clientAddress, "/login", "no-access", "", 0},
+		{"a read", maintenance.ReadOnly, clientAddress, "/", "read-only", "", 0},
+		{"an app that is off", maintenance.Off, clientAddress, "/", "", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-				app := in(c.mode)
+			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				app := appIn(c.mode)
 				app.Bypass.IPs = []string{"10.0.0.0/8"}
 				app.Exempt = []maintenance.PathRule{{Path: "/login"}}
-				other := in(maintenance.NoAccess)
+				other := appIn(maintenance.NoAccess)
 				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
-				w.follow(docs(1, 1, app, other))
+				w.follow(docOf(1, 1, app, other))
 				v := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
 				passed(t, v)
-				if v.headers["x-drydock-mode"] != c.mode2 || v.headers["x-drydock-bypass"] != c.cause {
+				if v.headers["x-drydock-mode"] != c.modeHeader || v.headers["x-drydock-bypass"] != c.bypassHeader {
 					t.Errorf("the upstream saw %v", v.headers)
 				}
 				for _, name := range []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"} {
@@ -50,8 +50,8 @@ func TestTowardsUpstream(t *testing.T) {
 						t.Errorf("the upstream did not see %s: %v", name, v.headers)
 					}
 				}
-				w.want("bypassed", c.bypassed)
-				w.want("blocked", 0)
+				w.wantMetric("bypassed", c.bypassed)
+				w.wantMetric("blocked", 0)
 			})
 		})
 	}
@@ -60,35 +60,35 @@ func TestTowardsUpstream(t *testing.T) {
 // Nor is what a client says in our name, or what would change how a server reads the
 // request, passed on in trailers: of a request that is let go
 // at once, and of one that was held for its body or for the first state.
-func TestTrailersTowardsUpstreamCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
+func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
+	app := appIn(maintenance.ReadOnly)
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
 	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"},
 		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"}, {"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
 		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"}}
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		check := func(what string, x exchange) {
 			t.Helper()
-			if got := x.(*shippedExchange).Upstream().Trailers; len(got) != 1 || got.Get("x-checksum") != "1" {
+			if got := x.(*compiledExchange).Upstream().Trailers; len(got) != 1 || got.Get("x-checksum") != "1" {
 				t.Errorf("%s: the upstream saw the trailers %v", what, got)
 			}
 			x.end()
 		}
 		boot := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
 		boot.send("x", false)
-		boot.(*shippedExchange).RequestTrailers(trailers)
+		boot.(*compiledExchange).RequestTrailers(trailers)
 		w.follow(doc(1, app))
 		check("held for the first state", boot)
 
 		x := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
 		x.send("x", false)
-		x.(*shippedExchange).RequestTrailers(trailers)
+		x.(*compiledExchange).RequestTrailers(trailers)
 		check("let go", x)
 
 		y := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		y.send(aQuery, false)
-		y.(*shippedExchange).RequestTrailers(trailers)
+		y.(*compiledExchange).RequestTrailers(trailers)
 		check("held for its body", y)
-		w.want("errors", 0)
+		w.wantMetric("errors", 0)
 	})
 }

@@ -13,25 +13,25 @@ import (
 )
 
 // While nothing is on or announced, a request costs no host call, whatever it is.
-func TestOffCostsNothingCompiled(t *testing.T) {
+func TestNoHostCallWhileOffCompiled(t *testing.T) {
 	var trace []string
 	tracing := false
-	compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+	compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		if tracing && c.Func != "" {
 			trace = append(trace, c.String())
 		}
 	}}, func(t *testing.T, w *world) {
 		trace = nil
-		w.follow(doc(1, in(maintenance.Off)))
+		w.follow(doc(1, appIn(maintenance.Off)))
 		passed(t, w.request("GET", "/", ""))
-		on(w).vm.ResetCalls()
+		rigOf(w).vm.ResetCalls()
 		tracing = true
 		for range 20 {
 			x := w.begin("POST", "/graphql?x=1", false, "content-type", "application/json", "x-drydock-mode", "off", "upgrade", "websocket")
 			x.send(aMutation, false)
 			x.send("", false)
 			x.trailers()
-			on := x.(*shippedExchange)
+			on := x.(*compiledExchange)
 			on.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
 			on.ResponseBody([]byte("x"), true)
 			if v := x.view(); v.body != aMutation || !on.Done() {
@@ -41,19 +41,19 @@ func TestOffCostsNothingCompiled(t *testing.T) {
 			w.request("GET", "/.drydock/status", "")
 		}
 		tracing = false
-		if calls := on(w).vm.Calls(); len(calls) > 0 || len(trace) > 0 {
+		if calls := rigOf(w).vm.Calls(); len(calls) > 0 || len(trace) > 0 {
 			t.Errorf("host calls: %v\n%s", calls, strings.Join(trace, "\n"))
 		}
 	})
 }
 
 // The host calls of some requests, as they are: each is time on the request path.
-func TestHostCallsCompiled(t *testing.T) {
-	app := in(maintenance.ReadOnly)
+func TestHostCallsOfRequestsCompiled(t *testing.T) {
+	app := appIn(maintenance.ReadOnly)
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
-	closed := in(maintenance.NoAccess)
+	closed := appIn(maintenance.NoAccess)
 	closed.Name, closed.Match.Hosts = "admin", []string{"admin.example.com"}
-	staff := in(maintenance.NoAccess)
+	staff := appIn(maintenance.NoAccess)
 	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
 	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
 	closed.Pages = map[string]string{}
@@ -63,7 +63,7 @@ func TestHostCallsCompiled(t *testing.T) {
 	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
 	var got strings.Builder
 	tracing := false
-	p := newProcess(t, setup{config: holding, trace: func(c wasmhost.Call) {
+	p := newProcess(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		_, args, _ := strings.Cut(c.Args, ", ") // behind the context's id
 		switch {
 		case !tracing:
@@ -76,7 +76,7 @@ func TestHostCallsCompiled(t *testing.T) {
 		}
 	}})
 	w := p.worker("worker_0")
-	w.follow(docs(1, 1, app, closed, staff, open))
+	w.follow(docOf(1, 1, app, closed, staff, open))
 	for _, c := range []struct {
 		name    string
 		request func()

@@ -15,7 +15,7 @@ import (
 )
 
 // A plugin with a bad configuration does not start, and says why.
-func TestBadConfig(t *testing.T) {
+func TestBadConfigurationDoesNotStart(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"nam": "edge"}`:                   "nam: unknown field",
 		`{"name": "Edge"}`:                  "name: ",
@@ -34,7 +34,7 @@ func TestBadConfig(t *testing.T) {
 			}
 		}
 		t.Run("native", func(t *testing.T) {
-			_, err := emulate(t, setup{config: config})
+			_, err := newEmulatorRig(t, setup{config: config})
 			if err == nil {
 				t.Fatalf("%s: it started", config)
 			}
@@ -49,7 +49,7 @@ func TestBadConfig(t *testing.T) {
 		})
 	}
 	everywhere(t, setup{}, func(t *testing.T, w *world) { // none is one
-		w.follow(doc(1, in(maintenance.NoAccess)))
+		w.follow(doc(1, appIn(maintenance.NoAccess)))
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if w.metric("drydock.drydock.blocked") != 1 {
 			t.Error("it was not counted")
@@ -59,7 +59,7 @@ func TestBadConfig(t *testing.T) {
 
 // The plugin's own exemptions hold before any state and in every one; only in the form in
 // which they were written.
-func TestStaticExemptions(t *testing.T) {
+func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny", "exempt": [{"methods": ["GET"], "path": "/healthz"}, {"prefix": "/controller"}]}`}, func(t *testing.T, w *world) {
 		for range 2 { // before and during no-access
 			passed(t, w.request("GET", "/healthz", ""))
@@ -73,17 +73,17 @@ func TestStaticExemptions(t *testing.T) {
 			if v := w.request("POST", "/healthz", "x"); v.headers != nil {
 				t.Errorf("POST /healthz passed")
 			}
-			if w.polls() {
+			if w.hasPoll() {
 				return
 			}
-			w.follow(doc(1, in(maintenance.NoAccess)))
+			w.follow(doc(1, appIn(maintenance.NoAccess)))
 		}
 	})
 }
 
 // The metrics that dashboards and alerts are built on.
-func TestMetricsCompiled(t *testing.T) {
-	p := newProcess(t, setup{config: holding})
+func TestMetricNamesCompiled(t *testing.T) {
+	p := newProcess(t, setup{config: bootstrapConfig})
 	p.worker("worker_0")
 	var names []string
 	for _, m := range p.host.Metrics() {
@@ -101,7 +101,7 @@ func TestMetricsCompiled(t *testing.T) {
 // The sync token shows in nothing but the Authorization header of calls to the
 // controller.
 func TestTokenStaysSecretCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
 		for _, status := range []int{0, 401, 403, 500} {
 			w.run(maxBackoff * 2)
@@ -110,11 +110,11 @@ func TestTokenStaysSecretCompiled(t *testing.T) {
 					t.Errorf("the token is %d times in %v", n, c.headers)
 				}
 			}
-			w.say(status, "Bearer "+token)
+			w.answerPoll(status, "Bearer "+token)
 		}
-		on(w).host.RemoveCluster("drydock")
+		rigOf(w).host.RemoveCluster("drydock")
 		w.run(10 * time.Second)
-		p := on(w).process
+		p := rigOf(w).process
 		if len(p.lines) < 4 {
 			t.Fatalf("only %d lines were logged", len(p.lines))
 		}

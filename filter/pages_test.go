@@ -15,10 +15,10 @@ import (
 
 // Own pages come by their SHA-256. What is missing, wrong or not wanted any more is not
 // shown: the built-in page is.
-func TestPages(t *testing.T) {
+func TestPagesAreFetchedByHash(t *testing.T) {
 	const html = "<h1>{{message}}</h1>"
 	page := func(html string) maintenance.App {
-		a := in(maintenance.NoAccess)
+		a := appIn(maintenance.NoAccess)
 		a.Pages = map[string]string{"": maintenance.PageHash([]byte(html))}
 		return a
 	}
@@ -29,26 +29,26 @@ func TestPages(t *testing.T) {
 			t.Errorf("got %q, want the built-in page", body)
 		}
 	}
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, page(html)))
 		w.tick()
-		asks := w.asks(maintenance.PagePath)
+		asks := w.pending(maintenance.PagePath)
 		if len(asks) != 1 || asks[0].path() != maintenance.PagePath+maintenance.PageHash([]byte(html)) || asks[0].headers[":method"] != "GET" || asks[0].headers["authorization"] != "Bearer "+token {
 			t.Fatalf("asked for %v", asks)
 		}
 		builtin(t, visit(w))
 		w.answer(asks[0], 200, "<h1>another page</h1>")
 		builtin(t, visit(w))
-		w.want("errors", 1)
-		if w.complaints("is not available") != 1 {
+		w.wantMetric("errors", 1)
+		if w.countLogged("is not available") != 1 {
 			t.Errorf("logged %q", w.logged())
 		}
 		w.run(tickPeriod)
-		if n := len(w.asks(maintenance.PagePath)); n != 0 {
+		if n := len(w.pending(maintenance.PagePath)); n != 0 {
 			t.Errorf("asked again at once for the page")
 		}
 		w.run(pageRetry)
-		asks = w.asks(maintenance.PagePath)
+		asks = w.pending(maintenance.PagePath)
 		if len(asks) != 1 {
 			t.Fatalf("%d pages asked for after a pause, want 1", len(asks))
 		}
@@ -57,23 +57,23 @@ func TestPages(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		w.run(2 * pageRetry)
-		if n := len(w.asks(maintenance.PagePath)); n != 0 {
+		if n := len(w.pending(maintenance.PagePath)); n != 0 {
 			t.Errorf("asked again for a page that is there")
 		}
 
 		// What a newer state does not name is not waited for, and not kept when it comes.
-		w.say(200, doc(2, page("two")))
+		w.answerPoll(200, doc(2, page("two")))
 		w.tick()
-		two := w.asks(maintenance.PagePath)
-		w.say(200, doc(3, page("three")))
+		two := w.pending(maintenance.PagePath)
+		w.answerPoll(200, doc(3, page("three")))
 		w.answer(two[0], 200, "two")
 		w.tick()
-		if asks = w.asks(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
+		if asks = w.pending(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
 			t.Fatalf("asked for %v", asks)
 		}
 		w.answer(asks[0], 404, "")
 		w.run(3 * pageRetry)
-		if asks = w.asks(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
+		if asks = w.pending(maintenance.PagePath); len(asks) != 1 || !strings.HasSuffix(asks[0].path(), maintenance.PageHash([]byte("three"))) {
 			t.Fatalf("asked for %v", asks)
 		}
 		w.answer(asks[0], 200, "three")
@@ -85,16 +85,16 @@ func TestPages(t *testing.T) {
 
 // Who refuses looks only for the page that it shows, once: what is missing is looked for
 // again when the state has changed or a page has come.
-func TestMissingPagesAreLookedForOnceCompiled(t *testing.T) {
+func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 	reads := 0
-	app := in(maintenance.NoAccess)
+	app := appIn(maintenance.NoAccess)
 	app.Pages = map[string]string{}
 	hash := func(lang string) string { return maintenance.PageHash([]byte("page in " + lang)) }
 	for i := range 30 {
 		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)
 		app.Pages[lang] = hash(lang)
 	}
-	compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+	compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		if c.Func == "proxy_get_shared_data" && strings.Contains(c.Args, "/page/") {
 			reads++
 		}
@@ -123,7 +123,7 @@ func TestMissingPagesAreLookedForOnceCompiled(t *testing.T) {
 		}
 		expect("another, with ticks", 2) // the first tick learns where the list of pages stands
 
-		first := w.asks(maintenance.PagePath)[0]
+		first := w.pending(maintenance.PagePath)[0]
 		come := ""
 		for lang, sha := range app.Pages {
 			if strings.HasSuffix(first.path(), sha) {
@@ -140,7 +140,7 @@ func TestMissingPagesAreLookedForOnceCompiled(t *testing.T) {
 		visit("ab")
 		visit("ab")
 		expect("after a page has come", 1)
-		w.say(200, doc(2, app))
+		w.answerPoll(200, doc(2, app))
 		reads = 0
 		visit(come)
 		visit("ab")
@@ -152,7 +152,7 @@ func TestMissingPagesAreLookedForOnceCompiled(t *testing.T) {
 // Pages leave shared data, and each VM's memory, with the last state that names them,
 // whichever VM led meanwhile.
 func TestPagesAreDroppedCompiled(t *testing.T) {
-	p := newProcess(t, setup{config: holding})
+	p := newProcess(t, setup{config: bootstrapConfig})
 	all := p.workers(2)
 	stored := func() (n int) {
 		for _, key := range p.host.SharedKeys("") {
@@ -163,18 +163,18 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 		return n
 	}
 	page := func(i int) string { return fmt.Sprint(strings.Repeat("x", 100_000), i) }
-	p.dies = true
-	each(all)
+	p.crashes = true
+	tickAll(all)
 	const revisions = 60
 	var first uint32
 	for i := range revisions {
 		l := leader(t, all)
-		app := in(maintenance.NoAccess)
+		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{"": maintenance.PageHash([]byte(page(i))), "de": maintenance.PageHash([]byte("de" + page(i)))}
-		l.say(200, doc(uint64(i+1), app))
+		l.answerPoll(200, doc(uint64(i+1), app))
 		if i%10 == 5 && i < revisions/2 {
 			// The leader goes before it has fetched anything.
-			on(l).vm.Crash(errCrash)
+			rigOf(l).vm.Crash(errCrash)
 			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 			all = append(all, p.worker("worker"))
 			p.runAll(all, 1500*time.Millisecond)
@@ -186,7 +186,7 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 			continue
 		}
 		if i%10 == 8 {
-			late := l.asks(maintenance.PagePath)[0]
+			late := l.pending(maintenance.PagePath)[0]
 			html := page(i - 1)
 			if !strings.HasSuffix(late.path(), maintenance.PageHash([]byte(html))) {
 				html = "de" + html
@@ -195,7 +195,7 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 		}
 		for range 2 {
 			p.runAll(all, tickPeriod)
-			asks := l.asks(maintenance.PagePath)
+			asks := l.pending(maintenance.PagePath)
 			if len(asks) != 1 {
 				t.Fatalf("revision %d: %d pages asked for, want 1", i+1, len(asks))
 			}
@@ -214,11 +214,11 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 			t.Fatalf("revision %d: %d pages in shared data, want 2", i+1, n)
 		}
 		if i == revisions/2 {
-			first = on(all[0]).vm.MemorySize()
+			first = rigOf(all[0]).vm.MemorySize()
 		}
 	}
 	// 29 more revisions were 6 MB of pages.
-	if last := on(all[0]).vm.MemorySize(); last > first+(2<<20) {
+	if last := rigOf(all[0]).vm.MemorySize(); last > first+(2<<20) {
 		t.Errorf("memory grew from %d to %d", first, last)
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 // What is held has a bound in number. Past it a request that would be held is refused at
 // once, and asked to come again soon; others are decided as always.
-func TestHeldRequestsAreBounded(t *testing.T) {
+func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		get := w.begin("GET", "/", true)
 		crowd := []exchange{get}
 		for len(crowd) < maxPausedRequests {
@@ -31,17 +31,17 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 			x.end()
 		}
 		tooMany(w.begin("GET", "/", true))
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		passed(t, get.view())
 		crowd[0] = post(w)
-		held(t, crowd[0].view())
+		paused(t, crowd[0].view())
 		tooMany(post(w))
 		passed(t, w.request("GET", "/", ""))
 		refused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
 		w.tick()
-		w.want("held_limit", 2)
-		w.want("blocked", 3)
-		w.want("held_requests", maxPausedRequests)
+		w.wantMetric("held_limit", 2)
+		w.wantMetric("blocked", 3)
+		w.wantMetric("held_requests", maxPausedRequests)
 		if n := w.metric("drydock.edge.held_bytes"); n < maxPausedRequests*streamBytes || n > maxPausedBytes {
 			t.Errorf("held_bytes = %d", n)
 		}
@@ -51,7 +51,7 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 		crowd[9].send(aQuery, true)
 		passed(t, crowd[9].view())
 		for range 3 {
-			held(t, post(w).view())
+			paused(t, post(w).view())
 		}
 		tooMany(post(w))
 
@@ -59,16 +59,16 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 		w.run(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
 		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
 		passed(t, w.graphQL(aQuery))
-		w.want("held_requests", 0)
-		w.want("held_bytes", 0)
+		w.wantMetric("held_requests", 0)
+		w.wantMetric("held_bytes", 0)
 	})
 }
 
 // It has a bound in bytes, too: of headers and of bodies.
-func TestHeldBytesAreBoundedCompiled(t *testing.T) {
+func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 	big := strings.Repeat("x", 57<<10)
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		w.follow(doc(1, in(maintenance.ReadOnly)))
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		var crowd []exchange
 		for i := 0; ; i++ {
 			x := w.begin("POST", "/graphql", false, "content-type", "application/json", "accept", big)
@@ -101,16 +101,16 @@ func TestHeldBytesAreBoundedCompiled(t *testing.T) {
 			t.Errorf("%d bodies of 900 kB are held", n)
 		}
 		passed(t, w.graphQL(aQuery)) // short bodies, which are judged at once, still have room
-		w.want("held_limit", 2)
-		w.want("errors", 0)
+		w.wantMetric("held_limit", 2)
+		w.wantMetric("errors", 0)
 	})
 }
 
 // A request that is let go or answered while a part of its body comes is not held on: here
 // the bound on what is held is reached once boot_wait is over, and before the next tick.
-func TestBodyThatReachesTheBoundAfterTheWaitIsNotLostCompiled(t *testing.T) {
+func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 	for _, end := range []bool{true, false} {
-		compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			w.tick()
 			part := strings.Repeat(" ", 900<<10)
 			var crowd []exchange
@@ -120,23 +120,23 @@ func TestBodyThatReachesTheBoundAfterTheWaitIsNotLostCompiled(t *testing.T) {
 				crowd = append(crowd, x)
 			}
 
-			w.pass(2100 * time.Millisecond)
+			w.advance(2100 * time.Millisecond)
 			crowd[3].send(part, end)
 			w.run(time.Second)
 			if v := crowd[3].view(); v.reply == nil && v.headers == nil {
 				t.Errorf("the request is neither answered nor let go: %.200s", v)
 			}
-			w.want("errors", 0)
+			w.wantMetric("errors", 0)
 		})
 	}
 }
 
 // A crowd that was held for the first state goes on or is answered in parts, since Envoy
 // cannot do so for thousands at once; the rest follows soon, and not only a tick later.
-func TestCrowdLeavesInPartsCompiled(t *testing.T) {
+func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		periods := map[string]int{}
-		compiled(t, setup{config: holding, trace: func(c wasmhost.Call) {
+		compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 			if c.Func == "proxy_set_tick_period_milliseconds" {
 				periods[c.Args]++
 			}
@@ -146,7 +146,7 @@ func TestCrowdLeavesInPartsCompiled(t *testing.T) {
 			for range 1000 {
 				crowd = append(crowd, w.begin("GET", "/", true))
 			}
-			w.follow(doc(1, in(mode)))
+			w.follow(doc(1, appIn(mode)))
 			for range 1000 / maxResumed {
 				w.tick()
 			}
@@ -161,7 +161,7 @@ func TestCrowdLeavesInPartsCompiled(t *testing.T) {
 			if periods["1"] != 1 || periods["50"] != 1 { // the start was not traced
 				t.Errorf("tick periods were set: %v", periods)
 			}
-			w.want("errors", 0)
+			w.wantMetric("errors", 0)
 		})
 	}
 }
@@ -169,10 +169,10 @@ func TestCrowdLeavesInPartsCompiled(t *testing.T) {
 // However many requests are begun and left open, the module's memory has a bound: with
 // 57 kB of headers and a byte of body, with most of a long body, before and after the
 // first state.
-func TestMemoryOfHeldRequestsIsBoundedCompiled(t *testing.T) {
+func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 	padding := strings.Repeat("x", 19<<10)
 	bulk := strings.Repeat(" ", 950<<10)
-	w := newProcess(t, setup{config: holding}).worker("worker_0")
+	w := newProcess(t, setup{config: bootstrapConfig}).worker("worker_0")
 	attack := func(n int, body string) {
 		for range n {
 			x := w.begin("POST", "/graphql?x="+padding[:100], false, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
@@ -183,13 +183,13 @@ func TestMemoryOfHeldRequestsIsBoundedCompiled(t *testing.T) {
 		}
 	}
 	attack(4500, "{")
-	w.follow(doc(1, in(maintenance.ReadOnly)))
+	w.follow(doc(1, appIn(maintenance.ReadOnly)))
 	attack(5000, "{")
 	w.run(10 * time.Second)
 	attack(100, bulk)
 	w.run(10 * time.Second)
 	attack(2000, "{")
-	size := on(w).vm.MemorySize()
+	size := rigOf(w).vm.MemorySize()
 	t.Logf("%d MB of memory", size>>20)
 	if size > 256<<20 {
 		t.Errorf("the module has %d MB of memory", size>>20)
@@ -200,8 +200,8 @@ func TestMemoryOfHeldRequestsIsBoundedCompiled(t *testing.T) {
 
 // Ten thousand requests that are broken off in the middle of their bodies, before and
 // after the first state, leave nothing behind.
-func TestMustShow3AbortsCompiled(t *testing.T) {
-	w := newProcess(t, setup{config: holding}).worker("worker_0")
+func TestAbortedRequestsLeaveNoMemoryCompiled(t *testing.T) {
+	w := newProcess(t, setup{config: bootstrapConfig}).worker("worker_0")
 	part := strings.Repeat(" ", 1000)
 	abort := func(n int) {
 		for range n {
@@ -212,11 +212,11 @@ func TestMustShow3AbortsCompiled(t *testing.T) {
 		}
 	}
 	abort(2000)
-	w.follow(doc(1, in(maintenance.ReadOnly)))
+	w.follow(doc(1, appIn(maintenance.ReadOnly)))
 	abort(6000)
-	before := on(w).vm.MemorySize()
+	before := rigOf(w).vm.MemorySize()
 	abort(10_000)
-	after := on(w).vm.MemorySize()
+	after := rigOf(w).vm.MemorySize()
 	t.Logf("memory: %d kB, after 10,000 aborts %d kB", before>>10, after>>10)
 	if after > before+before/10 {
 		t.Errorf("memory grew from %d to %d", before, after)

@@ -22,8 +22,8 @@ import (
 // eachVersion runs a test as in today's Envoy and in an older one.
 func eachVersion(t *testing.T, s setup, test func(t *testing.T, p *process)) {
 	t.Helper()
-	for _, s.older = range []bool{false, true} {
-		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.older], func(t *testing.T) { test(t, newProcess(t, s)) })
+	for _, s.envoy136 = range []bool{false, true} {
+		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.envoy136], func(t *testing.T) { test(t, newProcess(t, s)) })
 	}
 }
 
@@ -41,12 +41,12 @@ func (p *process) sharedVersion(key string) maintenance.Version {
 }
 
 // One VM of the process polls; all adopt what it gets within one tick, and each says so.
-func TestLeaderCompiled(t *testing.T) {
-	eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
+func TestOneVMPollsForAllCompiled(t *testing.T) {
+	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		all := p.workers(4)
 		p.runAll(all, time.Second)
-		leader(t, all).say(200, doc(1, in(maintenance.NoAccess)))
-		each(all)
+		leader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
+		tickAll(all)
 		proxies, vms := map[string]bool{}, map[string]bool{}
 		for i, w := range all {
 			if i > 0 { // the main thread sees no request
@@ -64,7 +64,7 @@ func TestLeaderCompiled(t *testing.T) {
 		// The same VM leads on for as long as it lives, and alone sets the gauges.
 		first := leader(t, all)
 		for _, w := range all {
-			on(w).vm.ResetCalls()
+			rigOf(w).vm.ResetCalls()
 		}
 		for range 30 {
 			p.runAll(all, time.Second)
@@ -73,7 +73,7 @@ func TestLeaderCompiled(t *testing.T) {
 			}
 		}
 		for i, w := range all {
-			sets := slices.ContainsFunc(on(w).vm.Calls(), func(c wasmhost.CallCount) bool { return c.Func == "proxy_record_metric" })
+			sets := slices.ContainsFunc(rigOf(w).vm.Calls(), func(c wasmhost.CallCount) bool { return c.Func == "proxy_record_metric" })
 			if sets != (w == first) {
 				t.Errorf("VM %d sets gauges: %v", i, sets)
 			}
@@ -85,19 +85,19 @@ func TestLeaderCompiled(t *testing.T) {
 }
 
 // When the leader crashes, another VM polls when its lease is over; nobody does before.
-func TestLeaderCrashesCompiled(t *testing.T) {
-	eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
-		p.dies = true
+func TestAnotherVMLeadsAfterACrashCompiled(t *testing.T) {
+	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+		p.crashes = true
 		all := p.workers(3)
-		each(all)
+		tickAll(all)
 		for i := range 3 {
 			l := leader(t, all)
-			l.say(200, doc(uint64(i+1), in(maintenance.Off)))
+			l.answerPoll(200, doc(uint64(i+1), appIn(maintenance.Off)))
 			p.runAll(all, time.Second)
-			on(l).vm.Crash(errCrash)
+			rigOf(l).vm.Crash(errCrash)
 			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 			took := time.Duration(0)
-			for ; took < 5*time.Second && !slices.ContainsFunc(all, (*world).polls); took += tickPeriod {
+			for ; took < 5*time.Second && !slices.ContainsFunc(all, (*world).hasPoll); took += tickPeriod {
 				p.runAll(all, tickPeriod)
 			}
 			if took < 600*time.Millisecond || took > 1400*time.Millisecond {
@@ -107,39 +107,39 @@ func TestLeaderCrashesCompiled(t *testing.T) {
 				t.Errorf("it asked %+v", ask)
 			}
 		}
-		leader(t, all).say(200, doc(9, in(maintenance.NoAccess)))
+		leader(t, all).answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
 		refused(t, all[0].request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
 // A VM whose lease has run out while it was busy stops polling; while two poll, whatever
 // order their answers come in, nobody goes back, and nothing is counted as an error.
-func TestTwoLeadersCompiled(t *testing.T) {
+func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		first, other uint64
 		late         bool // the busy VM has adopted what came first when its own answer comes
 	}{{"newer first", 3, 2, false}, {"newer first, older late", 3, 2, true}, {"older first", 2, 3, false}, {"the same", 2, 2, false}, {"the same late", 2, 2, true}} {
 		t.Run(c.name, func(t *testing.T) {
-			eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
+			eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 				all := p.workers(1)
 				busy, other := all[0], all[1]
-				busy.follow(doc(1, in(maintenance.Off)))
+				busy.follow(doc(1, appIn(maintenance.Off)))
 				other.tick()
 				// The busy one does not tick for two seconds.
 				other.run(2 * time.Second)
 				busy.poll()
 				other.poll()
-				other.say(200, doc(c.first, in(maintenance.NoAccess)))
+				other.answerPoll(200, doc(c.first, appIn(maintenance.NoAccess)))
 				if c.late {
 					busy.tick()
 				}
-				busy.say(200, doc(c.other, in(maintenance.NoAccess)))
+				busy.answerPoll(200, doc(c.other, appIn(maintenance.NoAccess)))
 				newest := max(c.first, c.other)
 				if v := p.sharedVersion(stateKey); v.Revision != newest {
 					t.Errorf("shared data holds %+v", v)
 				}
-				each(all)
+				tickAll(all)
 				for _, w := range all {
 					if a := w.lastAck(); a.Revision != newest {
 						t.Errorf("acknowledged %+v, want %d", a, newest)
@@ -151,13 +151,13 @@ func TestTwoLeadersCompiled(t *testing.T) {
 						}
 						last = a.Revision
 					}
-					w.want("errors", 0)
+					w.wantMetric("errors", 0)
 				}
 				// Once it knows that it leads no more, it does not poll again.
 				if !c.late {
-					busy.say(200, doc(9, in(maintenance.NoAccess)))
+					busy.answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
 				}
-				if busy.polls() {
+				if busy.hasPoll() {
 					t.Error("polls on although it does not lead")
 				}
 				p.runAll(all, 2*time.Second)
@@ -171,8 +171,8 @@ func TestTwoLeadersCompiled(t *testing.T) {
 
 // Many VMs that publish at once, each on its own thread: the newest version stays, in
 // shared data and in every VM.
-func TestRaceCompiled(t *testing.T) {
-	p := newProcess(t, setup{config: holding})
+func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
+	p := newProcess(t, setup{config: bootstrapConfig})
 	all := p.workers(3)
 	// Each takes the lease in turn, and so each has a poll.
 	for _, w := range all {
@@ -184,20 +184,20 @@ func TestRaceCompiled(t *testing.T) {
 		newest := uint64((round + 1) * 100)
 		var wg sync.WaitGroup
 		for i, w := range all {
-			if !w.polls() {
+			if !w.hasPoll() {
 				p.clock.Advance(2 * time.Second)
 				w.tick()
 			}
 			c, _ := w.poll()
 			wg.Go(func() {
-				w.answer(c, 200, doc(newest-uint64((i+round)%len(all)), in(maintenance.ReadOnly)))
+				w.answer(c, 200, doc(newest-uint64((i+round)%len(all)), appIn(maintenance.ReadOnly)))
 				for range 3 {
 					w.tick()
 				}
 			})
 		}
 		wg.Wait()
-		each(all)
+		tickAll(all)
 		for _, key := range []string{stateKey, headKey} {
 			if v := p.sharedVersion(key); v.Revision != newest {
 				t.Fatalf("round %d: %s holds %+v, want %d", round, key, v, newest)
@@ -211,25 +211,25 @@ func TestRaceCompiled(t *testing.T) {
 			}
 		}
 	}
-	all[0].want("errors", 0)
+	all[0].wantMetric("errors", 0)
 	p.runAll(all, 1500*time.Millisecond)
-	all[0].want("revision", 3000) // set, not added to, by whoever led
+	all[0].wantMetric("revision", 3000) // set, not added to, by whoever led
 }
 
 // A VM that comes later, with a new worker or in place of one that crashed, has the state
 // before its first request. Its start calls nobody: Envoy also tries a configuration in a
 // VM that it throws away.
-func TestNewVMCompiled(t *testing.T) {
+func TestNewVMStartsWithTheStateCompiled(t *testing.T) {
 	var started []string
-	s := setup{config: holding, policy: wasmhost.FailReload, trace: func(c wasmhost.Call) {
+	s := setup{config: bootstrapConfig, policy: wasmhost.FailReload, trace: func(c wasmhost.Call) {
 		if c.Func == "proxy_http_call" && c.Callback != "proxy_on_tick" && c.Callback != "proxy_on_http_call_response" {
 			started = append(started, c.String())
 		}
 	}}
 	eachVersion(t, s, func(t *testing.T, p *process) {
-		p.dies = true
+		p.crashes = true
 		w := p.worker("worker_0")
-		w.follow(doc(1, in(maintenance.NoAccess)))
+		w.follow(doc(1, appIn(maintenance.NoAccess)))
 
 		later := p.worker("worker_1")
 		refused(t, later.request("GET", "/", ""), maintenance.RuleNoAccess)
@@ -237,12 +237,12 @@ func TestNewVMCompiled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.host.Canary(m, wasmhost.VMConfig{}, p.pluginConfig(holding)); err != nil {
+		if err := p.host.Canary(m, wasmhost.VMConfig{}, p.pluginConfig(bootstrapConfig)); err != nil {
 			t.Fatal(err)
 		}
 
 		before := w.lastAck()
-		on(w).vm.Crash(errCrash)
+		rigOf(w).vm.Crash(errCrash)
 		p.clock.Advance(2 * time.Second)
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		w.tick()
@@ -257,10 +257,10 @@ func TestNewVMCompiled(t *testing.T) {
 
 // The id of the process is shared by its VMs and plugins, and another one after a hot
 // restart.
-func TestProcessIDCompiled(t *testing.T) {
+func TestVMsShareTheProcessIDCompiled(t *testing.T) {
 	ids := map[string]bool{}
 	for range 2 {
-		p := newProcess(t, setup{config: holding})
+		p := newProcess(t, setup{config: bootstrapConfig})
 		for _, w := range append(p.workers(2), p.plugin(p.vm("worker_2"), `{"name": "other"}`)) {
 			p.clock.Advance(2 * time.Second)
 			w.tick()
@@ -278,7 +278,7 @@ func TestProcessIDCompiled(t *testing.T) {
 
 // Plugins that follow different controllers do not mix, in one VM or in two, although
 // without a vm_id (Istio) all share one namespace.
-func TestTwoPluginsCompiled(t *testing.T) {
+func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 	configs := []string{
 		`{"name": "edge"}`,
 		`{"name": "inner"}`,
@@ -297,10 +297,10 @@ func TestTwoPluginsCompiled(t *testing.T) {
 					}
 					all = append(all, p.plugin(vm, config))
 				}
-				each(all)
+				tickAll(all)
 				var polls []call
 				for _, w := range all {
-					for _, c := range w.asks(maintenance.SyncPath) {
+					for _, c := range w.pending(maintenance.SyncPath) {
 						if !slices.ContainsFunc(polls, func(o call) bool { return o.out == c.out }) {
 							polls = append(polls, c)
 						}
@@ -310,15 +310,15 @@ func TestTwoPluginsCompiled(t *testing.T) {
 					t.Fatalf("%d polls, want one of each plugin", len(polls))
 				}
 				for i, c := range polls { // in the order of the plugins
-					app := in(maintenance.Off)
+					app := appIn(maintenance.Off)
 					if i%2 == 0 {
-						app = in(maintenance.NoAccess)
+						app = appIn(maintenance.NoAccess)
 						app.Activations[0].Message = fmt.Sprint("Message ", i)
 					}
-					all[i].answer(c, 200, docs(uint64(1+i), 1, app))
+					all[i].answer(c, 200, docOf(uint64(1+i), 1, app))
 				}
 				for range 3 {
-					each(all)
+					tickAll(all)
 				}
 				for i, w := range all {
 					v := w.request("GET", "/", "")
@@ -330,7 +330,7 @@ func TestTwoPluginsCompiled(t *testing.T) {
 				}
 				// In a chain, the first that refuses does.
 				if vms == 1 {
-					s := wasmhost.NewStream(wasmhost.StreamConfig{}, on(all[1]).plugin, on(all[2]).plugin, on(all[0]).plugin)
+					s := wasmhost.NewStream(wasmhost.StreamConfig{}, rigOf(all[1]).plugin, rigOf(all[2]).plugin, rigOf(all[0]).plugin)
 					s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
 					if got := string(s.Downstream().Body); got != "Message 2\n" {
 						t.Errorf("the chain answers %q", got)
@@ -344,19 +344,19 @@ func TestTwoPluginsCompiled(t *testing.T) {
 // A new configuration is a new plugin beside the old one, which lives until its last
 // stream has ended: its held streams get their verdicts, and what it had asked for does
 // no harm afterwards.
-func TestConfigReloadCompiled(t *testing.T) {
-	eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
+func TestReloadedPluginTakesOverCompiled(t *testing.T) {
+	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		w := p.worker("worker_0")
-		vm := on(w).vm
+		vm := rigOf(w).vm
 		heldForState := w.begin("GET", "/", true)
 		w.tick()
 		fresh := p.plugin(vm, `{"name": "edge", "allow_on_headers_stop_iteration": true, "boot_wait": 9}`)
-		on(w).plugin.Remove()
-		held(t, heldForState.view())
-		if fresh.tick(); len(w.asks(maintenance.SyncPath)) != 1 {
+		rigOf(w).plugin.Remove()
+		paused(t, heldForState.view())
+		if fresh.tick(); len(w.pending(maintenance.SyncPath)) != 1 {
 			t.Fatal("the new plugin polls beside the old one")
 		}
-		w.say(200, doc(1, in(maintenance.ReadOnly)))
+		w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
 		passed(t, heldForState.view())
 		heldForBody := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		heldForState.end()
@@ -371,7 +371,7 @@ func TestConfigReloadCompiled(t *testing.T) {
 			t.Errorf("%d calls wait after the old plugin has gone", n)
 		}
 		fresh.run(1500 * time.Millisecond)
-		fresh.say(200, doc(2, in(maintenance.NoAccess)))
+		fresh.answerPoll(200, doc(2, appIn(maintenance.NoAccess)))
 		refused(t, fresh.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if a := fresh.lastAck(); a.Requests != 0 || a.Revision != 2 {
 			t.Errorf("acknowledged %+v", a)
@@ -381,19 +381,19 @@ func TestConfigReloadCompiled(t *testing.T) {
 
 // When a VM crashes in the middle of a stream, that stream is answered 503 by Envoy, and
 // the next one is decided by a new VM with the state.
-func TestCrashCompiled(t *testing.T) {
-	eachVersion(t, setup{config: holding, policy: wasmhost.FailReload}, func(t *testing.T, p *process) {
-		p.dies = true
+func TestStreamsAfterACrashAreDecidedCompiled(t *testing.T) {
+	eachVersion(t, setup{config: bootstrapConfig, policy: wasmhost.FailReload}, func(t *testing.T, p *process) {
+		p.crashes = true
 		all := []*world{p.worker("worker_0"), p.worker("worker_1")}
-		all[0].follow(doc(1, in(maintenance.ReadOnly)))
-		each(all)
+		all[0].follow(doc(1, appIn(maintenance.ReadOnly)))
+		tickAll(all)
 		w := all[0]
 		waits := w.begin("POST", "/graphql", false, "content-type", "application/json")
 		waits.send(aQuery[:9], false)
 		p.clock.Advance(2 * time.Second)
-		on(w).vm.Crash(errCrash)
+		rigOf(w).vm.Crash(errCrash)
 		waits.send(aQuery[9:], true)
-		if s := waits.(*shippedExchange); s.Downstream().Status() != 503 || s.Upstream().Headers != nil {
+		if s := waits.(*compiledExchange); s.Downstream().Status() != 503 || s.Upstream().Headers != nil {
 			t.Errorf("the client saw %+v, the upstream %+v", s.Downstream(), s.Upstream())
 		}
 		waits.end()
@@ -411,7 +411,7 @@ func TestCrashCompiled(t *testing.T) {
 
 // Shared data in which something else has written does no lasting harm: every VM keeps
 // its state, gets the next one, and nothing is read and parsed again at every tick.
-func TestCorruptSharedDataCompiled(t *testing.T) {
+func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 	garbage := strings.Repeat("garbage ", 10)
 	head := func(epoch, revision uint64) string {
 		return string(maintenance.Head{Version: maintenance.Version{Epoch: epoch, Revision: revision}}.Append(nil))
@@ -427,18 +427,18 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 		{"document", map[string]string{stateKey: garbage}},
 		{"empty document", map[string]string{stateKey: ""}},
 		{"head without its document", map[string]string{stateKey: head(1, 1)}},
-		{"document of another version", map[string]string{stateKey: head(1, 1) + doc(3, in(maintenance.Off))}},
+		{"document of another version", map[string]string{stateKey: head(1, 1) + doc(3, appIn(maintenance.Off))}},
 		{"a document from the future", map[string]string{stateKey: head(9, 9) + garbage, headKey: head(9, 9)}},
 		{"lease", map[string]string{leaseKey: garbage}},
 		{"short lease", map[string]string{leaseKey: "x"}},
 		{"all", map[string]string{headKey: garbage, stateKey: garbage, leaseKey: garbage}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
+			eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 				all := p.workers(1)
-				each(all)
-				leader(t, all).say(200, doc(1, in(maintenance.NoAccess)))
-				each(all)
+				tickAll(all)
+				leader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
+				tickAll(all)
 				corrupt := func() {
 					for key, value := range c.values {
 						p.host.SetSharedData("", key, []byte(value), 0)
@@ -448,7 +448,7 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 				revision := uint64(1)
 				sync := func(document string) {
 					for _, w := range all {
-						for _, poll := range w.asks(maintenance.SyncPath) {
+						for _, poll := range w.pending(maintenance.SyncPath) {
 							var ask maintenance.SyncRequest
 							if err := json.Unmarshal([]byte(poll.body), &ask); err != nil {
 								t.Fatal(err)
@@ -469,7 +469,7 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 				all = append(all, p.worker("worker_9"))
 				for range 40 {
 					p.runAll(all, tickPeriod)
-					sync(doc(1, in(maintenance.NoAccess)))
+					sync(doc(1, appIn(maintenance.NoAccess)))
 				}
 				refused(t, all[2].request("GET", "/", ""), maintenance.RuleNoAccess)
 				// The next state reaches all.
@@ -477,7 +477,7 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 				revision = 2
 				for range 40 {
 					p.runAll(all, tickPeriod)
-					sync(doc(2, in(maintenance.Off)))
+					sync(doc(2, appIn(maintenance.Off)))
 				}
 				for i, w := range all {
 					if v := w.request("GET", "/", ""); v.reply != nil {
@@ -487,11 +487,11 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 				// And now nothing big is read any more.
 				p.runAll(all, 400*time.Millisecond)
 				for _, w := range all {
-					on(w).vm.ResetCalls()
+					rigOf(w).vm.ResetCalls()
 				}
 				p.runAll(all, 10*time.Second)
 				for _, w := range all {
-					for _, calls := range on(w).vm.Calls() {
+					for _, calls := range rigOf(w).vm.Calls() {
 						if calls.Func == "proxy_get_shared_data" && calls.Count > 200+2*34 {
 							t.Errorf("%d reads of shared data in 200 ticks", calls.Count)
 						}
@@ -507,14 +507,14 @@ func TestCorruptSharedDataCompiled(t *testing.T) {
 
 // A lease that somebody took before the clock was set back does not leave the process
 // without a leader.
-func TestClockSetBackCompiled(t *testing.T) {
-	eachVersion(t, setup{config: holding}, func(t *testing.T, p *process) {
-		p.dies = true
+func TestLeaseFromBeforeTheClockWasSetBackExpiresCompiled(t *testing.T) {
+	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+		p.crashes = true
 		all := p.workers(1)
-		each(all)
+		tickAll(all)
 		l := leader(t, all)
-		on(l).vm.Crash(errCrash)
-		p.clock.Set(begin.Add(-time.Hour))
+		rigOf(l).vm.Crash(errCrash)
+		p.clock.Set(startTime.Add(-time.Hour))
 		all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 		p.runAll(all, time.Second)
 		leader(t, all)
@@ -522,10 +522,10 @@ func TestClockSetBackCompiled(t *testing.T) {
 }
 
 // A stream that was let through keeps nothing of its request, however long it lasts.
-func TestLongStreamsCompiled(t *testing.T) {
+func TestOpenStreamsKeepNoRequestCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: `{"name": "edge", "exempt": [{"path": "/healthz"}]}`})
 	w := p.worker("worker_0")
-	app := in(maintenance.ReadOnly)
+	app := appIn(maintenance.ReadOnly)
 	w.follow(doc(1, app))
 	open := func(path string) {
 		for range 1000 {
@@ -533,10 +533,10 @@ func TestLongStreamsCompiled(t *testing.T) {
 		}
 	}
 	open("/")
-	before := on(w).vm.MemorySize()
+	before := rigOf(w).vm.MemorySize()
 	open("/")
 	open("/healthz")
-	after := on(w).vm.MemorySize()
+	after := rigOf(w).vm.MemorySize()
 	t.Logf("memory: %d kB, with 2,000 more streams of 16 kB headers %d kB", before>>10, after>>10)
 	if after > before+(8<<20) {
 		t.Errorf("memory grew from %d to %d", before, after)
@@ -545,15 +545,15 @@ func TestLongStreamsCompiled(t *testing.T) {
 
 // Ticks, acks, polls and states leave nothing behind.
 func TestMemoryStaysFlatCompiled(t *testing.T) {
-	p := newProcess(t, setup{config: holding})
+	p := newProcess(t, setup{config: bootstrapConfig})
 	w := p.worker("worker_0")
-	w.follow(doc(1, in(maintenance.NoAccess)))
+	w.follow(doc(1, appIn(maintenance.NoAccess)))
 	revision := uint64(1)
 	work := func() {
 		for range 40 {
 			w.run(25 * tickPeriod)
 			revision++
-			w.say(200, doc(revision, in(maintenance.NoAccess)))
+			w.answerPoll(200, doc(revision, appIn(maintenance.NoAccess)))
 			w.request("GET", "/", "", "accept", "text/html")
 		}
 		w.acks = nil
@@ -561,11 +561,11 @@ func TestMemoryStaysFlatCompiled(t *testing.T) {
 	for range 20 {
 		work()
 	}
-	before := on(w).vm.MemorySize()
+	before := rigOf(w).vm.MemorySize()
 	for range 40 {
 		work()
 	}
-	after := on(w).vm.MemorySize()
+	after := rigOf(w).vm.MemorySize()
 	t.Logf("memory: %d kB, after 40,000 ticks and 1,600 states %d kB", before>>10, after>>10)
 	if after > before+before/10 {
 		t.Errorf("memory grew from %d to %d", before, after)

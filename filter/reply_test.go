@@ -12,9 +12,9 @@ import (
 
 // What the client gets is the core's reply; gRPC gets its status, the access log the rule
 // as response code details, and nothing goes upstream.
-func TestRefused(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-		app := in(maintenance.NoAccess)
+func TestRefusalReachesTheClient(t *testing.T) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		app := appIn(maintenance.NoAccess)
 		app.RetryAfter = 90
 		w.follow(doc(1, app))
 		for _, c := range []struct {
@@ -45,7 +45,7 @@ func TestRefused(t *testing.T) {
 			if v.note != "app=default mode=no-access rule=no-access" {
 				t.Errorf("%s: noted %q", c.name, v.note)
 			}
-			if s, ok := x.(*shippedExchange); ok {
+			if s, ok := x.(*compiledExchange); ok {
 				got := fields(s.Downstream().Headers)
 				for name, want := range c.downward {
 					if got[name] != want {
@@ -58,22 +58,22 @@ func TestRefused(t *testing.T) {
 			}
 			x.end()
 		}
-		w.want("blocked", 5)
-		w.want("bypassed", 0)
+		w.wantMetric("blocked", 5)
+		w.wantMetric("bypassed", 0)
 	})
 }
 
 // The public status is answered by the filter while something is on or announced, and
 // left to the route of the bootstraps while all is off.
-func TestEdgeStatus(t *testing.T) {
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
-		app := in(maintenance.NoAccess)
+func TestFilterAnswersStatus(t *testing.T) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		app := appIn(maintenance.NoAccess)
 		app.Name, app.Match.Hosts = "shop", []string{"shop.example.com"}
-		app.Activations[0].Until = begin.Add(time.Hour)
+		app.Activations[0].Until = startTime.Add(time.Hour)
 		x := w.begin("GET", "/.drydock/status", true)
 		w.tick()
-		held(t, x.view())
-		w.say(200, docs(1, 1, app))
+		paused(t, x.view())
+		w.answerPoll(200, docOf(1, 1, app))
 		if v := x.view(); v.reply == nil || v.reply.status != 200 {
 			t.Fatalf("got %s", v)
 		}
@@ -99,7 +99,7 @@ func TestEdgeStatus(t *testing.T) {
 		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
 			refused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
 		}
-		w.say(200, docs(1, 2, maintenance.App{}))
+		w.answerPoll(200, docOf(1, 2, maintenance.App{}))
 		passed(t, w.request("GET", "/.drydock/status", ""))
 	})
 }

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // begin is when every test begins: the time at which synctest's clock starts.
-var begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+var startTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const token = "a-sync-token-that-no-log-may-show"
 
@@ -38,21 +38,21 @@ const token = "a-sync-token-that-no-log-may-show"
 type setup struct {
 	config string // the plugin's configuration
 	// onward: Envoy has no allow_on_headers_stop_iteration.
-	onward bool
-	policy wasmhost.FailurePolicy
-	older  bool // Envoy before April 2026, such as 1.36.4
-	trace  func(wasmhost.Call)
-	fault  func(function string) wasmhost.Status
+	headersGoOn bool
+	policy      wasmhost.FailurePolicy
+	envoy136    bool // Envoy before April 2026, such as 1.36.4
+	trace       func(wasmhost.Call)
+	fault       func(function string) wasmhost.Status
 }
 
 // holding is the plugin configuration of our own bootstraps.
-const holding = `{"name": "edge", "allow_on_headers_stop_iteration": true}`
+const bootstrapConfig = `{"name": "edge", "allow_on_headers_stop_iteration": true}`
 
 // rig is one plugin in one VM of a proxy.
 type rig interface {
 	tick()
 	// pass lets time pass, without ticks.
-	pass(d time.Duration)
+	advance(d time.Duration)
 	// calls are the callouts that wait for an answer, oldest first.
 	calls() []call
 	// answer answers one; status 0 is no answer.
@@ -75,8 +75,8 @@ type exchange interface {
 
 // view is what came of a request so far.
 type view struct {
-	held  bool // neither let go nor answered
-	reply *reply
+	paused bool // neither let go nor answered
+	reply  *reply
 	// headers and body are what the upstream saw.
 	headers map[string]string
 	body    string
@@ -86,7 +86,7 @@ type view struct {
 
 // unknowable is the note of a request that was open together with others on the
 // emulator, which has one filter state for all.
-const unknowable = "unknowable"
+const noteUnknown = "noteUnknown"
 
 type reply struct {
 	status  int
@@ -131,7 +131,7 @@ func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Run("native", func(t *testing.T) {
 		t.Setenv("DRYDOCK_SYNC_TOKEN", token)
 		synctest.Test(t, func(t *testing.T) {
-			r, err := emulate(t, s)
+			r, err := newEmulatorRig(t, s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,13 +144,13 @@ func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 // compiled runs a test in both compiled worlds.
 func compiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
-	for _, s.older = range []bool{false, true} {
-		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.older], func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
+	for _, s.envoy136 = range []bool{false, true} {
+		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.envoy136], func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
 	}
 }
 
 // settle takes the acks.
-func (w *world) settle() {
+func (w *world) takeAcks() {
 	for _, c := range w.rig.calls() {
 		if c.path() == maintenance.AckPath {
 			var ack maintenance.Ack
@@ -165,34 +165,34 @@ func (w *world) settle() {
 
 func (w *world) tick() {
 	w.rig.tick()
-	w.settle()
+	w.takeAcks()
 }
 
 // run ticks as Envoy does while time passes.
 func (w *world) run(d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
-		w.pass(min(d, tickPeriod))
+		w.advance(min(d, tickPeriod))
 		w.tick()
 	}
 }
 
 func (w *world) answer(c call, status int, body string) {
 	w.rig.answer(c, status, body)
-	w.settle()
+	w.takeAcks()
 }
 
 // asks are the callouts that wait, but for acks.
-func (w *world) asks(prefix string) []call {
+func (w *world) pending(prefix string) []call {
 	return slices.DeleteFunc(w.calls(), func(c call) bool { return !strings.HasPrefix(c.path(), prefix) })
 }
 
 // polls tells whether a poll waits.
-func (w *world) polls() bool { return len(w.asks(maintenance.SyncPath)) > 0 }
+func (w *world) hasPoll() bool { return len(w.pending(maintenance.SyncPath)) > 0 }
 
 // poll is the one poll that waits.
 func (w *world) poll() (call, maintenance.SyncRequest) {
 	w.t.Helper()
-	polls := w.asks(maintenance.SyncPath)
+	polls := w.pending(maintenance.SyncPath)
 	if len(polls) != 1 {
 		w.t.Fatalf("%d polls wait, want 1", len(polls))
 	}
@@ -204,7 +204,7 @@ func (w *world) poll() (call, maintenance.SyncRequest) {
 }
 
 // say answers the poll that waits.
-func (w *world) say(status int, body string) {
+func (w *world) answerPoll(status int, body string) {
 	w.t.Helper()
 	c, _ := w.poll()
 	w.answer(c, status, body)
@@ -214,7 +214,7 @@ func (w *world) say(status int, body string) {
 func (w *world) follow(doc string) {
 	w.t.Helper()
 	w.tick()
-	w.say(200, doc)
+	w.answerPoll(200, doc)
 }
 
 func (w *world) lastAck() maintenance.Ack {
@@ -225,7 +225,7 @@ func (w *world) lastAck() maintenance.Ack {
 	return w.acks[len(w.acks)-1]
 }
 
-const visitor = "192.0.2.7:4711"
+const clientAddress = "192.0.2.7:4711"
 
 const (
 	aQuery    = `{"query":"{cart{id}}"}`
@@ -249,7 +249,7 @@ func (w *world) request(method, path, body string, headers ...string) view {
 func (w *world) begin(method, path string, end bool, headers ...string) exchange {
 	w.t.Helper()
 	h := [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", path}}
-	source := visitor
+	source := clientAddress
 	for i := 0; i < len(headers); i += 2 {
 		switch headers[i] {
 		case "from":
@@ -272,24 +272,24 @@ func (w *world) graphQL(body string) view {
 // passed and refused tell how a request ended; refused names the rule.
 func passed(t *testing.T, v view) {
 	t.Helper()
-	if v.held || v.reply != nil || v.headers == nil {
+	if v.paused || v.reply != nil || v.headers == nil {
 		t.Fatalf("want it to pass, got %s", v)
 	}
 }
 
 func refused(t *testing.T, v view, rule maintenance.Rule) {
 	t.Helper()
-	if v.held || v.reply == nil || v.headers != nil || v.body != "" {
+	if v.paused || v.reply == nil || v.headers != nil || v.body != "" {
 		t.Fatalf("want it refused by %s, got %s", rule, v)
 	}
-	if v.note != unknowable && !strings.HasSuffix(v.note, " rule="+string(rule)) {
+	if v.note != noteUnknown && !strings.HasSuffix(v.note, " rule="+string(rule)) {
 		t.Fatalf("want it refused by %s, got %q", rule, v.note)
 	}
 }
 
-func held(t *testing.T, v view) {
+func paused(t *testing.T, v view) {
 	t.Helper()
-	if !v.held || v.reply != nil || v.headers != nil || v.body != "" {
+	if !v.paused || v.reply != nil || v.headers != nil || v.body != "" {
 		t.Fatalf("want it held, got %s", v)
 	}
 }
@@ -298,11 +298,11 @@ func (v view) String() string {
 	if v.reply != nil {
 		return fmt.Sprintf("%d %v %q (%s; upstream saw %v %q)", v.reply.status, v.reply.headers, v.reply.body, v.note, v.headers, v.body)
 	}
-	return fmt.Sprintf("held=%v upstream saw %v %q (%s)", v.held, v.headers, v.body, v.note)
+	return fmt.Sprintf("held=%v upstream saw %v %q (%s)", v.paused, v.headers, v.body, v.note)
 }
 
 // want checks a metric of the plugin named edge.
-func (w *world) want(name string, n int) {
+func (w *world) wantMetric(name string, n int) {
 	w.t.Helper()
 	if got := w.metric("drydock.edge." + name); got != n {
 		w.t.Errorf("%s = %d, want %d", name, got, n)
@@ -310,7 +310,7 @@ func (w *world) want(name string, n int) {
 }
 
 // complaints counts the log's lines that hold a text.
-func (w *world) complaints(text string) (n int) {
+func (w *world) countLogged(text string) (n int) {
 	for _, line := range w.logged() {
 		if strings.Contains(line, text) {
 			n++
@@ -320,9 +320,9 @@ func (w *world) complaints(text string) (n int) {
 }
 
 // doc is a document with one app, the default one unless it has a name.
-func doc(revision uint64, app maintenance.App) string { return docs(1, revision, app) }
+func doc(revision uint64, app maintenance.App) string { return docOf(1, revision, app) }
 
-func docs(epoch, revision uint64, apps ...maintenance.App) string {
+func docOf(epoch, revision uint64, apps ...maintenance.App) string {
 	for i := range apps {
 		if apps[i].Name == "" {
 			apps[i].Name = maintenance.DefaultApp
@@ -336,9 +336,9 @@ func docs(epoch, revision uint64, apps ...maintenance.App) string {
 }
 
 // in is an app that somebody put into a mode.
-func in(mode maintenance.Mode) maintenance.App {
+func appIn(mode maintenance.Mode) maintenance.App {
 	if mode == maintenance.Off {
 		return maintenance.App{}
 	}
-	return maintenance.App{Activations: []maintenance.Activation{{ID: "m", Source: maintenance.SourceManual, Mode: mode, Message: "Back soon.", Since: begin}}}
+	return maintenance.App{Activations: []maintenance.Activation{{ID: "m", Source: maintenance.SourceManual, Mode: mode, Message: "Back soon.", Since: startTime}}}
 }

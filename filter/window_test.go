@@ -11,17 +11,17 @@ import (
 )
 
 // A window opens and closes on the proxy's own clock, also with the controller away.
-func TestWindow(t *testing.T) {
+func TestWindowOpensAndClosesByItself(t *testing.T) {
 	app := maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{
 		ID: "upgrade", Mode: maintenance.NoAccess, Message: "Upgrade.", Announce: 60,
 		Occurrences: []maintenance.Occurrence{
-			{Start: begin.Add(2 * time.Minute), End: begin.Add(3 * time.Minute)},
-			{Start: begin.Add(10 * time.Minute), End: begin.Add(10*time.Minute + 500*time.Millisecond)},
+			{Start: startTime.Add(2 * time.Minute), End: startTime.Add(3 * time.Minute)},
+			{Start: startTime.Add(10 * time.Minute), End: startTime.Add(10*time.Minute + 500*time.Millisecond)},
 		},
 	}}}}
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
-		w.say(0, "") // and away it stays
+		w.answerPoll(0, "") // and away it stays
 		get := func() view { return w.request("GET", "/", "") }
 		status := func() string {
 			if v := w.request("GET", "/.drydock/status", ""); v.reply != nil {
@@ -60,53 +60,53 @@ func TestWindow(t *testing.T) {
 		passed(t, get())
 		w.run(time.Hour)
 		passed(t, get())
-		w.want("revision", 1)
+		w.wantMetric("revision", 1)
 	})
 }
 
 // A proxy whose clock was ahead, so that a window seemed over, opens it when the clock is
 // put right.
-func TestWindowAfterTheClockIsSetBackCompiled(t *testing.T) {
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
-		on(w).clock.Set(begin.Add(5 * time.Hour))
+func TestWindowFollowsAClockThatIsSetBackCompiled(t *testing.T) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		rigOf(w).clock.Set(startTime.Add(5 * time.Hour))
 		w.follow(doc(1, maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{ID: "w", Mode: maintenance.NoAccess,
-			Occurrences: []maintenance.Occurrence{{Start: begin.Add(time.Hour), End: begin.Add(2 * time.Hour)}}}}}}))
+			Occurrences: []maintenance.Occurrence{{Start: startTime.Add(time.Hour), End: startTime.Add(2 * time.Hour)}}}}}}))
 		w.run(time.Second)
 		passed(t, w.request("GET", "/", ""))
-		on(w).clock.Set(begin.Add(90 * time.Minute))
+		rigOf(w).clock.Set(startTime.Add(90 * time.Minute))
 		w.tick()
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-		on(w).clock.Set(begin.Add(30 * time.Minute))
+		rigOf(w).clock.Set(startTime.Add(30 * time.Minute))
 		w.tick()
 		passed(t, w.request("GET", "/", ""))
 		w.run(time.Second)
-		on(w).clock.Set(begin.Add(61 * time.Minute))
+		rigOf(w).clock.Set(startTime.Add(61 * time.Minute))
 		w.tick()
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
 // What was switched on holds, whatever the proxy's clock says of when that was.
-func TestExplicitActivationAndClock(t *testing.T) {
-	app := in(maintenance.NoAccess)
-	app.Activations[0].Since = begin.Add(time.Hour) // the controller's clock is ahead
-	app.Activations[0].Until = begin.Add(2 * time.Hour)
-	everywhere(t, setup{config: holding}, func(t *testing.T, w *world) {
+func TestManualActivationIgnoresWhenItBegan(t *testing.T) {
+	app := appIn(maintenance.NoAccess)
+	app.Activations[0].Since = startTime.Add(time.Hour) // the controller's clock is ahead
+	app.Activations[0].Until = startTime.Add(2 * time.Hour)
+	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 	// Also when it jumps back and forth.
-	compiled(t, setup{config: holding}, func(t *testing.T, w *world) {
+	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
-		for _, to := range []time.Time{begin.AddDate(-10, 0, 0), begin, begin.Add(119 * time.Minute), begin.Add(-time.Second)} {
-			on(w).clock.Set(to)
+		for _, to := range []time.Time{startTime.AddDate(-10, 0, 0), startTime, startTime.Add(119 * time.Minute), startTime.Add(-time.Second)} {
+			rigOf(w).clock.Set(to)
 			w.run(10 * tickPeriod)
 			refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		}
-		on(w).clock.Set(begin.Add(2 * time.Hour))
+		rigOf(w).clock.Set(startTime.Add(2 * time.Hour))
 		w.run(tickPeriod)
 		passed(t, w.request("GET", "/", ""))
-		if !w.polls() {
+		if !w.hasPoll() {
 			t.Error("nobody polls after the clock was set")
 		}
 	})
