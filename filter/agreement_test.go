@@ -35,7 +35,8 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 	}
 }
 
-// agree sends one request, its body in parts and with ticks between them.
+// agree sends one request, with its body in parts and ticks between them, and compares what becomes
+// of it with the core's decision.
 func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tape) {
 	t.Helper()
 	r := tape.Request()
@@ -45,6 +46,7 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	for _, h := range r.Headers {
 		headers = append(headers, h[0], h[1])
 	}
+
 	x := w.begin(r.Method, r.Path, r.EndStream, headers...)
 	if !r.EndStream {
 		parts := tape.Split(r.Body)
@@ -57,19 +59,19 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	}
 
 	v := x.view()
-	answered, letGo := v.reply != nil, !v.paused && v.headers != nil
+	answered, resumed := v.reply != nil, !v.paused && v.headers != nil
 	switch refused := want.Verdict == maintenance.Refuse; {
-	case answered != refused || !refused && !letGo:
-		t.Errorf("%s: the core says %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
-	case letGo && !answered && v.body != string(r.Body):
+	case answered != refused || !refused && !resumed:
+		t.Errorf("%s: the core decides %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
+	case resumed && !answered && v.body != string(r.Body):
 		t.Errorf("%s passes, and the upstream saw the body %q", adversary.Describe(r), v.body)
 	}
 	if v.reply != nil && !strings.HasSuffix(v.note, "rule="+string(want.Rule)) {
-		t.Errorf("%s: the core refuses by %s, the module notes %q", adversary.Describe(r), want.Rule, v.note)
+		t.Errorf("%s: the core refuses by %s, the module's note is %q", adversary.Describe(r), want.Rule, v.note)
 	}
 }
 
-// The table of read-only GraphQL requests, through the module as it is shipped.
+// The module decides the table of read-only GraphQL requests as the core does.
 func TestGraphQLCasesCompiled(t *testing.T) {
 	table := cases.Load(t)
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
@@ -78,16 +80,19 @@ func TestGraphQLCasesCompiled(t *testing.T) {
 		for _, c := range table {
 			body := string(c.Body())
 			s := rigOf(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": clientAddress}}})
-			// As HTTP/1 has it: a body has a length, and no body ends with the headers.
+
+			// As in HTTP/1, a body has a length, and a request without one ends with its headers.
 			headers := wasmhost.Headers{{":method", c.Method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", c.Path}}
 			headers = append(headers, c.Headers...)
 			if body != "" {
 				headers = append(headers, [2]string{"content-length", fmt.Sprint(len(body))})
 			}
+
 			s.RequestHeaders(headers, body == "")
 			if body != "" {
 				s.RequestBody([]byte(body), true)
 			}
+
 			verdict, rule := "pass", ""
 			if s.LocalReply() != nil {
 				verdict, rule = "refuse", strings.TrimPrefix(s.Details(), "drydock:")
@@ -97,14 +102,17 @@ func TestGraphQLCasesCompiled(t *testing.T) {
 			} else if up := s.Upstream(); !up.End || string(up.Body) != body {
 				t.Errorf("%s: the upstream saw %+v", c.Name, up)
 			}
+
 			if verdict != c.Verdict || rule != c.Rule {
 				t.Errorf("%s: got %s %s, want %s %s", c.Name, verdict, rule, c.Verdict, c.Rule)
 			}
 			if verdict == "pass" {
 				passes++
 			}
+
 			s.Abort()
 		}
+
 		t.Logf("%d cases, of which %d pass", len(table), passes)
 		w.wantMetric("blocked", len(table)-passes)
 		w.wantMetric("errors", 0)

@@ -10,16 +10,19 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// A claim of a verified token lets through; what the client only says does not.
+// A claim of a verified token lets a request bypass the maintenance. A token that nothing has
+// verified does not.
 func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 	app := appIn(maintenance.NoAccess)
 	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre", 7, true}}}
+
 	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
 		payload := func(issuer string, roles any) map[string]any {
 			return map[string]any{"verified": map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}}
 		}
 		const ours = "https://id.example.com"
+
 		for _, c := range []struct {
 			name   string
 			jwt    map[string]any
@@ -42,26 +45,30 @@ func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 				"source":   map[string]any{"address": clientAddress},
 				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
 			}})
+
 			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
 			if got := s.Upstream().End; got != c.passes {
 				t.Errorf("%s: passed: %v", c.name, got)
 			}
 			s.Abort()
 		}
+
 		w.wantMetric("bypassed", 4)
 		w.wantMetric("blocked", 8)
 	})
 }
 
-// What else the proxy knows of a request: the peer's identity in the mesh, and which
-// route and cluster it has chosen.
+// Apps can be matched by the route and cluster that Envoy has chosen, and bypassed by the peer's
+// identity in the mesh.
 func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
 	route, cluster := appIn(maintenance.NoAccess), appIn(maintenance.NoAccess)
 	route.Name, route.Match.Routes = "by-route", []string{"admin"}
 	route.Bypass.Principals = []string{"spiffe://cluster.local/ns/ops/*"}
 	cluster.Name, cluster.Match.Clusters = "by-cluster", []string{"outbound|80||legacy"}
+
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(docOf(1, 1, route, cluster))
+
 		for _, c := range []struct {
 			route, cluster, peer string
 			note                 string
@@ -78,6 +85,7 @@ func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
 				"xds":        map[string]any{"route_name": c.route, "cluster_name": c.cluster},
 			}})
 			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
+
 			note, _ := s.FilterState("wasm.drydock.decision")
 			if passes := !strings.HasSuffix(c.note, "=no-access"); string(note) != c.note || s.Upstream().End != passes {
 				t.Errorf("%+v: passed: %v, %q", c, s.Upstream().End, note)

@@ -11,15 +11,17 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// bodies are the ways in which a GraphQL body can come.
-var bodies = []struct {
+// A bodyCase is a way in which the body of a GraphQL request can arrive.
+type bodyCase struct {
 	name     string
 	headers  string
 	parts    []string
 	trailers bool
-	rule     maintenance.Rule // that refuses it; none: it passes
+	rule     maintenance.Rule // the one that refuses the request, empty if it passes
 	status   int
-}{
+}
+
+var bodies = []bodyCase{
 	{"query", "", []string{aQuery}, false, "", 0},
 	{"mutation", "", []string{aMutation}, false, "graphql.mutation", 503},
 	{"query in parts", "", strings.SplitAfter(aQuery, ""), false, "", 0},
@@ -31,13 +33,13 @@ var bodies = []struct {
 	{"mutation and trailers", "", []string{aMutation}, true, "graphql.mutation", 503},
 	{"trailers alone", "", nil, true, "graphql.json", 400},
 	{"nothing", "content-length,0", []string{""}, false, "graphql.json", 400},
-	{"as much as is looked at", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery))}, false, "", 0},
-	{"more than is looked at", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery)), "\n"}, false, "graphql.limit-body", 413},
-	{"more than is looked at, and not its end", "", []string{strings.Repeat(" ", 1001)}, false, "graphql.limit-body", 413},
-	{"a mutation behind it all", "", []string{aQuery, aMutation}, false, "graphql.json-ambiguous", 503},
+	{"as much as is read", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery))}, false, "", 0},
+	{"more than is read", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery)), "\n"}, false, "graphql.limit-body", 413},
+	{"more than is read, and not its end", "", []string{strings.Repeat(" ", 1001)}, false, "graphql.limit-body", 413},
+	{"a mutation after it all", "", []string{aQuery, aMutation}, false, "graphql.json-ambiguous", 503},
 }
 
-// In read-only the body of a GraphQL request is held until it was judged. A refused one
+// In read-only a GraphQL request is paused until its body decides. The body of a refused request
 // never reaches the upstream.
 func TestReadOnlyDecidesByTheBody(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
@@ -46,36 +48,21 @@ func TestReadOnlyDecidesByTheBody(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			test := func(t *testing.T, w *world, headersGoOn bool) {
 				w.follow(doc(1, app))
-				headers := []string{"content-type", "application/json"}
-				if c.headers != "" {
-					headers = append(headers, strings.Split(c.headers, ",")...)
-				}
-				x := w.begin("POST", "/graphql", false, headers...)
-				sent := ""
-				for i, part := range c.parts {
-					if v := x.view(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
-						t.Fatalf("after %q: %s", sent, v)
-					}
-					w.run(300 * time.Millisecond) // slow, but within the grace
-					end := i == len(c.parts)-1 && !c.trailers && !strings.Contains(c.name, "not its end")
-					x.send(part, end)
-					sent += part
-				}
-				if c.trailers {
-					x.trailers()
-				}
+				x, sent := sendBody(t, w, c, headersGoOn)
+
 				v := x.view()
 				if headersGoOn && v.headers != nil {
 					if v.headers["x-drydock-mode"] != "" {
 						t.Errorf("the upstream saw %v although its headers had gone on", v.headers)
 					}
-					if c.rule != "" { // the headers alone: a request that is broken off
+					if c.rule != "" { // The upstream saw the headers alone, of an aborted request.
 						if s := x.(*compiledExchange); !s.Upstream().Reset || v.ended {
 							t.Errorf("the upstream saw %+v", s.Upstream())
 						}
 						v.headers = nil
 					}
 				}
+
 				if c.rule != "" {
 					refused(t, v, c.rule)
 					if v.reply.status != c.status {
@@ -87,6 +74,7 @@ func TestReadOnlyDecidesByTheBody(t *testing.T) {
 				if s, ok := x.(*compiledExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
 					t.Errorf("the upstream saw %+v", s.Upstream())
 				}
+
 				x.end()
 				w.wantMetric("misconfigured", 0)
 				w.wantMetric("errors", 0)
@@ -95,33 +83,59 @@ func TestReadOnlyDecidesByTheBody(t *testing.T) {
 					t.Errorf("%d requests are left", a.Requests)
 				}
 			}
+
 			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) { test(t, w, false) })
 			t.Run("headers go on", func(t *testing.T) {
 				compiled(t, setup{config: `{"name": "edge"}`, headersGoOn: true}, func(t *testing.T, w *world) { test(t, w, true) })
 			})
-			t.Run("headers are held unexpectedly", func(t *testing.T) {
+			t.Run("headers are paused unexpectedly", func(t *testing.T) {
 				compiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
 			})
 		})
 	}
 }
 
-// A body is judged by the state that is in force when it is there.
+// sendBody sends a GraphQL request, and checks before each part of its body that the upstream has
+// not seen too much. It returns the body that was sent.
+func sendBody(t *testing.T, w *world, c bodyCase, headersGoOn bool) (x exchange, sent string) {
+	t.Helper()
+	headers := []string{"content-type", "application/json"}
+	if c.headers != "" {
+		headers = append(headers, strings.Split(c.headers, ",")...)
+	}
+
+	x = w.begin("POST", "/graphql", false, headers...)
+	for i, part := range c.parts {
+		if v := x.view(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
+			t.Fatalf("after %q: %s", sent, v)
+		}
+		w.run(300 * time.Millisecond) // slowly, but within firstByteTimeout
+		end := i == len(c.parts)-1 && !c.trailers && !strings.Contains(c.name, "not its end")
+		x.send(part, end)
+		sent += part
+	}
+
+	if c.trailers {
+		x.trailers()
+	}
+	return x, sent
+}
+
 func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 	limit := func(n int) maintenance.App {
 		a := appIn(maintenance.ReadOnly)
 		a.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: n}
 		return a
 	}
-	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
+
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, limit(30)))
-		off, closed, open := post(w), post(w), post(w)
+		off, closed, open := w.beginGraphQL(), w.beginGraphQL(), w.beginGraphQL()
 		off.send(aMutation[:20], false)
 		closed.send(aQuery[:20], false)
 		open.send(aQuery[:20], false)
 
-		// More is looked at: what was there is not judged as if it were all.
+		// The new state reads more: what arrived before is not decided as if it were the whole.
 		w.answerPoll(200, doc(2, limit(100)))
 		open.send(aQuery[20:], false)
 		open.send(strings.Repeat(" ", 40), false)
@@ -129,8 +143,8 @@ func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 		open.send(aMutation, true)
 		refused(t, open.view(), "graphql.json-ambiguous")
 
-		// Less is looked at.
-		less := post(w)
+		// The new state reads less.
+		less := w.beginGraphQL()
 		less.send(aQuery, false)
 		w.answerPoll(200, doc(3, limit(10)))
 		less.send(" ", true)
@@ -139,13 +153,14 @@ func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 		w.answerPoll(200, doc(4, appIn(maintenance.Off)))
 		off.send(aMutation[20:], true)
 		passed(t, off.view())
+
 		w.answerPoll(200, doc(5, appIn(maintenance.NoAccess)))
 		closed.send(aQuery[20:], true)
 		refused(t, closed.view(), maintenance.RuleNoAccess)
 
-		// Held without a body, and then off: it goes on when the grace is over.
+		// A request without a body goes on after firstByteTimeout if its app is off by then.
 		w.answerPoll(200, doc(6, appIn(maintenance.ReadOnly)))
-		waits := post(w)
+		waits := w.beginGraphQL()
 		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
 		w.run(5100 * time.Millisecond)
 		waits.send(aMutation, true)
@@ -153,10 +168,11 @@ func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 	})
 }
 
-// A body that cannot be read is not taken for none: the request is refused.
+// A body that cannot be read is not taken for an empty one: the request is refused.
 func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+
 	fails := wasmhost.StatusOK
 	s := setup{config: bootstrapConfig, fault: func(function string) wasmhost.Status {
 		if function == "proxy_get_buffer_bytes" {
@@ -164,13 +180,16 @@ func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 		}
 		return wasmhost.StatusOK
 	}}
+
 	compiled(t, s, func(t *testing.T, w *world) {
 		fails = wasmhost.StatusOK
 		w.follow(doc(1, app))
+
 		for _, fails = range []wasmhost.Status{wasmhost.StatusNotFound, wasmhost.StatusBadArgument, wasmhost.StatusInternalFailure} {
 			for _, path := range []string{"/save", "/graphql"} {
 				x := w.begin("POST", path, false, "content-type", "application/json")
 				x.send(`{}`, true)
+
 				v := x.view()
 				refused(t, v, maintenance.RuleBodyUnread)
 				if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" {
@@ -179,12 +198,13 @@ func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 				x.end()
 			}
 		}
+
 		w.wantMetric("errors", 6)
 		fails = wasmhost.StatusOK
 	})
 }
 
-// A request that is held for its body is given up when not all of it comes in time.
+// A request that is paused for its body is refused if the whole body does not arrive in time.
 func TestIncompleteBodyTimesOut(t *testing.T) {
 	for _, c := range []struct {
 		config  string
@@ -195,21 +215,24 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 	} {
 		everywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
 			w.follow(doc(1, appIn(maintenance.ReadOnly)))
-			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			x := w.beginGraphQL()
 			for i := range 6 {
-				// Neither slow parts nor changes of the state give it more time.
+				// Neither slow parts nor new states give it more time.
 				x.send(aQuery[i:i+1], false)
 				w.run(time.Second)
 				w.answerPoll(200, doc(uint64(i+2), appIn(maintenance.ReadOnly)))
 			}
+
 			w.run(c.timeout - 6*time.Second - tickPeriod)
 			paused(t, x.view())
+
 			w.run(100 * time.Millisecond)
 			v := x.view()
 			refused(t, v, maintenance.RuleBodyTimeout)
 			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not come in time") {
 				t.Errorf("got %s", v)
 			}
+
 			w.wantMetric("misconfigured", 0)
 			w.wantMetric("errors", 0)
 			w.wantMetric("held_requests", 0)
@@ -217,16 +240,18 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 	}
 }
 
-// Where the app is off by the time that a body is given up, the request goes on with what
-// comes next, and nothing of it is lost.
+// If the app is off when its body times out, the request goes on with the next part of its body,
+// and nothing of it is lost.
 func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.ReadOnly)))
-		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		x := w.beginGraphQL()
 		x.send(aMutation[:7], false)
 		w.run(29 * time.Second)
+
 		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 		w.run(5 * time.Second)
+
 		x.send(aMutation[7:9], false)
 		x.send(aMutation[9:], true)
 		if v := x.view(); v.reply != nil || v.body != aMutation || !v.ended {
@@ -236,41 +261,48 @@ func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
 	})
 }
 
-// The same answer goes to who sends no body, but that is no misconfiguration where the
-// bodies of others came.
+// A missing body does not count as a misconfiguration if the bodies of other requests arrived.
 func TestMissingBodyTimesOut(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		passed(t, w.graphQL(aQuery))
-		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
-		slow := w.begin("POST", "/graphql", false, "content-type", "application/json")
+
+		x := w.beginGraphQL()
+		slow := w.beginGraphQL()
 		slow.send(aQuery[:5], false)
+
 		w.run(5100 * time.Millisecond)
 		refused(t, x.view(), maintenance.RuleBodyTimeout)
+
 		w.run(20 * time.Second)
 		paused(t, slow.view())
+
 		slow.send(aQuery[5:], true)
 		passed(t, slow.view())
+
 		w.wantMetric("misconfigured", 0)
 		w.wantMetric("errors", 0)
 	})
 }
 
-// When Envoy does not hold headers although the plugin was told so, no body ever comes: a
-// held request is answered after 5 s, counted and logged.
+// If Envoy does not pause headers although the plugin's configuration says so, no body ever
+// arrives. Paused requests are then answered after 5 s, which is counted and logged.
 func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.ReadOnly)))
-		x, y := w.begin("POST", "/graphql", false, "content-type", "application/json"), w.begin("POST", "/graphql", false, "content-type", "application/json")
+
+		x, y := w.beginGraphQL(), w.beginGraphQL()
 		x.send(aQuery, true)
 		w.run(4950 * time.Millisecond)
 		paused(t, x.view())
+
 		w.run(150 * time.Millisecond)
 		refused(t, x.view(), maintenance.RuleBodyTimeout)
 		refused(t, y.view(), maintenance.RuleBodyTimeout)
 		if v := x.view(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
 			t.Errorf("got %s, %s", v, v.reply.details)
 		}
+
 		w.wantMetric("misconfigured", 2)
 		w.wantMetric("errors", 2)
 		if w.countLogged("allow_on_headers_stop_iteration") != 1 {
@@ -279,20 +311,24 @@ func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
 	})
 }
 
-// What is past Envoy's own buffer limit, although the app would look at it, Envoy answers.
+// If the app reads longer bodies than Envoy buffers, Envoy answers the bodies that do not fit.
 func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
+
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, app))
-		x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+
+		x := w.beginGraphQL()
 		for range 3 {
 			x.send(strings.Repeat(" ", 512<<10), false)
 		}
+
 		s := x.(*compiledExchange)
 		if s.Downstream().Status() != 413 || s.Details() != "request_payload_too_large" || s.Upstream().Headers != nil {
 			t.Errorf("the client saw %+v, %s; the upstream %+v", s.Downstream(), s.Details(), s.Upstream())
 		}
+
 		w.run(10 * time.Second)
 		if a := w.lastAck(); a.Requests != 0 {
 			t.Errorf("%d requests are left", a.Requests)

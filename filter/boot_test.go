@@ -11,14 +11,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Before the first state a request is held, and judged by that state as soon as it is
-// there.
 func TestRequestsWaitForTheFirstState(t *testing.T) {
 	for _, c := range []struct {
 		mode         maintenance.Mode
 		method, path string
 		body         []string
-		rule         maintenance.Rule // that refuses it; none: it passes
+		rule         maintenance.Rule // the one that refuses it, empty if it passes
 	}{
 		{maintenance.Off, "GET", "/", nil, ""},
 		{maintenance.Off, "POST", "/graphql", []string{aMutation}, ""},
@@ -37,15 +35,19 @@ func TestRequestsWaitForTheFirstState(t *testing.T) {
 					x.send(part, i == len(c.body)-1)
 					body += part
 				}
+
 				paused(t, x.view())
 				w.run(time.Second)
 				paused(t, x.view())
+
 				w.answerPoll(200, doc(1, appIn(c.mode)))
+
 				if c.rule != "" {
 					refused(t, x.view(), c.rule)
 				} else if passed(t, x.view()); x.view().body != body {
 					t.Errorf("the upstream saw %q, want %q", x.view().body, body)
 				}
+
 				w.wantMetric("unknown", 0)
 				w.wantMetric("errors", 0)
 			})
@@ -53,8 +55,8 @@ func TestRequestsWaitForTheFirstState(t *testing.T) {
 	}
 }
 
-// What is held for the first state loses nothing, whenever that comes: also when it
-// comes in the middle of a body, on Envoys that lose what follows a body resumed halfway.
+// The first state may arrive in the middle of a body. Nothing is lost then, also in versions of
+// Envoy that lose what follows a body that was resumed halfway.
 func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 	for _, c := range []struct{ path, kind string }{
 		{"/graphql", "application/json"},
@@ -64,12 +66,15 @@ func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 		t.Run(c.path, func(t *testing.T) {
 			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin("POST", c.path, false, "content-type", c.kind)
+
 				w.tick()
 				x.send("first, ", false)
 				x.send("second, ", false)
 				paused(t, x.view())
+
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				w.tick()
+
 				x.send("third, ", false)
 				x.send("last", true)
 				passed(t, x.view())
@@ -77,14 +82,18 @@ func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 					t.Errorf("the upstream saw %q", got)
 				}
 			})
+
 			// The emulator shows only the last part that went on.
 			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin("POST", c.path, false, "content-type", c.kind)
 				w.tick()
+
 				x.send("first, ", false)
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
+
 				x.send("second, ", false)
 				x.send("last", true)
+
 				if v := x.view(); v.body != "first, second, last" || !v.ended {
 					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
 				}
@@ -93,8 +102,8 @@ func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 	}
 }
 
-// An upload past what Envoy buffers is held, and not answered 413, while the first state
-// is awaited: whatever its type, with its length said or not.
+// An upload that is longer than Envoy's buffer is paused, and not answered with 413, whatever its
+// type is and whether or not its length is known.
 func TestLongUploadWaitsForTheFirstStateCompiled(t *testing.T) {
 	const part = 512 << 10
 	for _, headersGoOn := range []bool{false, true} {
@@ -110,22 +119,27 @@ func TestLongUploadWaitsForTheFirstStateCompiled(t *testing.T) {
 			{"POST", "application/x-www-form-urlencoded", ""},
 			{"GET", "application/json", ""},
 		} {
-			t.Run(fmt.Sprintf("%s %s of length %q, headersGoOn %v", c.method, c.kind, c.length, headersGoOn), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s of length %q, headers go on: %v", c.method, c.kind, c.length, headersGoOn), func(t *testing.T) {
 				compiled(t, setup{config: config, headersGoOn: headersGoOn}, func(t *testing.T, w *world) {
 					headers := []string{"content-type", c.kind}
 					if c.length != "" {
 						headers = append(headers, "content-length", c.length)
 					}
+
 					x := w.begin(c.method, "/upload", false, headers...)
+
 					w.tick()
 					for range 4 {
 						x.send(strings.Repeat("x", part), false)
 					}
+
 					paused(t, x.view())
+
 					w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 					if v := x.view(); len(v.body) != 4*part {
-						t.Errorf("with the state there the upstream saw %d bytes, not what was held", len(v.body))
+						t.Errorf("with the state the upstream saw %d bytes, not all that was paused", len(v.body))
 					}
+
 					x.send(strings.Repeat("x", part), true)
 					if v := x.view(); v.reply != nil || len(v.body) != 5*part || !v.ended {
 						t.Errorf("got %v, the upstream saw %d bytes, to the end: %v", v.reply, len(v.body), v.ended)
@@ -137,8 +151,8 @@ func TestLongUploadWaitsForTheFirstStateCompiled(t *testing.T) {
 	}
 }
 
-// A state that comes in the middle of a body which it wants to read gets to read it,
-// wherever its end is; the headers of what is refused never go on.
+// A body that began before the first state is read if the state needs it, wherever it ends. The
+// headers of a refused request never go on.
 func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 	const unread = maintenance.RuleBodyUnread
 	for _, c := range []struct {
@@ -155,26 +169,32 @@ func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 		{"trailers come later", []string{aQuery[:9]}, []string{aQuery[9:]}, true, ""},
 		{"a mutation with trailers", []string{aMutation[:9]}, []string{aMutation[9:]}, true, "graphql.mutation"},
 		{"trailers alone are left", []string{aQuery}, nil, true, unread},
-		{"nothing has come", nil, []string{aQuery}, false, ""},
-		{"more than is looked at has come", []string{strings.Repeat(" ", 1<<20), " "}, nil, false, unread},
+		{"nothing arrived before", nil, []string{aQuery}, false, ""},
+		{"more arrived than is read", []string{strings.Repeat(" ", 1<<20), " "}, nil, false, unread},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+				x := w.beginGraphQL()
+
 				w.tick()
 				for _, part := range c.before {
 					x.send(part, false)
 				}
+
 				w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
+
 				for i, part := range c.after {
 					paused(t, x.view())
 					w.tick()
 					x.send(part, i == len(c.after)-1 && !c.trailers)
 				}
+
 				if c.trailers {
 					x.trailers()
 				}
+
 				w.tick()
+
 				v := x.view()
 				if c.rule != "" {
 					if refused(t, v, c.rule); c.rule == unread && v.reply.headers["retry-after"] != "5" {
@@ -183,6 +203,7 @@ func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 				} else if passed(t, v); v.body != strings.Join(append(c.before, c.after...), "") || !v.ended {
 					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
 				}
+
 				x.end()
 				w.wantMetric("errors", 0)
 				w.tick()
@@ -193,8 +214,7 @@ func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 	}
 }
 
-// A GET that could have a body is held until it is known to have none, which the end of
-// the stream says in several ways, before the first state and after it.
+// A GET that could have a body is paused until its stream ends, which can happen in several ways.
 func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 	ends := map[string]func(x exchange){
 		"an empty part":                   func(x exchange) { x.send("", true) },
@@ -202,6 +222,7 @@ func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 		"trailers":                        func(x exchange) { x.trailers() },
 		"an empty part and then trailers": func(x exchange) { x.send("", false); x.trailers() },
 	}
+
 	for _, boot := range []bool{false, true} {
 		for name, end := range ends {
 			for _, path := range []string{"/", "/graphql?query={cart{id}}"} {
@@ -210,6 +231,7 @@ func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 						if !boot {
 							w.follow(doc(1, appIn(maintenance.ReadOnly)))
 						}
+
 						x := w.begin("GET", path, false)
 						paused(t, x.view())
 						end(x)
@@ -217,6 +239,7 @@ func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 							paused(t, x.view())
 							w.follow(doc(1, appIn(maintenance.ReadOnly)))
 						}
+
 						v := x.view()
 						if passed(t, v); v.body != "" {
 							t.Errorf("the upstream saw %q", v.body)
@@ -231,6 +254,7 @@ func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 						if v := y.view(); v.reply == nil || v.headers != nil {
 							t.Errorf("with a body: %s", v)
 						}
+
 						w.wantMetric("errors", 0)
 						w.wantMetric("misconfigured", 0)
 					})
@@ -240,36 +264,41 @@ func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 	}
 }
 
-// unexpectedly is an app that wants to read more of a body than is usual.
-func unexpectedly() maintenance.App {
+// appWithLongBodies returns an app that needs longer bodies than usual, and other requests.
+func appWithLongBodies() maintenance.App {
 	app := appIn(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
 	return app
 }
 
-// save is a request whose body that app wants to read, which no other does.
-func save(w *world) exchange {
+// beginSave begins a request whose body only that app needs.
+func beginSave(w *world) exchange {
 	return w.begin("POST", "/save", false, "content-type", "application/x-www-form-urlencoded", "content-length", "2000000")
 }
 
-// A state may want to read a body that was not expected to be read: then the headers go
-// on, and the body is withheld.
+// A state may need a body that was not expected to be needed. Then the headers go on and only the
+// body is paused.
 func TestUnexpectedlyNeededBodyLetsHeadersGoOnCompiled(t *testing.T) {
 	for _, c := range []struct {
 		body string
 		rule maintenance.Rule
 	}{{"name=x", ""}, {"_method=DELETE", maintenance.RuleWriteBody}} {
+
 		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-			x := save(w)
+			x := beginSave(w)
 			x.send(c.body, true)
+
 			w.tick()
 			paused(t, x.view())
-			w.answerPoll(200, doc(1, unexpectedly()))
+			w.answerPoll(200, doc(1, appWithLongBodies()))
+
 			v := x.view()
+
 			if v.headers == nil {
 				t.Error("the headers did not go on")
 			}
+
 			if c.rule == "" {
 				if passed(t, v); v.body != c.body || !v.ended {
 					t.Errorf("the upstream saw %q", v.body)
@@ -280,42 +309,50 @@ func TestUnexpectedlyNeededBodyLetsHeadersGoOnCompiled(t *testing.T) {
 					t.Error("the upstream saw all of it")
 				}
 			}
+
 			w.wantMetric("errors", 0)
 		})
 	}
 }
 
-// Nor does it count as a misconfiguration when such a body does not come; and when it
-// comes, that does not speak for the configuration.
+// If such a body does not arrive, that does not count as a misconfiguration. If it arrives, that
+// does not prove that the configuration is right.
 func TestUnexpectedlyNeededBodyDoesNotCountAsMisconfiguredCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		x := save(w)
-		w.follow(doc(1, unexpectedly()))
+		x := beginSave(w)
+		w.follow(doc(1, appWithLongBodies()))
+
 		w.run(firstByteTimeout + 100*time.Millisecond)
+
 		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
 		}
+
 		w.wantMetric("misconfigured", 0)
 		w.wantMetric("errors", 0)
 	})
+
 	t.Run("and the state changes", func(t *testing.T) {
 		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-			x := save(w)
-			w.follow(doc(1, unexpectedly()))
+			x := beginSave(w)
+			w.follow(doc(1, appWithLongBodies()))
 			w.answerPoll(200, doc(2, appIn(maintenance.Off)))
+
 			w.run(firstByteTimeout + 100*time.Millisecond)
 			x.send("_method=DELETE", true)
 			passed(t, x.view())
 			w.wantMetric("misconfigured", 0)
 		})
 	})
+
 	t.Run("misconfigured", func(t *testing.T) {
 		compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
-			x := save(w)
-			w.follow(doc(1, unexpectedly()))
+			x := beginSave(w)
+			w.follow(doc(1, appWithLongBodies()))
 			x.send("name=x", true)
 			passed(t, x.view())
-			y := w.begin("POST", "/graphql", false, "content-type", "application/json")
+
+			y := w.beginGraphQL()
 			w.run(firstByteTimeout + 100*time.Millisecond)
 			refused(t, y.view(), maintenance.RuleBodyTimeout)
 			w.wantMetric("misconfigured", 1)
@@ -323,8 +360,6 @@ func TestUnexpectedlyNeededBodyDoesNotCountAsMisconfiguredCompiled(t *testing.T)
 	})
 }
 
-// Without a state within boot_wait, the policy for unknown decides: counted, and logged
-// once.
 func TestUnknownPolicyDecidesAfterBootWait(t *testing.T) {
 	for _, c := range []struct {
 		unknown   string
@@ -344,26 +379,31 @@ func TestUnknownPolicyDecidesAfterBootWait(t *testing.T) {
 						t.Errorf("retry-after is %q", v.reply.headers["retry-after"])
 					}
 				}
+
 				get, post := w.begin("GET", "/", true), w.begin("POST", "/cart", false)
-				w.tick() // from here on a state can come
+
+				w.tick() // From here on a state can arrive.
 				w.run(1450 * time.Millisecond)
 				paused(t, get.view())
 				paused(t, post.view())
 				w.wantMetric("unknown", 0)
+
 				w.run(50 * time.Millisecond)
 				check(get.view(), c.get)
 				check(post.view(), c.post)
 				w.wantMetric("unknown", 2)
+
 				check(w.request("GET", "/", ""), c.get)
 				check(w.request("POST", "/cart", "x"), c.post)
 				w.wantMetric("unknown", 4)
+
 				w.run(10 * time.Second)
 				if n := w.countLogged("no state arrived within 1.5s"); n != 1 {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
 				w.wantMetric("errors", 0)
 
-				// A state that comes late counts from then on.
+				// A state that arrives late is in force from then on.
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				passed(t, w.request("POST", "/cart", "x"))
 				w.wantMetric("unknown", 4)

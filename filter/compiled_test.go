@@ -20,13 +20,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// module is the filter as it is shipped, built and compiled once.
+// module is the filter as it is shipped. It is built and compiled once.
 var module = sync.OnceValues(func() (*wasmhost.Module, error) {
 	dir, err := os.MkdirTemp("", "drydock")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+
 	file := filepath.Join(dir, "drydock.wasm")
 	build := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", file, ".")
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
@@ -35,6 +36,7 @@ var module = sync.OnceValues(func() (*wasmhost.Module, error) {
 			return nil, fmt.Errorf("%s: %w\n%s", cmd, err, out)
 		}
 	}
+
 	wasm, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ type process struct {
 	setup setup
 	host  *wasmhost.Host
 	clock *wasmhost.ManualClock
-	// dies: the test crashes VMs.
+	// crashes is set if the test crashes VMs on purpose.
 	crashes bool
 
 	mu    sync.Mutex
@@ -72,6 +74,7 @@ func newProcess(t *testing.T, s setup) *process {
 			p.lines = append(p.lines, e)
 		},
 	})
+
 	t.Cleanup(func() {
 		p.host.Close()
 		for _, v := range p.host.Violations() {
@@ -81,13 +84,15 @@ func newProcess(t *testing.T, s setup) *process {
 			t.Error(n)
 		}
 	})
+
 	return p
 }
 
-// logs are the lines of all VMs that hold a text.
+// logs returns the lines of all VMs, at level warn and above, that contain a text.
 func (p *process) logs(text string) (lines []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	for _, e := range p.lines {
 		if e.Level >= slog.LevelWarn && strings.Contains(e.Message, text) {
 			lines = append(lines, e.Message)
@@ -103,6 +108,7 @@ func (p *process) vm(thread string) *wasmhost.VM {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+
 	vm, err := p.host.NewVM(m, wasmhost.VMConfig{Thread: thread, Env: map[string]string{"DRYDOCK_SYNC_TOKEN": token}})
 	if err != nil {
 		p.t.Fatal(err)
@@ -119,6 +125,7 @@ func (p *process) worker(thread string) *world {
 // workers starts Envoy's main thread and n workers.
 func (p *process) workers(n int) (all []*world) {
 	p.t.Helper()
+
 	all = append(all, p.worker("main"))
 	for i := range n {
 		all = append(all, p.worker(fmt.Sprint("worker_", i)))
@@ -140,14 +147,14 @@ func (p *process) plugin(vm *wasmhost.VM, config string) *world {
 	return &world{rig: &compiledRig{p, vm, plugin}, t: p.t}
 }
 
-// each ticks every plugin once, in their order.
+// tickAll ticks every plugin once, in order.
 func tickAll(all []*world) {
 	for _, w := range all {
 		w.tick()
 	}
 }
 
-// runAll ticks every plugin while time passes.
+// runAll ticks every plugin at tickPeriod, as Envoy does, until d has passed.
 func (p *process) runAll(all []*world, d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
 		p.clock.Advance(min(d, tickPeriod))
@@ -155,7 +162,7 @@ func (p *process) runAll(all []*world, d time.Duration) {
 	}
 }
 
-// leader is the one plugin that polls.
+// leader returns the one plugin that polls.
 func leader(t *testing.T, all []*world) *world {
 	t.Helper()
 	leaders := slices.DeleteFunc(slices.Clone(all), func(w *world) bool { return !w.hasPoll() })
@@ -165,14 +172,14 @@ func leader(t *testing.T, all []*world) *world {
 	return leaders[0]
 }
 
-// shipped is the compiled rig.
+// compiledRig is the rig in wasmhost.
 type compiledRig struct {
 	*process
 	vm     *wasmhost.VM
 	plugin *wasmhost.Plugin
 }
 
-// on is the compiled rig of a world.
+// rigOf returns the compiled rig of a world.
 func rigOf(w *world) *compiledRig { return w.rig.(*compiledRig) }
 
 func (r *compiledRig) tick()                   { r.plugin.Tick() }
@@ -202,7 +209,7 @@ func (r *compiledRig) open(headers [][2]string, source string, end bool) exchang
 func (r *compiledRig) metric(name string) int {
 	m, ok := r.host.Metric(name)
 	if !ok {
-		r.t.Fatalf("there is no metric %s", name)
+		r.t.Fatalf("the metric %s does not exist", name)
 	}
 	return int(int64(m.Value))
 }
@@ -218,12 +225,14 @@ func (x *compiledExchange) end()                       { x.Abort() }
 func (x *compiledExchange) view() (v view) {
 	note, _ := x.FilterState("wasm.drydock.decision")
 	v.note = string(note)
+
 	up := x.Upstream()
 	if up.Headers != nil {
 		v.headers = fields(up.Headers)
 	}
 	v.body, v.ended = string(up.Body), up.End
 	v.paused, _ = x.Paused()
+
 	if r := x.LocalReply(); r != nil {
 		v.paused = false
 		v.reply = &reply{r.Status, fields(r.Headers), string(r.Body), r.GRPCStatus, r.Details}

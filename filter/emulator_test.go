@@ -17,23 +17,24 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// emulated is the native rig.
+// emulatorRig is the native rig, on the SDK's emulator.
 type emulatorRig struct {
 	t       *testing.T
 	host    proxytest.HostEmulator
-	taken   int // callouts that were already taken note of
-	waiting []call
+	taken   int    // how many of the emulator's callouts are in waiting or were answered
+	waiting []call // callouts without an answer
 	streams []*emulatorExchange
-	// numbers are those of the callouts that the emulator takes for waiting.
-	numbers map[uint32]bool
+	numbers map[uint32]bool // those that the emulator has given to waiting callouts
 }
 
 func newEmulatorRig(t *testing.T, s setup) (*emulatorRig, error) {
 	opt := proxytest.NewEmulatorOption().WithVMContext(&vm{}).WithPluginConfiguration([]byte(s.config)).
 		WithProperty([]string{"node", "id"}, []byte("gateway-7"))
 	host, reset := proxytest.NewHostEmulator(opt)
+
 	t.Cleanup(reset)
 	e := &emulatorRig{t: t, host: host, numbers: make(map[uint32]bool)}
+
 	if host.StartVM() != types.OnVMStartStatusOK || host.StartPlugin() != types.OnPluginStartStatusOK {
 		return e, errors.New(strings.Join(host.GetCriticalLogs(), "\n"))
 	}
@@ -44,16 +45,16 @@ func (e *emulatorRig) advance(d time.Duration) { time.Sleep(d) }
 
 func (e *emulatorRig) tick() {
 	if slices.ContainsFunc(e.waiting, func(c call) bool { return c.path() == maintenance.SyncPath }) {
-		e.host.Tick() // which makes no call that waits for long
+		e.host.Tick() // makes no call that waits for long
 	} else {
 		e.withUniqueIDs(e.host.Tick)
 	}
 	e.calls()
 }
 
-// apart runs what may make callouts. The emulator numbers a callout by how many wait,
-// so that two that wait can get the same number. With others that wait meanwhile,
-// numbers come out so high that they are not met again.
+// withUniqueIDs calls do, which may make callouts. The emulator numbers a callout by how many
+// callouts wait, so that two of them can get the same number. Additional callouts that wait
+// meanwhile make the numbers so high that they do not occur again.
 func (e *emulatorRig) withUniqueIDs(do func()) {
 	high := uint32(100)
 	for _, c := range e.waiting {
@@ -61,6 +62,7 @@ func (e *emulatorRig) withUniqueIDs(do func()) {
 			high = min(high, c.id)
 		}
 	}
+
 	var fillers []uint32
 	for uint32(len(e.numbers))+4 < high {
 		proxywasm.SetEffectiveContext(proxytest.PluginContextID)
@@ -71,6 +73,7 @@ func (e *emulatorRig) withUniqueIDs(do func()) {
 		e.numbers[id] = true
 		fillers = append(fillers, id)
 	}
+
 	do()
 	e.calls()
 	for _, id := range fillers {
@@ -90,9 +93,11 @@ func (e *emulatorRig) calls() []call {
 		if slices.ContainsFunc(e.waiting, func(o call) bool { return o.id == c.CalloutID }) {
 			e.t.Fatalf("the emulator gave two callouts the number %d", c.CalloutID)
 		}
+
 		e.numbers[c.CalloutID] = true
 		e.waiting = append(e.waiting, call{id: c.CalloutID, headers: fields(c.Headers), body: string(c.Body)})
 	}
+
 	e.taken = len(all)
 	return slices.Clone(e.waiting)
 }
@@ -102,12 +107,14 @@ func (e *emulatorRig) answer(c call, status int, body string) {
 	if status != 0 {
 		headers = [][2]string{{":status", fmt.Sprint(status)}}
 	}
+
 	do := func() {
 		e.waiting = slices.DeleteFunc(e.waiting, func(o call) bool { return o.id == c.id })
 		e.host.CallOnHttpCallResponse(c.id, headers, nil, []byte(body))
 		e.calls()
 		delete(e.numbers, c.id)
 	}
+
 	if c.path() == maintenance.AckPath {
 		do()
 	} else {
@@ -115,16 +122,19 @@ func (e *emulatorRig) answer(c call, status int, body string) {
 	}
 }
 
+// open begins a request. The emulator has one filter state for all requests, which open resets.
 func (e *emulatorRig) open(headers [][2]string, source string, end bool) exchange {
 	if err := e.host.SetProperty([]string{"source", "address"}, []byte(source)); err != nil {
 		e.t.Fatal(err)
 	}
 	e.host.SetProperty([]string{"drydock.decision"}, []byte("none"))
+
 	x := &emulatorExchange{rig: e, host: e.host, id: e.host.InitializeHttpContext()}
 	e.streams = append(e.streams, x)
 	for _, other := range e.streams {
 		other.withOthers = len(e.streams) > 1 || other.withOthers
 	}
+
 	e.host.CallOnRequestHeaders(x.id, headers, end)
 	return x
 }
@@ -133,6 +143,7 @@ func (e *emulatorRig) metric(name string) int {
 	if n, err := e.host.GetCounterMetric(name); err == nil {
 		return int(n)
 	}
+
 	n, err := e.host.GetGaugeMetric(name)
 	if err != nil {
 		e.t.Fatal(err)
@@ -146,10 +157,10 @@ func (e *emulatorRig) logged() []string {
 
 type emulatorExchange struct {
 	rig        *emulatorRig
-	withOthers bool // others were open meanwhile
+	withOthers bool // other requests were open at the same time
 	host       proxytest.HostEmulator
 	id         uint32
-	queued     []func() // what came while all was stopped, which the emulator does not know
+	queued     []func() // parts that came while Envoy would deliver none, which the emulator would
 }
 
 func (x *emulatorExchange) do(part func()) {
@@ -157,6 +168,7 @@ func (x *emulatorExchange) do(part func()) {
 	x.flow()
 }
 
+// flow delivers the queued parts of the request, unless headers and body are paused.
 func (x *emulatorExchange) flow() {
 	for len(x.queued) > 0 && x.host.GetCurrentHttpStreamAction(x.id) != actionStopAllIterationAndWatermark {
 		part := x.queued[0]
@@ -182,6 +194,7 @@ func (x *emulatorExchange) end() {
 
 func (x *emulatorExchange) view() (v view) {
 	x.flow()
+
 	note, err := x.host.GetProperty([]string{"drydock.decision"})
 	switch {
 	case x.withOthers:
@@ -189,6 +202,7 @@ func (x *emulatorExchange) view() (v view) {
 	case err == nil && string(note) != "none":
 		v.note = string(note)
 	}
+
 	switch r := x.host.GetSentLocalResponse(x.id); {
 	case r != nil:
 		v.reply = &reply{int(r.StatusCode), fields(r.Headers), string(r.Data), int(r.GRPCStatus), ""}

@@ -10,13 +10,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// What goes wrong again and again is logged once, also where it alternates with something
-// of the same kind, and however long it lasts.
+// An error that goes on is logged once, even if it alternates with another one and lasts for long.
 func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{"de": strings.Repeat("1", 64), "fr": strings.Repeat("2", 64)}
 		w.follow(doc(1, app))
+
 		for range 40 {
 			w.run(pageRetry)
 			for _, c := range w.pending(maintenance.PagePath) {
@@ -26,6 +26,7 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 				w.answerPoll(204, "")
 			}
 		}
+
 		w.wantMetric("errors", 40)
 		if n := w.countLogged("is not available"); n != 2 {
 			t.Errorf("logged %d times, want once for each page: %q", n, w.logged())
@@ -33,7 +34,7 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 	})
 }
 
-// However many errors differ, the log has a bound.
+// The log has a bound, however many different errors there are.
 func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
@@ -42,10 +43,12 @@ func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
 			app.Pages[fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)] = maintenance.PageHash([]byte(fmt.Sprint(i)))
 		}
 		w.follow(doc(1, app))
+
 		for range 100 {
 			w.run(pageRetry)
 			w.answer(w.pending(maintenance.PagePath)[0], 404, "")
 		}
+
 		w.wantMetric("errors", 100)
 		if n := w.countLogged(""); n != maxErrorTexts+1 || w.countLogged("not logged") != 1 {
 			t.Errorf("logged %d times, want %d, the last of which says that there are more", n, maxErrorTexts+1)

@@ -112,13 +112,13 @@ func (f *follower) takeLease(now time.Time) bool {
 
 // poll asks the controller for a state that is newer than the one in force.
 func (f *follower) poll(now time.Time) {
-	ask := maintenance.SyncRequest{Version: f.plugin.version(), Proxy: f.proxyID, Wait: maintenance.SyncWait}
-	if f.skipRefused && f.refused.Compare(ask.Version) > 0 {
-		ask.Version = f.refused
+	request := maintenance.SyncRequest{Version: f.plugin.version(), Proxy: f.proxyID, Wait: maintenance.SyncWait}
+	if f.skipRefused && f.refused.Compare(request.Version) > 0 {
+		request.Version = f.refused
 	}
 
-	err := f.call("POST", maintenance.SyncPath, ask.AppendJSON(nil), (maintenance.SyncWait+5)*1000,
-		func(_, size, _ int) { f.pollAnswered(ask.Version, size) })
+	err := f.call("POST", maintenance.SyncPath, request.AppendJSON(nil), (maintenance.SyncWait+5)*1000,
+		func(_, size, _ int) { f.pollAnswered(request.Version, size) })
 	if err != nil {
 		// At boot the cluster may not be known yet, which is an error only if it lasts.
 		f.retryPoll(now)

@@ -11,43 +11,50 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A poll names what the plugin has, and is made again as soon as it was answered.
+// A poll names the version that the plugin has. The next one follows as soon as it is answered.
 func TestPollNamesTheCurrentVersion(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "controller": {"cluster": "drydock", "authority": "drydock.example"}}`}, func(t *testing.T, w *world) {
 		if n := len(w.calls()); n != 0 {
 			t.Fatalf("the start of the plugin made %d calls", n)
 		}
+
 		w.tick()
-		c, ask := w.poll()
-		want := map[string]string{":method": "POST", ":path": "/proxy/v1/sync", ":authority": "drydock.example", ":scheme": "http",
-			"content-type": "application/json", "authorization": "Bearer " + token}
+		c, request := w.poll()
+		want := map[string]string{
+			":method": "POST", ":path": "/proxy/v1/sync", ":authority": "drydock.example", ":scheme": "http",
+			"content-type": "application/json", "authorization": "Bearer " + token,
+		}
 		delete(c.headers, "content-length")
 		if !maps.Equal(c.headers, want) {
 			t.Errorf("got %v, want %v", c.headers, want)
 		}
+
 		if c.timeout != 0 && c.timeout != 30*time.Second {
 			t.Errorf("the proxy gives up after %v, want 5 s past the wait", c.timeout)
 		}
-		if len(ask.Proxy) != 32 || ask.Wait != 25 || ask.Version != (maintenance.Version{}) {
+		if len(request.Proxy) != 32 || request.Wait != 25 || request.Version != (maintenance.Version{}) {
 			t.Errorf("asked by %s", c.body)
 		}
-		proxy := ask.Proxy
+		proxy := request.Proxy
 
 		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
-		if _, ask = w.poll(); ask.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || ask.Proxy != proxy {
-			t.Errorf("then asked %+v", ask)
+		if _, request = w.poll(); request.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || request.Proxy != proxy {
+			t.Errorf("then asked %+v", request)
 		}
+
 		w.run(25 * time.Second)
 		w.poll()
 		w.answerPoll(204, "")
-		if _, ask = w.poll(); ask.Revision != 7 {
-			t.Errorf("after 204 asked %+v", ask)
+		if _, request = w.poll(); request.Revision != 7 {
+			t.Errorf("after 204 asked %+v", request)
 		}
+
 		w.run(time.Second)
 		w.answerPoll(200, doc(8, appIn(maintenance.NoAccess)))
-		if _, ask = w.poll(); ask.Revision != 8 {
-			t.Errorf("then asked %+v", ask)
+		if _, request = w.poll(); request.Revision != 8 {
+			t.Errorf("then asked %+v", request)
 		}
+
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		w.wantMetric("errors", 0)
 		if lines := w.logged(); len(lines) != 0 {
@@ -56,10 +63,11 @@ func TestPollNamesTheCurrentVersion(t *testing.T) {
 	})
 }
 
-// A controller that has nothing new and says so at once is not asked in a loop.
+// A controller that answers at once without a newer state is polled about once a second.
 func TestPollIsPaced(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.Off)))
+
 		polls := 0
 		for range 100 {
 			w.run(tickPeriod)
@@ -68,14 +76,15 @@ func TestPollIsPaced(t *testing.T) {
 				w.answerPoll(204, "")
 			}
 		}
+
 		if polls < 4 || polls > 6 {
 			t.Errorf("%d polls in 5 s, want about one a second", polls)
 		}
 	})
 }
 
-// Whatever the controller answers that is no state, the last good one stays, the poll
-// is repeated with growing pauses, and the error is counted each time and logged once.
+// If the controller's answer is not a state, the last good one stays in force. The poll is repeated
+// after growing pauses, and the error is counted each time and logged once.
 func TestFailedPollKeepsTheLastState(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -95,6 +104,7 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				w.follow(doc(5, appIn(maintenance.NoAccess)))
 				w.answerPoll(c.status, c.body)
+
 				var pauses []time.Duration
 				pause := time.Duration(0)
 				for len(pauses) < 7 && pause < time.Minute {
@@ -105,6 +115,7 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 						w.answerPoll(c.status, c.body)
 					}
 				}
+
 				for i, p := range pauses {
 					least := min(100*time.Millisecond<<i, maxBackoff)
 					if p < least || p > least*3/2+2*tickPeriod {
@@ -112,8 +123,9 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 					}
 				}
 				if len(pauses) < 7 {
-					t.Fatalf("polled after %v, and no more", pauses)
+					t.Fatalf("polled only after %v", pauses)
 				}
+
 				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 				if n := w.countLogged(c.log); n != 1 {
 					t.Errorf("logged %d times, want once: %q", n, w.logged())
@@ -127,21 +139,21 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 				passed(t, w.request("GET", "/", ""))
 				w.answerPoll(c.status, c.body)
 				if n := w.countLogged(c.log); n != 2 {
-					t.Errorf("logged %d times after the controller was back and away again, want 2", n)
+					t.Errorf("logged %d times after the controller came back and went away again, want 2", n)
 				}
 			})
 		})
 	}
 }
 
-// A document that is not understood is refused whole. It is counted and logged once, and
-// not asked for again until there is a newer one or the poll's wait is over.
+// A document that cannot be used is refused as a whole. This is counted and logged once. The
+// document is not requested again until there is a newer one or a poll brings nothing.
 func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 	const unknownField = `{"epoch":1,"revision":9,"apps":[{"name":"default","activations":[],"moon_phase":3}]}`
 	for _, c := range []struct {
 		name, bad string
-		ask       maintenance.Version // the next poll's
-		again     int                 // how often it is counted when it comes again
+		request   maintenance.Version // the one that the next poll names
+		again     int                 // how many errors are counted after the document has come twice
 	}{
 		{"of a newer controller", unknownField, maintenance.Version{Epoch: 1, Revision: 9}, 1},
 		{"of a new epoch", strings.Replace(unknownField, `"epoch":1`, `"epoch":3`, 1), maintenance.Version{Epoch: 3, Revision: 9}, 1},
@@ -160,24 +172,29 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 				if n := w.countLogged("is refused"); n != 1 {
 					t.Fatalf("logged %d times: %q", n, w.logged())
 				}
+
 				w.run(300 * time.Millisecond)
-				if _, ask := w.poll(); ask.Version != c.ask {
-					t.Errorf("asks for what is newer than %+v, want %+v", ask.Version, c.ask)
+				if _, request := w.poll(); request.Version != c.request {
+					t.Errorf("asks for what is newer than %+v, want %+v", request.Version, c.request)
 				}
-				// The number may be as wrong as the rest: after one wait, it is asked for again.
+
+				// The version may be as wrong as the rest. After one wait, the document is
+				// requested again.
 				w.run(25 * time.Second)
 				w.answerPoll(204, "")
 				w.run(time.Second)
-				if _, ask := w.poll(); ask.Revision != 5 || ask.Epoch != 1 {
-					t.Errorf("after the wait asks %+v", ask.Version)
+				if _, request := w.poll(); request.Revision != 5 || request.Epoch != 1 {
+					t.Errorf("after the wait asks %+v", request.Version)
 				}
+
 				w.answerPoll(200, c.bad)
 				w.wantMetric("errors", c.again)
 				if n := w.countLogged("is refused"); n != c.again {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
+
 				w.run(300 * time.Millisecond)
-				if c.ask.Epoch < 9 { // the controller would not answer with less than it was asked
+				if c.request.Epoch < 9 { // The controller answers only with a newer version than asked.
 					w.answerPoll(200, docOf(9, 9, appIn(maintenance.Off)))
 					passed(t, w.request("GET", "/", ""))
 				}
@@ -186,23 +203,26 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 	}
 }
 
-// The first state may be the one that is not understood: then there is none.
+// A plugin whose first document cannot be used has no state, so that the policy decides.
 func TestBadFirstDocumentLeavesTheStateUnknown(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny"}`}, func(t *testing.T, w *world) {
 		w.follow(`{"epoch":3,"revision":1200,"apps":[],"later":1}`)
 		w.run(3 * time.Second)
+
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-		if _, ask := w.poll(); ask.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
-			t.Errorf("asks %+v", ask.Version)
+		if _, request := w.poll(); request.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
+			t.Errorf("asks %+v", request.Version)
 		}
+
 		w.wantMetric("errors", 1)
 		w.wantMetric("unknown", 1)
+
 		w.answerPoll(200, docOf(3, 1201, appIn(maintenance.Off)))
 		passed(t, w.request("GET", "/", ""))
 	})
 }
 
-// A proxy never goes back.
+// A plugin never goes back to an older version.
 func TestOlderStateIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name            string
@@ -219,6 +239,7 @@ func TestOlderStateIsRefused(t *testing.T) {
 			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				w.follow(docOf(2, 5, appIn(maintenance.NoAccess)))
 				w.answerPoll(200, docOf(c.epoch, c.revision, appIn(maintenance.Off)))
+
 				v := w.request("GET", "/", "")
 				if c.adopted {
 					passed(t, v)
@@ -233,6 +254,7 @@ func TestOlderStateIsRefused(t *testing.T) {
 						t.Error("polled at once")
 					}
 				}
+
 				w.run(time.Second)
 				want := maintenance.Version{Epoch: 2, Revision: 5}
 				if c.adopted {
@@ -246,8 +268,8 @@ func TestOlderStateIsRefused(t *testing.T) {
 	}
 }
 
-// While the cluster is unknown (its discovery is not done) or has no healthy host, the
-// poll is tried again; at boot often, so that no request waits in vain.
+// While the cluster is unknown (discovery is not done) or has no healthy host, the poll is
+// repeated. At boot it is repeated often enough for requests that are paused for the first state.
 func TestPollIsRetriedWithoutClusterCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		host := rigOf(w).host
@@ -255,20 +277,22 @@ func TestPollIsRetriedWithoutClusterCompiled(t *testing.T) {
 		x := w.begin("GET", "/", true)
 		w.run(1600 * time.Millisecond)
 		if n := len(w.logged()); n != 0 {
-			t.Errorf("complained while booting: %q", w.logged())
+			t.Errorf("logged while booting: %q", w.logged())
 		}
+
 		host.SetCluster("drydock", nil)
 		w.run(350 * time.Millisecond)
 		w.answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
 		refused(t, x.view(), maintenance.RuleNoAccess)
 
-		// Later: acks and polls fail, each is logged once.
+		// Later, both acks and polls fail. Each error is logged once.
 		w.answerPoll(500, "")
 		host.RemoveCluster("drydock")
 		w.run(20 * time.Second)
 		if poll, ack := w.countLogged("polling cluster"), w.countLogged("acknowledging"); poll != 1 || ack != 1 {
 			t.Errorf("logged %d and %d times, want once each: %q", poll, ack, w.logged())
 		}
+
 		host.SetCluster("drydock", nil)
 		w.run(maxBackoff * 2)
 		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
@@ -276,44 +300,49 @@ func TestPollIsRetriedWithoutClusterCompiled(t *testing.T) {
 	})
 }
 
-// Acks go at once, then every second, and say how many requests are not done.
+// Acks follow at once and then every second. They name the number of open requests.
 func TestAcksNameVersionAndRequests(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.run(time.Second)
 		if len(w.acks) != 0 {
 			t.Fatalf("acknowledged %+v before there was a state", w.acks)
 		}
+
 		w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 		first := w.lastAck()
-		_, ask := w.poll()
-		if len(w.acks) != 1 || first.Revision != 1 || first.Epoch != 1 || first.Proxy != ask.Proxy || len(first.VM) != 32 || first.VM == first.Proxy ||
+		_, request := w.poll()
+		if len(w.acks) != 1 || first.Revision != 1 || first.Epoch != 1 || first.Proxy != request.Proxy || len(first.VM) != 32 || first.VM == first.Proxy ||
 			first.Node != "gateway-7" || first.Time != startTime.Add(time.Second).UnixMilli() || first.Requests != 0 {
 			t.Fatalf("got %+v", w.acks)
 		}
+
 		w.run(10 * time.Second)
 		if n := len(w.acks) - 1; n < 9 || n > 10 {
 			t.Errorf("%d heartbeats in 10 s", n)
 		}
 
-		// Requests that were let through count until they are done; one that is held does not.
+		// Requests that were let through count until they end. A paused request does not count.
 		streams := []exchange{w.begin("GET", "/", true), w.begin("POST", "/upload", false), w.begin("GET", "/", true)}
 		w.answerPoll(200, doc(2, appIn(maintenance.ReadOnly)))
-		streams = append(streams, w.begin("POST", "/graphql", false, "content-type", "application/json"))
+		streams = append(streams, w.beginGraphQL())
 		w.run(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 3 || a.Revision != 2 || a.VM != first.VM {
 			t.Errorf("got %+v, want 3 requests", a)
 		}
+
 		streams[3].send(aQuery, true)
 		w.run(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 4 {
-			t.Errorf("got %+v, want 4 requests when the held one was let go", a)
+			t.Errorf("got %+v, want 4 requests when the paused one was let through", a)
 		}
+
 		refused(t, w.request("POST", "/cart", "x"), maintenance.RuleMethod)
 		streams = append(streams, w.begin("POST", "/cart", false))
 		w.run(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 4 {
-			t.Errorf("got %+v, want 4 requests beside one that is being refused", a)
+			t.Errorf("got %+v, want 4 requests beside one that was refused", a)
 		}
+
 		for _, x := range streams {
 			x.end()
 		}
@@ -325,28 +354,31 @@ func TestAcksNameVersionAndRequests(t *testing.T) {
 	})
 }
 
-// An ack that fails is not repeated before the next is due, and harms nothing.
+// A failed ack is not repeated before the next one is due.
 func TestFailedAckIsNotRepeatedCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.NoAccess)))
+
 		for _, status := range []int{0, 401, 422, 500} {
 			w.advance(time.Second)
 			w.rig.tick()
 			acks := w.pending(maintenance.AckPath)
 			if len(acks) != 1 {
-				t.Fatalf("%d acks wait", len(acks))
+				t.Fatalf("%d acks wait for an answer, want 1", len(acks))
 			}
+
 			w.rig.answer(acks[0], status, "")
 			w.rig.tick()
 			if n := len(w.pending(maintenance.AckPath)); n != 0 {
 				t.Errorf("after %d there were %d acks at once", status, n)
 			}
 		}
+
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
-// state_age is the time since the controller last answered, or since the start.
+// state_age is the number of seconds since the controller's last answer, or since the start.
 func TestStateAgeIsTimeSinceContact(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.run(7 * time.Second)
@@ -354,12 +386,14 @@ func TestStateAgeIsTimeSinceContact(t *testing.T) {
 			t.Errorf("state_age = %d after 7 s without a controller", age)
 		}
 		w.wantMetric("revision", 0)
+
 		w.answerPoll(200, doc(1234, appIn(maintenance.Off)))
 		w.run(time.Second)
 		w.wantMetric("revision", 1234)
 		if age := w.metric("drydock.edge.state_age"); age > 1 {
 			t.Errorf("state_age = %d a second after the controller's answer", age)
 		}
+
 		w.answerPoll(0, "")
 		w.run(100 * time.Second)
 		if age := w.metric("drydock.edge.state_age"); age < 98 || age > 101 {

@@ -10,8 +10,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// Who is let through is named to the upstream, with the mode; what a client says in our
-// name is not passed on.
+// The upstream learns the mode, and why a request bypasses it. Headers of a client that only the
+// filter may set are removed.
 func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept," +
 		"x.drydock.bypass,ip,x!drydock~mode,off,x'drydock`bypass,ip,x0drydock-mode,kept,x--drydock-mode,kept"
@@ -19,7 +19,7 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 		name                     string
 		mode                     maintenance.Mode
 		from, path               string
-		modeHeader, bypassHeader string // the headers; "-" for what the client said
+		modeHeader, bypassHeader string // what the upstream has to see
 		bypassed                 int
 	}{
 		{"an address", maintenance.NoAccess, "[::ffff:10.1.2.3]:4711", "/", "no-access", "ip", 1},
@@ -35,21 +35,25 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 				other := appIn(maintenance.NoAccess)
 				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
 				w.follow(docOf(1, 1, app, other))
+
 				v := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
 				passed(t, v)
 				if v.headers["x-drydock-mode"] != c.modeHeader || v.headers["x-drydock-bypass"] != c.bypassHeader {
 					t.Errorf("the upstream saw %v", v.headers)
 				}
+
 				for _, name := range []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"} {
 					if v.headers[name] != "" {
 						t.Errorf("the upstream saw %s", name)
 					}
 				}
+
 				for _, name := range []string{"x-drydock", "x-drydocks-mode", "x0drydock-mode", "x--drydock-mode"} {
 					if v.headers[name] != "kept" {
 						t.Errorf("the upstream did not see %s: %v", name, v.headers)
 					}
 				}
+
 				w.wantMetric("bypassed", c.bypassed)
 				w.wantMetric("blocked", 0)
 			})
@@ -57,15 +61,16 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 	}
 }
 
-// Nor is what a client says in our name, or what would change how a server reads the
-// request, passed on in trailers: of a request that is let go
-// at once, and of one that was held for its body or for the first state.
+// Trailers that only the filter may set, or that could change how a server reads the request, are
+// removed, whether or not the request was paused.
 func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
+
 	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"},
 		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"}, {"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
 		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"}}
+
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		check := func(what string, x exchange) {
 			t.Helper()
@@ -74,21 +79,22 @@ func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
 			}
 			x.end()
 		}
+
 		boot := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
 		boot.send("x", false)
 		boot.(*compiledExchange).RequestTrailers(trailers)
 		w.follow(doc(1, app))
-		check("held for the first state", boot)
+		check("paused for the first state", boot)
 
 		x := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
 		x.send("x", false)
 		x.(*compiledExchange).RequestTrailers(trailers)
-		check("let go", x)
+		check("not paused", x)
 
-		y := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		y := w.beginGraphQL()
 		y.send(aQuery, false)
 		y.(*compiledExchange).RequestTrailers(trailers)
-		check("held for its body", y)
+		check("paused for its body", y)
 		w.wantMetric("errors", 0)
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// While nothing is on or announced, a request costs no host call, whatever it is.
+// While nothing is on or announced, no request costs a host call.
 func TestNoHostCallWhileOffCompiled(t *testing.T) {
 	var trace []string
 	tracing := false
@@ -24,22 +24,27 @@ func TestNoHostCallWhileOffCompiled(t *testing.T) {
 		trace = nil
 		w.follow(doc(1, appIn(maintenance.Off)))
 		passed(t, w.request("GET", "/", ""))
+
 		rigOf(w).vm.ResetCalls()
 		tracing = true
+
 		for range 20 {
 			x := w.begin("POST", "/graphql?x=1", false, "content-type", "application/json", "x-drydock-mode", "off", "upgrade", "websocket")
 			x.send(aMutation, false)
 			x.send("", false)
 			x.trailers()
-			on := x.(*compiledExchange)
-			on.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
-			on.ResponseBody([]byte("x"), true)
-			if v := x.view(); v.body != aMutation || !on.Done() {
+
+			s := x.(*compiledExchange)
+			s.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
+			s.ResponseBody([]byte("x"), true)
+			if v := x.view(); v.body != aMutation || !s.Done() {
 				t.Fatal(v)
 			}
+
 			w.request("GET", "/", "")
 			w.request("GET", "/.drydock/status", "")
 		}
+
 		tracing = false
 		if calls := rigOf(w).vm.Calls(); len(calls) > 0 || len(trace) > 0 {
 			t.Errorf("host calls: %v\n%s", calls, strings.Join(trace, "\n"))
@@ -47,24 +52,12 @@ func TestNoHostCallWhileOffCompiled(t *testing.T) {
 	})
 }
 
-// The host calls of some requests, as they are: each is time on the request path.
+// The golden file shows the host calls of some requests. Each call takes time on the request's way.
 func TestHostCallsOfRequestsCompiled(t *testing.T) {
-	app := appIn(maintenance.ReadOnly)
-	app.Bypass.IPs = []string{"10.0.0.0/8"}
-	closed := appIn(maintenance.NoAccess)
-	closed.Name, closed.Match.Hosts = "admin", []string{"admin.example.com"}
-	staff := appIn(maintenance.NoAccess)
-	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
-	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
-	closed.Pages = map[string]string{}
-	for _, lang := range []string{"", "de", "fr", "it"} {
-		closed.Pages[lang] = maintenance.PageHash([]byte("a page that the controller does not have, in " + lang))
-	}
-	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
 	var got strings.Builder
 	tracing := false
 	p := newProcess(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
-		_, args, _ := strings.Cut(c.Args, ", ") // behind the context's id
+		_, args, _ := strings.Cut(c.Args, ", ") // The id of the context comes first.
 		switch {
 		case !tracing:
 		case c.Func != "":
@@ -76,7 +69,8 @@ func TestHostCallsOfRequestsCompiled(t *testing.T) {
 		}
 	}})
 	w := p.worker("worker_0")
-	w.follow(docOf(1, 1, app, closed, staff, open))
+	w.follow(docOf(1, 1, appsForHostCalls()...))
+
 	for _, c := range []struct {
 		name    string
 		request func()
@@ -95,10 +89,31 @@ func TestHostCallsOfRequestsCompiled(t *testing.T) {
 		}},
 	} {
 		fmt.Fprintf(&got, "-- %s --\n", c.name)
-		c.request() // once before, for what the first one alone does
+		c.request() // The first one also makes calls that are not repeated.
 		tracing = true
 		c.request()
 		tracing = false
 	}
+
 	golden.Compare(t, "testdata/hostcalls.golden", got.String())
+}
+
+// appsForHostCalls returns apps whose requests are decided at different costs.
+func appsForHostCalls() []maintenance.App {
+	readOnly := appIn(maintenance.ReadOnly)
+	readOnly.Bypass.IPs = []string{"10.0.0.0/8"}
+
+	closed := appIn(maintenance.NoAccess)
+	closed.Name, closed.Match.Hosts = "admin", []string{"admin.example.com"}
+	closed.Pages = map[string]string{}
+	for _, lang := range []string{"", "de", "fr", "it"} {
+		closed.Pages[lang] = maintenance.PageHash([]byte("a page that the controller does not have, in " + lang))
+	}
+
+	staff := appIn(maintenance.NoAccess)
+	staff.Name, staff.Match.Hosts = "staff", []string{"staff.example.com"}
+	staff.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "a"}, {Issuer: "b", Audience: "c"}, {Issuer: "b", Claim: []string{"roles"}, Values: []any{"admin"}}}
+
+	open := maintenance.App{Spec: maintenance.Spec{Name: "open", Match: maintenance.Match{Hosts: []string{"open.example.com"}}}}
+	return []maintenance.App{readOnly, closed, staff, open}
 }

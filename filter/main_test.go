@@ -14,7 +14,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// A plugin with a bad configuration does not start, and says why.
+// A plugin with a bad configuration does not start, and the log says why.
 func TestBadConfigurationDoesNotStart(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"nam": "edge"}`:                   "nam: unknown field",
@@ -33,6 +33,7 @@ func TestBadConfigurationDoesNotStart(t *testing.T) {
 				t.Errorf("%s: logged %q, want %q", config, text, want)
 			}
 		}
+
 		t.Run("native", func(t *testing.T) {
 			_, err := newEmulatorRig(t, setup{config: config})
 			if err == nil {
@@ -48,7 +49,8 @@ func TestBadConfigurationDoesNotStart(t *testing.T) {
 			check(t, p.logs(""))
 		})
 	}
-	everywhere(t, setup{}, func(t *testing.T, w *world) { // none is one
+
+	everywhere(t, setup{}, func(t *testing.T, w *world) { // No configuration is a valid one.
 		w.follow(doc(1, appIn(maintenance.NoAccess)))
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if w.metric("drydock.drydock.blocked") != 1 {
@@ -57,14 +59,15 @@ func TestBadConfigurationDoesNotStart(t *testing.T) {
 	})
 }
 
-// The plugin's own exemptions hold before any state and in every one; only in the form in
-// which they were written.
+// The exemptions in the plugin's configuration hold before the first state and in every state, but
+// only for paths that are written exactly so.
 func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny", "exempt": [{"methods": ["GET"], "path": "/healthz"}, {"prefix": "/controller"}]}`}, func(t *testing.T, w *world) {
-		for range 2 { // before and during no-access
+		for range 2 { // before the first state, and in no-access
 			passed(t, w.request("GET", "/healthz", ""))
 			passed(t, w.request("HEAD", "/healthz?x=1", ""))
 			passed(t, w.request("POST", "/controller/api", "x"))
+
 			for _, path := range []string{"/healthz/", "/Healthz", "/x/../healthz", "/%68ealthz", "/controllers", "/controller/../admin", "//controller"} {
 				if v := w.request("GET", path, ""); v.headers != nil {
 					t.Errorf("%s passed", path)
@@ -73,7 +76,8 @@ func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 			if v := w.request("POST", "/healthz", "x"); v.headers != nil {
 				t.Errorf("POST /healthz passed")
 			}
-			if w.hasPoll() {
+
+			if w.hasPoll() { // the second time
 				return
 			}
 			w.follow(doc(1, appIn(maintenance.NoAccess)))
@@ -81,15 +85,17 @@ func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 	})
 }
 
-// The metrics that dashboards and alerts are built on.
+// Dashboards and alerts depend on the names of the metrics.
 func TestMetricNamesCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: bootstrapConfig})
 	p.worker("worker_0")
+
 	var names []string
 	for _, m := range p.host.Metrics() {
 		names = append(names, m.Type.String()+" "+m.Name)
 	}
 	slices.Sort(names)
+
 	want := []string{"counter drydock.edge.blocked", "counter drydock.edge.bypassed", "counter drydock.edge.errors", "counter drydock.edge.held_limit",
 		"counter drydock.edge.misconfigured", "counter drydock.edge.unknown",
 		"gauge drydock.edge.held_bytes", "gauge drydock.edge.held_requests", "gauge drydock.edge.revision", "gauge drydock.edge.state_age"}
@@ -98,8 +104,7 @@ func TestMetricNamesCompiled(t *testing.T) {
 	}
 }
 
-// The sync token shows in nothing but the Authorization header of calls to the
-// controller.
+// The sync token appears only in the Authorization header of calls to the controller.
 func TestTokenStaysSecretCompiled(t *testing.T) {
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
@@ -107,17 +112,20 @@ func TestTokenStaysSecretCompiled(t *testing.T) {
 			w.run(maxBackoff * 2)
 			for _, c := range w.calls() {
 				if n := strings.Count(fmt.Sprint(c.headers, c.body), token); n != 1 || c.headers["authorization"] != "Bearer "+token {
-					t.Errorf("the token is %d times in %v", n, c.headers)
+					t.Errorf("the token appears %d times in %v", n, c.headers)
 				}
 			}
 			w.answerPoll(status, "Bearer "+token)
 		}
+
 		rigOf(w).host.RemoveCluster("drydock")
 		w.run(10 * time.Second)
+
 		p := rigOf(w).process
 		if len(p.lines) < 4 {
 			t.Fatalf("only %d lines were logged", len(p.lines))
 		}
+
 		for _, line := range p.lines {
 			if strings.Contains(line.Message, token) {
 				t.Errorf("logged %q", line.Message)
@@ -128,6 +136,7 @@ func TestTokenStaysSecretCompiled(t *testing.T) {
 				t.Errorf("the token is in shared data: %s", key)
 			}
 		}
+
 		if v := w.request("GET", "/", ""); strings.Contains(fmt.Sprint(v), token) {
 			t.Error(v)
 		}

@@ -11,16 +11,16 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// What is held has a bound in number. Past it a request that would be held is refused at
-// once, and asked to come again soon; others are decided as always.
+// The number of paused requests has a bound. A further request that would be paused is refused, and
+// told to come again soon; other requests are decided as always.
 func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
-	post := func(w *world) exchange { return w.begin("POST", "/graphql", false, "content-type", "application/json") }
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		get := w.begin("GET", "/", true)
 		crowd := []exchange{get}
 		for len(crowd) < maxPausedRequests {
-			crowd = append(crowd, w.begin("POST", "/graphql", false, "content-type", "application/json"))
+			crowd = append(crowd, w.beginGraphQL())
 		}
+
 		tooMany := func(x exchange) {
 			t.Helper()
 			v := x.view()
@@ -30,15 +30,19 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 			}
 			x.end()
 		}
+
 		tooMany(w.begin("GET", "/", true))
 		w.follow(doc(1, appIn(maintenance.ReadOnly)))
 		passed(t, get.view())
-		crowd[0] = post(w)
+
+		crowd[0] = w.beginGraphQL()
 		paused(t, crowd[0].view())
-		tooMany(post(w))
+		tooMany(w.beginGraphQL())
+
 		passed(t, w.request("GET", "/", ""))
 		refused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
 		w.tick()
+
 		w.wantMetric("held_limit", 2)
 		w.wantMetric("blocked", 3)
 		w.wantMetric("held_requests", maxPausedRequests)
@@ -51,11 +55,11 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 		crowd[9].send(aQuery, true)
 		passed(t, crowd[9].view())
 		for range 3 {
-			paused(t, post(w).view())
+			paused(t, w.beginGraphQL().view())
 		}
-		tooMany(post(w))
+		tooMany(w.beginGraphQL())
 
-		// While so many wait, nobody waits for long.
+		// While so many requests are paused, none of them is paused for long.
 		w.run(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
 		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
 		passed(t, w.graphQL(aQuery))
@@ -64,11 +68,13 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 	})
 }
 
-// It has a bound in bytes, too: of headers and of bodies.
+// The bytes of paused requests have a bound as well, which counts headers and bodies.
 func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 	big := strings.Repeat("x", 57<<10)
+
 	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.follow(doc(1, appIn(maintenance.ReadOnly)))
+
 		var crowd []exchange
 		for i := 0; ; i++ {
 			x := w.begin("POST", "/graphql", false, "content-type", "application/json", "accept", big)
@@ -77,13 +83,15 @@ func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 				break
 			}
 			if crowd = append(crowd, x); i > maxPausedBytes/len(big) {
-				t.Fatalf("%d requests with 57 kB of headers are held", i)
+				t.Fatalf("%d requests with 57 kB of headers are paused", i)
 			}
 		}
+
 		w.tick()
 		if n := w.metric("drydock.edge.held_bytes"); n > maxPausedBytes || n < maxPausedBytes-2*len(big) {
-			t.Errorf("held_bytes = %d with %d held", n, len(crowd))
+			t.Errorf("held_bytes = %d with %d paused", n, len(crowd))
 		}
+
 		for _, x := range crowd {
 			x.end()
 		}
@@ -91,31 +99,33 @@ func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 		part := strings.Repeat(" ", 900<<10)
 		n := 0
 		for ; n < 100; n++ {
-			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			x := w.beginGraphQL()
 			if x.send(part, false); x.view().reply != nil {
 				refused(t, x.view(), maintenance.RuleHeldLimit)
 				break
 			}
 		}
 		if n != maxPausedBytes/(len(part)+streamBytes) {
-			t.Errorf("%d bodies of 900 kB are held", n)
+			t.Errorf("%d bodies of 900 kB are paused", n)
 		}
-		passed(t, w.graphQL(aQuery)) // short bodies, which are judged at once, still have room
+
+		passed(t, w.graphQL(aQuery)) // There is room for short bodies, which are decided at once.
 		w.wantMetric("held_limit", 2)
 		w.wantMetric("errors", 0)
 	})
 }
 
-// A request that is let go or answered while a part of its body comes is not held on: here
-// the bound on what is held is reached once boot_wait is over, and before the next tick.
+// A request that is resumed or answered while a part of its body arrives is not paused again. Here
+// boot_wait is over and the next tick has not come when the bound is exceeded.
 func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 	for _, end := range []bool{true, false} {
 		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			w.tick()
 			part := strings.Repeat(" ", 900<<10)
+
 			var crowd []exchange
 			for range 72 {
-				x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+				x := w.beginGraphQL()
 				x.send(part, false)
 				crowd = append(crowd, x)
 			}
@@ -124,15 +134,15 @@ func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 			crowd[3].send(part, end)
 			w.run(time.Second)
 			if v := crowd[3].view(); v.reply == nil && v.headers == nil {
-				t.Errorf("the request is neither answered nor let go: %.200s", v)
+				t.Errorf("the request is neither answered nor resumed: %.200s", v)
 			}
 			w.wantMetric("errors", 0)
 		})
 	}
 }
 
-// A crowd that was held for the first state goes on or is answered in parts, since Envoy
-// cannot do so for thousands at once; the rest follows soon, and not only a tick later.
+// Many requests that were paused for the first state are resumed or answered in parts, since Envoy
+// cannot do so for thousands at once. The next part follows soon, and not only a tick later.
 func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		periods := map[string]int{}
@@ -142,14 +152,17 @@ func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 			}
 		}}, func(t *testing.T, w *world) {
 			clear(periods)
+
 			var crowd []exchange
 			for range 1000 {
 				crowd = append(crowd, w.begin("GET", "/", true))
 			}
+
 			w.follow(doc(1, appIn(mode)))
 			for range 1000 / maxResumed {
 				w.tick()
 			}
+
 			for _, x := range crowd {
 				if v := x.view(); mode == maintenance.Off {
 					passed(t, v)
@@ -157,8 +170,9 @@ func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 					refused(t, v, maintenance.RuleNoAccess)
 				}
 			}
+
 			w.tick()
-			if periods["1"] != 1 || periods["50"] != 1 { // the start was not traced
+			if periods["1"] != 1 || periods["50"] != 1 { // The start was not traced.
 				t.Errorf("tick periods were set: %v", periods)
 			}
 			w.wantMetric("errors", 0)
@@ -166,13 +180,13 @@ func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 	}
 }
 
-// However many requests are begun and left open, the module's memory has a bound: with
-// 57 kB of headers and a byte of body, with most of a long body, before and after the
-// first state.
+// The memory of the module has a bound, however many requests are left open: with 57 kB of headers
+// and one byte of a body, or with most of a long body, before and after the first state.
 func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 	padding := strings.Repeat("x", 19<<10)
 	bulk := strings.Repeat(" ", 950<<10)
 	w := newProcess(t, setup{config: bootstrapConfig}).worker("worker_0")
+
 	attack := func(n int, body string) {
 		for range n {
 			x := w.begin("POST", "/graphql?x="+padding[:100], false, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
@@ -182,6 +196,7 @@ func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 			}
 		}
 	}
+
 	attack(4500, "{")
 	w.follow(doc(1, appIn(maintenance.ReadOnly)))
 	attack(5000, "{")
@@ -189,6 +204,7 @@ func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 	attack(100, bulk)
 	w.run(10 * time.Second)
 	attack(2000, "{")
+
 	size := rigOf(w).vm.MemorySize()
 	t.Logf("%d MB of memory", size>>20)
 	if size > 256<<20 {
@@ -198,29 +214,33 @@ func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 	passed(t, w.graphQL(aQuery))
 }
 
-// Ten thousand requests that are broken off in the middle of their bodies, before and
-// after the first state, leave nothing behind.
+// Ten thousand requests that are aborted in the middle of their bodies, before and after the first
+// state, leave nothing in memory.
 func TestAbortedRequestsLeaveNoMemoryCompiled(t *testing.T) {
 	w := newProcess(t, setup{config: bootstrapConfig}).worker("worker_0")
 	part := strings.Repeat(" ", 1000)
+
 	abort := func(n int) {
 		for range n {
-			x := w.begin("POST", "/graphql", false, "content-type", "application/json")
+			x := w.beginGraphQL()
 			x.send(part, false)
 			x.send(part, false)
 			x.end()
 		}
 	}
+
 	abort(2000)
 	w.follow(doc(1, appIn(maintenance.ReadOnly)))
 	abort(6000)
 	before := rigOf(w).vm.MemorySize()
 	abort(10_000)
 	after := rigOf(w).vm.MemorySize()
+
 	t.Logf("memory: %d kB, after 10,000 aborts %d kB", before>>10, after>>10)
 	if after > before+before/10 {
 		t.Errorf("memory grew from %d to %d", before, after)
 	}
+
 	w.run(1100 * time.Millisecond)
 	if a := w.lastAck(); a.Requests != 0 {
 		t.Errorf("%d requests are left", a.Requests)

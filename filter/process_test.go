@@ -16,14 +16,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// All tests of this file are about several VMs or plugins in one process, and so run
-// compiled only.
+// The tests of this file are about several VMs or plugins in one process. The emulator has only one
+// of each, so they run compiled only.
 
-// eachVersion runs a test as in today's Envoy and in an older one.
+// eachVersion runs a test as in Envoy 1.40 and as in Envoy 1.36.
 func eachVersion(t *testing.T, s setup, test func(t *testing.T, p *process)) {
 	t.Helper()
 	for _, s.envoy136 = range []bool{false, true} {
-		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.envoy136], func(t *testing.T) { test(t, newProcess(t, s)) })
+		t.Run(compiledName(s), func(t *testing.T) { test(t, newProcess(t, s)) })
 	}
 }
 
@@ -33,25 +33,27 @@ const (
 	leaseKey = "drydock/drydock/drydock/edge/lease"
 )
 
-// sharedVersion is the version that the process's shared data names.
+// sharedVersion returns the version of a value in shared data.
 func (p *process) sharedVersion(key string) maintenance.Version {
 	value, _, _ := p.host.SharedData("", key)
 	head, _ := maintenance.ParseHead(value)
 	return head.Version
 }
 
-// One VM of the process polls; all adopt what it gets within one tick, and each says so.
+// One VM of the process polls. All VMs adopt its state within one tick, and each acknowledges it.
 func TestOneVMPollsForAllCompiled(t *testing.T) {
 	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		all := p.workers(4)
 		p.runAll(all, time.Second)
 		leader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
 		tickAll(all)
+
 		proxies, vms := map[string]bool{}, map[string]bool{}
 		for i, w := range all {
-			if i > 0 { // the main thread sees no request
+			if i > 0 { // Envoy's main thread has no requests.
 				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 			}
+
 			a := w.lastAck()
 			if a.Revision != 1 {
 				t.Errorf("%d acknowledged %+v", i, a)
@@ -61,84 +63,102 @@ func TestOneVMPollsForAllCompiled(t *testing.T) {
 		if len(proxies) != 1 || len(vms) != 5 {
 			t.Errorf("%d proxies with %d VMs, want 1 with 5", len(proxies), len(vms))
 		}
-		// The same VM leads on for as long as it lives, and alone sets the gauges.
+
+		// The same VM leads for as long as it lives. It alone sets the gauges.
 		first := leader(t, all)
 		for _, w := range all {
 			rigOf(w).vm.ResetCalls()
 		}
+
 		for range 30 {
 			p.runAll(all, time.Second)
 			if leader(t, all) != first {
 				t.Fatal("another VM leads")
 			}
 		}
+
 		for i, w := range all {
 			sets := slices.ContainsFunc(rigOf(w).vm.Calls(), func(c wasmhost.CallCount) bool { return c.Func == "proxy_record_metric" })
 			if sets != (w == first) {
 				t.Errorf("VM %d sets gauges: %v", i, sets)
 			}
 		}
+
 		if n := len(p.logs("")); n != 0 {
 			t.Errorf("logged %q", p.logs(""))
 		}
 	})
 }
 
-// When the leader crashes, another VM polls when its lease is over; nobody does before.
+// If the leader crashes, another VM polls as soon as the lease has expired, and not before.
 func TestAnotherVMLeadsAfterACrashCompiled(t *testing.T) {
 	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		p.crashes = true
 		all := p.workers(3)
 		tickAll(all)
+
 		for i := range 3 {
 			l := leader(t, all)
 			l.answerPoll(200, doc(uint64(i+1), appIn(maintenance.Off)))
 			p.runAll(all, time.Second)
 			rigOf(l).vm.Crash(errCrash)
 			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
+
 			took := time.Duration(0)
 			for ; took < 5*time.Second && !slices.ContainsFunc(all, (*world).hasPoll); took += tickPeriod {
 				p.runAll(all, tickPeriod)
 			}
+
 			if took < 600*time.Millisecond || took > 1400*time.Millisecond {
 				t.Errorf("another VM polled after %v", took)
 			}
-			if _, ask := leader(t, all).poll(); ask.Revision != uint64(i+1) {
-				t.Errorf("it asked %+v", ask)
+			if _, request := leader(t, all).poll(); request.Revision != uint64(i+1) {
+				t.Errorf("it asked %+v", request)
 			}
 		}
+
 		leader(t, all).answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
 		refused(t, all[0].request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
-// A VM whose lease has run out while it was busy stops polling; while two poll, whatever
-// order their answers come in, nobody goes back, and nothing is counted as an error.
+// A VM whose lease expired while it was busy stops polling. While two VMs poll, no VM goes back to
+// an older state in whichever order the answers arrive, and nothing is counted as an error.
 func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		first, other uint64
-		late         bool // the busy VM has adopted what came first when its own answer comes
-	}{{"newer first", 3, 2, false}, {"newer first, older late", 3, 2, true}, {"older first", 2, 3, false}, {"the same", 2, 2, false}, {"the same late", 2, 2, true}} {
+		late         bool // the busy VM has adopted the first answer before its own arrives
+	}{
+		{"newer first", 3, 2, false},
+		{"newer first, older late", 3, 2, true},
+		{"older first", 2, 3, false},
+		{"the same", 2, 2, false},
+		{"the same late", 2, 2, true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 				all := p.workers(1)
 				busy, other := all[0], all[1]
 				busy.follow(doc(1, appIn(maintenance.Off)))
 				other.tick()
-				// The busy one does not tick for two seconds.
+
+				// The busy VM does not tick for two seconds.
 				other.run(2 * time.Second)
 				busy.poll()
 				other.poll()
+
 				other.answerPoll(200, doc(c.first, appIn(maintenance.NoAccess)))
 				if c.late {
 					busy.tick()
 				}
 				busy.answerPoll(200, doc(c.other, appIn(maintenance.NoAccess)))
+
 				newest := max(c.first, c.other)
 				if v := p.sharedVersion(stateKey); v.Revision != newest {
 					t.Errorf("shared data holds %+v", v)
 				}
+
 				tickAll(all)
 				for _, w := range all {
 					if a := w.lastAck(); a.Revision != newest {
@@ -153,13 +173,15 @@ func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 					}
 					w.wantMetric("errors", 0)
 				}
-				// Once it knows that it leads no more, it does not poll again.
+
+				// A VM that knows that it no longer leads does not poll again.
 				if !c.late {
 					busy.answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
 				}
 				if busy.hasPoll() {
-					t.Error("polls on although it does not lead")
+					t.Error("the busy VM polls although it does not lead")
 				}
+
 				p.runAll(all, 2*time.Second)
 				if leader(t, all) != other {
 					t.Error("the busy VM leads")
@@ -169,17 +191,19 @@ func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 	}
 }
 
-// Many VMs that publish at once, each on its own thread: the newest version stays, in
-// shared data and in every VM.
+// If many VMs publish at the same time, each on its own thread, the newest version stays, in shared
+// data and in every VM.
 func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: bootstrapConfig})
 	all := p.workers(3)
-	// Each takes the lease in turn, and so each has a poll.
+
+	// Each VM takes the lease in turn, and therefore has a poll.
 	for _, w := range all {
 		p.clock.Advance(2 * time.Second)
 		w.tick()
 		w.poll()
 	}
+
 	for round := range 30 {
 		newest := uint64((round + 1) * 100)
 		var wg sync.WaitGroup
@@ -196,6 +220,7 @@ func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 		tickAll(all)
 		for _, key := range []string{stateKey, headKey} {
@@ -203,6 +228,7 @@ func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 				t.Fatalf("round %d: %s holds %+v, want %d", round, key, v, newest)
 			}
 		}
+
 		for _, w := range all {
 			p.clock.Advance(time.Second)
 			w.tick()
@@ -211,14 +237,15 @@ func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 			}
 		}
 	}
+
 	all[0].wantMetric("errors", 0)
 	p.runAll(all, 1500*time.Millisecond)
-	all[0].wantMetric("revision", 3000) // set, not added to, by whoever led
+	all[0].wantMetric("revision", 3000) // Each leader set it, and did not add to it.
 }
 
-// A VM that comes later, with a new worker or in place of one that crashed, has the state
-// before its first request. Its start calls nobody: Envoy also tries a configuration in a
-// VM that it throws away.
+// A VM that starts later, for a new worker or in place of a crashed one, has the state before its
+// first request. Its start makes no calls, since Envoy also tries a configuration in a VM that it
+// throws away.
 func TestNewVMStartsWithTheStateCompiled(t *testing.T) {
 	var started []string
 	s := setup{config: bootstrapConfig, policy: wasmhost.FailReload, trace: func(c wasmhost.Call) {
@@ -249,14 +276,14 @@ func TestNewVMStartsWithTheStateCompiled(t *testing.T) {
 		if a := w.lastAck(); a.Revision != 1 || a.VM == before.VM || a.Proxy != before.Proxy {
 			t.Errorf("after the crash acknowledged %+v, before %+v", a, before)
 		}
+
 		if len(started) > 0 {
 			t.Errorf("calls from the start of a plugin: %q", started)
 		}
 	})
 }
 
-// The id of the process is shared by its VMs and plugins, and another one after a hot
-// restart.
+// The VMs and plugins of a process share its id. After a hot restart the id is another one.
 func TestVMsShareTheProcessIDCompiled(t *testing.T) {
 	ids := map[string]bool{}
 	for range 2 {
@@ -264,8 +291,8 @@ func TestVMsShareTheProcessIDCompiled(t *testing.T) {
 		for _, w := range append(p.workers(2), p.plugin(p.vm("worker_2"), `{"name": "other"}`)) {
 			p.clock.Advance(2 * time.Second)
 			w.tick()
-			_, ask := w.poll()
-			ids[ask.Proxy] = true
+			_, request := w.poll()
+			ids[request.Proxy] = true
 		}
 		if len(ids) != 1 && len(ids) != 2 {
 			t.Fatalf("ids: %v", slices.Collect(maps.Keys(ids)))
@@ -276,8 +303,8 @@ func TestVMsShareTheProcessIDCompiled(t *testing.T) {
 	}
 }
 
-// Plugins that follow different controllers do not mix, in one VM or in two, although
-// without a vm_id (Istio) all share one namespace.
+// Plugins that follow different controllers do not share a state, in one VM or in several, although
+// without a vm_id (Istio) all plugins share one namespace.
 func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 	configs := []string{
 		`{"name": "edge"}`,
@@ -297,6 +324,7 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 					}
 					all = append(all, p.plugin(vm, config))
 				}
+
 				tickAll(all)
 				var polls []call
 				for _, w := range all {
@@ -306,9 +334,11 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 						}
 					}
 				}
+
 				if len(polls) != len(configs) {
 					t.Fatalf("%d polls, want one of each plugin", len(polls))
 				}
+
 				for i, c := range polls { // in the order of the plugins
 					app := appIn(maintenance.Off)
 					if i%2 == 0 {
@@ -317,6 +347,7 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 					}
 					all[i].answer(c, 200, docOf(uint64(1+i), 1, app))
 				}
+
 				for range 3 {
 					tickAll(all)
 				}
@@ -328,7 +359,8 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 						t.Errorf("plugin %d answers %q", i, v.reply.body)
 					}
 				}
-				// In a chain, the first that refuses does.
+
+				// In a chain of plugins, the first one that refuses answers.
 				if vms == 1 {
 					s := wasmhost.NewStream(wasmhost.StreamConfig{}, rigOf(all[1]).plugin, rigOf(all[2]).plugin, rigOf(all[0]).plugin)
 					s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
@@ -341,35 +373,38 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 	}
 }
 
-// A new configuration is a new plugin beside the old one, which lives until its last
-// stream has ended: its held streams get their verdicts, and what it had asked for does
-// no harm afterwards.
+// A new configuration starts a new plugin beside the old one, which lives until its last stream
+// ends. Its paused requests are decided, and the calls that it began do no harm afterwards.
 func TestReloadedPluginTakesOverCompiled(t *testing.T) {
 	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		w := p.worker("worker_0")
 		vm := rigOf(w).vm
-		heldForState := w.begin("GET", "/", true)
+		pausedForFirst := w.begin("GET", "/", true)
 		w.tick()
 		fresh := p.plugin(vm, `{"name": "edge", "allow_on_headers_stop_iteration": true, "boot_wait": 9}`)
 		rigOf(w).plugin.Remove()
-		paused(t, heldForState.view())
+
+		paused(t, pausedForFirst.view())
 		if fresh.tick(); len(w.pending(maintenance.SyncPath)) != 1 {
 			t.Fatal("the new plugin polls beside the old one")
 		}
+
 		w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
-		passed(t, heldForState.view())
-		heldForBody := w.begin("POST", "/graphql", false, "content-type", "application/json")
-		heldForState.end()
+		passed(t, pausedForFirst.view())
+
+		pausedBody := w.beginGraphQL()
+		pausedForFirst.end()
 		fresh.tick()
 		refused(t, fresh.request("POST", "/cart", "x"), maintenance.RuleMethod)
 
-		// The old plugin goes with its last stream, its poll with it; the new one leads.
-		heldForBody.send(aQuery, true)
-		passed(t, heldForBody.view())
-		heldForBody.end()
+		// The old plugin ends with its last stream, and so does its poll. The new one leads.
+		pausedBody.send(aQuery, true)
+		passed(t, pausedBody.view())
+		pausedBody.end()
 		if n := len(vm.Callouts()); n != 0 {
-			t.Errorf("%d calls wait after the old plugin has gone", n)
+			t.Errorf("%d calls wait after the old plugin has ended", n)
 		}
+
 		fresh.run(1500 * time.Millisecond)
 		fresh.answerPoll(200, doc(2, appIn(maintenance.NoAccess)))
 		refused(t, fresh.request("GET", "/", ""), maintenance.RuleNoAccess)
@@ -379,28 +414,32 @@ func TestReloadedPluginTakesOverCompiled(t *testing.T) {
 	})
 }
 
-// When a VM crashes in the middle of a stream, that stream is answered 503 by Envoy, and
-// the next one is decided by a new VM with the state.
+// If a VM crashes while a stream is open, Envoy answers that stream with 503. A new VM has the
+// state and decides the next one.
 func TestStreamsAfterACrashAreDecidedCompiled(t *testing.T) {
 	eachVersion(t, setup{config: bootstrapConfig, policy: wasmhost.FailReload}, func(t *testing.T, p *process) {
 		p.crashes = true
 		all := []*world{p.worker("worker_0"), p.worker("worker_1")}
 		all[0].follow(doc(1, appIn(maintenance.ReadOnly)))
 		tickAll(all)
+
 		w := all[0]
-		waits := w.begin("POST", "/graphql", false, "content-type", "application/json")
+		waits := w.beginGraphQL()
 		waits.send(aQuery[:9], false)
+
 		p.clock.Advance(2 * time.Second)
 		rigOf(w).vm.Crash(errCrash)
 		waits.send(aQuery[9:], true)
 		if s := waits.(*compiledExchange); s.Downstream().Status() != 503 || s.Upstream().Headers != nil {
 			t.Errorf("the client saw %+v, the upstream %+v", s.Downstream(), s.Upstream())
 		}
+
 		waits.end()
 		passed(t, w.graphQL(aQuery))
 		refused(t, w.graphQL(aMutation), "graphql.mutation")
-		// The other VM never noticed.
+		// The other VM goes on undisturbed.
 		refused(t, all[1].graphQL(aMutation), "graphql.mutation")
+
 		p.runAll(all, 2*time.Second)
 		if a := w.lastAck(); a.Requests != 0 || a.Revision != 1 {
 			t.Errorf("acknowledged %+v", a)
@@ -409,8 +448,8 @@ func TestStreamsAfterACrashAreDecidedCompiled(t *testing.T) {
 	})
 }
 
-// Shared data in which something else has written does no lasting harm: every VM keeps
-// its state, gets the next one, and nothing is read and parsed again at every tick.
+// If something else has overwritten shared data, that does no lasting harm. Every VM keeps its
+// state and gets the next one, and does not read and parse the document at every tick.
 func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 	garbage := strings.Repeat("garbage ", 10)
 	head := func(epoch, revision uint64) string {
@@ -428,7 +467,7 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 		{"empty document", map[string]string{stateKey: ""}},
 		{"head without its document", map[string]string{stateKey: head(1, 1)}},
 		{"document of another version", map[string]string{stateKey: head(1, 1) + doc(3, appIn(maintenance.Off))}},
-		{"a document from the future", map[string]string{stateKey: head(9, 9) + garbage, headKey: head(9, 9)}},
+		{"a document of a later version", map[string]string{stateKey: head(9, 9) + garbage, headKey: head(9, 9)}},
 		{"lease", map[string]string{leaseKey: garbage}},
 		{"short lease", map[string]string{leaseKey: "x"}},
 		{"all", map[string]string{headKey: garbage, stateKey: garbage, leaseKey: garbage}},
@@ -444,59 +483,29 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 						p.host.SetSharedData("", key, []byte(value), 0)
 					}
 				}
-				// sync answers every poll, as the real controller does.
-				revision := uint64(1)
-				sync := func(document string) {
-					for _, w := range all {
-						for _, poll := range w.pending(maintenance.SyncPath) {
-							var ask maintenance.SyncRequest
-							if err := json.Unmarshal([]byte(poll.body), &ask); err != nil {
-								t.Fatal(err)
-							}
-							if ask.Version.Compare(maintenance.Version{Epoch: 1, Revision: revision}) < 0 {
-								w.answer(poll, 200, document)
-							}
-						}
-					}
-				}
+
 				corrupt()
 				p.runAll(all, 2*time.Second)
 				for _, w := range all {
 					refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 				}
-				// A VM that comes now finds what there is, or asks for itself.
+
+				// A VM that starts now finds a state or polls for itself.
 				corrupt()
 				all = append(all, p.worker("worker_9"))
-				for range 40 {
-					p.runAll(all, tickPeriod)
-					sync(doc(1, appIn(maintenance.NoAccess)))
-				}
+				p.serve(t, all, 1, doc(1, appIn(maintenance.NoAccess)))
 				refused(t, all[2].request("GET", "/", ""), maintenance.RuleNoAccess)
-				// The next state reaches all.
+
+				// The next state reaches all VMs.
 				corrupt()
-				revision = 2
-				for range 40 {
-					p.runAll(all, tickPeriod)
-					sync(doc(2, appIn(maintenance.Off)))
-				}
+				p.serve(t, all, 2, doc(2, appIn(maintenance.Off)))
 				for i, w := range all {
 					if v := w.request("GET", "/", ""); v.reply != nil {
 						t.Errorf("VM %d still refuses", i)
 					}
 				}
-				// And now nothing big is read any more.
-				p.runAll(all, 400*time.Millisecond)
-				for _, w := range all {
-					rigOf(w).vm.ResetCalls()
-				}
-				p.runAll(all, 10*time.Second)
-				for _, w := range all {
-					for _, calls := range rigOf(w).vm.Calls() {
-						if calls.Func == "proxy_get_shared_data" && calls.Count > 200+2*34 {
-							t.Errorf("%d reads of shared data in 200 ticks", calls.Count)
-						}
-					}
-				}
+
+				p.wantFewReads(t, all)
 				if n := len(p.logs("")); n > 12 {
 					t.Errorf("%d lines were logged: %q", n, p.logs(""))
 				}
@@ -505,8 +514,45 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 	}
 }
 
-// A lease that somebody took before the clock was set back does not leave the process
-// without a leader.
+// serve runs all plugins for 2 s, and answers the polls for what is older than a revision, as the
+// controller does.
+func (p *process) serve(t *testing.T, all []*world, revision uint64, document string) {
+	t.Helper()
+	for range 40 {
+		p.runAll(all, tickPeriod)
+		for _, w := range all {
+			for _, poll := range w.pending(maintenance.SyncPath) {
+				var request maintenance.SyncRequest
+				if err := json.Unmarshal([]byte(poll.body), &request); err != nil {
+					t.Fatal(err)
+				}
+				if request.Version.Compare(maintenance.Version{Epoch: 1, Revision: revision}) < 0 {
+					w.answer(poll, 200, document)
+				}
+			}
+		}
+	}
+}
+
+// wantFewReads checks that ticks read only short values of shared data.
+func (p *process) wantFewReads(t *testing.T, all []*world) {
+	t.Helper()
+	p.runAll(all, 400*time.Millisecond)
+	for _, w := range all {
+		rigOf(w).vm.ResetCalls()
+	}
+
+	p.runAll(all, 10*time.Second)
+	for _, w := range all {
+		for _, calls := range rigOf(w).vm.Calls() {
+			if calls.Func == "proxy_get_shared_data" && calls.Count > 200+2*34 {
+				t.Errorf("%d reads of shared data in 200 ticks", calls.Count)
+			}
+		}
+	}
+}
+
+// A lease that a VM took before the clock was set back does not leave the process without a leader.
 func TestLeaseFromBeforeTheClockWasSetBackExpiresCompiled(t *testing.T) {
 	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		p.crashes = true
@@ -514,6 +560,7 @@ func TestLeaseFromBeforeTheClockWasSetBackExpiresCompiled(t *testing.T) {
 		tickAll(all)
 		l := leader(t, all)
 		rigOf(l).vm.Crash(errCrash)
+
 		p.clock.Set(startTime.Add(-time.Hour))
 		all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 		p.runAll(all, time.Second)
@@ -521,33 +568,37 @@ func TestLeaseFromBeforeTheClockWasSetBackExpiresCompiled(t *testing.T) {
 	})
 }
 
-// A stream that was let through keeps nothing of its request, however long it lasts.
+// A stream that was let through keeps nothing of its request, for as long as it is open.
 func TestOpenStreamsKeepNoRequestCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: `{"name": "edge", "exempt": [{"path": "/healthz"}]}`})
 	w := p.worker("worker_0")
 	app := appIn(maintenance.ReadOnly)
 	w.follow(doc(1, app))
+
 	open := func(path string) {
 		for range 1000 {
 			passed(t, w.begin("GET", path, true, "cookie", strings.Repeat("x", 16<<10)).view())
 		}
 	}
+
 	open("/")
 	before := rigOf(w).vm.MemorySize()
 	open("/")
 	open("/healthz")
 	after := rigOf(w).vm.MemorySize()
+
 	t.Logf("memory: %d kB, with 2,000 more streams of 16 kB headers %d kB", before>>10, after>>10)
 	if after > before+(8<<20) {
 		t.Errorf("memory grew from %d to %d", before, after)
 	}
 }
 
-// Ticks, acks, polls and states leave nothing behind.
+// Ticks, acks, polls and states leave nothing in memory.
 func TestMemoryStaysFlatCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: bootstrapConfig})
 	w := p.worker("worker_0")
 	w.follow(doc(1, appIn(maintenance.NoAccess)))
+
 	revision := uint64(1)
 	work := func() {
 		for range 40 {
@@ -558,14 +609,18 @@ func TestMemoryStaysFlatCompiled(t *testing.T) {
 		}
 		w.acks = nil
 	}
+
 	for range 20 {
 		work()
 	}
+
 	before := rigOf(w).vm.MemorySize()
+
 	for range 40 {
 		work()
 	}
 	after := rigOf(w).vm.MemorySize()
+
 	t.Logf("memory: %d kB, after 40,000 ticks and 1,600 states %d kB", before>>10, after>>10)
 	if after > before+before/10 {
 		t.Errorf("memory grew from %d to %d", before, after)

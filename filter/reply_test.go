@@ -10,13 +10,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// What the client gets is the core's reply; gRPC gets its status, the access log the rule
-// as response code details, and nothing goes upstream.
+// The client gets the core's reply, gRPC clients get a gRPC status, and the access log gets the
+// rule as response code details. Nothing goes upstream.
 func TestRefusalReachesTheClient(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.RetryAfter = 90
 		w.follow(doc(1, app))
+
 		for _, c := range []struct {
 			name     string
 			headers  []string
@@ -37,7 +38,9 @@ func TestRefusalReachesTheClient(t *testing.T) {
 			x := w.begin("POST", "/shop.Cart/Add", false, c.headers...)
 			x.send("x", true)
 			v := x.view()
+
 			refused(t, v, maintenance.RuleNoAccess)
+
 			if r := v.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
 				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
 				t.Errorf("%s: got %s, grpc %d", c.name, v, r.grpc)
@@ -45,6 +48,7 @@ func TestRefusalReachesTheClient(t *testing.T) {
 			if v.note != "app=default mode=no-access rule=no-access" {
 				t.Errorf("%s: noted %q", c.name, v.note)
 			}
+
 			if s, ok := x.(*compiledExchange); ok {
 				got := fields(s.Downstream().Headers)
 				for name, want := range c.downward {
@@ -56,31 +60,36 @@ func TestRefusalReachesTheClient(t *testing.T) {
 					t.Errorf("%s: details %q, %q", c.name, v.reply.details, s.Details())
 				}
 			}
+
 			x.end()
 		}
+
 		w.wantMetric("blocked", 5)
 		w.wantMetric("bypassed", 0)
 	})
 }
 
-// The public status is answered by the filter while something is on or announced, and
-// left to the route of the bootstraps while all is off.
+// The filter answers requests for the public status while something is on or announced. Otherwise
+// they go on to the route of the bootstraps.
 func TestFilterAnswersStatus(t *testing.T) {
 	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.Name, app.Match.Hosts = "shop", []string{"shop.example.com"}
 		app.Activations[0].Until = startTime.Add(time.Hour)
+
 		x := w.begin("GET", "/.drydock/status", true)
 		w.tick()
 		paused(t, x.view())
+
 		w.answerPoll(200, docOf(1, 1, app))
 		if v := x.view(); v.reply == nil || v.reply.status != 200 {
 			t.Fatalf("got %s", v)
 		}
+
 		for _, c := range []struct {
 			method, host string
 			status       int
-			holds        string
+			prefix       string // of the body
 		}{
 			{"GET", "shop.example.com", 200, `{"app":"shop","mode":"no-access","message":"Back soon."`},
 			{"HEAD", "shop.example.com", 200, ""},
@@ -88,17 +97,19 @@ func TestFilterAnswersStatus(t *testing.T) {
 			{"POST", "shop.example.com", 405, ""},
 		} {
 			v := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
-			if v.reply == nil || v.headers != nil || v.reply.status != c.status || !strings.HasPrefix(v.reply.body, c.holds) || v.reply.headers["cache-control"] != "no-store" {
+			if v.reply == nil || v.headers != nil || v.reply.status != c.status || !strings.HasPrefix(v.reply.body, c.prefix) || v.reply.headers["cache-control"] != "no-store" {
 				t.Errorf("%s %s: got %s", c.method, c.host, v)
 			}
 			if r := v.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
 				t.Errorf("details %q", r.details)
 			}
 		}
-		// Only in this form: the rest of the prefix, and disguises, are requests as any other.
+
+		// Only this path is the status. Other paths below the prefix are requests like any other.
 		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
 			refused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
 		}
+
 		w.answerPoll(200, docOf(1, 2, maintenance.App{}))
 		passed(t, w.request("GET", "/.drydock/status", ""))
 	})

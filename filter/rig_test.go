@@ -18,18 +18,18 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// The tests of this package are the filter's specification. A test that can runs in
-// three worlds: natively on the SDK's emulator, and compiled in wasmhost as in Envoy
-// 1.40 and in 1.36. The emulator has one VM with one plugin,
-// cannot crash, always gives a held request's body and no response code details; what
-// needs more runs compiled only and has Compiled in its name.
+// The tests of this package are the filter's specification. A test runs, if possible, in three
+// worlds: natively on the SDK's emulator (emulator_test.go), and compiled in wasmhost, as in Envoy
+// 1.40 and as in Envoy 1.36 (compiled_test.go). The emulator has one VM with one plugin, which
+// cannot crash; it always delivers the body of a paused request, and has no response code details.
+// A test that needs more has Compiled at the end of its name.
 
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // the emulator reports every call
 	os.Exit(m.Run())
 }
 
-// begin is when every test begins: the time at which synctest's clock starts.
+// startTime is when every test begins, since synctest's clock starts then.
 var startTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const token = "a-sync-token-that-no-log-may-show"
@@ -37,56 +37,56 @@ const token = "a-sync-token-that-no-log-may-show"
 // setup is how Envoy is configured.
 type setup struct {
 	config string // the plugin's configuration
-	// onward: Envoy has no allow_on_headers_stop_iteration.
+	// headersGoOn is set if Envoy lacks allow_on_headers_stop_iteration.
 	headersGoOn bool
 	policy      wasmhost.FailurePolicy
-	envoy136    bool // Envoy before April 2026, such as 1.36.4
+	envoy136    bool // Envoy is older than April 2026, such as 1.36.4
 	trace       func(wasmhost.Call)
 	fault       func(function string) wasmhost.Status
 }
 
-// holding is the plugin configuration of our own bootstraps.
+// bootstrapConfig is the plugin configuration of our own bootstraps.
 const bootstrapConfig = `{"name": "edge", "allow_on_headers_stop_iteration": true}`
 
 // rig is one plugin in one VM of a proxy.
 type rig interface {
 	tick()
-	// pass lets time pass, without ticks.
+	// advance lets time pass without ticks.
 	advance(d time.Duration)
-	// calls are the callouts that wait for an answer, oldest first.
+	// calls returns the callouts that wait for an answer, oldest first.
 	calls() []call
-	// answer answers one; status 0 is no answer.
+	// answer answers a callout. The status 0 means that no answer arrives.
 	answer(c call, status int, body string)
-	// open begins a request.
+	// open sends the headers of a request.
 	open(headers [][2]string, source string, end bool) exchange
 	metric(name string) int
-	// logged are warnings and worse.
+	// logged returns the lines of the log at level warn and above.
 	logged() []string
 }
 
-// exchange is one request.
+// exchange is a request and its response.
 type exchange interface {
 	send(body string, end bool)
 	trailers()
-	// end is the end of the stream: the client is gone, or has its answer.
+	// end ends the stream: the client has disconnected, or has its answer.
 	end()
 	view() view
 }
 
-// view is what came of a request so far.
+// view is what has become of a request so far.
 type view struct {
-	paused bool // neither let go nor answered
+	paused bool // it was neither let through nor answered
 	reply  *reply
 	// headers and body are what the upstream saw.
 	headers map[string]string
 	body    string
 	ended   bool   // the upstream saw all of it; only in wasmhost
-	note    string // the filter state drydock.decision, or unknowable
+	note    string // the filter state drydock.decision, or noteUnknown
 }
 
-// unknowable is the note of a request that was open together with others on the
-// emulator, which has one filter state for all.
-const noteUnknown = "noteUnknown"
+// noteUnknown is the note of a request that was open at the same time as others on the emulator,
+// which has one filter state for all requests.
+const noteUnknown = "unknown"
 
 type reply struct {
 	status  int
@@ -106,6 +106,7 @@ type call struct {
 
 func (c call) path() string { return c.headers[":path"] }
 
+// fields returns headers by name. Values of the same name are joined.
 func fields(pairs [][2]string) map[string]string {
 	m := make(map[string]string, len(pairs))
 	for _, p := range pairs {
@@ -117,8 +118,8 @@ func fields(pairs [][2]string) map[string]string {
 	return m
 }
 
-// world is a rig with a controller that takes every ack at once, and holds polls and
-// pages until the test answers them.
+// world is a rig with a controller that accepts every ack at once, and does not answer polls and
+// page requests until the test does.
 type world struct {
 	rig
 	t    *testing.T
@@ -138,28 +139,38 @@ func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 			test(t, &world{rig: r, t: t})
 		})
 	})
+
 	compiled(t, s, test)
 }
 
-// compiled runs a test in both compiled worlds.
+// compiled runs a test in the two compiled worlds.
 func compiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, s.envoy136 = range []bool{false, true} {
-		t.Run(map[bool]string{false: "compiled", true: "compiled, Envoy 1.36"}[s.envoy136], func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
+		t.Run(compiledName(s), func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
 	}
 }
 
-// settle takes the acks.
+func compiledName(s setup) string {
+	if s.envoy136 {
+		return "compiled, Envoy 1.36"
+	}
+	return "compiled"
+}
+
+// takeAcks accepts the acks that wait for an answer.
 func (w *world) takeAcks() {
 	for _, c := range w.rig.calls() {
-		if c.path() == maintenance.AckPath {
-			var ack maintenance.Ack
-			if err := json.Unmarshal([]byte(c.body), &ack); err != nil {
-				w.t.Errorf("ack %s: %v", c.body, err)
-			}
-			w.acks = append(w.acks, ack)
-			w.rig.answer(c, 204, "")
+		if c.path() != maintenance.AckPath {
+			continue
 		}
+		var ack maintenance.Ack
+		if err := json.Unmarshal([]byte(c.body), &ack); err != nil {
+			w.t.Errorf("ack %s: %v", c.body, err)
+		}
+
+		w.acks = append(w.acks, ack)
+		w.rig.answer(c, 204, "")
 	}
 }
 
@@ -168,7 +179,7 @@ func (w *world) tick() {
 	w.takeAcks()
 }
 
-// run ticks as Envoy does while time passes.
+// run ticks at tickPeriod, as Envoy does, until d has passed.
 func (w *world) run(d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
 		w.advance(min(d, tickPeriod))
@@ -181,36 +192,37 @@ func (w *world) answer(c call, status int, body string) {
 	w.takeAcks()
 }
 
-// asks are the callouts that wait, but for acks.
+// pending returns the callouts to a path that wait for an answer.
 func (w *world) pending(prefix string) []call {
 	return slices.DeleteFunc(w.calls(), func(c call) bool { return !strings.HasPrefix(c.path(), prefix) })
 }
 
-// polls tells whether a poll waits.
+// hasPoll reports whether a poll waits for an answer.
 func (w *world) hasPoll() bool { return len(w.pending(maintenance.SyncPath)) > 0 }
 
-// poll is the one poll that waits.
+// poll returns the one poll that waits for an answer.
 func (w *world) poll() (call, maintenance.SyncRequest) {
 	w.t.Helper()
 	polls := w.pending(maintenance.SyncPath)
 	if len(polls) != 1 {
 		w.t.Fatalf("%d polls wait, want 1", len(polls))
 	}
-	var ask maintenance.SyncRequest
-	if err := json.Unmarshal([]byte(polls[0].body), &ask); err != nil {
+
+	var request maintenance.SyncRequest
+	if err := json.Unmarshal([]byte(polls[0].body), &request); err != nil {
 		w.t.Fatalf("poll %s: %v", polls[0].body, err)
 	}
-	return polls[0], ask
+	return polls[0], request
 }
 
-// say answers the poll that waits.
+// answerPoll answers the one poll that waits.
 func (w *world) answerPoll(status int, body string) {
 	w.t.Helper()
 	c, _ := w.poll()
 	w.answer(c, status, body)
 }
 
-// follow lets the plugin take its first state.
+// follow starts the plugin with its first state.
 func (w *world) follow(doc string) {
 	w.t.Helper()
 	w.tick()
@@ -220,7 +232,7 @@ func (w *world) follow(doc string) {
 func (w *world) lastAck() maintenance.Ack {
 	w.t.Helper()
 	if len(w.acks) == 0 {
-		w.t.Fatal("no ack came")
+		w.t.Fatal("no ack was sent")
 	}
 	return w.acks[len(w.acks)-1]
 }
@@ -232,24 +244,26 @@ const (
 	aMutation = `{"query":"mutation{buy}"}`
 )
 
-// request sends a whole request, and returns what came of it when it stood still. The
-// stream ends.
+// request sends a whole request and ends its stream. It returns what had become of the request
+// before.
 func (w *world) request(method, path, body string, headers ...string) view {
 	w.t.Helper()
 	x := w.begin(method, path, body == "", headers...)
 	if body != "" {
 		x.send(body, true)
 	}
+
 	v := x.view()
 	x.end()
 	return v
 }
 
-// begin sends the headers of a request.
+// begin sends the headers of a request. Among them, "from" is the client's address.
 func (w *world) begin(method, path string, end bool, headers ...string) exchange {
 	w.t.Helper()
 	h := [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", path}}
 	source := clientAddress
+
 	for i := 0; i < len(headers); i += 2 {
 		switch headers[i] {
 		case "from":
@@ -260,16 +274,23 @@ func (w *world) begin(method, path string, end bool, headers ...string) exchange
 			h = append(h, [2]string{headers[i], headers[i+1]})
 		}
 	}
+
 	return w.open(h, source, end)
 }
 
-// graphQL is a GraphQL POST.
+// beginGraphQL sends the headers of a GraphQL POST.
+func (w *world) beginGraphQL() exchange {
+	w.t.Helper()
+	return w.begin("POST", "/graphql", false, "content-type", "application/json")
+}
+
+// graphQL sends a whole GraphQL POST.
 func (w *world) graphQL(body string) view {
 	w.t.Helper()
 	return w.request("POST", "/graphql", body, "content-type", "application/json")
 }
 
-// passed and refused tell how a request ended; refused names the rule.
+// passed, refused and paused check what has become of a request. refused checks the rule as well.
 func passed(t *testing.T, v view) {
 	t.Helper()
 	if v.paused || v.reply != nil || v.headers == nil {
@@ -282,6 +303,7 @@ func refused(t *testing.T, v view, rule maintenance.Rule) {
 	if v.paused || v.reply == nil || v.headers != nil || v.body != "" {
 		t.Fatalf("want it refused by %s, got %s", rule, v)
 	}
+
 	if v.note != noteUnknown && !strings.HasSuffix(v.note, " rule="+string(rule)) {
 		t.Fatalf("want it refused by %s, got %q", rule, v.note)
 	}
@@ -290,7 +312,7 @@ func refused(t *testing.T, v view, rule maintenance.Rule) {
 func paused(t *testing.T, v view) {
 	t.Helper()
 	if !v.paused || v.reply != nil || v.headers != nil || v.body != "" {
-		t.Fatalf("want it held, got %s", v)
+		t.Fatalf("want it paused, got %s", v)
 	}
 }
 
@@ -298,10 +320,10 @@ func (v view) String() string {
 	if v.reply != nil {
 		return fmt.Sprintf("%d %v %q (%s; upstream saw %v %q)", v.reply.status, v.reply.headers, v.reply.body, v.note, v.headers, v.body)
 	}
-	return fmt.Sprintf("held=%v upstream saw %v %q (%s)", v.paused, v.headers, v.body, v.note)
+	return fmt.Sprintf("paused=%v; upstream saw %v %q (%s)", v.paused, v.headers, v.body, v.note)
 }
 
-// want checks a metric of the plugin named edge.
+// wantMetric checks a metric of the plugin named edge.
 func (w *world) wantMetric(name string, n int) {
 	w.t.Helper()
 	if got := w.metric("drydock.edge." + name); got != n {
@@ -309,7 +331,7 @@ func (w *world) wantMetric(name string, n int) {
 	}
 }
 
-// complaints counts the log's lines that hold a text.
+// countLogged returns how many lines of the log contain a text.
 func (w *world) countLogged(text string) (n int) {
 	for _, line := range w.logged() {
 		if strings.Contains(line, text) {
@@ -319,15 +341,17 @@ func (w *world) countLogged(text string) (n int) {
 	return n
 }
 
-// doc is a document with one app, the default one unless it has a name.
+// doc returns a document of epoch 1 with one app, which is the default one unless it has a name.
 func doc(revision uint64, app maintenance.App) string { return docOf(1, revision, app) }
 
+// docOf returns a document with apps. An app without a name is the default one.
 func docOf(epoch, revision uint64, apps ...maintenance.App) string {
 	for i := range apps {
 		if apps[i].Name == "" {
 			apps[i].Name = maintenance.DefaultApp
 		}
 	}
+
 	b, err := json.Marshal(maintenance.Document{Version: maintenance.Version{Epoch: epoch, Revision: revision}, Apps: apps})
 	if err != nil {
 		panic(err)
@@ -335,10 +359,11 @@ func docOf(epoch, revision uint64, apps ...maintenance.App) string {
 	return string(b)
 }
 
-// in is an app that somebody put into a mode.
+// appIn returns an app that an operator has put into a mode.
 func appIn(mode maintenance.Mode) maintenance.App {
 	if mode == maintenance.Off {
 		return maintenance.App{}
 	}
+
 	return maintenance.App{Activations: []maintenance.Activation{{ID: "m", Source: maintenance.SourceManual, Mode: mode, Message: "Back soon.", Since: startTime}}}
 }
