@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -15,42 +16,43 @@ func (c *cli) allowCommand() *cobra.Command {
 	var remove bool
 	cmd := &cobra.Command{
 		Use:   "allow [IP|CIDR…]",
-		Short: "Let addresses pass during maintenance; without any, list them",
+		Short: "Add addresses to an app's allowlist, or list it",
+		Long: `Add addresses and CIDRs to an app's allowlist: clients with these addresses bypass
+maintenance. Without arguments, print the allowlist.`,
 		Example: `  drydock allow 192.0.2.7 10.0.0.0/8
   drydock allow --app shop 2001:db8::/32
   drydock allow --remove 192.0.2.7`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if remove && len(args) == 0 {
-				return usagef("--remove: say which addresses")
+		RunE: func(cmd *cobra.Command, ips []string) error {
+			if remove && len(ips) == 0 {
+				return usagef("--remove: at least one address or CIDR must be given")
 			}
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			var out web.IPs
-			switch {
-			case len(args) == 0:
-				out, err = api.ips(cmd.Context(), app)
-			case remove:
-				out, err = api.disallow(cmd.Context(), app, args)
-			default:
-				out, err = api.allow(cmd.Context(), app, args)
-			}
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, out, func(w io.Writer) {
-				if len(args) > 0 {
-					fmt.Fprintf(w, "%s: %d addresses and CIDRs pass\n", app, len(out.IPs))
-					return
+
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				var list web.IPs
+				var err error
+				switch {
+				case len(ips) == 0:
+					list, err = api.allowlist(ctx, app)
+				case remove:
+					list, err = api.disallow(ctx, app, ips)
+				default:
+					list, err = api.allow(ctx, app, ips)
 				}
-				for _, ip := range out.IPs {
-					fmt.Fprintln(w, ip)
-				}
+				return result{list, func(w io.Writer) { printAllowlist(w, app, list.IPs, len(ips) > 0) }}, err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&app, "app", maintenance.DefaultApp, "the app")
-	cmd.Flags().BoolVar(&remove, "remove", false, "let them pass no longer")
+	cmd.Flags().StringVar(&app, "app", maintenance.DefaultApp, "app with the allowlist")
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove the addresses from the allowlist")
 	return cmd
+}
+
+func printAllowlist(w io.Writer, app string, ips []string, changed bool) {
+	if changed {
+		fmt.Fprintf(w, "%s: %d addresses and CIDRs on the allowlist\n", app, len(ips))
+		return
+	}
+	for _, ip := range ips {
+		fmt.Fprintln(w, ip)
+	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -13,151 +14,169 @@ import (
 )
 
 func (c *cli) appCommand() *cobra.Command {
-	return group("app", "Apps: which traffic is closed together", c.appList(), c.appShow(), c.appSet(), c.appDelete())
+	return group("app", "Manage apps: parts of the traffic that go into maintenance together",
+		c.appListCommand(), c.appShowCommand(), c.appSetCommand(), c.appDeleteCommand())
 }
 
-func (c *cli) appList() *cobra.Command {
+func (c *cli) appListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List apps and what they match", Args: args(cobra.NoArgs),
+		Use: "list", Short: "List apps, what they match, and what passes during maintenance", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			set, _, err := api.apps(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, set, func(w io.Writer) {
-				rows := [][]string{{"APP", "MATCHES", "PASS"}}
-				for _, s := range set.Apps {
-					rows = append(rows, []string{s.Name, matches(s.Match), oneLine(passes(s), 80)})
-				}
-				table(w, rows...)
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				set, _, err := api.apps(ctx)
+				return result{set, func(w io.Writer) {
+					rows := [][]string{{"APP", "MATCHES", "PASS"}}
+					for _, s := range set.Apps {
+						rows = append(rows, []string{s.Name, matching(s.Match), oneLine(passing(s), 80)})
+					}
+					table(w, rows...)
+				}}, err
 			})
 		},
 	}
 }
 
-func matches(m maintenance.Match) string {
+func matching(m maintenance.Match) string {
 	var parts []string
 	for _, list := range []struct {
-		what  string
+		kind  string
 		names []string
 	}{{"", m.Hosts}, {"", m.Paths}, {"route ", m.Routes}, {"cluster ", m.Clusters}} {
 		if len(list.names) > 0 {
-			parts = append(parts, list.what+strings.Join(list.names, ","))
+			parts = append(parts, list.kind+strings.Join(list.names, ","))
 		}
 	}
+
 	if len(parts) == 0 {
 		return "everything else"
 	}
 	return strings.Join(parts, " ")
 }
 
-func (c *cli) appShow() *cobra.Command {
+func (c *cli) appShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "show APP", Short: "Show what is written about an app, as YAML", Args: args(cobra.ExactArgs(1)),
+		Use: "show APP", Short: "Print the definition of an app, as YAML", Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			spec, _, err := api.app(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			text, err := yaml.Marshal(spec)
-			if err != nil {
-				return fmt.Errorf("writing YAML: %w", err)
-			}
-			return c.print(cmd, spec, func(w io.Writer) { w.Write(text) })
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				spec, _, err := api.app(ctx, args[0])
+				if err != nil {
+					return result{}, err
+				}
+				text, err := yaml.Marshal(spec)
+				if err != nil {
+					return result{}, fmt.Errorf("writing YAML: %w", err)
+				}
+				return result{spec, func(w io.Writer) { w.Write(text) }}, nil
+			})
 		},
 	}
 }
 
-func (c *cli) appSet() *cobra.Command {
-	var file string
-	var match maintenance.Match
-	var retryAfter time.Duration
+type appSetFlags struct {
+	file       string
+	match      maintenance.Match
+	retryAfter time.Duration
+}
+
+func (c *cli) appSetCommand() *cobra.Command {
+	var f appSetFlags
 	cmd := &cobra.Command{
 		Use:   "set APP",
 		Short: "Create an app, or change what it matches",
-		Long: `Create an app, or change what it matches. Each flag replaces one list, and what no
-flag names stays. With -f everything is taken from a file, as app show prints it.`,
+		Long: `Create an app, or change what it matches. Each flag replaces one part of the definition,
+and parts without a flag stay as they are. With -f, the whole definition is taken from a
+file, in the format that app show prints.`,
 		Example: `  drydock app set shop --host shop.example.com --host "*.shop.example.com"
   drydock app set api --path /api --retry-after 10m
   drydock app set shop -f shop.yaml`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			spec, etag, err := api.app(cmd.Context(), args[0])
-			if err != nil && !isNotFound(err) {
-				return err
-			}
-			spec.Name = args[0]
-			changed := false
-			for flag, set := range map[string]func(){
-				"host":        func() { spec.Match.Hosts = match.Hosts },
-				"path":        func() { spec.Match.Paths = match.Paths },
-				"route":       func() { spec.Match.Routes = match.Routes },
-				"cluster":     func() { spec.Match.Clusters = match.Clusters },
-				"retry-after": func() { spec.RetryAfter = int(retryAfter / time.Second) },
-			} {
-				if cmd.Flags().Changed(flag) {
-					changed = true
-					set()
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				spec, etag, err := api.app(ctx, args[0])
+				if err != nil && !isNotFound(err) {
+					return result{}, err
 				}
-			}
-			var body any = &spec
-			switch {
-			case file != "" && changed:
-				return usagef("give either a file with -f, or flags")
-			case file != "":
-				if body, err = c.readSpec(cmd, api, file, args[0]); err != nil {
-					return err
+				spec.Name = args[0]
+				body, err := f.definition(cmd, api, &spec)
+				if err != nil {
+					return result{}, err
 				}
-			case !changed:
-				return usagef("say what the app matches, with --host or --path, or give a file with -f")
-			}
-			out, err := api.putApp(cmd.Context(), args[0], etag, body)
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, out, func(w io.Writer) {
+
 				verb := "changed"
 				if etag == "" {
 					verb = "created"
 				}
-				fmt.Fprintf(w, "%s %s: matches %s\n", out.Name, verb, matches(out.Match))
+				out, err := api.putApp(ctx, args[0], etag, body)
+				return result{out, func(w io.Writer) { fmt.Fprintf(w, "%s %s: matches %s\n", out.Name, verb, matching(out.Match)) }}, err
 			})
 		},
 	}
+
 	flags := cmd.Flags()
-	flags.StringVarP(&file, "file", "f", "", "YAML or JSON file with the app, - for standard input")
-	flags.StringSliceVar(&match.Hosts, "host", nil, "host name, or *.name for every name below it; may be repeated")
-	flags.StringSliceVar(&match.Paths, "path", nil, "path prefix; may be repeated")
-	flags.StringSliceVar(&match.Routes, "route", nil, "Envoy route name; may be repeated")
-	flags.StringSliceVar(&match.Clusters, "cluster", nil, "Envoy cluster name; may be repeated")
-	flags.DurationVar(&retryAfter, "retry-after", 0, "what clients are told when no end is known")
+	flags.StringVarP(&f.file, "file", "f", "", "YAML or JSON file with the definition, or - for standard input")
+	flags.StringSliceVar(&f.match.Hosts, "host", nil, "host name, or *.name for all names below it; may be repeated")
+	flags.StringSliceVar(&f.match.Paths, "path", nil, "path prefix; may be repeated")
+	flags.StringSliceVar(&f.match.Routes, "route", nil, "name of an Envoy route; may be repeated")
+	flags.StringSliceVar(&f.match.Clusters, "cluster", nil, "name of an Envoy cluster; may be repeated")
+	flags.DurationVar(&f.retryAfter, "retry-after", 0, "Retry-After that clients get when no end is known")
 	return cmd
 }
 
-func (c *cli) appDelete() *cobra.Command {
+// definition returns the new definition of an app: the one in the file, or the present one with
+// what the flags change.
+func (f *appSetFlags) definition(cmd *cobra.Command, api *client, spec *maintenance.Spec) (any, error) {
+	changed := false
+	for flag, set := range map[string]func(){
+		"host":        func() { spec.Match.Hosts = f.match.Hosts },
+		"path":        func() { spec.Match.Paths = f.match.Paths },
+		"route":       func() { spec.Match.Routes = f.match.Routes },
+		"cluster":     func() { spec.Match.Clusters = f.match.Clusters },
+		"retry-after": func() { spec.RetryAfter = int(f.retryAfter / time.Second) },
+	} {
+		if cmd.Flags().Changed(flag) {
+			changed = true
+			set()
+		}
+	}
+
+	switch {
+	case f.file != "" && changed:
+		return nil, usagef("use either -f or other flags, not both")
+	case f.file != "":
+		return readDefinition(cmd, api, f.file, spec.Name)
+	case !changed:
+		return nil, usagef("nothing is given to set: use --host, --path or another flag, or a file with -f")
+	}
+	return spec, nil
+}
+
+// readDefinition reads the definition of an app from a file, in which its name may be absent.
+func readDefinition(cmd *cobra.Command, api *client, path, name string) (any, error) {
+	file, err := readAppFile(path, cmd.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	spec, err := file.parse()
+	if err != nil {
+		return nil, err
+	}
+	if spec == nil {
+		return nil, usagef("%s: is empty", path)
+	}
+
+	if _, ok := spec["name"]; !ok {
+		spec["name"] = name
+	}
+	return spec, file.uploadPages(cmd.Context(), api, "", spec, false)
+}
+
+func (c *cli) appDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete APP", Short: "Delete an app that is off; its traffic falls to the next best match", Args: args(cobra.ExactArgs(1)),
+		Use: "delete APP", Short: "Delete an app that is off; the next best match handles its traffic", Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			if err := api.deleteApp(cmd.Context(), args[0], always); err != nil {
-				return err
-			}
-			return c.print(cmd, map[string]string{"deleted": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "%s deleted\n", args[0]) })
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				return done(args[0], "deleted"), api.deleteApp(ctx, args[0])
+			})
 		},
 	}
 }

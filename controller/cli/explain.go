@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -14,122 +16,147 @@ import (
 	"github.com/drydock-proxy/drydock/controller/web"
 )
 
+// explainFlags describe a request. Flags that need no parsing are stored in the request itself.
+type explainFlags struct {
+	request         web.Request
+	headers, claims []string
+	data, at        string
+}
+
 func (c *cli) explainCommand() *cobra.Command {
-	var r web.Request
-	var headers, claims []string
-	var data, at string
+	var f explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain [URL]",
-		Short: "What would happen to a request, and by which rule",
-		Long: `What would happen to a request, and by which rule: the same code answers that decides
-in the proxies.
+		Short: "Explain what would happen to a request, and which rule decides",
+		Long: `Explain what would happen to a request, and which rule decides. The code that answers is
+the same as in the proxies.
 
-The request is taken as it reaches the filter. What Envoy does before that is not
-followed: it normalizes paths, removes headers that mislead servers, and answers what the
-filter's own configuration exempts. A body is what --data says, not what a header announces.`,
+The request is described as it arrives at the filter. What happens before that is not
+simulated: Envoy normalizes paths and removes headers that could mislead servers.
+Exemptions in the filter's own configuration are not considered either. The body is the
+value of --data, whatever the headers say.`,
 		Example: `  drydock explain https://shop.example.com/cart --method POST --ip 192.0.2.7
   drydock explain --host shop.example.com --path /graphql --data @body.json --header "content-type: application/json"
   drydock explain --claim iss=https://idp.example.com --claim realm_access.roles=admin`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				u, err := url.Parse(args[0])
-				if err != nil || u.Host == "" {
-					return usagef("%q must be a URL such as https://shop.example.com/cart", args[0])
-				}
-				if r.Host != "" || cmd.Flags().Changed("path") {
-					return usagef("give either a URL, or --host and --path")
-				}
-				r.Host, r.Path = u.Host, u.RequestURI()
-			}
-			if err := readData(cmd, data, &r.Body); err != nil {
+			if err := f.parse(cmd, args); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("data") && !cmd.Flags().Changed("method") {
-				r.Method = "POST"
-			}
-			r.Headers = map[string][]string{}
-			for _, h := range headers {
-				name, value, ok := strings.Cut(h, ":")
-				if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
-					return usagef("--header %q: must be like \"name: value\"", h)
-				}
-				r.Headers[name] = append(r.Headers[name], strings.TrimSpace(value))
-			}
-			var err error
-			if r.Claims, err = parseClaims(claims); err != nil {
-				return err
-			}
-			if at != "" {
-				if r.At, err = parseTime(at, time.Now()); err != nil {
-					return usagef("--at %w", err)
-				}
-			}
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			out, err := api.explain(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, out, func(w io.Writer) {
-				verdict := map[string]string{"pass": "passes", "refuse": "is refused"}[out.Verdict]
-				fmt.Fprintf(w, "%s: %s\n", verdict, out.Explanation)
-				rows := [][]string{{"  rule", string(out.Rule)}, {"  app", fmt.Sprintf("%s (%s)", out.App, out.Mode)}}
-				if out.Reply != nil {
-					reply := fmt.Sprintf("%d %s", out.Reply.Status, out.Reply.Headers["content-type"])
-					if out.Reply.GRPCStatus != nil {
-						reply = fmt.Sprintf("gRPC status %d", *out.Reply.GRPCStatus)
-					}
-					rows = append(rows, []string{"  reply", reply})
-				}
-				table(w, rows...)
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				e, err := api.explain(ctx, f.request)
+				return result{e, func(w io.Writer) { printExplanation(w, e) }}, err
 			})
 		},
 	}
+
 	flags := cmd.Flags()
-	flags.StringVar(&r.Method, "method", "GET", "method; POST with --data")
-	flags.StringVar(&r.Host, "host", "", "host name")
-	flags.StringVar(&r.Path, "path", "/", "path, with the query")
-	flags.StringVar(&data, "data", "", "body; @FILE for that of a file, @- for standard input")
-	flags.StringArrayVar(&headers, "header", nil, "header as \"name: value\"; may be repeated")
-	flags.StringVar(&r.IP, "ip", "", "the client's address")
-	flags.StringArrayVar(&claims, "claim", nil, "claim of a verified JWT as path.to.claim=value; repeated for a list; iss=… is its issuer")
-	flags.StringVar(&r.Principal, "principal", "", "the peer's mesh identity")
-	flags.StringVar(&r.Route, "route", "", "Envoy's route name")
-	flags.StringVar(&r.Cluster, "cluster", "", "Envoy's cluster name")
-	flags.StringVar(&at, "at", "", "at which time: RFC 3339, or HH:MM of local time; default now")
+	flags.StringVar(&f.request.Method, "method", http.MethodGet, "HTTP method; with --data the default is POST")
+	flags.StringVar(&f.request.Host, "host", "", "host name")
+	flags.StringVar(&f.request.Path, "path", "/", "path, including the query")
+	flags.StringVar(&f.data, "data", "", "body; @FILE reads it from a file, @- from standard input")
+	flags.StringArrayVar(&f.headers, "header", nil, "header as \"name: value\"; may be repeated")
+	flags.StringVar(&f.request.IP, "ip", "", "address of the client")
+	flags.StringArrayVar(&f.claims, "claim", nil, "claim of a verified JWT as path.to.claim=value; a repeated claim is a list; iss=… is the issuer")
+	flags.StringVar(&f.request.Principal, "principal", "", "mesh identity of the client")
+	flags.StringVar(&f.request.Route, "route", "", "name of the Envoy route")
+	flags.StringVar(&f.request.Cluster, "cluster", "", "name of the Envoy cluster")
+	flags.StringVar(&f.at, "at", "", "when the request is made: RFC 3339, or HH:MM in local time (default: now)")
 	return cmd
 }
 
-func readData(cmd *cobra.Command, data string, body *string) error {
-	path, isFile := strings.CutPrefix(data, "@")
-	switch {
-	case !isFile:
-		*body = data
-	case path == "-":
-		b, err := io.ReadAll(cmd.InOrStdin())
-		if err != nil {
-			return fmt.Errorf("reading standard input: %w", err)
+// parse completes the request by the flags that need parsing, and by the URL.
+func (f *explainFlags) parse(cmd *cobra.Command, args []string) (err error) {
+	r := &f.request
+	if len(args) > 0 {
+		u, err := url.Parse(args[0])
+		if err != nil || u.Host == "" {
+			return usagef("%q must be a URL such as https://shop.example.com/cart", args[0])
 		}
-		*body = string(b)
-	default:
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return usagef("--data: %w", err)
+		if r.Host != "" || cmd.Flags().Changed("path") {
+			return usagef("use either a URL, or --host and --path")
 		}
-		*body = string(b)
+		r.Host, r.Path = u.Host, u.RequestURI()
+	}
+
+	if r.Body, err = readData(f.data, cmd.InOrStdin()); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("data") && !cmd.Flags().Changed("method") {
+		r.Method = http.MethodPost
+	}
+
+	if r.Headers, err = parseHeaders(f.headers); err != nil {
+		return err
+	}
+	if r.Claims, err = parseClaims(f.claims); err != nil {
+		return err
+	}
+	if f.at != "" {
+		if r.At, err = parseTime(f.at, time.Now()); err != nil {
+			return usagef("--at %w", err)
+		}
 	}
 	return nil
 }
 
-// parseClaims makes a payload of path.to.claim=value. A value that is JSON is what it
-// says, any other one is a string. A name with a / in it is a URL, whose dots part nothing.
+func printExplanation(w io.Writer, e web.Explanation) {
+	verdict := map[string]string{"pass": "passes", "refuse": "is refused"}[e.Verdict]
+	fmt.Fprintf(w, "%s: %s\n", verdict, e.Explanation)
+
+	rows := [][]string{{"  rule", string(e.Rule)}, {"  app", fmt.Sprintf("%s (%s)", e.App, e.Mode)}}
+	if e.Reply != nil {
+		reply := fmt.Sprintf("%d %s", e.Reply.Status, e.Reply.Headers["content-type"])
+		if e.Reply.GRPCStatus != nil {
+			reply = fmt.Sprintf("gRPC status %d", *e.Reply.GRPCStatus)
+		}
+		rows = append(rows, []string{"  reply", reply})
+	}
+	table(w, rows...)
+}
+
+// readData returns the body that --data gives, as in curl.
+func readData(data string, stdin io.Reader) (string, error) {
+	path, isFile := strings.CutPrefix(data, "@")
+	if !isFile {
+		return data, nil
+	}
+
+	if path == "-" {
+		body, err := io.ReadAll(stdin)
+		if err != nil {
+			return "", fmt.Errorf("reading standard input: %w", err)
+		}
+		return string(body), nil
+	}
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return "", usagef("--data: %w", err)
+	}
+	return string(body), nil
+}
+
+func parseHeaders(headers []string) (map[string][]string, error) {
+	parsed := map[string][]string{}
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if !ok || name == "" {
+			return nil, usagef("--header %q: must be like \"name: value\"", h)
+		}
+		parsed[name] = append(parsed[name], strings.TrimSpace(value))
+	}
+	return parsed, nil
+}
+
+// parseClaims returns the payload that claims of the form path.to.claim=value describe. A value
+// that is valid JSON is taken as JSON, any other value as a string. The path of a claim whose name
+// is a URL, which has a slash, is not split at dots.
 func parseClaims(claims []string) (map[string]any, error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
+
 	payload := map[string]any{}
 	for _, c := range claims {
 		name, text, ok := strings.Cut(c, "=")
@@ -144,27 +171,35 @@ func parseClaims(claims []string) (map[string]any, error) {
 		if json.Unmarshal([]byte(text), &value) != nil {
 			value = text
 		}
-		at := payload
-		for _, step := range path[:len(path)-1] {
-			inner, ok := at[step].(map[string]any)
-			if !ok {
-				if at[step] != nil {
-					return nil, usagef("--claim %q: %s is a value already", c, step)
-				}
-				inner = map[string]any{}
-				at[step] = inner
-			}
-			at = inner
-		}
-		last := path[len(path)-1]
-		switch was := at[last].(type) {
-		case nil:
-			at[last] = value
-		case []any:
-			at[last] = append(was, value)
-		default:
-			at[last] = []any{was, value}
+		if err := addClaim(payload, path, value); err != nil {
+			return nil, usagef("--claim %q: %w", c, err)
 		}
 	}
 	return payload, nil
+}
+
+// addClaim sets the value at a path. Values that are added to the same path become a list.
+func addClaim(object map[string]any, path []string, value any) error {
+	for _, name := range path[:len(path)-1] {
+		inner, ok := object[name].(map[string]any)
+		if !ok {
+			if object[name] != nil {
+				return fmt.Errorf("%s has a value already, and cannot contain other claims", name)
+			}
+			inner = map[string]any{}
+			object[name] = inner
+		}
+		object = inner
+	}
+
+	last := path[len(path)-1]
+	switch present := object[last].(type) {
+	case nil:
+		object[last] = value
+	case []any:
+		object[last] = append(present, value)
+	default:
+		object[last] = []any{present, value}
+	}
+	return nil
 }

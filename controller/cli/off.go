@@ -1,57 +1,41 @@
 package cli
 
 import (
-	"fmt"
-	"io"
-	"time"
+	"context"
 
 	"github.com/spf13/cobra"
 
-	"github.com/drydock-proxy/drydock/controller/keeper"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
 func (c *cli) offCommand() *cobra.Command {
-	var wait waiting
+	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "off [APP]",
 		Short: "End an app's maintenance",
-		Long: `End an app's maintenance: what was turned on, and the running occurrence of a window.
+		Long: `End an app's maintenance: its manual activation, and the running occurrences of its
+windows.
 
-While a file or a Kubernetes resource holds the app nothing is ended, and the exit code is 5.`,
-		Args: args(cobra.MaximumNArgs(1)),
+While an activation has another source, nothing is ended, and the exit code is 5.`,
+		Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			app := appOf(args)
 			if err := wait.check(cmd, args); err != nil {
 				return err
 			}
-			api, err := c.client()
-			if err != nil {
-				return err
+			app := maintenance.DefaultApp
+			if len(args) > 0 {
+				app = args[0]
 			}
-			st, err := api.off(cmd.Context(), app)
-			if err == nil {
-				st, err = wait.for_(cmd.Context(), api, st, func(st keeper.AppStatus) error {
-					if st.Mode != maintenance.Off {
-						return fmt.Errorf("app %s was turned on again while waiting", app)
-					}
-					return nil
-				})
-			}
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, st, func(w io.Writer) { describe(w, st, time.Now()) })
+
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				st, err := api.off(ctx, app)
+				if err == nil {
+					st, err = wait.await(ctx, api, st, false)
+				}
+				return statusResult(st), err
+			})
 		},
 	}
-	wait.flags(cmd)
+	wait.register(cmd)
 	return cmd
-}
-
-// appOf is the app that a command names, or the default one.
-func appOf(args []string) string {
-	if len(args) == 0 {
-		return maintenance.DefaultApp
-	}
-	return args[0]
 }

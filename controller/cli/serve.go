@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -13,69 +14,96 @@ import (
 	"github.com/drydock-proxy/drydock/controller"
 )
 
-// stopTime is what requests under way have to finish when the controller stops.
+// stopTime bounds the time that running requests have to finish when the controller stops.
 const stopTime = 3 * time.Second
 
+type serveFlags struct {
+	controller controller.Options
+	store      string
+	logFormat  string
+	logLevel   slog.Level
+}
+
 func (c *cli) serveCommand() *cobra.Command {
-	o := controller.Options{Version: version()}
-	var store, logFormat string
-	var level slog.Level
+	f := serveFlags{controller: controller.Options{Version: version()}}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the controller",
-		Long: `Run the controller: the API for people and scripts on --listen, the proxies' sync on
---proxy-listen.
+		Long: `Run the controller. It serves the API for people and scripts on --listen, and the state
+for proxies on --proxy-listen.
 
-At the first start DRYDOCK_BOOTSTRAP_TOKEN becomes the first operator token; without it
-one is made, and printed once to a terminal or else written to bootstrap-token in the
-data directory. DRYDOCK_SYNC_TOKEN is what proxies prove themselves with; without it
-one is made, in sync-token in the data directory.`,
-		Args: args(cobra.NoArgs),
+The first start creates an operator token: DRYDOCK_BOOTSTRAP_TOKEN if that is set, and
+otherwise a random one, which is printed once to the terminal or, without a terminal,
+written to bootstrap-token in the data directory.
+
+Proxies authenticate with DRYDOCK_SYNC_TOKEN. If that is not set, a random token is kept
+in sync-token in the data directory.`,
+		Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if store != "bolt" {
-				return usagef("--store %s: only bolt is known", store)
-			}
-			handler := slog.Handler(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			switch logFormat {
-			case "text":
-			case "json":
-				handler = slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})
-			default:
-				return usagef("--log-format %s: must be text or json", logFormat)
-			}
-			o.Log = slog.New(handler)
-			o.BootstrapToken, o.SyncToken = os.Getenv("DRYDOCK_BOOTSTRAP_TOKEN"), os.Getenv("DRYDOCK_SYNC_TOKEN")
-			if out, ok := cmd.OutOrStdout().(*os.File); ok && term.IsTerminal(int(out.Fd())) {
-				o.ShowToken = func(token string) error {
-					_, err := fmt.Fprintf(out, "The first operator token, shown this once:\n\n  export DRYDOCK_TOKEN=%s\n\n", token)
-					return err
-				}
-			}
-			ctl, err := controller.New(cmd.Context(), o)
+			o, err := f.options(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			ctl.Start()
-			var failed error
-			select {
-			case <-cmd.Context().Done():
-			case failed = <-ctl.Failed():
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-			defer cancel()
-			ctl.Stop(ctx)
-			return failed
+			return serve(cmd.Context(), o)
 		},
 	}
+
 	flags := cmd.Flags()
-	flags.StringVar(&o.Data, "data", ".data", "folder of the store")
-	flags.StringVar(&store, "store", "bolt", "bolt: one file in the data folder")
-	flags.StringVar(&o.Listen, "listen", controller.DefaultListen, "address of the API")
-	flags.StringVar(&o.ProxyListen, "proxy-listen", controller.DefaultProxyListen, "address of the proxies' sync")
-	flags.StringVar(&o.TLSCert, "tls-cert", "", "PEM file with the certificate, for both addresses")
-	flags.StringVar(&o.TLSKey, "tls-key", "", "PEM file with its key")
-	flags.BoolVar(&o.InsecureHTTP, "insecure-http", false, "plain HTTP on addresses that other machines reach")
-	flags.StringVar(&logFormat, "log-format", "text", "text or json")
-	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&f.controller.Data, "data", ".data", "data directory")
+	flags.StringVar(&f.store, "store", "bolt", "bolt: a file in the data directory")
+	flags.StringVar(&f.controller.Listen, "listen", controller.DefaultListen, "address of the API")
+	flags.StringVar(&f.controller.ProxyListen, "proxy-listen", controller.DefaultProxyListen, "address for proxies")
+	flags.StringVar(&f.controller.TLSCert, "tls-cert", "", "PEM file with the certificate for both addresses")
+	flags.StringVar(&f.controller.TLSKey, "tls-key", "", "PEM file with the key of the certificate")
+	flags.BoolVar(&f.controller.InsecureHTTP, "insecure-http", false, "allow plain HTTP on addresses that other machines can reach")
+	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return cmd
+}
+
+// options returns the controller's options as the flags and the environment say.
+func (f *serveFlags) options(stdout, stderr io.Writer) (o controller.Options, err error) {
+	o = f.controller
+	if f.store != "bolt" {
+		return o, usagef("--store %s: must be bolt", f.store)
+	}
+
+	logOptions := &slog.HandlerOptions{Level: f.logLevel}
+	switch f.logFormat {
+	case "text":
+		o.Log = slog.New(slog.NewTextHandler(stderr, logOptions))
+	case "json":
+		o.Log = slog.New(slog.NewJSONHandler(stderr, logOptions))
+	default:
+		return o, usagef("--log-format %s: must be text or json", f.logFormat)
+	}
+
+	o.BootstrapToken, o.SyncToken = os.Getenv("DRYDOCK_BOOTSTRAP_TOKEN"), os.Getenv("DRYDOCK_SYNC_TOKEN")
+	if out, ok := stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		o.ShowToken = func(token string) error {
+			_, err := fmt.Fprintf(out, "The first operator token, which is not shown again:\n\n  export DRYDOCK_TOKEN=%s\n\n", token)
+			return err
+		}
+	}
+	return o, nil
+}
+
+// serve runs a controller until ctx is done or a listener fails.
+func serve(ctx context.Context, o controller.Options) error {
+	ctl, err := controller.New(ctx, o)
+	if err != nil {
+		return err
+	}
+	ctl.Start()
+
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-ctl.Failed():
+	}
+
+	stopCtx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	ctl.Stop(stopCtx)
+	return failed
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -16,138 +17,146 @@ import (
 func (c *cli) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [APP]",
-		Short: "What is on and why, and which proxies enforce it",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Short: "Show what is on and why, and how many proxies enforce it",
+		Args:  arguments(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			if len(args) == 0 {
-				st, err := api.status(cmd.Context())
-				if err != nil {
-					return err
+			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+				if len(args) == 0 {
+					st, err := api.status(ctx)
+					return result{st, func(w io.Writer) { printOverview(w, st, time.Now()) }}, err
 				}
-				return c.print(cmd, st, func(w io.Writer) { overview(w, st, time.Now()) })
-			}
-			st, err := api.appStatus(cmd.Context(), args[0], "", 0)
-			if err != nil {
-				return err
-			}
-			spec, _, err := api.app(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, st, func(w io.Writer) {
-				describe(w, st, time.Now(), []string{"  pass", passes(spec)})
+
+				st, err := api.appStatus(ctx, args[0], "", 0)
+				if err != nil {
+					return result{}, err
+				}
+				spec, _, err := api.app(ctx, args[0])
+				return result{st, func(w io.Writer) {
+					printStatus(w, st, time.Now(), []string{"  pass", passing(spec)})
+				}}, err
 			})
 		},
 	}
 }
 
-// overview is a line an app, those that are on first, and what is wrong.
-func overview(w io.Writer, st web.Status, now time.Time) {
-	rows := [][]string{{"APP", "MODE", "PHASE", "SINCE", "UNTIL", "PROXIES", "WHY"}}
-	var off, notes [][]string
-	told := map[keeper.WaitingFor]bool{}
+// statusResult is the result of commands that change an app's status.
+func statusResult(st keeper.AppStatus) result {
+	return result{st, func(w io.Writer) { printStatus(w, st, time.Now()) }}
+}
+
+// printOverview prints a line for each app, with those that are on first, and then the problems of
+// proxies.
+func printOverview(w io.Writer, st web.Status, now time.Time) {
+	on := [][]string{{"APP", "MODE", "PHASE", "SINCE", "UNTIL", "PROXIES", "WHY"}}
+	var off [][]string
 	for _, a := range st.Apps {
-		row := []string{a.App, string(a.Mode), string(a.Phase), "-", "-", enforcing(a.Proxies), oneLine(a.Message, 60)}
-		if a.Mode == maintenance.Off {
-			if a.Next != nil {
-				row[6] = fmt.Sprintf("%s planned for %s", a.Next.Mode, moment(a.Next.Start, now))
-			}
-			off = append(off, row)
-		} else {
-			row[3], row[4] = moment(a.Since, now), end(a.Until, now)
-			rows = append(rows, row)
+		row := []string{a.App, string(a.Mode), string(a.Phase), "-", "-", fmt.Sprintf("%d/%d", a.Proxies.Enforcing, a.Proxies.Known), oneLine(a.Message, 60)}
+		if a.Mode != maintenance.Off {
+			row[3], row[4] = moment(a.Since, now), endOf(a.Until, now)
+			on = append(on, row)
+			continue
 		}
-		for _, f := range a.Waiting {
-			if !told[f] && f.Proxy != "" {
-				told[f] = true
-				notes = append(notes, []string{"  " + named(f), f.Reason})
-			}
+
+		if a.Next != nil {
+			row[6] = fmt.Sprintf("%s planned for %s", a.Next.Mode, moment(a.Next.Start, now))
 		}
+		off = append(off, row)
 	}
-	table(w, append(rows, off...)...)
-	switch p := st.Proxies; {
-	case p.Known == 0:
-		fmt.Fprintln(w, "\nNo proxy has spoken to this controller: nothing is enforced anywhere.")
-	case len(notes) > 0:
-		fmt.Fprintln(w, "\nNot as it should be:")
-		table(w, notes...)
+	table(w, append(on, off...)...)
+
+	problems := proxyProblems(st.Apps)
+	switch {
+	case st.Proxies.Known == 0:
+		fmt.Fprintln(w, "\nNo proxy has reported to this controller: nothing is enforced anywhere.")
+	case len(problems) > 0:
+		fmt.Fprintln(w, "\nProblems:")
+		table(w, problems...)
 	}
 }
 
-// describe is all about one app.
-func describe(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]string) {
+// proxyProblems returns what apps wait for, once for each proxy and reason.
+func proxyProblems(apps []keeper.AppStatus) (rows [][]string) {
+	listed := map[keeper.WaitingFor]bool{}
+	for _, a := range apps {
+		for _, waiting := range a.Waiting {
+			if waiting.Proxy != "" && !listed[waiting] {
+				listed[waiting] = true
+				rows = append(rows, []string{"  " + proxyName(waiting), waiting.Reason})
+			}
+		}
+	}
+	return rows
+}
+
+// printStatus prints all that is known of one app, and more rows after that.
+func printStatus(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]string) {
 	if st.Mode == maintenance.Off {
 		fmt.Fprintf(w, "%s is off\n", st.App)
 	} else {
-		fmt.Fprintf(w, "%s is in %s since %s, until %s\n", st.App, st.Mode, moment(st.Since, now), end(st.Until, now))
+		fmt.Fprintf(w, "%s is in %s since %s, until %s\n", st.App, st.Mode, moment(st.Since, now), endOf(st.Until, now))
 	}
+
 	var rows [][]string
-	for _, c := range st.Activations {
-		by := string(c.Source)
-		if c.Source == maintenance.SourceWindow {
-			by += " " + c.ID
-		}
-		if c.Actor != "" {
-			by += " by " + c.Actor
-		}
-		if c.Remote != "" {
-			by += " from " + c.Remote
-		}
+	for _, a := range st.Activations {
 		message := "(no message)"
-		if c.Message != "" {
-			message = `"` + oneLine(c.Message, 200) + `"`
+		if a.Message != "" {
+			message = `"` + oneLine(a.Message, 200) + `"`
 		}
-		rows = append(rows, []string{"  why", fmt.Sprintf("%s %s, %s", c.Mode, message, by)})
+		rows = append(rows, []string{"  why", fmt.Sprintf("%s %s, %s", a.Mode, message, origin(a))})
 	}
-	if st.Next != nil {
-		rows = append(rows, []string{"  next", fmt.Sprintf("%s from %s until %s, window %s", st.Next.Mode, moment(st.Next.Start, now), moment(st.Next.End, now), st.Next.Window)})
+	if next := st.Next; next != nil {
+		rows = append(rows, []string{"  next", fmt.Sprintf("%s from %s until %s, window %s", next.Mode, moment(next.Start, now), moment(next.End, now), next.Window)})
 	}
+
 	rows = append(rows, []string{"  phase", string(st.Phase)})
 	rows = append(rows, []string{"  proxies", fmt.Sprintf("%d of %d enforce it", st.Proxies.Enforcing, st.Proxies.Known)})
-	for _, f := range st.Waiting {
-		rows = append(rows, []string{"  waiting", strings.TrimSpace(named(f) + " " + f.Reason)})
+	for _, waiting := range st.Waiting {
+		rows = append(rows, []string{"  waiting", strings.TrimSpace(proxyName(waiting) + " " + waiting.Reason)})
 	}
 	table(w, append(rows, more...)...)
 }
 
-func named(f keeper.WaitingFor) string {
-	if f.Node != "" && f.Node != f.Proxy {
-		return fmt.Sprintf("%s (%s)", f.Proxy, f.Node)
+// origin returns the source of an activation and who began it, such as
+// "manual by alice from 192.0.2.7".
+func origin(a keeper.ActivationStatus) string {
+	text := string(a.Source)
+	if a.Source == maintenance.SourceWindow {
+		text += " " + a.ID
 	}
-	return f.Proxy
+	if a.Actor != "" {
+		text += " by " + a.Actor
+	}
+	if a.Remote != "" {
+		text += " from " + a.Remote
+	}
+	return text
 }
 
-func enforcing(p keeper.ProxyCount) string { return fmt.Sprintf("%d/%d", p.Enforcing, p.Known) }
+// proxyName returns a proxy's id, with its node where that says more.
+func proxyName(w keeper.WaitingFor) string {
+	if w.Node != "" && w.Node != w.Proxy {
+		return fmt.Sprintf("%s (%s)", w.Proxy, w.Node)
+	}
+	return w.Proxy
+}
 
-// passes says who passes, without a list of thousands.
-func passes(spec maintenance.Spec) string {
-	var parts []string
-	some := func(list []string, many string) {
-		const shown = 8
-		if len(list) > shown {
-			parts = append(parts, fmt.Sprintf("%s and %d more %s", strings.Join(list[:shown], ", "), len(list)-shown, many))
-		} else if len(list) > 0 {
-			parts = append(parts, strings.Join(list, ", "))
-		}
-	}
-	some(spec.Bypass.IPs, "addresses")
+// passing describes which clients and requests an app lets pass during maintenance. It shortens
+// lists, which may have thousands of entries.
+func passing(spec maintenance.Spec) string {
 	var claims []string
-	for _, r := range spec.Bypass.Claims {
-		claim := "any token"
-		if len(r.Claim) > 0 {
-			claim = strings.Join(r.Claim, ".")
-			if len(r.Values) > 0 {
-				claim += fmt.Sprintf(" in %v", r.Values)
-			}
-		}
-		claims = append(claims, fmt.Sprintf("%s of %s", claim, r.Issuer))
+	for _, rule := range spec.Bypass.Claims {
+		claims = append(claims, claimText(rule))
 	}
-	some(claims, "claims")
-	some(spec.Bypass.Principals, "principals")
+	var parts []string
+	for _, kind := range []struct {
+		entries []string
+		plural  string
+	}{{spec.Bypass.IPs, "addresses"}, {claims, "claims"}, {spec.Bypass.Principals, "principals"}} {
+		if len(kind.entries) > 0 {
+			parts = append(parts, firstOf(kind.entries, kind.plural))
+		}
+	}
+
 	for _, e := range spec.Exempt {
 		parts = append(parts, strings.TrimSpace(strings.Join(e.Methods, ",")+" "+e.Path+e.Prefix))
 	}
@@ -157,44 +166,21 @@ func passes(spec maintenance.Spec) string {
 	return strings.Join(parts, "; ")
 }
 
-func oneLine(s string, limit int) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > limit {
-		return string(r[:limit-1]) + "…"
+func firstOf(entries []string, plural string) string {
+	const most = 8
+	if len(entries) > most {
+		return fmt.Sprintf("%s and %d more %s", strings.Join(entries[:most], ", "), len(entries)-most, plural)
 	}
-	return s
+	return strings.Join(entries, ", ")
 }
 
-// moment is a time as people say it: the clock, the day where it is another one, and
-// how far away it is.
-func moment(t, now time.Time) string {
-	t = t.In(now.Location())
-	layout := "15:04:05"
-	if t.Format(time.DateOnly) != now.Format(time.DateOnly) {
-		layout = "2006-01-02 15:04"
+func claimText(rule maintenance.ClaimRule) string {
+	claim := "any token"
+	if len(rule.Claim) > 0 {
+		claim = strings.Join(rule.Claim, ".")
+		if len(rule.Values) > 0 {
+			claim += fmt.Sprintf(" in %v", rule.Values)
+		}
 	}
-	away := t.Sub(now)
-	if away < 0 {
-		return fmt.Sprintf("%s (%s ago)", t.Format(layout), span(-away))
-	}
-	return fmt.Sprintf("%s (in %s)", t.Format(layout), span(away))
-}
-
-func end(t, now time.Time) string {
-	if t.IsZero() {
-		return "turned off"
-	}
-	return moment(t, now)
-}
-
-func span(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
+	return claim + " of " + rule.Issuer
 }
