@@ -1,10 +1,3 @@
-// Package store keeps the controller's records: bytes under a name, each with a
-// revision that rises by one with every accepted change. A change names the revision
-// it was made from, and is refused when another one came first. What a change says
-// for the audit log is written with it or not at all.
-//
-// [Bolt] keeps everything in one file of one process. Stores for several controllers
-// stand beside it and pass the same conformance test.
 package store
 
 import (
@@ -23,40 +16,18 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-var (
-	// ErrConflict: the record has another revision than the change was made from.
-	ErrConflict = errors.New("the record was changed concurrently")
-	// ErrNotFound: nothing is stored under that name.
-	ErrNotFound = errors.New("not in the store")
-	// ErrLocked: another process has the file open.
-	ErrLocked = errors.New("in use by another process")
-)
-
-// Record is the content of a name. The zero Record is that of a name never written.
-type Record struct {
-	Revision uint64
-	Data     []byte
-}
-
-// AuditEntry is a line of the audit log. Seq rises by one with every entry.
-type AuditEntry struct {
-	Seq  uint64
-	Data []byte
-}
-
-// Bolt is a store in one file. Its methods may be called from several goroutines.
-// What a method acknowledged is on disk.
+// Bolt is a store in one file. Its methods are safe for concurrent use. What a method has
+// acknowledged is on the disk.
 type Bolt struct {
 	db    *bbolt.DB
 	epoch uint64
 
 	mu      sync.Mutex
-	watches map[string]chan struct{}
+	watches map[string]chan struct{} // by the name of the record
 }
 
-// The layout of the file: one bucket each for the header, the records (8 bytes of
-// revision, big-endian, then the data), the audit log by sequence number, and blobs by
-// SHA-256.
+// The file has a bucket for its header, one for the records (8 bytes of revision in big-endian
+// order, then the data), one for the audit log by sequence number, and one for blobs by SHA-256.
 var (
 	bucketMeta    = []byte("meta")
 	bucketRecords = []byte("records")
@@ -68,30 +39,33 @@ var (
 	keyProbe  = []byte("probe")
 )
 
-// format is the version of the file's layout.
+// format is the version of this layout.
 const format = 1
 
-// lockWait is how long OpenBolt waits for another process to let go of the file: long
-// enough for one that is just stopping.
-const lockWait = time.Second
+// lockTimeout is how long OpenBolt waits while another process has the file open, which may just be
+// stopping.
+const lockTimeout = time.Second
 
-// OpenBolt opens the file, or makes it with now as its epoch. The folder must exist.
+// OpenBolt opens the file, or creates it with the time now as its epoch. The directory must exist.
+// It returns [ErrLocked] if another process keeps the file open.
 func OpenBolt(path string, now time.Time) (*Bolt, error) {
 	_, statErr := os.Stat(path)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("opening the store %s: %w: is another drydock serve running on this data directory?", path, ErrLocked)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", path, err)
 	}
+
 	b := &Bolt{db: db, watches: map[string]chan struct{}{}}
 	if err := b.prepare(now); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("opening the store %s: %w", path, err)
 	}
+
 	if errors.Is(statErr, os.ErrNotExist) {
-		// The file's own syncs do not make its name durable.
+		// bbolt syncs the file, but not the entry of a new file in its directory.
 		if err := syncDir(filepath.Dir(path)); err != nil {
 			db.Close()
 			return nil, fmt.Errorf("creating the store %s: %w", path, err)
@@ -100,6 +74,7 @@ func OpenBolt(path string, now time.Time) (*Bolt, error) {
 	return b, nil
 }
 
+// prepare creates what a new file lacks, and reads the header.
 func (b *Bolt) prepare(now time.Time) error {
 	return b.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit, bucketBlobs} {
@@ -107,6 +82,7 @@ func (b *Bolt) prepare(now time.Time) error {
 				return err
 			}
 		}
+
 		meta := tx.Bucket(bucketMeta)
 		if v := meta.Get(keyEpoch); len(v) == 8 {
 			b.epoch = binary.BigEndian.Uint64(v)
@@ -115,6 +91,7 @@ func (b *Bolt) prepare(now time.Time) error {
 			}
 			return nil
 		}
+
 		b.epoch = uint64(now.UnixMilli())
 		if err := meta.Put(keyFormat, bigEndian(format)); err != nil {
 			return err
@@ -123,15 +100,16 @@ func (b *Bolt) prepare(now time.Time) error {
 	})
 }
 
-// Epoch orders this store among those that its proxies have followed: the time of its
-// creation in Unix milliseconds.
+// Epoch returns when the store was created, in Unix milliseconds. Proxies that have followed
+// several stores follow the one with the highest epoch.
 func (b *Bolt) Epoch() uint64 { return b.epoch }
 
-// Get reads a record.
+// Get returns a record.
 func (b *Bolt) Get(ctx context.Context, name string) (rec Record, err error) {
 	if err := ctx.Err(); err != nil {
 		return rec, err
 	}
+
 	err = b.db.View(func(tx *bbolt.Tx) error {
 		rec = decode(tx.Bucket(bucketRecords).Get([]byte(name)))
 		return nil
@@ -142,13 +120,13 @@ func (b *Bolt) Get(ctx context.Context, name string) (rec Record, err error) {
 	return rec, nil
 }
 
-// Swap replaces a record that still has the revision from; it then has from+1. The
-// audit entries are appended in the same transaction. The error is [ErrConflict] when
-// the record has another revision.
+// Swap replaces a record of revision from, and appends the audit entries. The record then has
+// revision from+1. It returns [ErrConflict] and writes nothing if the record has another revision.
 func (b *Bolt) Swap(ctx context.Context, name string, from uint64, data []byte, audit ...[]byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+
 	err := b.db.Update(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketRecords)
 		if decode(records.Get([]byte(name))).Revision != from {
@@ -162,29 +140,17 @@ func (b *Bolt) Swap(ctx context.Context, name string, from uint64, data []byte, 
 	if err != nil {
 		return fmt.Errorf("writing record %s: %w", name, err)
 	}
+
 	b.notify(name)
 	return nil
 }
 
-func appendAudit(tx *bbolt.Tx, entries [][]byte) error {
-	trail := tx.Bucket(bucketAudit)
-	for _, entry := range entries {
-		seq, err := trail.NextSequence()
-		if err != nil {
-			return err
-		}
-		if err := trail.Put(bigEndian(seq), entry); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Watch returns a channel that is closed at the record's next change. To miss none,
-// watch first and read then.
+// Watch returns a channel that is closed by the next change of a record. Call it before Get, so
+// that no change between the two is missed.
 func (b *Bolt) Watch(name string) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	c, ok := b.watches[name]
 	if !ok {
 		c = make(chan struct{})
@@ -196,14 +162,30 @@ func (b *Bolt) Watch(name string) <-chan struct{} {
 func (b *Bolt) notify(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	if c, ok := b.watches[name]; ok {
 		close(c)
 		delete(b.watches, name)
 	}
 }
 
-// Audit calls each with the entries before the sequence number before (0: from the
-// newest), newest first, until it returns false. The data is valid during the call.
+func appendAudit(tx *bbolt.Tx, entries [][]byte) error {
+	log := tx.Bucket(bucketAudit)
+	for _, entry := range entries {
+		seq, err := log.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := log.Put(bigEndian(seq), entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Audit calls each with the entries whose Seq is lower than before, newest first, until each
+// returns false. With before 0 it starts at the newest entry. The data of an entry is valid only
+// during the call.
 func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) bool) error {
 	err := b.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketAudit).Cursor()
@@ -212,9 +194,10 @@ func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) b
 			if at, _ := c.Seek(bigEndian(before)); at != nil {
 				k, v = c.Prev()
 			} else {
-				k, v = c.Last()
+				k, v = c.Last() // all entries are before it
 			}
 		}
+
 		for ; k != nil; k, v = c.Prev() {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -231,12 +214,13 @@ func (b *Bolt) Audit(ctx context.Context, before uint64, each func(AuditEntry) b
 	return nil
 }
 
-// PutBlob stores data under its SHA-256 in hex, which it returns. The audit entries are
-// for a blob that was not there.
+// PutBlob stores data under its SHA-256 and returns it in hex. It appends the audit entries if the
+// blob was not stored before.
 func (b *Bolt) PutBlob(ctx context.Context, data []byte, audit ...[]byte) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
+
 	sum := sha256.Sum256(data)
 	name := hex.EncodeToString(sum[:])
 	err := b.db.Update(func(tx *bbolt.Tx) error {
@@ -255,7 +239,7 @@ func (b *Bolt) PutBlob(ctx context.Context, data []byte, audit ...[]byte) (strin
 	return name, nil
 }
 
-// Blob reads what PutBlob stored, or returns [ErrNotFound].
+// Blob returns the blob with that SHA-256, or [ErrNotFound].
 func (b *Bolt) Blob(ctx context.Context, sha string) (data []byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -264,6 +248,7 @@ func (b *Bolt) Blob(ctx context.Context, sha string) (data []byte, err error) {
 	if err != nil {
 		return nil, ErrNotFound
 	}
+
 	err = b.db.View(func(tx *bbolt.Tx) error {
 		v := tx.Bucket(bucketBlobs).Get(key)
 		if v == nil {
@@ -278,11 +263,12 @@ func (b *Bolt) Blob(ctx context.Context, sha string) (data []byte, err error) {
 	return data, nil
 }
 
-// Probe writes, to learn whether the store still can.
+// Probe returns an error if the store cannot write. It finds out by writing.
 func (b *Bolt) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+
 	err := b.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		n := uint64(0)
@@ -297,7 +283,7 @@ func (b *Bolt) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for what is under way and lets go of the file.
+// Close waits for transactions that are running, and closes the file.
 func (b *Bolt) Close() error { return b.db.Close() }
 
 func decode(v []byte) Record {
