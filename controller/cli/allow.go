@@ -42,6 +42,7 @@ maintenance. Without arguments, print the allowlist.`,
 			})
 		},
 	}
+
 	cmd.Flags().StringVar(&app, "app", maintenance.DefaultApp, "app with the allowlist")
 	cmd.Flags().BoolVar(&remove, "remove", false, "remove the addresses from the allowlist")
 	return cmd
@@ -52,6 +53,7 @@ func printAllowlist(w io.Writer, app string, ips []string, changed bool) {
 		fmt.Fprintf(w, "%s: %d addresses and CIDRs on the allowlist\n", app, len(ips))
 		return
 	}
+
 	for _, ip := range ips {
 		fmt.Fprintln(w, ip)
 	}

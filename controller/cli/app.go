@@ -62,6 +62,7 @@ func (c *cli) appShowCommand() *cobra.Command {
 				if err != nil {
 					return result{}, err
 				}
+
 				text, err := yaml.Marshal(spec)
 				if err != nil {
 					return result{}, fmt.Errorf("writing YAML: %w", err)
@@ -97,6 +98,7 @@ file, in the format that app show prints.`,
 					return result{}, err
 				}
 				spec.Name = args[0]
+
 				body, err := f.definition(cmd, api, &spec)
 				if err != nil {
 					return result{}, err
@@ -106,6 +108,7 @@ file, in the format that app show prints.`,
 				if etag == "" {
 					verb = "created"
 				}
+
 				out, err := api.putApp(ctx, args[0], etag, body)
 				return result{out, func(w io.Writer) { fmt.Fprintf(w, "%s %s: matches %s\n", out.Name, verb, matching(out.Match)) }}, err
 			})
@@ -160,6 +163,7 @@ func readDefinition(cmd *cobra.Command, api *client, path, name string) (any, er
 	if err != nil {
 		return nil, err
 	}
+
 	if spec == nil {
 		return nil, usagef("%s: is empty", path)
 	}

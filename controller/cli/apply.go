@@ -35,11 +35,13 @@ path of an HTML file, relative to the file with the apps; it is uploaded.`,
 				if err != nil {
 					return result{}, err
 				}
+
 				applied, err := file.apply(ctx, api, dryRun)
 				return result{applied, func(w io.Writer) { printApplied(w, applied) }}, err
 			})
 		},
 	}
+
 	cmd.Flags().StringVarP(&path, "file", "f", "", "YAML or JSON file, or - for standard input")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and change nothing")
 	return cmd
@@ -55,6 +57,7 @@ func (f *appFile) apply(ctx context.Context, api *client, dryRun bool) (web.Appl
 	if !ok {
 		return web.Applied{}, usagef(`%s: must have a list of apps, which starts with "apps:"`, f.path)
 	}
+
 	for i, app := range apps {
 		if err := f.uploadPages(ctx, api, fmt.Sprintf("apps[%d].", i), app, dryRun); err != nil {
 			return web.Applied{}, err
@@ -69,6 +72,7 @@ func (f *appFile) apply(ctx context.Context, api *client, dryRun bool) (web.Appl
 	if err != nil {
 		return web.Applied{}, err
 	}
+
 	applied, err := api.apply(ctx, etag, body, dryRun)
 	return applied, f.named(err)
 }
@@ -112,6 +116,7 @@ func printSide(w io.Writer, sign string, side json.RawMessage) {
 	if err != nil {
 		text = side
 	}
+
 	for line := range strings.Lines(string(text)) {
 		fmt.Fprintf(w, "    %s %s", sign, line)
 	}

@@ -20,12 +20,14 @@ func (c *cli) auditCommand() *cobra.Command {
 			if len(args) > 0 {
 				app = args[0]
 			}
+
 			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
 				log, err := api.audit(ctx, app, limit)
 				return result{log, func(w io.Writer) { printAudit(w, log) }}, err
 			})
 		},
 	}
+
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many entries to show, at most 1000")
 	return cmd
 }

@@ -72,6 +72,7 @@ DRYDOCK_URL is the address of the controller, and DRYDOCK_TOKEN is your API toke
 
 Exit codes: 0 ok, 1 failed, 2 cancelled, 3 usage or invalid input, 4 not allowed,
 5 conflict, 6 not found, 8 timed out.`
+
 	root.Version = version()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -99,6 +100,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
+
 	cmd.AddCommand(commands...)
 	return cmd
 }
@@ -118,6 +120,7 @@ func (c *cli) run(cmd *cobra.Command, call func(ctx context.Context, api *client
 	if c.output != "text" && c.output != "json" {
 		return usagef("-o %q: must be text or json", c.output)
 	}
+
 	api, err := c.client()
 	if err != nil {
 		return err

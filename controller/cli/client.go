@@ -72,6 +72,7 @@ func newClient(base, token, caFile string) (*client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the CA certificate: %w", err)
 		}
+
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("reading the CA certificate: %s contains none", caFile)
@@ -102,11 +103,13 @@ func (c *client) call(ctx context.Context, r request, out any) (etag string, err
 	if err != nil {
 		return "", fmt.Errorf("making the request: %w", err)
 	}
+
 	res, err := c.http.Do(req)
 	if err != nil {
 		return "", c.unreachable(ctx, err)
 	}
 	defer res.Body.Close()
+
 	data, err := io.ReadAll(res.Body)
 	if err != nil {
 		return "", fmt.Errorf("reading the controller's answer: %w", err)
@@ -115,6 +118,7 @@ func (c *client) call(ctx context.Context, r request, out any) (etag string, err
 	if res.StatusCode >= 300 {
 		return "", c.problem(res, data)
 	}
+
 	if out != nil {
 		if err := json.Unmarshal(data, out); err != nil {
 			return "", fmt.Errorf("reading the controller's answer: %w", err)
@@ -140,6 +144,7 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 
 	u := c.base.JoinPath(r.path)
 	u.RawQuery = r.query.Encode()
+
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
 	if err != nil {
 		return nil, err
@@ -148,10 +153,12 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
+
 	req.Header.Set("Accept", "application/json")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
+
 	for name, value := range r.headers {
 		req.Header.Set(name, value)
 	}

@@ -43,6 +43,7 @@ value of --data, whatever the headers say.`,
 			if err := f.parse(cmd, args); err != nil {
 				return err
 			}
+
 			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
 				e, err := api.explain(ctx, f.request)
 				return result{e, func(w io.Writer) { printExplanation(w, e) }}, err
@@ -76,6 +77,7 @@ func (f *explainFlags) parse(cmd *cobra.Command, args []string) (err error) {
 		if r.Host != "" || cmd.Flags().Changed("path") {
 			return usagef("use either a URL, or --host and --path")
 		}
+
 		r.Host, r.Path = u.Host, u.RequestURI()
 	}
 
@@ -129,6 +131,7 @@ func readData(data string, stdin io.Reader) (string, error) {
 		}
 		return string(body), nil
 	}
+
 	body, err := os.ReadFile(path)
 	if err != nil {
 		return "", usagef("--data: %w", err)
@@ -144,6 +147,7 @@ func parseHeaders(headers []string) (map[string][]string, error) {
 		if !ok || name == "" {
 			return nil, usagef("--header %q: must be like \"name: value\"", h)
 		}
+
 		parsed[name] = append(parsed[name], strings.TrimSpace(value))
 	}
 	return parsed, nil
@@ -167,6 +171,7 @@ func parseClaims(claims []string) (map[string]any, error) {
 		if !strings.Contains(name, "/") {
 			path = strings.Split(name, ".")
 		}
+
 		var value any
 		if json.Unmarshal([]byte(text), &value) != nil {
 			value = text

@@ -88,6 +88,7 @@ func (p *proxy) follow(wait int) error {
 	if err != nil || len(document) == 0 {
 		return err
 	}
+
 	s, err := maintenance.Parse(document)
 	if err != nil {
 		return err
@@ -111,6 +112,7 @@ func (p *proxy) post(path string, message any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	req, err := http.NewRequestWithContext(p.stopped, http.MethodPost, p.url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ While an activation has another source, nothing is ended, and the exit code is 5
 			if err := wait.check(cmd, args); err != nil {
 				return err
 			}
+
 			app := maintenance.DefaultApp
 			if len(args) > 0 {
 				app = args[0]
@@ -36,6 +37,7 @@ While an activation has another source, nothing is ended, and the exit code is 5
 			})
 		},
 	}
+
 	wait.register(cmd)
 	return cmd
 }

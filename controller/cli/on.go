@@ -69,6 +69,7 @@ func (f *onFlags) activation(cmd *cobra.Command, args []string) (on web.On, err 
 		}
 		on.Duration = int((f.duration + time.Second - 1) / time.Second)
 	}
+
 	if f.until != "" {
 		if on.Until, err = parseTime(f.until, time.Now()); err != nil {
 			return on, usagef("--until %w", err)

@@ -22,6 +22,7 @@ func (c *cli) proxiesCommand() *cobra.Command {
 			})
 		},
 	}
+
 	cmd.AddCommand(c.proxiesForgetCommand())
 	return cmd
 }
@@ -40,6 +41,7 @@ func printProxies(w io.Writer, proxies web.Proxies, now time.Time) {
 				live++
 			}
 		}
+
 		rows = append(rows, []string{
 			p.Node, p.ID, p.State, versionBeside(p.Version, proxies.Version), fmt.Sprintf("%d/%d", live, len(p.VMs)),
 			fmt.Sprint(p.Requests), fmt.Sprintf("%+dms", p.SkewMS), rounded(now.Sub(p.SeenAt)) + " ago",

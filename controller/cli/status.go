@@ -30,6 +30,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				if err != nil {
 					return result{}, err
 				}
+
 				spec, _, err := api.app(ctx, args[0])
 				return result{st, func(w io.Writer) {
 					printStatus(w, st, time.Now(), []string{"  pass", passing(spec)})
@@ -123,6 +124,7 @@ func origin(a keeper.ActivationStatus) string {
 	if a.Source == maintenance.SourceWindow {
 		text += " " + a.ID
 	}
+
 	if a.Actor != "" {
 		text += " by " + a.Actor
 	}
@@ -147,6 +149,7 @@ func passing(spec maintenance.Spec) string {
 	for _, rule := range spec.Bypass.Claims {
 		claims = append(claims, claimText(rule))
 	}
+
 	var parts []string
 	for _, kind := range []struct {
 		entries []string

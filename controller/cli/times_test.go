@@ -10,6 +10,7 @@ func TestParseTimeTakesTheNextTimeOfDay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	now := time.Date(2026, 10, 24, 21, 30, 0, 0, berlin) // daylight saving time ends in the night
 
 	for in, want := range map[string]string{
@@ -31,6 +32,7 @@ func TestParseTimeTakesTheNextTimeOfDay(t *testing.T) {
 
 func TestMomentNamesTheDayUnlessItIsToday(t *testing.T) {
 	now := time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
+
 	for _, c := range []struct {
 		t    time.Time
 		want string

@@ -46,6 +46,7 @@ func (c *cli) tokenCreateCommand() *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().StringVar(&role, "role", string(keeper.Viewer), "viewer or operator")
 	return cmd
 }

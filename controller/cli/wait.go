@@ -69,6 +69,7 @@ func (f *waitFlags) await(ctx context.Context, api *client, st keeper.AppStatus,
 		if left <= 0 {
 			return st, f.timedOut(st)
 		}
+
 		var err error
 		if st, err = api.appStatus(ctx, st.App, f.until, min(longestPoll, left.Round(time.Second))); err != nil {
 			return st, err

@@ -49,10 +49,12 @@ func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *h
 	if !ok {
 		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "an API token is required, as Authorization: Bearer TOKEN")
 	}
+
 	token, ok := a.Keeper.Authenticate(secret)
 	if !ok {
 		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "the API token is unknown or was revoked")
 	}
+
 	if !token.Role.Includes(role) {
 		return keeper.Actor{}, newProblem(http.StatusForbidden, "token "+token.Name+" has the role "+string(token.Role)+"; this operation requires "+string(role))
 	}

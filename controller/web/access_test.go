@@ -34,6 +34,7 @@ func TestEveryOperationChecksAccess(t *testing.T) {
 	if len(operations) < 25 {
 		t.Errorf("only %d operations were found", len(operations))
 	}
+
 	for _, op := range operations {
 		writes := !strings.HasPrefix(op, "GET ") && !reads[op] || forOperators[op]
 		for _, caller := range callers {
@@ -58,11 +59,13 @@ func TestEveryOperationChecksAccess(t *testing.T) {
 			if a.status >= 400 && a.header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s by %s: %d as %s", op, caller.name, a.status, a.header.Get("Content-Type"))
 			}
+
 			if !caller.mayWrite && r.version() != before {
 				t.Errorf("%s by %s changed the state", op, caller.name)
 			}
 		}
 	}
+
 	if len(r.keeper.Tokens()) != 2 {
 		t.Error("a token was created or revoked")
 	}
@@ -78,6 +81,7 @@ func operationsOf(t *testing.T, file string) (operations []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var openAPI struct {
 		Paths map[string]map[string]struct{}
 	}

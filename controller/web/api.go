@@ -45,8 +45,8 @@ func apiConfig() huma.Config {
 	config.Info.Description = "Drydock takes services behind Envoy or Istio out of service for their users, and keeps them open for the people who work on them.\n\n" +
 		"A change of an app requires If-Match: the ETag of what was read, or * for any state. Without the header the answer is 428; with an outdated ETag it is 412. " +
 		"Times are RFC 3339, and durations are whole seconds. Errors are RFC 9457 problems, and errors[].location names the invalid field."
-	config.Components.Schemas = newRegistry()
 	config.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	config.Components.Schemas = newRegistry()
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "An API token. Viewers may read; operators may also make changes."},
 	}
@@ -154,6 +154,7 @@ func register[I, O any](a *api, allowed access, op huma.Operation, handle func(c
 	if op.Errors == nil {
 		op.Errors = []int{http.StatusBadRequest}
 	}
+
 	if allowed != public {
 		op.Security = []map[string][]string{{"token": {string(allowed)}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)

@@ -27,6 +27,7 @@ func TestAPIAnswers(t *testing.T) {
 	tr.manageTokens()
 	tr.callCompatPaths()
 	tr.callOtherPaths()
+
 	golden.Compare(t, "testdata/api.golden", tr.out.String())
 }
 
@@ -52,6 +53,7 @@ func (tr *transcript) step(name, what, body string, headers ...string) answer {
 	for _, h := range headers {
 		tr.out.WriteString(stable(h) + "\n")
 	}
+
 	if body != "" {
 		tr.out.WriteString(body + "\n")
 	}
@@ -111,6 +113,7 @@ func (tr *transcript) toggle() {
 	tr.step("An unknown mode", "POST "+activations, `{"mode":"closed"}`, anyState)
 	tr.step("An unknown field", "POST "+activations, `{"until_":"x"}`, anyState)
 	tr.step("A field in another letter case", "POST "+activations, `{"Mode":"read-only"}`, anyState)
+
 	tr.step("An unknown app", "POST /api/v1/apps/nope/activations", `{}`, anyState)
 	tr.step("Invalid JSON", "POST "+activations, `{"mode":`, anyState)
 	tr.step("An end in the past", "POST "+activations, `{"until":"2001-01-01T00:00:00Z"}`, anyState)
@@ -158,6 +161,7 @@ func (tr *transcript) applyApps() {
 	tr.step("A set without an app that is on", "PUT /api/v1/apps", `{"apps":[]}`, anyState)
 	tr.step("Delete an app that is on", "DELETE /api/v1/apps/blog", "", anyState)
 	tr.step("Delete the default app", "DELETE /api/v1/apps/default", "", anyState)
+
 	tr.call("DELETE /api/v1/apps/blog/activations", operatorToken, "", anyState)
 	tr.step("Delete an app that is off", "DELETE /api/v1/apps/blog", "", anyState)
 }

@@ -142,6 +142,7 @@ func (a *api) putApp(ctx context.Context, in *putAppInput) (*putAppOutput, error
 	if err != nil {
 		return nil, err
 	}
+
 	if spec.Name != in.App {
 		return nil, &maintenance.FieldError{Field: "name", Problem: fmt.Sprintf("%q must be %q, the name in the path", spec.Name, in.App)}
 	}

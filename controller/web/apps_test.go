@@ -22,6 +22,7 @@ func TestSparseSpecsRoundTrip(t *testing.T) {
 		if a := r.call("PUT /api/v1/apps/default", operatorToken, spec, anyState); a.status != http.StatusOK {
 			t.Errorf("%s: %d %s", spec, a.status, a.body)
 		}
+
 		a, _ := r.sync(maintenance.Version{}, 0)
 		if _, err := maintenance.Parse([]byte(a.body)); err != nil {
 			t.Errorf("%s: %v", spec, err)

@@ -57,6 +57,7 @@ func (a *api) allow(ctx context.Context, in *allowInput) (*resource[IPs], error)
 	if err != nil {
 		return nil, err
 	}
+
 	s, err := a.Keeper.Allow(ctx, actor(ctx), on, in.App, in.Body.IPs)
 	if err != nil {
 		return nil, err
@@ -69,6 +70,7 @@ func (a *api) disallow(ctx context.Context, in *disallowInput) (*resource[IPs], 
 	if err != nil {
 		return nil, err
 	}
+
 	s, err := a.Keeper.Disallow(ctx, actor(ctx), on, in.App, in.IP)
 	if err != nil {
 		return nil, err
@@ -81,6 +83,7 @@ func allowlist(s *keeper.Snapshot, name string) (*resource[IPs], error) {
 	if err != nil {
 		return nil, err
 	}
+
 	ips := keeper.AllowedIPs(app)
 	return &resource[IPs]{keeper.ETag(ips), IPs{ips}}, nil
 }

@@ -65,6 +65,7 @@ func (a *api) explain(ctx context.Context, in *explainInput) (*response[Explanat
 	if now.IsZero() {
 		now = a.Now()
 	}
+
 	req, err := in.Body.forFilter()
 	if err != nil {
 		return nil, err
@@ -75,6 +76,7 @@ func (a *api) explain(ctx context.Context, in *explainInput) (*response[Explanat
 	if d.Activation != nil {
 		out.Activation = string(d.Activation.Source) + " " + d.Activation.ID
 	}
+
 	if d.Verdict == maintenance.Refuse {
 		out.Reply = newReply(d.Reply(req, func(sha string) []byte {
 			html, err := a.Keeper.Page(ctx, sha)
@@ -93,6 +95,7 @@ func (r *Request) forFilter() (*maintenance.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	req := &maintenance.Request{
 		Method: r.Method, Authority: r.Host, Path: r.Path,
 		EndStream: r.Body == "", Body: []byte(r.Body), BodyRead: true,

@@ -17,6 +17,7 @@ func TestNotReadyWithoutTheStore(t *testing.T) {
 	if a := r.call("GET /readyz", "", ""); a.status != http.StatusServiceUnavailable {
 		t.Fatal(a)
 	}
+
 	a := r.call("POST /api/v1/apps/default/activations", operatorToken, `{}`, anyState)
 	if a.status != http.StatusServiceUnavailable {
 		t.Fatal(a)

@@ -117,6 +117,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	for state, n := range fleet.vms {
 		gauge(descVMs, float64(n), state)
 	}
+
 	gauge(descEnforcing, float64(fleet.enforcing))
 	gauge(descLag, float64(fleet.lag))
 	gauge(descSkew, fleet.skew)
@@ -148,6 +149,7 @@ func summarize(proxies []keeper.Proxy, newest maintenance.Version) fleet {
 		if p.Current {
 			f.enforcing++
 		}
+
 		if p.State == "live" {
 			f.skew = max(f.skew, float64(p.SkewMS)/1000, -float64(p.SkewMS)/1000)
 		}

@@ -37,6 +37,7 @@ func (p Precondition) condition() (keeper.Condition, error) {
 	c := keeper.Condition{ETags: []string{}}
 	for tag := range strings.SplitSeq(p.IfMatch, ",") {
 		tag = strings.TrimSpace(tag)
+
 		// A weak tag never matches here (RFC 9110 section 13.1.1), but is well formed.
 		if strong := strings.TrimPrefix(tag, "W/"); len(strong) < 2 || strong[0] != '"' || strong[len(strong)-1] != '"' {
 			return keeper.Condition{}, badHeader("If-Match", fmt.Sprintf("%q must be an ETag with its quotes, as the API sent it", cmp.Or(tag, " ")))

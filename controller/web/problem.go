@@ -55,11 +55,13 @@ func (a *api) problem(ctx context.Context, operation string, err error) error {
 		if !errors.Is(err, s.err) {
 			continue
 		}
+
 		p := newProblem(s.status, err.Error())
 		if s.status == http.StatusServiceUnavailable {
 			a.Log.Error("store failed", "operation", operation, "error", err)
 			p.Detail = "the store could not be written or read; nothing was changed; see the controller's log"
 		}
+
 		if other := (*keeper.OtherSourceError)(nil); errors.As(err, &other) {
 			for i, c := range other.Activations {
 				p.Errors = append(p.Errors, &huma.ErrorDetail{Location: fmt.Sprintf("activations[%d]", i), Message: fmt.Sprintf("activation %s has the source %s", c.ID, c.Source)})
@@ -83,6 +85,7 @@ func newValidationProblem(status int, message string, errs ...error) huma.Status
 		if err == nil {
 			continue
 		}
+
 		detail := &huma.ErrorDetail{Message: err.Error()}
 		if d, ok := err.(huma.ErrorDetailer); ok {
 			detail = d.ErrorDetail()

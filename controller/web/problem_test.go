@@ -16,6 +16,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 	r := start(t)
 	a := &api{Options: Options{Keeper: r.keeper, Log: discard}}
 	field := &maintenance.FieldError{Field: "bypass.ips[0]", Problem: "must be an address"}
+
 	for _, c := range []struct {
 		err      error
 		status   int

@@ -92,9 +92,11 @@ func readMessage(w http.ResponseWriter, r *http.Request, message any) bool {
 		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 			status = http.StatusRequestEntityTooLarge
 		}
+
 		writeProblem(w, status, "reading the message: "+err.Error())
 		return false
 	}
+
 	if err := json.Unmarshal(body, message); err != nil {
 		writeProblem(w, http.StatusBadRequest, "reading the message: "+err.Error())
 		return false

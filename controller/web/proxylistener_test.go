@@ -20,6 +20,7 @@ const soon = 5 * time.Second
 
 func TestSyncAnswersAtOnceWithANewerState(t *testing.T) {
 	r := start(t)
+
 	a, took := r.sync(maintenance.Version{}, 25)
 	state, err := maintenance.Parse([]byte(a.body))
 	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > soon {
@@ -53,6 +54,7 @@ func TestSyncWaitsForANewerState(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		r.turnOn(t, "default", maintenance.NoAccess)
 	})
+
 	a, took := r.sync(r.version(), 25)
 	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > soon {
 		t.Fatal(a, took)
@@ -114,6 +116,7 @@ func TestAckEndsTheWaitForEnforced(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
 	})
+
 	begin := time.Now()
 	var st keeper.AppStatus
 	a := r.call("GET /api/v1/apps/default/status?wait=enforced&timeout=20", viewerToken, "")
@@ -191,8 +194,8 @@ func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.turnOn(t, "shop", maintenance.ReadOnly)
 
+	r.turnOn(t, "shop", maintenance.ReadOnly)
 	since := r.keeper.Current().Apps()[1].Activations[0].Since.Format(time.RFC3339Nano)
 	from, until := start.Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339)
 	for host, want := range map[string]string{
@@ -232,6 +235,7 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 	first := r.version()
 	var mu sync.Mutex
 	arrived := map[uint64][]time.Time{} // by revision
+
 	var wg sync.WaitGroup
 	ready := make(chan struct{}, pollers)
 	for range pollers {
@@ -259,6 +263,7 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 			}
 		})
 	}
+
 	for range pollers {
 		<-ready
 	}
@@ -282,6 +287,7 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 		t.Logf("toggle %d: %d of %d proxies got it, the median after %s, the last after %s", i, len(times), pollers,
 			times[len(times)/2].Sub(at).Round(time.Millisecond), times[len(times)-1].Sub(at).Round(time.Millisecond))
 	}
+
 	if n := len(arrived[first.Revision+toggles]); n != pollers {
 		t.Errorf("%d of %d proxies got the last state", n, pollers)
 	}
@@ -294,6 +300,7 @@ func (r *rig) poll(transport *http.Transport, has maintenance.Version) (*mainten
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Authorization", "Bearer "+syncToken)
 	res, err := transport.RoundTrip(req)
 	if err != nil {
@@ -338,6 +345,7 @@ func BenchmarkToggle(b *testing.B) {
 				b.Error(err)
 				return
 			}
+
 			has = s.Version()
 			select {
 			case got <- struct{}{}:

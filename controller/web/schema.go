@@ -29,6 +29,7 @@ type closingMode string
 
 func (closingMode) Schema(huma.Registry) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
+
 	for _, mode := range maintenance.Modes() {
 		s.Enum = append(s.Enum, string(mode))
 	}

@@ -49,10 +49,12 @@ func start(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	k, err := keeper.Open(t.Context(), keeper.Options{Store: db, Log: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	createToken := func(role keeper.Role, secret string) {
 		if _, err := k.CreateToken(t.Context(), keeper.Actor{Name: "bootstrap"}, string(role), role, secret); err != nil {
 			t.Fatal(err)
@@ -69,6 +71,7 @@ func start(t testing.TB) *rig {
 		defer close(running)
 		k.Run(stopping)
 	}()
+
 	t.Cleanup(func() {
 		stop()
 		r.api.Close()
@@ -93,6 +96,7 @@ func (r *rig) call(what, token, body string, headers ...string) answer {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -112,6 +116,7 @@ func (r *rig) call(what, token, body string, headers ...string) answer {
 		r.t.Fatal(err)
 	}
 	defer res.Body.Close()
+
 	data, err := io.ReadAll(res.Body)
 	if err != nil {
 		r.t.Fatal(err)
