@@ -15,11 +15,13 @@ import (
 	"github.com/drydock-proxy/drydock/e2e"
 )
 
-// bootWait is how long Envoy holds requests while it has no state: longer than the scenario takes.
+// bootWait is how long Envoy holds requests while it has no state, in seconds. The scenario takes
+// less time.
 const bootWait = 30
 
-// TestUploadsPassWhileEnvoyAwaitsItsFirstState sends uploads past what Envoy buffers (1 MiB) to an Envoy that cannot reach
-// its controller yet. Nothing is in maintenance, so once the state has come each has to reach the app whole.
+// TestUploadsPassWhileEnvoyAwaitsItsFirstState sends uploads that are larger than Envoy's buffer (1
+// MiB) to an Envoy that cannot reach its controller yet. Nothing is in maintenance, so when the
+// state has come, each upload must reach the app whole.
 func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts Envoy")
@@ -63,17 +65,19 @@ func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 			answers[i] = r.upload(u.method, u.target, u.contentType, fmt.Sprint("boot-", i), u.body, u.chunked)
 		})
 	}
-	time.Sleep(time.Second) // what Envoy takes of the uploads before it has a state, it has taken by now
+
+	time.Sleep(time.Second) // time for Envoy to take what it takes of the uploads without a state
 	for i, u := range uploads {
 		if _, arrived := r.upstream.take(fmt.Sprint("boot-", i)); arrived {
-			t.Errorf("%s: it reached the app before there was a state, so this shows nothing", u.name)
+			t.Errorf("%s: it reached the app before there was a state, so the test shows nothing", u.name)
 		}
 	}
+
 	opened := time.Now()
 	controller.open()
 	sent.Wait()
 	if waited := time.Since(opened); waited > bootWait*time.Second/2 {
-		t.Errorf("the uploads went on %v after the controller could be reached: not by its state", waited)
+		t.Errorf("the uploads went on %v after the controller could be reached, so it was not its state that let them pass", waited)
 	}
 
 	for i, u := range uploads {
@@ -87,7 +91,7 @@ func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 	}
 }
 
-// upload sends a body and returns the answer's status, or how the exchange failed.
+// upload sends a body and returns the status of the answer, or how the exchange failed.
 func (r *rig) upload(method, target, contentType, id string, body []byte, chunked bool) string {
 	var in io.Reader = bytes.NewReader(body)
 	if chunked {
@@ -119,13 +123,15 @@ func multipartForm(t *testing.T, size int) (body []byte, contentType string) {
 	must(t, w.WriteField("title", "about a _method"))
 	file, err := w.CreateFormFile("file", "caf\u00e9.bin")
 	must(t, err)
+
 	_, err = file.Write(bytes.Repeat([]byte{0, 1, 2, 3}, size/4))
 	must(t, err)
 	must(t, w.Close())
 	return b.Bytes(), w.FormDataContentType()
 }
 
-// valve is a way to the controller that takes connections but passes nothing on until it is opened.
+// valve stands between Envoy and the controller. It accepts connections, but passes nothing on
+// until it is opened.
 type valve struct {
 	listener net.Listener
 	opened   chan struct{}
@@ -137,6 +143,7 @@ func newValve(t *testing.T) *valve {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	v := &valve{listener: l, opened: make(chan struct{})}
+
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -162,6 +169,7 @@ func (v *valve) serve(client net.Conn) {
 		return
 	}
 	defer server.Close()
+
 	go func() {
 		_, _ = io.Copy(server, client)
 		server.Close()

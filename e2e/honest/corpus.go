@@ -1,6 +1,10 @@
-// Package honest holds requests that honest clients send, recorded from the clients themselves wherever they can be had,
-// with the verdict that an operator expects of each. Its test holds the core and the real Envoy to those verdicts: the
-// rules that keep writes out must not turn readers away.
+// Package honest has requests that honest clients send, recorded from the clients themselves
+// wherever possible, each with the decision that an operator expects. The rules that keep writes
+// out must not turn readers away.
+//
+// corpus.go loads the requests and the apps from testdata. honest_test.go compares the decisions of
+// the core and of a real Envoy with those of the corpus, and boot_test.go sends uploads to an Envoy
+// without a state. rig_test.go starts Drydock, and replay_test.go sends a request through it.
 package honest
 
 import (
@@ -21,29 +25,30 @@ import (
 //go:embed testdata
 var testdata embed.FS
 
-// Entry is one request with what is expected of it.
+// Entry is one request with the decision that is expected.
 type Entry struct {
-	Group  string // the name of the file that the entry is in
-	Client string // who sent it, with a version
+	Group  string // the name of the file that the entry is in, without .json
+	Client string // the program that sent the request, with its version
 
-	// Source is "recorded: " with the program that sent the request, "fixture: " with the package whose recorded
-	// payload was sent with the headers that the sender documents, or "documented: " with the address of the page that
-	// shows the request.
+	// Source is one of three: "recorded: " with the program that sent the request; "fixture: " with
+	// the package whose recorded payload was sent with the headers that the sender documents; or
+	// "documented: " with the address of the page that shows the request.
 	Source string
 
-	App     string // whose rules apply: a name in testdata/apps.json
+	App     string // the app whose rules apply: a name in testdata/apps.json
 	Method  string
 	Target  string
 	Version string      // "HTTP/2", or "" for HTTP/1.1
-	Headers [][2]string // in the order sent, without Host and what frames the body
+	Headers [][2]string // in the order sent, without Host and the headers that frame the body
 	Framing string      // "length", "chunked", "data" (HTTP/2), or "" for no body
 
 	Body       string
-	BodyBase64 []byte `json:"body_base64"` // instead of Body where that is not text
+	BodyBase64 []byte `json:"body_base64"` // instead of Body if it is not text
 
-	// Expect is the verdict by mode, "pass" or "refuse". A mode in which nothing is expected is absent.
+	// Expect is the verdict by mode: "pass" or "refuse". If nothing is expected in a mode, the mode
+	// is absent.
 	Expect map[maintenance.Mode]string
-	// Why a refusal is right.
+	// Why says why a refusal is right.
 	Why string
 }
 
@@ -58,22 +63,22 @@ func (e *Entry) body() []byte {
 	return []byte(e.Body)
 }
 
-// streamEnds reports whether the headers are the whole request, as Envoy tells the filter: a Content-Length of 0 ends the
-// stream with the headers, a chunked body that turns out to be empty does not.
+// streamEnds reports whether the request ends with its headers, as Envoy tells the filter. A
+// Content-Length of 0 ends it with the headers; a chunked body that turns out to be empty does not.
 func (e *Entry) streamEnds() bool {
 	return len(e.body()) == 0 && e.Framing != "chunked" && e.Framing != "data"
 }
 
-// upgrades reports whether the client asks for another protocol in a way that reaches the filter. Envoy drops an upgrade
-// to h2c before the filters, and the request goes on as plain HTTP/1.1 (source/common/http/http1/codec_impl.cc, "removing
-// unsupported h2c upgrade headers").
+// upgrades reports whether the client asks for another protocol in a way that reaches the filter.
+// Envoy drops an upgrade to h2c before the filters, and the request goes on as plain HTTP/1.1
+// (source/common/http/http1/codec_impl.cc, "removing unsupported h2c upgrade headers").
 func (e *Entry) upgrades() bool {
 	return slices.ContainsFunc(e.Headers, func(h [2]string) bool {
 		return strings.EqualFold(h[0], "upgrade") && !strings.EqualFold(h[1], "h2c") && !strings.HasPrefix(h[1], "TLS/")
 	})
 }
 
-// Load returns all entries, in the order of their files' names.
+// Load returns all entries, in the order of the names of their files.
 func Load() ([]Entry, error) {
 	names, err := fs.Glob(testdata, "testdata/*.json")
 	if err != nil {
@@ -89,6 +94,7 @@ func Load() ([]Entry, error) {
 		if err := load(name, &entries); err != nil {
 			return nil, err
 		}
+
 		for i := range entries {
 			entries[i].Group = strings.TrimSuffix(path.Base(name), ".json")
 		}
@@ -99,11 +105,11 @@ func Load() ([]Entry, error) {
 
 const appsFile = "testdata/apps.json"
 
-// modes are those in which a verdict may be expected.
+// modes are the modes in which a verdict may be expected.
 var modes = []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}
 
-// Document returns a state in which every app of testdata/apps.json exists once in each mode, at the host that
-// [Host] returns.
+// Document returns a state in which every app of testdata/apps.json exists once in each mode, on
+// the host that [Host] returns.
 func Document() (maintenance.Document, error) {
 	var specs []maintenance.Spec
 	if err := load(appsFile, &specs); err != nil {
@@ -124,7 +130,7 @@ func Document() (maintenance.Document, error) {
 	return doc, nil
 }
 
-// Host returns the name at which an app is in a mode.
+// Host returns the host on which an app is in a mode.
 func Host(app string, mode maintenance.Mode) string { return app + "." + string(mode) + ".test" }
 
 func load(name string, into any) error {
@@ -138,7 +144,8 @@ func load(name string, into any) error {
 	return nil
 }
 
-// Decide judges an entry by the core as the filter does: by its headers, and again by its body where the core asks for it.
+// Decide returns the core's decision on an entry, as the filter asks for it: by the headers, and
+// again by the body if the core needs it.
 func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time.Time) maintenance.Decision {
 	r := &maintenance.Request{
 		Method: e.Method, Authority: Host(e.App, mode), Path: e.Target, Body: e.body(), EndStream: e.streamEnds(),
@@ -150,13 +157,16 @@ func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time
 		}
 		r.Headers = append(r.Headers, [2]string{name, h[1]})
 	}
+
 	if e.Framing == "length" {
 		r.Headers = append(r.Headers, [2]string{"content-length", fmt.Sprint(len(e.body()))})
 	}
+
 	return adversary.Judge(state, r, now)
 }
 
-// bytes returns the request as it goes over the wire of HTTP/1.1 to a host, with one header more that names it.
+// bytes returns the request as it is sent to a host over HTTP/1.1, with one more header that
+// identifies the entry.
 func (e *Entry) bytes(host, id string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", e.Method, e.Target, host)
@@ -181,5 +191,5 @@ func (e *Entry) bytes(host, id string) []byte {
 	return b.Bytes()
 }
 
-// idHeader carries an entry's number through Envoy to the upstream.
+// idHeader carries the number of an entry through Envoy to the upstream.
 const idHeader = "X-Honest-Id"

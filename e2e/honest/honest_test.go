@@ -11,7 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// minimum is how many recorded requests the corpus has to hold, those that are only documented apart.
+// minimum is how many recorded requests that must pass the corpus must have. Requests that are only
+// documented do not count.
 const minimum = 600
 
 func corpus(t *testing.T) []Entry {
@@ -21,12 +22,13 @@ func corpus(t *testing.T) []Entry {
 	return all
 }
 
-// TestCorpusIsLargeAndLabelled holds the corpus to its size and each entry to saying where it comes from, what is
-// expected of it, and why where that is a refusal.
+// TestCorpusIsLargeAndLabelled shows that the corpus is large enough, and that each entry says
+// where it comes from, what is expected of it, and, for a refusal, why.
 func TestCorpusIsLargeAndLabelled(t *testing.T) {
 	type count struct{ recorded, fixture, documented, refused int }
 	groups := map[string]*count{}
 	var total count
+
 	for _, e := range corpus(t) {
 		if groups[e.Group] == nil {
 			groups[e.Group] = &count{}
@@ -43,7 +45,7 @@ func TestCorpusIsLargeAndLabelled(t *testing.T) {
 			g.documented++
 			total.documented++
 		default:
-			t.Errorf("%s: source %q says neither who recorded it nor where it is documented", &e, e.Source)
+			t.Errorf("%s: source %q must begin with recorded:, fixture: or documented: https://", &e, e.Source)
 		}
 
 		refused := false
@@ -53,8 +55,9 @@ func TestCorpusIsLargeAndLabelled(t *testing.T) {
 			}
 			refused = refused || verdict == "refuse"
 		}
+
 		if len(e.Expect) == 0 || e.Client == "" || refused != (e.Why != "") {
-			t.Errorf("%s: needs a client, a verdict, and a reason exactly where that is a refusal: %q, %v, %q", &e, e.Client, e.Expect, e.Why)
+			t.Errorf("%s: needs a client and a verdict, and a reason if and only if the verdict is a refusal: %q, %v, %q", &e, e.Client, e.Expect, e.Why)
 		}
 		if refused {
 			g.refused++
@@ -64,15 +67,17 @@ func TestCorpusIsLargeAndLabelled(t *testing.T) {
 
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[name]
-		t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; of these %d are to be refused", name, g.recorded, g.fixture, g.documented, g.refused)
+		t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; %d of these must be refused", name, g.recorded, g.fixture, g.documented, g.refused)
 	}
-	t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; of these %d are to be refused", "in all", total.recorded, total.fixture, total.documented, total.refused)
+	t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; %d of these must be refused", "in all", total.recorded, total.fixture, total.documented, total.refused)
+
 	if total.recorded-total.refused < minimum {
-		t.Errorf("%d recorded requests that are to pass are fewer than %d", total.recorded-total.refused, minimum)
+		t.Errorf("%d recorded requests must pass, want at least %d", total.recorded-total.refused, minimum)
 	}
 }
 
-// TestCoreDecidesHonestRequestsAsExpected holds the rules by themselves to the verdicts of the corpus.
+// TestCoreDecidesHonestRequestsAsExpected compares the decisions of the rules alone with those of
+// the corpus.
 func TestCoreDecidesHonestRequestsAsExpected(t *testing.T) {
 	doc, err := Document()
 	must(t, err)
@@ -96,12 +101,14 @@ func TestCoreDecidesHonestRequestsAsExpected(t *testing.T) {
 	t.Logf("%d verdicts to pass and %d to refuse are as expected", passed, refused)
 }
 
-// TestEnvoyDecidesHonestRequestsAsExpected sends the corpus through a real Envoy with the filter, and bodies that are too large for a
-// corpus. What passes has to reach the upstream unchanged, and of what is refused nothing may reach it.
+// TestEnvoyDecidesHonestRequestsAsExpected sends the corpus, and bodies that are too large for it,
+// through a real Envoy with the filter. What passes must reach the upstream unchanged, and what is
+// refused must not reach it.
 func TestEnvoyDecidesHonestRequestsAsExpected(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts Envoy")
 	}
+
 	r := start(t, "", nil)
 	r.enforce(t)
 
@@ -115,6 +122,7 @@ func (r *rig) replaysCorpus(t *testing.T) {
 		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
 			verdict, via, problem := r.replay(t, &e, mode, fmt.Sprint(i, "-", mode))
 			redirected += via
+
 			switch want := e.Expect[mode]; {
 			case problem != "":
 				t.Errorf("%s in %s: %s", &e, mode, problem)
@@ -127,11 +135,11 @@ func (r *rig) replaysCorpus(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d verdicts to pass and %d to refuse are as expected; Envoy itself sent %d to the plain spelling of their path first", passed, refused, redirected)
+	t.Logf("%d verdicts to pass and %d to refuse are as expected; Envoy first redirected %d requests to the plain spelling of their path", passed, refused, redirected)
 }
 
-// passesLargeBodies sends bodies past graphql.max_body (1 MiB): they pass by a rule that need not read them, and by no
-// other.
+// passesLargeBodies sends bodies larger than graphql.max_body (1 MiB). They must pass by rules that
+// do not read them, and by no others.
 func (r *rig) passesLargeBodies(t *testing.T) {
 	large := `{"commits":["` + strings.Repeat("a _method ", 1<<20/10) + `"]}`
 	for i, e := range []Entry{
@@ -143,6 +151,7 @@ func (r *rig) passesLargeBodies(t *testing.T) {
 		for _, framing := range []string{"length", "chunked"} {
 			e.App, e.Method, e.Framing, e.Body = "shop", "POST", framing, large
 			e.Headers = [][2]string{{"Content-Type", "application/json"}}
+
 			for mode, want := range e.Expect {
 				verdict, _, problem := r.replay(t, &e, mode, fmt.Sprint("large-", i, framing, mode))
 				if problem != "" || verdict != want {

@@ -16,8 +16,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// replay sends an entry, follows Envoy's own redirect to a path without encoded slashes (path_with_escaped_slashes_action),
-// and returns the verdict, how many redirects it took, and what is wrong with what the client or the upstream saw.
+// replay sends an entry and returns the verdict, how many redirects it took, and what is wrong with
+// what the client or the upstream received. It follows Envoy's own redirect to a path without
+// encoded slashes (path_with_escaped_slashes_action).
 func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (verdict string, redirects int, problem string) {
 	t.Helper()
 	sent := *e
@@ -26,10 +27,11 @@ func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (
 		if err != nil {
 			return "", redirects, err.Error()
 		}
+
 		got, arrived := r.upstream.take(id)
 		switch {
 		case arrived && a.Status != http.StatusOK:
-			return "", redirects, fmt.Sprintf("the upstream saw it, and the client got %d", a.Status)
+			return "", redirects, fmt.Sprintf("it reached the upstream, but the client got %d", a.Status)
 		case arrived:
 			return "pass", redirects, sent.changed(got, sent.Target)
 		case a.Status == http.StatusTemporaryRedirect && redirects == 0:
@@ -42,14 +44,14 @@ func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (
 		case a.refused():
 			return "refuse", redirects, ""
 		default:
-			return "", redirects, fmt.Sprintf("the upstream did not see it, and the client got %d %.200s", a.Status, a.Body)
+			return "", redirects, fmt.Sprintf("it did not reach the upstream, and the client got %d %.200s", a.Status, a.Body)
 		}
 	}
 }
 
-// refused reports whether an answer is Drydock's: 503, 400 for malformed GraphQL, the answer to a preflight of an origin
-// that the app lists, or gRPC's UNAVAILABLE. Of a held body past both their limits, Envoy may be the first to see the end,
-// and answers 413.
+// refused reports whether an answer comes from Drydock: 503, 400 for malformed GraphQL, the answer
+// to a preflight of an origin that the app lists, or UNAVAILABLE of gRPC. If a body is larger than
+// the limits of both, Envoy may notice first, and answers 413.
 func (a *answer) refused() bool {
 	switch a.Status {
 	case http.StatusServiceUnavailable, http.StatusBadRequest, http.StatusNoContent, http.StatusRequestEntityTooLarge:
@@ -78,10 +80,12 @@ func (e *Entry) send(proxy, host, id string) (answer, error) {
 		return answer{}, fmt.Errorf("connecting: %w", err)
 	}
 	defer c.Close()
+
 	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		return answer{}, fmt.Errorf("setting a deadline: %w", err)
 	}
-	// Who refuses a request need not read it whole: the write may fail, and the answer is there all the same.
+	// A server that refuses a request need not read all of it. The write may fail, and the answer
+	// comes all the same.
 	_, _ = c.Write(e.bytes(host, id))
 
 	in := bufio.NewReader(c)
@@ -97,7 +101,8 @@ func (e *Entry) send(proxy, host, id string) (answer, error) {
 	}
 }
 
-// send2 replays an entry over HTTP/2 without TLS. The order of headers is lost; no rule looks at it.
+// send2 replays an entry over HTTP/2 without TLS. The order of headers is lost, but no rule depends
+// on it.
 func (e *Entry) send2(proxy, host, id string) (answer, error) {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -109,15 +114,17 @@ func (e *Entry) send2(proxy, host, id string) (answer, error) {
 		Method: e.Method, URL: &url.URL{Scheme: "http", Host: proxy, Opaque: "//" + host + path, RawQuery: query}, Host: host, Header: http.Header{"User-Agent": nil},
 	}
 	if !e.streamEnds() {
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), -1 // of unknown length, as gRPC's are
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), -1 // of unknown length, as with gRPC
 	}
 	if e.Framing == "length" {
 		req.ContentLength = int64(len(e.body()))
 	}
+
 	for _, h := range e.Headers {
 		name := http.CanonicalHeaderKey(h[0])
 		req.Header[name] = append(req.Header[name], h[1])
 	}
+
 	req.Header.Set(idHeader, id)
 
 	resp, err := (&http.Client{Transport: transport, Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
@@ -136,13 +143,15 @@ func read(resp *http.Response) (answer, error) {
 	return answer{resp.StatusCode, resp.Header, body, resp.Trailer}, nil
 }
 
-// hops are headers that belong to one connection (RFC 9110 section 7.6.1) or that Envoy writes itself.
+// hops are headers that belong to one connection (RFC 9110 section 7.6.1) or that Envoy sets
+// itself.
 var hops = []string{
 	"connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings", "expect", "trailer",
 	"x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal",
 }
 
-// changed says how a request that reached the upstream differs from the entry, "" where it does not.
+// changed describes how a request that reached the upstream differs from the entry. It returns ""
+// if it does not.
 func (e *Entry) changed(got received, target string) string {
 	if got.Method != e.Method || got.Target != target {
 		return fmt.Sprintf("it arrived as %s %s", got.Method, got.Target)

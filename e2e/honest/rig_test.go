@@ -19,7 +19,7 @@ import (
 
 const syncToken = "sync-token-of-the-corpus"
 
-// rig is Drydock as its users have it, with an upstream behind it that writes down what reaches it.
+// rig is Drydock as it is deployed, with an upstream that keeps the requests that reach it.
 type rig struct {
 	upstream   *upstream
 	controller *e2e.Controller
@@ -33,8 +33,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// start builds and starts everything. behind, where given, is the address at which Envoy asks for the controller
-// instead of the controller's own; edit changes the bootstrap's parsed form.
+// start builds and starts everything. behind is the address at which Envoy looks for the
+// controller, or "" for the address of the controller. edit changes the parsed bootstrap, if it is
+// not nil.
 func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *rig {
 	t.Helper()
 	root, err := e2e.Root()
@@ -63,6 +64,7 @@ func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *ri
 		8080: ":0", 8081: r.upstream.addr, 7071: behind, 9901: ":0",
 	}})
 	must(t, err)
+
 	if edit != nil {
 		var tree map[string]any
 		must(t, json.Unmarshal(bootstrap, &tree))
@@ -70,6 +72,7 @@ func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *ri
 		bootstrap, err = json.Marshal(tree)
 		must(t, err)
 	}
+
 	r.envoy, err = e2e.StartEnvoy(t.Context(), e2e.EnvoyOptions{
 		Binary: binary, Bootstrap: bootstrap, Dir: t.TempDir(), Env: []string{"DRYDOCK_SYNC_TOKEN=" + syncToken}, Workers: 2,
 	})
@@ -91,7 +94,8 @@ func reserve(t *testing.T) (addr string) {
 	return p.Addr()
 }
 
-// enforce publishes the corpus' apps, each in its mode, and returns when every worker enforces them.
+// enforce puts each app of the corpus into its mode, and returns when every worker of Envoy
+// enforces it.
 func (r *rig) enforce(t *testing.T) {
 	t.Helper()
 	doc, err := Document()
@@ -100,6 +104,7 @@ func (r *rig) enforce(t *testing.T) {
 		r.api(t, "PUT", "/api/v1/apps/"+app.Name, app.Spec)
 		r.api(t, "POST", "/api/v1/apps/"+app.Name+"/activations", map[string]any{"mode": app.Activations[0].Mode})
 	}
+
 	deadline := time.Now().Add(time.Minute)
 	for _, app := range doc.Apps {
 		for {
@@ -131,7 +136,7 @@ type received struct {
 	Body           []byte
 }
 
-// upstream answers every request with 200 and keeps what it got, by the entry's id.
+// upstream answers every request with 200 and keeps it under the id of its entry.
 type upstream struct {
 	addr string
 
@@ -142,10 +147,12 @@ type upstream struct {
 func newUpstream(t *testing.T) *upstream {
 	t.Helper()
 	u := &upstream{got: map[string]received{}}
+
 	s := httptest.NewUnstartedServer(u)
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetHTTP1(true)
-	s.Config.Protocols.SetUnencryptedHTTP2(true) // Envoy speaks to the app as the client speaks
+	s.Config.Protocols.SetUnencryptedHTTP2(true) // Envoy uses the version that the client uses
+
 	s.Start()
 	t.Cleanup(s.Close)
 	u.addr = s.Listener.Addr().String()
@@ -158,13 +165,15 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+
 	u.mu.Lock()
 	u.got[r.Header.Get(idHeader)] = received{r.Method, r.RequestURI, r.Header.Clone(), body}
 	u.mu.Unlock()
+
 	fmt.Fprintf(w, "%x", sha256.Sum256(body))
 }
 
-// take returns what reached the upstream under an id, and forgets it.
+// take returns and forgets the request that reached the upstream under an id.
 func (u *upstream) take(id string) (got received, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -31,7 +31,6 @@ func main() {
 	}
 
 	h := servers[os.Args[1]]()
-
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
