@@ -1,5 +1,6 @@
-// Records what GraphQL clients send, by running them against a server that answers as theirs would, into the JSON
-// file named as argument. Run by capture.sh, which finds the pinned clients; the result is committed.
+// Records what GraphQL clients send: it runs them against a server that answers as theirs would,
+// and writes the requests to the JSON file named as argument. capture.sh runs it with the pinned
+// clients; the result is committed.
 'use strict';
 const { execFile } = require('node:child_process');
 const { createHash } = require('node:crypto');
@@ -22,7 +23,7 @@ const relay = require('relay-runtime');
 disableFragmentWarnings();
 const sha256 = (s) => createHash('sha256').update(s).digest('hex');
 
-// The documents that applications have: what is innocent in them and looks like a write is there on purpose.
+// The documents of applications. Some have text in them that looks like a write but is harmless.
 const documents = {
   simple: { query: 'query Simple { a b }' },
   anonymous: { query: '{ a node { b } }' },
@@ -45,7 +46,7 @@ const documents = {
   },
 };
 
-// The recorder: a GraphQL server with APQ and batches that writes down each request.
+// The recorder: a GraphQL server with APQ and batches that keeps each request.
 const schema = graphql.buildSchema(fs.readFileSync(path.join(__dirname, '../servers/schema.graphql'), 'utf8') +
   'directive @defer(label: String, if: Boolean) on FRAGMENT_SPREAD | INLINE_FRAGMENT');
 const rootValue = { a: 'a', b: 'b', node: () => rootValue, echo: ({ x }) => x, counter: 0, query: 'q', mutation: 'm', subscription: 's' };
@@ -67,14 +68,15 @@ const recorder = http.createServer(async (req, res) => {
   const body = Buffer.concat(chunks).toString();
   const headers = [];
   for (let i = 0; i < req.rawHeaders.length; i += 2) {
-    // What names this connection and not the request is left to whoever replays it.
+    // Headers of the connection, and not of the request, are set when the request is sent again.
     if (!/^(host|connection|content-length|transfer-encoding)$/i.test(req.rawHeaders[i])) headers.push([req.rawHeaders[i], req.rawHeaders[i + 1]]);
   }
   const url = new URL(req.url, 'http://recorder');
   const parameters = Object.fromEntries(url.searchParams);
   for (const k of ['variables', 'extensions']) if (parameters[k]) parameters[k] = JSON.parse(parameters[k]);
   const payload = body ? JSON.parse(body) : parameters;
-  // A hash without its document is for a server that knows it: refused unless the operator lists the hash.
+  // A hash without its document is for a server that knows it. It is refused unless the operator
+  // lists the hash.
   const entries = [].concat(payload);
   const expect = entries.every((e) => e.query) ? 'pass' : 'refuse';
   records.push({ ...current, method: req.method, target: req.url, headers, body, expect });
@@ -94,7 +96,7 @@ const urql = (options) => async ({ query, variables }) => {
   if (error) throw error;
 };
 
-// The network layer of Relay's own guide, and an operation in the shape that relay-compiler prints.
+// The network layer of Relay's guide, and an operation in the form that relay-compiler prints.
 function relayFetch(url, persisted) {
   const network = relay.Network.create(async (params, variables) => {
     const response = await fetch(url, {
@@ -128,7 +130,7 @@ function graphiql(url) {
   };
 }
 
-// curl may not block the recorder, which runs in this process.
+// curl must not block the recorder, which runs in this process.
 const run = promisify(execFile);
 const curlPost = (url) => ({ query, variables }) =>
   run('curl', ['-sS', '-X', 'POST', '-H', 'Content-Type: application/json', '--data', JSON.stringify({ query, variables }), url]);
@@ -160,14 +162,15 @@ async function main() {
   for (const [client, send] of Object.entries(clients)) {
     for (const [document, request] of Object.entries(documents)) {
       if (request.apolloOnly && !client.startsWith('apollo')) continue;
-      if (request.postOnly && client.endsWith('GET')) continue; // past what a Node server takes as a URL
+      if (request.postOnly && client.endsWith('GET')) continue; // longer than a URL that a Node server accepts
       known.clear();
       current = { client, document };
       const before = records.length;
       try {
         await send(request);
       } catch (e) {
-        // An answer that a client cannot digest is of no interest here; one that never went out is.
+        // An answer that a client cannot read does not matter here; a request that was never sent
+        // does.
         if (records.length === before) throw e;
       }
     }

@@ -1,4 +1,5 @@
-// What every Node server of the rig shares: the schema, the counter, and the line that announces the port.
+// What the Node servers of the rig share: the schema, the counter, and the line that announces the
+// port.
 'use strict';
 const fs = require('node:fs');
 const http = require('node:http');
@@ -22,7 +23,7 @@ const Mutation = { a: raise, b: raise, bump: raise, echo: raise, mutation: raise
 const Subscription = Object.fromEntries(
   ['a', 'b', 'bump'].map((f) => [f, { subscribe: raises, resolve: (n) => n }]));
 
-// fromSDL gives a server that has only graphql-js, and no schema builder of its own, the executable schema.
+// fromSDL makes an executable schema for a server that has only graphql-js, and no schema builder.
 function fromSDL({ buildSchema }) {
   const schema = buildSchema(typeDefs);
   for (const [type, fields] of Object.entries({ Query, Mutation, Subscription })) {
@@ -35,7 +36,7 @@ function fromSDL({ buildSchema }) {
   return schema;
 }
 
-// listen serves the counter itself and hands every other request to handler.
+// listen serves the counter itself and passes every other request to handler.
 function listen(handler, prepare = () => {}) {
   const server = http.createServer((req, res) => {
     if (req.url === '/__counter') return res.end(String(counter));
@@ -45,7 +46,7 @@ function listen(handler, prepare = () => {}) {
   server.listen(0, '127.0.0.1', () => console.log(`listening 127.0.0.1:${server.address().port}`));
 }
 
-// A request that a server chokes on must not take the server, and so the rest of the run, with it.
+// A request that makes a server throw must not end the server, and the run with it.
 process.on('unhandledRejection', () => {});
 process.on('uncaughtException', (e) => { if (e.code === 'EADDRINUSE') throw e; });
 

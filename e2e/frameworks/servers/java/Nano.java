@@ -1,5 +1,5 @@
-// NanoHTTPD 2.3.1, the small server of many devices and apps. It keeps a connection open after a GET and leaves the
-// body of one in it, which it then takes for the next request.
+// NanoHTTPD 2.3.1, the small server of many devices and apps. It keeps a connection open after a
+// GET and leaves the body of the GET in it, so it takes that body for the next request.
 //
 // Started as: java -Xmx128m -XX:TieredStopAtLevel=1 -cp "DIR/java/*" servers/java/Nano.java
 import fi.iki.elonen.NanoHTTPD;
@@ -29,7 +29,7 @@ public class Nano extends NanoHTTPD {
         boolean writes = WRITES.contains(session.getMethod());
         if (writes) {
             try {
-                session.parseBody(new HashMap<>()); // as its documentation tells for POST and PUT
+                session.parseBody(new HashMap<>()); // as its documentation says for POST and PUT
             } catch (Exception e) {
                 return newFixedLengthResponse(Response.Status.BAD_REQUEST, MIME_PLAINTEXT, e.toString());
             }

@@ -1,5 +1,5 @@
-// Spring Boot 2.7 on its Tomcat, with HTML's method override, path suffixes and trailing slashes as applications had
-// them that Boot 1 and 2 generated.
+// Spring Boot 2.7 on its Tomcat, with the method override of HTML, path suffixes and trailing
+// slashes, as applications have them that Boot 1 and 2 generated.
 //
 // Started as: java -Xmx256m -XX:TieredStopAtLevel=1 -cp "DIR/java/*" servers/java/Spring.java
 import java.util.Map;
@@ -27,8 +27,8 @@ public class Spring {
             Map.entry("server.address", "127.0.0.1"),
             Map.entry("server.port", "0"),
             Map.entry("server.forward-headers-strategy", "framework"),
-            Map.entry("server.servlet.encoding.force", "false"), // as Spring without Boot has it
-            // Its errors have the time in them, so that no two answers would be alike.
+            Map.entry("server.servlet.encoding.force", "false"), // as in Spring without Boot
+            // The errors of Spring have the time in them, so no two answers would be alike.
             Map.entry("spring.autoconfigure.exclude", "org.springframework.boot.autoconfigure.web.servlet.error.ErrorMvcAutoConfiguration"),
             Map.entry("logging.level.root", "OFF"),
             Map.entry("spring.main.banner-mode", "off"),

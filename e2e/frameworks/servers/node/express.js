@@ -1,6 +1,7 @@
-// Express 4 and 5 (the argument), as its guides and method-override's README have it: the override in each of the three
-// headers, in the query and in the body, from any method; forms, JSON, multipart and text whatever their charset and
-// coding; behind a proxy that it trusts. Format suffixes as optional parameters. A WebSocket server on every path.
+// Express 4 or 5 (the argument), as its guides and the README of method-override describe it. The
+// override is read from each of the three headers, from the query and from the body, for any
+// method. Forms, JSON, multipart and text are read in any charset and coding. It trusts the proxy,
+// takes format suffixes as optional parameters, and serves WebSockets on every path.
 'use strict';
 const [, , version] = process.argv;
 const express = require(`express${version}`);

@@ -1,5 +1,5 @@
-// Fastify 5 with its router's lenient options, behind a proxy that it trusts. The method is overridden in rewriteUrl, as
-// fastify-method-override-wrapper does, from the query and from the header.
+// Fastify 5 with the lenient options of its router. It trusts the proxy. The method is overridden
+// in rewriteUrl, as in fastify-method-override-wrapper, from the query and from the header.
 'use strict';
 const fastify = require('fastify');
 const { raise, read, methods, tenant, announce, count } = require('./rig.js');

@@ -1,5 +1,5 @@
-// node:http alone, routed by new URL(req.url, 'http://' + host), as countless hand-made servers do: host and path are
-// what the WHATWG's URL parser makes of them.
+// node:http alone, routed by new URL(req.url, 'http://' + host), as in many hand-made servers: host
+// and path are what the URL parser of the WHATWG finds.
 'use strict';
 const { raise, read, methods, tenant, listen } = require('./rig.js');
 

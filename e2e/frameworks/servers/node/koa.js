@@ -1,5 +1,5 @@
-// Koa 3 with koa-override for any method, @koa/bodyparser for bodies of any method, @koa/router; behind a proxy that it
-// trusts.
+// Koa 3 with koa-override for any method, @koa/bodyparser for bodies of any method, and
+// @koa/router. It trusts the proxy.
 'use strict';
 const Koa = require('koa');
 const Router = require('@koa/router');

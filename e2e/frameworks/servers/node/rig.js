@@ -1,4 +1,5 @@
-// What every Node server of the rig shares: the counter, the resources' answers, and the line that announces the port.
+// What the Node servers of the rig share: the counter, the answers, and the line that announces the
+// port.
 'use strict';
 const http = require('node:http');
 
@@ -6,13 +7,13 @@ let counter = 0;
 const raise = () => String(++counter);
 const read = () => 'read';
 
-// methods are those by which a request writes.
+// methods are those that write.
 const methods = ['POST', 'PUT', 'PATCH', 'DELETE'];
 
 // tenant is the host on which /tenant writes.
 const tenant = 'orders.test';
 
-// listen serves the counter itself and hands every other request to handler.
+// listen serves the counter itself and passes every other request to handler.
 function listen(handler, prepare = () => {}) {
   const server = http.createServer((req, res) => {
     if (req.url === '/__counter') return res.end(String(counter));
@@ -24,7 +25,7 @@ function listen(handler, prepare = () => {}) {
 
 const announce = (port) => console.log(`listening 127.0.0.1:${port}`);
 
-// A request that a server chokes on must not take the server, and so the rest of the run, with it.
+// A request that makes a server throw must not end the server, and the run with it.
 process.on('unhandledRejection', () => {});
 process.on('uncaughtException', (e) => { if (e.code === 'EADDRINUSE') throw e; });
 

@@ -1,5 +1,5 @@
 <?php
-// How often the server has written. The processes that answer requests share it by a file.
+// Counts the writes of the server. The processes that answer requests share the count in a file.
 function counter(bool $raise): string
 {
     $file = fopen(getenv('COUNTER'), 'c+');

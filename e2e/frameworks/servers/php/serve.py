@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Becomes a web server that runs one of the PHP applications here, without a php.ini, as PHP's own container image is.
+"""Becomes a web server that runs one of the PHP applications here, without a php.ini, as in the
+container image of PHP.
 
 Started as: python3 servers/php/serve.py builtin slim
             python3 servers/php/serve.py builtin laravel
@@ -24,13 +25,14 @@ server.upload-dirs = ("{folder}")
 index-file.names = ("index.php")
 cgi.assign = (".php" => "/usr/bin/php-cgi")
 setenv.set-environment = ("COUNTER" => env.COUNTER, "PHPRC" => env.PHPRC)
-# As the documentation of Slim has it for lighttpd.
+# From the documentation of Slim for lighttpd.
 url.rewrite-if-not-file = ("(.*)" => "/index.php/$0")
 """
 
 
 def watch(stderr, folder, announced):
-    """Says where the server listens, and removes its folder when it has ended and so has closed its stderr."""
+    """Announces where the server listens. When the server has ended, and so has closed its stderr,
+    removes its folder."""
     complaints = os.fdopen(stderr, errors="replace")
     for line in complaints:
         started = re.search(r"Development Server \(http://(127\.0\.0\.1:\d+)\) started", line)
@@ -46,7 +48,7 @@ def main():
     server, application = sys.argv[1:]
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), application)
     folder = tempfile.mkdtemp(prefix="drydock-php-")
-    open(os.path.join(folder, "php.ini"), "w").close()  # an empty one, so that none of the system's is found
+    open(os.path.join(folder, "php.ini"), "w").close()  # an empty file, so that the one of the system is not used
     os.environ.update(COUNTER=os.path.join(folder, "counter"), PHPRC=folder)
     address = ""
     if server == "lighttpd":
@@ -58,12 +60,13 @@ def main():
             f.write(LIGHTTPD.format(root=root, port=port, folder=folder))
         command = ["/usr/sbin/lighttpd", "-D", "-f", config]
     else:
-        # Without a script that routes, as Slim and Flight tell people to start it; Laravel comes with one.
+        # Slim and Flight are documented to be started without a script that routes. Laravel comes
+        # with one.
         command = ["php", "-S", "127.0.0.1:0", "-t", root] + [root + "/index.php"] * (application == "laravel")
 
     ours, theirs = os.pipe()
     if os.fork() == 0:
-        os.setsid()  # outlives the server's process group, and so removes the folder whoever ends it
+        os.setsid()  # a session of its own, so that it removes the folder whatever ends the server
         os.close(theirs)
         watch(ours, folder, address)
         os._exit(0)

@@ -1,4 +1,5 @@
-"""Django on waitress: USE_X_FORWARDED_HOST, a middleware for _method and the header, REST framework's format suffixes."""
+"""Django on waitress with USE_X_FORWARDED_HOST, a method override, and the format suffixes of REST
+framework."""
 
 import django
 import rig
@@ -9,7 +10,7 @@ from django.urls import re_path
 
 
 class MethodOverride:
-    """The middleware that is passed from hand to hand: header, form or URL, whatever the request's own method is."""
+    """A middleware that many projects copy: it reads header, form and URL, for any method."""
 
     def __init__(self, get_response):
         self.get_response = get_response

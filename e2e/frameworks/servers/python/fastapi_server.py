@@ -1,5 +1,5 @@
-"""FastAPI on uvicorn behind a proxy that it trusts: the method overridden by a middleware, the path cut by the prefix
-that Traefik forwards, as the tutorials on sub-paths have it."""
+"""FastAPI on uvicorn, which trusts the proxy. A middleware overrides the method, and the path is
+cut by the prefix that Traefik forwards, as the tutorials on sub-paths describe it."""
 
 import rig
 from fastapi import FastAPI, Request, Response

@@ -1,7 +1,8 @@
-"""Flask on gunicorn with the snippets that its documentation and half of the web have.
+"""Flask on gunicorn with snippets from its documentation that many applications have.
 
-The method is overridden by the documented middleware (header) and by snippet 38 (?__METHOD_OVERRIDE__=), and from the
-form as WTForms' users do; ReverseProxied cuts the path by X-Script-Name; ProxyFix believes X-Forwarded-*.
+The method is overridden by the documented middleware (header), by snippet 38
+(?__METHOD_OVERRIDE__=), and from the form as users of WTForms do. ReverseProxied cuts the path by
+X-Script-Name, and ProxyFix trusts X-Forwarded-*.
 """
 
 import rig
@@ -14,7 +15,8 @@ app.url_map.merge_slashes = True
 
 
 class MethodOverride:
-    """The middleware of Flask's patterns, "Adding HTTP Method Overrides", without its list of bodyless methods."""
+    """The middleware from "Adding HTTP Method Overrides" of Flask's patterns, without its list of
+    methods that have no body."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -27,7 +29,8 @@ class MethodOverride:
 
 
 class ParameterOverride:
-    """Snippet 38 of the snippet archive: the parameter __METHOD_OVERRIDE__ of the URL; beside it _method of a form."""
+    """Snippet 38 of the snippet archive, which reads the parameter __METHOD_OVERRIDE__ of the URL,
+    and also _method of a form."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -45,7 +48,7 @@ class ParameterOverride:
 
 
 class ReverseProxied:
-    """Snippet 35 of the snippet archive: the app below a prefix that the front end names."""
+    """Snippet 35 of the snippet archive: the app is below a prefix that the front end names."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped

@@ -1,5 +1,5 @@
-"""Python's own http.server speaking HTTP/1.1: a handler for GET that, as most have it, never reads a body, so that what
-follows the headers is the connection's next request."""
+"""Python's own http.server with HTTP/1.1. Its handler for GET does not read a body, as in most such
+servers, so what follows the headers is the next request of the connection."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit

@@ -1,4 +1,5 @@
-"""What every Python server of the rig shares: the counter, what writes, and the line that announces the port."""
+"""What the Python servers of the rig share: the counter, what writes, and the line that announces
+the port."""
 
 import itertools
 import logging
@@ -19,9 +20,10 @@ def write() -> str:
 
 
 def answer(resource: str, method: str, host: str = "") -> str | None:
-    """Reads or writes, as the request asks; None where there is no such resource.
+    """Reads or writes, as the request asks. Returns None if there is no such resource.
 
-    resource is the name that the framework's router found: orders, search, login, tenant, logout or healthz.
+    resource is the name that the router of the framework found: orders, search, login, tenant,
+    logout or healthz.
     """
     writes = method in METHODS
     match resource:
@@ -45,7 +47,8 @@ def announce(port: int):
 
 
 def serve_gunicorn(app):
-    """Serves a WSGI app on gunicorn with its defaults, but for threads: its one process holds the counter."""
+    """Serves a WSGI app on gunicorn with its defaults, except for threads: its one process has the
+    counter."""
     import gunicorn.app.base
 
     class Application(gunicorn.app.base.BaseApplication):
@@ -62,7 +65,7 @@ def serve_gunicorn(app):
 
 
 def serve_waitress(app):
-    """Serves a WSGI app on waitress, which believes what a proxy forwards."""
+    """Serves a WSGI app on waitress, which trusts what a proxy forwards."""
     import waitress.server
 
     server = waitress.server.create_server(
@@ -74,7 +77,7 @@ def serve_waitress(app):
 
 
 def serve_uvicorn(app):
-    """Serves an ASGI app on uvicorn, which believes what a proxy forwards."""
+    """Serves an ASGI app on uvicorn, which trusts what a proxy forwards."""
     import uvicorn
 
     sock = socket.create_server(("127.0.0.1", 0))

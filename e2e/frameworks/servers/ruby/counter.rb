@@ -1,4 +1,4 @@
-# How often a server has written.
+# Counts the writes of a server.
 module Counter
   @value = 0
   @lock = Mutex.new

@@ -1,5 +1,5 @@
-# Rack alone (2.2), with the middleware that most of its frameworks have in front, and its own parser of forms, on Puma
-# or WEBrick, whose names of header variables differ.
+# Rack 2.2 alone, with the middleware that most of its frameworks have, and its own parser of forms,
+# on Puma or WEBrick. The two servers name the variables of headers differently.
 #
 # Started as: ruby servers/ruby/rack.rb puma
 #             ruby servers/ruby/rack.rb webrick
@@ -12,7 +12,7 @@ application = lambda do |env|
   request = Rack::Request.new(env)
   path = request.path_info.chomp('/')
   begin
-    request.params # as every application does that asks for one
+    request.params # as in every application that reads one
   rescue StandardError
     next [400, { 'Content-Type' => 'text/plain' }, ['bad request']]
   end

@@ -1,5 +1,5 @@
-# A whole Rails application (6.1, not api_only, so with Rack::MethodOverride) on Puma, with graphql-ruby in a controller as
-# its generator writes it.
+# A whole Rails application (6.1, not api_only, so with Rack::MethodOverride) on Puma, with
+# graphql-ruby in a controller as its generator writes it.
 #
 # Started as: ruby servers/ruby/rails.rb
 ENV['RAILS_ENV'] = 'production'
@@ -21,7 +21,7 @@ end
 
 Shop.initialize!
 
-# Endpoints for programs have no CSRF token.
+# Endpoints for programs do not have a CSRF token.
 class ApplicationController < ActionController::Base
   skip_forgery_protection
 end

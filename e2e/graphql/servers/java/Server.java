@@ -1,6 +1,6 @@
-// graphql-java on the JDK's own HTTP server, decoded by Jackson the way Spring controllers and servlets do it:
-// bytes to ObjectMapper, which tells UTF-8 from UTF-16 and UTF-32 by itself, batches by JSON array, forms,
-// application/graphql, and any operation by GET.
+// graphql-java on the HTTP server of the JDK. Jackson decodes as in Spring controllers and
+// servlets: bytes go to ObjectMapper, which tells UTF-8 from UTF-16 and UTF-32 by itself. JSON
+// arrays are batches; forms, application/graphql, and any operation by GET are accepted.
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.sun.net.httpserver.HttpExchange;
@@ -87,7 +87,8 @@ public class Server {
         Charset charset = named ? Charset.forName(m.group(1).trim()) : StandardCharsets.UTF_8;
         if (type.startsWith("application/x-www-form-urlencoded")) return execute(form(new String(body, charset)));
         if (type.startsWith("application/graphql")) return execute(Map.of("query", new String(body, charset)));
-        // A named charset decides, as in a servlet's reader; else Jackson looks at the bytes.
+        // A charset that is named decides, as in the reader of a servlet. Otherwise Jackson looks
+        // at the bytes.
         JsonNode tree = named ? json.readTree(new String(body, charset)) : json.readTree(body);
         if (!tree.isArray()) return execute(json.convertValue(tree, Map.class));
         List<Object> results = new ArrayList<>();
@@ -113,7 +114,7 @@ public class Server {
         if (request.get("operationName") instanceof String name) input.operationName(name);
         if (request.get("variables") instanceof Map<?, ?> variables) input.variables((Map<String, Object>) variables);
         var result = graphql.execute(input.build());
-        // A subscription's data is a stream: whoever answers subscribes to it.
+        // The data of a subscription is a stream, to which the code that answers subscribes.
         if (result.getData() instanceof org.reactivestreams.Publisher<?> events) {
             events.subscribe(new org.reactivestreams.Subscriber<Object>() {
                 public void onSubscribe(org.reactivestreams.Subscription s) { s.request(1); }

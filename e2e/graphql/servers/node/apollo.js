@@ -1,5 +1,5 @@
-// Apollo Server 5 on Express 5: batching on, CSRF prevention off, APQ on (its default), bodies of any type read as
-// JSON or as a form, uploads in front: each of these is a setting that deployments use.
+// Apollo Server 5 on Express 5, with settings that deployments use: batching on, CSRF prevention
+// off, APQ on (the default), bodies of any type read as JSON or as a form, and uploads.
 'use strict';
 const express = require('express');
 const { ApolloServer } = require('@apollo/server');

@@ -1,4 +1,4 @@
-// graphql-http: the reference implementation of GraphQL over HTTP, and its SSE sibling is not used: it has none.
+// graphql-http, the reference implementation of GraphQL over HTTP.
 'use strict';
 const graphql = require('graphql');
 const { createHandler } = require('graphql-http/lib/use/http');

@@ -7,7 +7,7 @@ const { typeDefs, resolvers, listen } = require('../rig.js');
 let handle;
 const app = fastify({
   routerOptions: { caseSensitive: false, ignoreTrailingSlash: true },
-  // Fastify makes its own server; giving it ours keeps the counter's path out of the router.
+  // Fastify makes a server of its own. With ours, the path of the counter stays out of its router.
   serverFactory: (handler) => { handle = handler; return require('node:http').createServer(handler); },
 });
 app.register(mercurius, {

@@ -1,4 +1,5 @@
-// GraphQL Yoga 5: batching and APQ on; forms, multipart, application/graphql and SSE are its defaults.
+// GraphQL Yoga 5 with batching and APQ. Forms, multipart, application/graphql and SSE are its
+// defaults.
 'use strict';
 const { createSchema, createYoga } = require('graphql-yoga');
 const { useAPQ } = require('@graphql-yoga/plugin-apq');

@@ -1,5 +1,5 @@
-// Apollo Server 2, past its end of life and still deployed: batching, APQ, GET, and uploads by graphql-upload are its
-// defaults, and it has no CSRF prevention.
+// Apollo Server 2, which is past its end of life but still deployed. Batching, APQ, GET and uploads
+// by graphql-upload are its defaults, and it has no CSRF prevention.
 'use strict';
 const express = require('express');
 const { ApolloServer } = require('apollo-server-express');

@@ -1,4 +1,5 @@
-// express-graphql 0.12, archived and still widely deployed: JSON, forms and application/graphql, its own body parser.
+// express-graphql 0.12, archived but still widely deployed. Its own parser reads JSON, forms and
+// application/graphql.
 'use strict';
 const express = require('express');
 const graphql = require('graphql');

@@ -1,5 +1,6 @@
-// GraphQL Helix with Express, as its guide has it: the body is what express.json made of it, subscriptions by SSE. Beside
-// it a server of graphql-ws, the protocol of subscriptions-transport-ws, that names no path: it upgrades whatever asks.
+// GraphQL Helix with Express, as in its guide: express.json reads the body, and subscriptions go by
+// SSE. Beside it is a server of graphql-ws, the protocol of subscriptions-transport-ws. No path is
+// set for it, so it upgrades any request that asks.
 'use strict';
 const express = require('express');
 const graphql = require('graphql');

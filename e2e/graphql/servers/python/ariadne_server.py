@@ -1,4 +1,5 @@
-"""Ariadne on uvicorn: uploads and queries by GET are its defaults, subscriptions by WebSocket."""
+"""Ariadne on uvicorn. Uploads and queries by GET are its defaults; subscriptions go by WebSocket.
+"""
 
 import rig
 from ariadne import MutationType, QueryType, SubscriptionType, make_executable_schema

@@ -1,8 +1,9 @@
-"""graphql-core under a hand-made Flask view on waitress, as many services have it: whatever carries a query will do.
+"""graphql-core under a hand-made Flask view on waitress, which accepts a query in any form.
 
-JSON whatever the type says it is (json.loads on bytes also reads UTF-16 and UTF-32), forms, application/graphql,
-parameters of the URL, any operation by any method, batches, Flask's documented method override, mutations by GET, a
-prefix that a header names and the path loses, and stored operations by their path.
+It reads JSON of any type (json.loads on bytes also reads UTF-16 and UTF-32), forms,
+application/graphql and parameters of the URL; any operation by any method, also mutations by GET;
+batches; the method override from Flask's documentation; a prefix of the path that a header names;
+and stored operations by their path.
 """
 
 import json
@@ -24,7 +25,8 @@ app = Flask(__name__)
 
 
 class MethodOverride:
-    """The middleware of Flask's documentation, with the parameter that other frameworks read too."""
+    """The middleware of Flask's documentation, with the parameter that other frameworks read too.
+    """
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -37,7 +39,8 @@ class MethodOverride:
 
 
 class ReverseProxied:
-    """Flask's snippet 35, which is in many services: X-Script-Name is cut from the path."""
+    """Snippet 35 of Flask's snippet archive, which many services have: X-Script-Name is cut from
+    the path."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -53,7 +56,7 @@ class ReverseProxied:
 
 app.wsgi_app = ReverseProxied(MethodOverride(app.wsgi_app))
 
-# By their id and, where it is given, their name, as Hot Chocolate's MapGraphQLPersistedOperations has it.
+# By their id and, if given, their name, as in MapGraphQLPersistedOperations of Hot Chocolate.
 stored = {"a1": ("query Read{a}", "Read"), "b2": ("mutation Pay{b}", "Pay")}
 
 

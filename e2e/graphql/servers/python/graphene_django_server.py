@@ -1,4 +1,4 @@
-"""graphene-django on waitress: csrf_exempt as its tutorial mounts it, a batching view beside it."""
+"""graphene-django on waitress, mounted with csrf_exempt as in its tutorial, and a batching view."""
 
 import django
 import graphene

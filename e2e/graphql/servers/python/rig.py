@@ -1,4 +1,5 @@
-"""What every Python server of the rig shares: the schema, the counter, and the line that announces the port."""
+"""What the Python servers of the rig share: the schema, the counter, and the line that announces
+the port."""
 
 import itertools
 import pathlib
@@ -25,7 +26,7 @@ def announce(port):
 
 
 def serve_asgi(app):
-    """Serves an ASGI app on uvicorn, the counter in front of it."""
+    """Serves an ASGI app on uvicorn, with the counter in front of it."""
     import uvicorn
 
     async def front(scope, receive, send):
@@ -41,7 +42,7 @@ def serve_asgi(app):
 
 
 def serve_wsgi(app):
-    """Serves a WSGI app on waitress, the counter in front of it."""
+    """Serves a WSGI app on waitress, with the counter in front of it."""
     import logging
 
     import waitress.server

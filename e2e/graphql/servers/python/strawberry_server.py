@@ -1,4 +1,5 @@
-"""Strawberry on uvicorn: batching and uploads on, GET allowed, subscriptions by its multipart protocol and WebSocket."""
+"""Strawberry on uvicorn with batching, uploads and GET. Subscriptions go by its multipart protocol
+and by WebSocket."""
 
 from typing import AsyncGenerator, Optional
 
@@ -61,7 +62,7 @@ app = GraphQL(schema, multipart_uploads_enabled=True, allow_queries_via_get=True
 
 
 async def routed(scope, receive, send):
-    # Mounted the way Starlette mounts: the prefix is the server's.
+    # Starlette mounts an app in this way: the server takes the prefix away.
     if scope["type"] == "lifespan" or scope["path"].startswith("/graphql"):
         return await app(scope, receive, send)
     await send({"type": "http.response.start", "status": 404, "headers": []})

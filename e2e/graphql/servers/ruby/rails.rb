@@ -1,6 +1,6 @@
-# graphql-ruby 1.13 in Rails 6.1 on Puma, with the controller that graphql-ruby's generator writes, reached by any
-# method: Rails merges the parameters of URL, form and JSON body, whatever the method is, and a route takes a format
-# (/graphql.json).
+# graphql-ruby 1.13 in Rails 6.1 on Puma, with the controller that the generator of graphql-ruby
+# writes, reached by any method. Rails merges the parameters of URL, form and JSON body for any
+# method, and a route takes a format (/graphql.json).
 require 'logger'
 require 'rails'
 require 'action_controller/railtie'

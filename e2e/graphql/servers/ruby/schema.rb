@@ -1,4 +1,4 @@
-# What both Ruby servers of the rig share: the counter, and the schema whose mutations raise it.
+# What the two Ruby servers of the rig share: the counter, and the schema whose mutations raise it.
 require 'graphql'
 
 $counter = 0

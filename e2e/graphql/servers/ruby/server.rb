@@ -1,5 +1,5 @@
-# graphql-ruby 1.13 on WEBrick, as a Rails controller has it: parameters of URL, form and JSON body are one hash, the
-# method does not matter, and `_json` is a batch.
+# graphql-ruby 1.13 on WEBrick, used as in a Rails controller: the parameters of URL, form and JSON
+# body are one hash, the method does not matter, and `_json` is a batch.
 require 'json'
 require 'uri'
 require 'webrick'

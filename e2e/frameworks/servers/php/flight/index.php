@@ -1,6 +1,7 @@
 <?php
-// A front controller that reads requests as Flight's classes do (flight/net/Request.php, Router.php and Route.php of
-// version 3): Packagist alone has Flight, and this rig does without it.
+// A front controller that reads requests as the classes of Flight do (flight/net/Request.php,
+// Router.php and Route.php of version 3). Flight itself is only on Packagist, which this rig does
+// not use.
 error_reporting(0);
 require dirname(__DIR__) . '/counter.php';
 

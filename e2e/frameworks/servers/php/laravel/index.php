@@ -1,6 +1,7 @@
 <?php
-// A whole Laravel application (8), with the kernel's own middleware and routes as routes/api.php has them. Its request is
-// Symfony's: X-HTTP-Method-Override and _method count for POST, the latter in the body, JSON too, and in the URL.
+// A whole Laravel application (8), with the middleware of its kernel and routes as in
+// routes/api.php. Its request is Symfony's: for POST it reads X-HTTP-Method-Override, and _method
+// in the URL and in the body, which may be JSON.
 error_reporting(0);
 require 'Illuminate/autoload.php';
 require dirname(__DIR__) . '/counter.php';
@@ -41,7 +42,7 @@ $application->booted(function () {
     Route::any('/healthz', $read);
 });
 
-// As applications behind a proxy have it (TrustProxies with '*').
+// As in applications behind a proxy (TrustProxies with '*').
 Request::setTrustedProxies([$_SERVER['REMOTE_ADDR']], Request::HEADER_X_FORWARDED_FOR | Request::HEADER_X_FORWARDED_HOST
     | Request::HEADER_X_FORWARDED_PORT | Request::HEADER_X_FORWARDED_PROTO | Request::HEADER_X_FORWARDED_PREFIX);
 $kernel = $application->make(HttpKernel::class);

@@ -1,6 +1,6 @@
 <?php
-// Slim 3 as its documentation sets it up. Its request believes X-Http-Method-Override by any method, and _METHOD in the
-// body of a POST.
+// Slim 3 as its documentation sets it up. Its request reads X-Http-Method-Override for any method,
+// and _METHOD in the body of a POST.
 error_reporting(0);
 require 'Slim/autoload.php';
 require dirname(__DIR__) . '/counter.php';
@@ -21,6 +21,6 @@ foreach (['/search', '/login'] as $path) {
 $application->any('/tenant', fn ($request, $response) => $request->getUri()->getHost() === 'orders.test' && in_array($request->getMethod(), $writes, true)
     ? $write($request, $response) : $read($request, $response));
 $application->any('/healthz', $read);
-// What the tests of forged identities ask for: what the application is told of the proxy's verdict.
+// The tests of forged headers read here what the proxy tells the application.
 $application->get('/bypass', fn ($request, $response) => $response->write($_SERVER['HTTP_X_DRYDOCK_BYPASS'] ?? ''));
 $application->run();
