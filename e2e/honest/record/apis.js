@@ -1,5 +1,5 @@
-// Readers of APIs that are not plain REST: Elasticsearch, OData, JSON:API, gRPC, gRPC-Web and Connect, telemetry, uploads that
-// can be resumed, sockets that begin as polls.
+// Readers of APIs that are not plain REST: Elasticsearch, OData, JSON:API, gRPC, gRPC-Web and
+// Connect, telemetry, resumable uploads, and sockets that begin with polling.
 'use strict';
 const { execFile } = require('node:child_process');
 const fs = require('node:fs');
@@ -12,7 +12,7 @@ const group = 'apis';
 const version = (name) => `${name} ${JSON.parse(fs.readFileSync(path.join(__dirname, 'node_modules', name, 'package.json'))).version}`;
 const readOnly = (verdict, why) => ({ expect: { 'read-only': verdict }, ...(why && { why }) });
 const begin = (recorder, client, label) => recorder.begin({ group, client, source: 'recorded: ' + client, label });
-const quietly = async (promise) => { try { await promise; } catch { /* what was asked is recorded */ } };
+const quietly = async (promise) => { try { await promise; } catch { /* the request is recorded */ } };
 
 function elasticLabel(method, target, headers, body) {
   const name = target.split('?')[0];
@@ -39,7 +39,7 @@ async function elasticsearch(recorder) {
   begin(recorder, os, elasticLabel);
   await run(tools + '/python/bin/python', [path.join(__dirname, 'clients/search.py'), 'opensearch', recorder.url('elastic')]);
 
-  // The way of Elasticsearch's documentation: GET with a body.
+  // GET with a body, as in the documentation of Elasticsearch.
   const curl = 'curl ' + (await run('curl', ['--version'])).stdout.split(' ')[1];
   for (const app of ['elastic', 'shop']) {
     begin(recorder, curl, () => app === 'elastic' ? readOnly('pass') : readOnly('refuse', 'some servers read the body of a GET and some take it for the next request; read_only.get_bodies: allow lets it pass'));
@@ -75,7 +75,8 @@ function grpcLabel(method, target) {
   if (method === 'POST') return readOnly('refuse', 'safe_rpcs does not list this RPC');
 }
 
-// A gRPC server that answers nothing well: its callers have said what they ask for by then.
+// A gRPC server that implements no method. Its callers have sent their requests by the time they
+// learn that.
 function grpcRoute(req, res) {
   if (!/^application\/grpc/.test(req.headers['content-type'] ?? '')) return false;
   if (req.httpVersion !== '2.0') { res.setHeader('content-type', req.headers['content-type']); res.setHeader('grpc-status', '12'); res.end(); return true; }
@@ -117,8 +118,9 @@ async function connect(recorder) {
   }
 }
 
-// health is the service of https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto, said to have no
-// side effects, so that Connect may ask for it by GET.
+// health is the service of
+// https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto, declared to have
+// no side effects, so that Connect may use GET.
 function health() {
   const { createFileRegistry, create } = require('@bufbuild/protobuf');
   const { FileDescriptorSetSchema, FileDescriptorProtoSchema, FieldDescriptorProto_Type, MethodOptions_IdempotencyLevel } = require('@bufbuild/protobuf/wkt');

@@ -1,11 +1,11 @@
-// What browsers send: a page that runs by itself in each of them, and the pages that it goes on to.
+// What browsers send: a page that acts without a user, and the pages to which it goes on.
 'use strict';
 const { spawn, execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 
-// Names and queries that people have, with what looks like a disguise or an override in them.
+// Names and queries of people, with text in them that looks like a disguise or an override.
 const reads = [
   '/notes/caf%C3%A9', '/static/%40angular/core.js', '/files/annual%20report%202026.pdf', '/files/a%2Bb.txt', '/wiki/C++', '/wiki/100%25',
   '/items/%5Bdraft%5D', '/users/@me', "/it's/(fine)", '/a,b,c', '/~ada/', '/tags/c%23', '/%E6%97%A5%E6%9C%AC%E8%AA%9E/', '/emoji/%F0%9F%98%80.png',
@@ -63,7 +63,7 @@ async function all() {
   await go(other + '/orders', {method: 'POST', headers: json, body: '{"a":1}'});
   await go(other + '/login', {method: 'POST', headers: json, body: '{"user":"ada","login_method":"password","password":"x"}'});
   await go(other + '/notes/caf%C3%A9', {method: 'POST', headers: {...json, authorization: 'Bearer x'}, body: JSON.stringify({text: 'run \`make\` by _method', tags: ['-method', ' methodical']})});
-  // Writes that the operator lets through.
+  // Writes that the operator lets pass.
   for (const body of [{text: ' methodical'}, {q: '-method'}, {payment_method: 'card', _links: {}}, {text: '{"_method":"DELETE"}'}, {text: '_method=DELETE'}, {method: 'card', 'method-id': 'none'}, {httpMethod: 'GET', path: '/'}, ['_method'], {a: {_method: 'nested'}}, 'text', {shipping: {method: 'dhl', _x: 1}}])
     await go('/search', {method: 'POST', headers: json, body: JSON.stringify(body)});
   for (const body of ['method=card&shipping_method=dhl', 'q=_method%3DDELETE', 'q=a+b%26_method&x=%5B_method%5D', 'text=%22_method%22%3A%22DELETE%22', 'q=', ''])

@@ -1,5 +1,5 @@
-// GraphQL clients beyond those of e2e/graphql/testdata/clients.json: in a browser, where their queries need preflights,
-// and those of Python, Java and Go.
+// GraphQL clients beside those of e2e/graphql/testdata/clients.json: those of a browser, whose
+// queries need preflights, and those of Python, Java and Go.
 'use strict';
 const { execFile } = require('node:child_process');
 const fs = require('node:fs');
@@ -12,7 +12,8 @@ const group = 'graphql';
 const version = (name) => `${name} ${JSON.parse(fs.readFileSync(path.join(__dirname, 'node_modules', name, 'package.json'))).version}`;
 const readOnly = (verdict, why) => ({ expect: { 'read-only': verdict }, ...(why && { why }) });
 
-// Every operation here is a query. What Drydock cannot see through is refused, and says so.
+// Every operation here is a query. Entries that Drydock cannot tell from a write are refused, and
+// say why.
 function label(app) {
   return (method, target, headers, body) => {
     if (/websocket/i.test(headers.upgrade) && app !== 'live') return readOnly('refuse', 'operations inside a WebSocket cannot be seen; graphql.upgrades: allow lets it pass');
@@ -67,11 +68,13 @@ const external = (title, command, ...args) => {
 };
 const java = (client, title) => external(title, 'java', '-cp', tools + '/java/*', path.join(__dirname, 'clients/GraphQL.java'), client);
 
-// Clients whose platforms cannot be had where this was recorded, from their sources.
+// Clients that could not be run where this was recorded. Their requests are taken from their
+// sources.
 function documented(recorder) {
   const add = (client, url, headers, body, more = {}) => recorder.add({ group, client, source: 'documented: ' + url, target: '/graphql', headers, body, expect: { 'read-only': 'pass' }, ...more });
   const shake = 'https://github.com/ChilliCream/graphql-platform/tree/0026f567b44e8f1a94b9d23846c673cf1772fbca/src/StrawberryShake/Client/src/Transport.Http';
-  // System.Text.Json escapes what HTML could take for markup, and all that is not ASCII.
+  // System.Text.Json escapes characters that HTML could take for markup, and all that are not
+  // ASCII.
   add('Strawberry Shake', shake, [['Content-Type', 'application/json']], '{"query":"query GetUser($id: ID!) {\\n  user(id: $id) {\\n    __typename\\n    name\\n  }\\n}","operationName":"GetUser","variables":{"id":"1"}}');
   add('Strawberry Shake', shake, [['Content-Type', 'application/json'], ['Authorization', 'Bearer x']], '{"query":"query Search($text: String) {\\n  search(text: $text, kind: \\u0022mutation\\u0022) {\\n    id\\n  }\\n}","operationName":"Search","variables":{"text":"run \\u0060make\\u0060 \\u0026 \\u003Cb\\u003E it\\u0027s caf\\u00E9 \\uD83D\\uDEF3 1\\u002B1"}}');
   add('Strawberry Shake, persisted', shake, [['Content-Type', 'application/json']], '{"id":"60ddx5GyoXK6ZcGfkrBd2Q","operationName":"GetUser","variables":{"id":"1"}}', readOnly('refuse', 'an id alone may stand for a mutation; graphql.persisted lists hashes that are known to be queries'));

@@ -1,4 +1,5 @@
-// What HTTP clients make of the same requests: each has its own headers, its own framing and its own idea of an empty body.
+// How HTTP clients send the same requests: each with headers, a framing and an idea of an empty
+// body of its own.
 'use strict';
 const { execFile } = require('node:child_process');
 const fs = require('node:fs');
@@ -45,7 +46,7 @@ function label(method, target) {
 
 const tools = process.env.HONEST_TOOLS;
 
-// external runs a program with the plan in a file; what it prints is its name and version.
+// external runs a program with the plan in a file. The program prints its name and version.
 function external(title, version, command, ...args) {
   const drive = async (recorder) => {
     const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'plan-')), 'plan.json');
@@ -63,7 +64,7 @@ function external(title, version, command, ...args) {
   return drive;
 }
 
-// each sends the requests one by one with a function; name says which client with its version.
+// each sends the requests one by one with a function. name is the client with its version.
 function each(name, send, version = 1) {
   const drive = async (recorder) => {
     const client = typeof name === 'function' ? await name() : name;
@@ -107,7 +108,7 @@ function nodeHttp({ method, url, headers, body, chunked }) {
   });
 }
 
-// fetch may not send a body with GET, not even an empty one.
+// fetch must not send a body with GET, not even an empty one.
 const bodyOf = ({ method, body }) => (method === 'GET' || method === 'HEAD' ? undefined : body);
 const viaFetch = (f) => async (r) => (await f(r.url, { method: r.method, headers: r.headers, body: bodyOf(r) })).arrayBuffer();
 

@@ -1,4 +1,5 @@
-// Records testdata/ anew. record.sh runs it with the pinned clients. Arguments name the drivers to run; none means all.
+// Records testdata/. record.sh runs it with the pinned clients. Arguments name the drivers to run;
+// without one, all run.
 'use strict';
 const { Recorder } = require('./recorder.js');
 

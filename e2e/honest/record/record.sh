@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records testdata/ anew from the pinned clients. Arguments name groups to record (browsers http webhooks graphql apis
+# Records testdata/ from the pinned clients. Arguments name groups to record (browsers http webhooks graphql apis
 # tools); none means all. It takes about five minutes once everything is installed.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

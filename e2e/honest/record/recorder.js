@@ -1,4 +1,5 @@
-// The recorder: a server that answers as the apps of testdata/apps.json would and writes down each request.
+// The recorder: a server that answers as the apps of testdata/apps.json would and keeps each
+// request.
 'use strict';
 const fs = require('node:fs');
 const http = require('node:http');
@@ -7,19 +8,19 @@ const path = require('node:path');
 const { createHash } = require('node:crypto');
 const { WebSocketServer } = require('ws');
 
-// Each app has an address of its own, so that every client can ask for it without a name server.
+// Each app has an address of its own, so that every client can reach it without a name server.
 const apps = { shop: '127.0.0.1', other: '127.0.0.2', elastic: '127.0.0.3', live: '127.0.0.4', strict: '127.0.0.5' };
 const appAt = { ...Object.fromEntries(Object.entries(apps).map(([name, ip]) => [ip, name])), [apps.other]: 'shop' }; // the shop of another origin
 const exemptPosts = /^\/(webhooks(\/|$)|login$|collect(\/|$)|inbound(\/|$))/;
 const exemptGets = /^\/(healthz$|readyz$|metrics$|\.well-known\/acme-challenge(\/|$)|static(\/|$)|inbound(\/|$))/;
 const writeThrough = /^\/(search$|notes(\/|$)|uploads(\/|$)|repo\.git\/git-upload-pack$)/;
 
-// What an operator of the app expects of an honest request: the verdict in each mode in which the app has an opinion.
-// What this does not know, a driver has to say.
+// expectation returns the verdict that an operator of the app expects of an honest request, by
+// mode. It returns undefined if the app's rules do not say; then the driver has to.
 function expectation(app, method, target) {
   const name = target.split('?')[0];
   if (app === 'shop' || app === 'strict') {
-    // GET includes HEAD, and every method the preflight that announces it.
+    // GET includes HEAD, and every method includes the preflight that announces it.
     const get = /^(GET|HEAD|OPTIONS)$/.test(method), post = /^(POST|OPTIONS)$/.test(method);
     if (app === 'shop' ? (post && exemptPosts.test(name)) || (get && exemptGets.test(name)) : post && name.startsWith('/webhooks')) {
       return { 'no-access': 'pass', 'read-only': 'pass' };
@@ -35,17 +36,19 @@ class Recorder {
   records = [];
   current = null;
   unlabelled = [];
-  seen = new Map(); // what a browser asked for, for drivers that wait for it
+  seen = new Map(); // the requests of a browser, for drivers that wait for them
 
-  // begin says who sends what comes next. Further fields: expect and why for requests that the app's rules do not
-  // settle, or a function label(method, target, headers) that returns them.
+  // begin names the client that sends the next requests. Further fields: expect and why, for
+  // requests on which the app's rules do not decide, or a function label(method, target, headers)
+  // that returns them.
   begin(label) { this.current = label; }
 
   async start() {
     this.h1 = http.createServer((req, res) => this.serve(req, res));
     this.h1.on('clientError', (_, socket) => socket.destroy());
-    // WebSockets have a server of their own: Node takes every Upgrade for one where somebody listens for it, and clients
-    // also offer h2c and TLS by it, which a server may ignore (RFC 9110 section 7.8).
+    // WebSockets have a server of their own. Node treats every Upgrade as a WebSocket if there is a
+    // listener for it, but clients also offer h2c and TLS in Upgrade, which a server may ignore
+    // (RFC 9110 section 7.8).
     this.sockets = http.createServer();
     this.sockets.on('upgrade', (req, socket, head) => this.upgrade(req, socket, head));
     this.h2 = http2.createServer((req, res) => this.serve(req, res));
@@ -63,7 +66,7 @@ class Recorder {
   }
 
   clean(text) {
-    // Stack traces name the machine's own paths.
+    // Stack traces contain paths of this machine.
     text = text.replaceAll(fs.realpathSync(__dirname), '/app').replaceAll(__dirname, '/app');
     for (const port of Object.values(this.ports)) {
       for (const [name, ip] of Object.entries(apps)) text = text.replaceAll(`${ip}:${port}`, `${name}.example.com`).replaceAll(`${ip}%3A${port}`, `${name}.example.com`);
@@ -106,7 +109,7 @@ class Recorder {
     this.records.push(record);
   }
 
-  // add takes in a request that was not sent here: what a sender documents of itself.
+  // add adds a request that was not sent here, but that the sender documents.
   add({ group, client, source, app = 'shop', method = 'POST', target, headers, body = '', expect, why }) {
     const buffer = Buffer.from(body);
     this.begin({ group, client, source, expect, why });
@@ -149,7 +152,7 @@ class Recorder {
     this.websockets.handleUpgrade(req, socket, head, (ws) => setTimeout(() => ws.close(), 100));
   }
 
-  routes = []; // of drivers: (req, res, body) that return true when they answered
+  routes = []; // of drivers: functions (req, res, body) that return true if they answered
 
   async answer(req, res, body) {
     for (const route of this.routes) if (await route(req, res, body)) return;
@@ -167,8 +170,8 @@ class Recorder {
     res.end(type === 'text/html' ? '<!doctype html><title>.</title>' : type === 'image/svg+xml' ? '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>' : type ? '' : '{}');
   }
 
-  // write puts each group into a file of its own, in the order in which it was sent, and drops what differs from an
-  // earlier request of the same client in nothing that counts.
+  // write puts each group into a file of its own, in the order in which it was sent. It leaves out
+  // a request that differs from an earlier one of the same client only in what does not matter.
   write(dir) {
     const groups = new Map();
     const known = new Set();

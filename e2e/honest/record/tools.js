@@ -1,4 +1,5 @@
-// What asks for a service without a person: probes, scrapers, crawlers, package managers, version control, object storage.
+// Programs that use a service on their own: probes, scrapers, crawlers, package managers, version
+// control, object storage.
 'use strict';
 const { execFile, spawn } = require('node:child_process');
 const fs = require('node:fs');
@@ -12,7 +13,7 @@ const pass = { 'no-access': 'pass', 'read-only': 'pass' };
 const group = 'tools';
 
 function temporary(name) { return fs.mkdtempSync(path.join(os.tmpdir(), name + '-')); }
-const quietly = (...args) => run(...args).catch(() => {}); // the answers do not please every program; what it asks is recorded
+const quietly = (...args) => run(...args).catch(() => {}); // some programs fail on the answers, but their requests are recorded
 const sleep = (ms) => new Promise((f) => setTimeout(f, ms));
 
 function probes(recorder) {
@@ -62,13 +63,13 @@ async function prometheus(recorder) {
   await sleep(500);
   child.kill();
   await new Promise((f) => child.on('exit', f));
-  // Each scrape is like the one before.
+  // Every scrape is like the one before.
   const seen = new Set();
   recorder.records = recorder.records.filter((r) => r.client !== version || (!seen.has(r.target) && seen.add(r.target)));
   fs.rmSync(dir, { recursive: true, force: true });
 }
 
-// Each program asks for what it usually does; the answers are those of nobody's registry.
+// Each program asks for what it usually asks for. The answers are not those of a real registry.
 async function packages(recorder) {
   const dir = temporary('packages');
   const as = async (client, command, args, options) => {
@@ -89,7 +90,8 @@ async function packages(recorder) {
   fs.rmSync(dir, { recursive: true, force: true });
 }
 
-// A clone over git's smart protocol reads by POST, with a body of its own type: git's own server answers.
+// A clone over the smart protocol of git reads by POST, with a body of its own type. The server of
+// git answers.
 async function git(recorder) {
   const dir = temporary('git');
   const options = { cwd: dir, env: { ...process.env, GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@b', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@b', GIT_CONFIG_GLOBAL: '/dev/null' } };
@@ -123,7 +125,7 @@ async function git(recorder) {
   fs.rmSync(dir, { recursive: true, force: true });
 }
 
-// Object storage and WebDAV: readers whose methods or parameters are many.
+// Object storage and WebDAV read with many methods and parameters.
 async function storage(recorder) {
   const label = (method, target) => {
     if (method === 'PROPFIND' || method === 'REPORT') return { expect: { 'read-only': target.startsWith('/dav') ? 'pass' : 'refuse' }, ...(target.startsWith('/dav') ? {} : { why: 'only GET, HEAD and OPTIONS pass by themselves; a rule names other methods that read' }) };

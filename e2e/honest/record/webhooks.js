@@ -1,5 +1,6 @@
-// What services send to exempt webhook routes. Where the sender's own code can be had it sends; where it cannot, its
-// recorded payloads or the request that its documentation shows are taken, signed by its SDK where that can sign.
+// What services send to exempt webhook routes. If the sender's own code is available, it sends.
+// Otherwise its recorded payloads or the request in its documentation are sent, signed by its SDK
+// if that can sign.
 'use strict';
 const { execFile, spawn } = require('node:child_process');
 const { createHash, createHmac } = require('node:crypto');
@@ -19,13 +20,14 @@ const form = (fields) => new URLSearchParams(fields).toString();
 const FORM = 'application/x-www-form-urlencoded', JSONTYPE = 'application/json';
 const unreadable = (type) => `a rule with methods looks for an override in the body, which is not looked for in ${type}; allow: [overrides], or a rule without methods, lets it pass`;
 
-// GitHub's own recorded payloads, one for each event, and each third also as the form that a hook may be set to.
+// GitHub's own recorded payloads, one for each event. Every third is also sent as the form that a
+// hook may be set to.
 async function github(recorder) {
   const { sign } = await import('@octokit/webhooks-methods');
   const events = require('@octokit/webhooks-examples');
   let n = 0;
   for (const { name, examples } of events.default ?? events) {
-    // The smallest example: what matters is the form.
+    // The smallest example, because only the form matters.
     const payload = JSON.stringify(examples.toSorted((a, b) => JSON.stringify(a).length - JSON.stringify(b).length)[0]);
     const bodies = [[JSONTYPE, payload], ...(n++ % 3 === 0 ? [[FORM, form({ payload })]] : [])];
     for (const [type, body] of bodies) {
@@ -41,7 +43,8 @@ async function github(recorder) {
   }
 }
 
-// Alertmanager and Prometheus are Debian's packages: they send by themselves, to the recorder in every service's place.
+// Alertmanager and Prometheus are packages of Debian. They send on their own, to the recorder in
+// the place of every service.
 async function alertmanager(recorder) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'alertmanager-'));
   const to = (name, app) => `${recorder.url(app)}/webhooks/${name}`;
@@ -77,7 +80,7 @@ async function alertmanager(recorder) {
       } catch { /* not listening yet */ }
     }
     for (let i = 0; i < 60 && recorder.records.length - before < 9; i++) await new Promise((f) => setTimeout(f, 100));
-    // Its end is sent too.
+    // The end of an alert is sent too.
     alerts[0].endsAt = new Date().toISOString();
     await fetch(`http://127.0.0.1:${port}/api/v2/alerts`, { method: 'POST', headers: { 'content-type': JSONTYPE }, body: JSON.stringify(alerts) });
     await new Promise((f) => setTimeout(f, 3000));
@@ -101,7 +104,8 @@ async function cloudevents(recorder) {
   for (const encoding of ['binary', 'structured']) await run(process.env.HONEST_TOOLS + '/python/bin/python', [path.join(__dirname, 'clients/cloudevents_send.py'), recorder.url() + '/webhooks/events', encoding]);
 }
 
-// Senders whose requests only their documentation shows. The body is JSON unless it is a string with a type.
+// Senders whose requests are known only from their documentation. The body is JSON, unless it is a
+// string with a type.
 function documented(recorder) {
   const add = (client, url, headers, body, { type = JSONTYPE, target, method, expect, why, by } = {}) => {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
@@ -215,7 +219,8 @@ function documented(recorder) {
   add('OpenID back-channel logout', 'https://openid.net/specs/openid-connect-backchannel-1_0.html#BCRequest', [], 'logout_token=eyJhbGciOiJIUzI1NiJ9.e30.x', { type: FORM });
   add('SAML response', 'https://docs.oasis-open.org/security/saml/v2.0/saml-bindings-2.0-os.pdf', [['Origin', 'null'], ['User-Agent', 'Mozilla/5.0']], form({ SAMLResponse: Buffer.from('<Response/>').toString('base64'), RelayState: '/?_method=x' }), { type: FORM, target: '/login' });
 
-  // Checks of an address before it is written to are GETs, which the rule for POST leaves to the mode.
+  // An address is checked by GET before anything is sent to it. The rule for POST leaves that to
+  // the mode.
   add('Meta verification', 'https://developers.facebook.com/docs/graph-api/webhooks/getting-started', [['User-Agent', 'facebookplatform/1.0 (+http://developers.facebook.com)'], ['Accept', '*/*']], '', { method: 'GET', target: '/webhooks/meta?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=meatyhamhock' });
   add('Dropbox verification', 'https://www.dropbox.com/developers/reference/webhooks', [['User-Agent', 'DropboxWebhooks/1.0']], '', { method: 'GET', target: '/webhooks/dropbox?challenge=abc123' });
   add('Okta verification', 'https://developer.okta.com/docs/concepts/event-hooks/', [['X-Okta-Verification-Challenge', 'x'], ['User-Agent', 'Okta/2026.11.0']], '', { method: 'GET', target: '/webhooks/okta' });

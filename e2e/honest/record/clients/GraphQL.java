@@ -40,7 +40,7 @@ class GraphQL {
                     default -> new WebClientGraphQLClient(WebClient.create(url)).reactiveExecuteQuery(d.query(), d.variables()).block();
                 }
             } catch (Exception e) {
-                // The answers are nobody's; what was asked is recorded.
+                // The answers do not matter: the requests are recorded.
             }
         }
     }

@@ -31,7 +31,8 @@ class Http {
 
     static void jdk(JsonNode plan, HttpClient.Version version) throws Exception {
         for (JsonNode r : plan) {
-            // A client each: over a kept connection it would not ask for HTTP/2 again.
+            // Every request has a client of its own: on a kept connection it would not offer HTTP/2
+            // again.
             HttpClient client = HttpClient.newBuilder().version(version).build();
             String body = r.path("body").asText(null);
             HttpRequest.Builder b = HttpRequest.newBuilder(URI.create(r.get("url").asText()))
@@ -46,7 +47,7 @@ class Http {
         OkHttpClient client = new OkHttpClient();
         for (JsonNode r : plan) {
             String body = r.path("body").asText(null);
-            if (r.get("method").asText().equals("GET")) body = null; // OkHttp sends none
+            if (r.get("method").asText().equals("GET")) body = null; // OkHttp does not send one
             String type = r.get("headers").path("content-type").asText(null);
             Request.Builder b = new Request.Builder().url(r.get("url").asText())
                 .method(r.get("method").asText(), body == null ? null : RequestBody.create(body, type == null ? null : MediaType.parse(type)));

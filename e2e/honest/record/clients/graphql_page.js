@@ -49,6 +49,6 @@ window.run = async (url, name) => {
   };
   if (!name) return Object.keys(clients);
   for (const [operation, document] of Object.entries(documents)) {
-    try { await clients[name](document, operation); } catch { /* the answers are nobody's; what was asked is recorded */ }
+    try { await clients[name](document, operation); } catch { /* the answers do not matter: the request is recorded */ }
   }
 };

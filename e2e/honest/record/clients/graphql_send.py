@@ -17,7 +17,7 @@ def with_gql(transport):
     for document, variables in DOCUMENTS:
         try:
             client.execute(GraphQLRequest(document, variable_values=variables))
-        except Exception:  # the answers are nobody's; what was asked is recorded
+        except Exception:  # the answers do not matter: the requests are recorded
             pass
     try:
         client.execute_batch([GraphQLRequest(d, variable_values=v) for d, v in DOCUMENTS])

@@ -16,5 +16,5 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     ):
         try:
             call()
-        except grpc.RpcError:  # the recorder has no such service; what was asked is recorded
+        except grpc.RpcError:  # the recorder has no such service, but the request is recorded
             pass

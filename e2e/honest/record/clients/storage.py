@@ -24,5 +24,5 @@ calls = [
 for call, arguments in calls:
     try:
         call(**arguments)
-    except Exception:  # the recorder answers nothing that S3 would; what was asked is recorded
+    except Exception:  # the recorder does not answer as S3 would, but the request is recorded
         pass

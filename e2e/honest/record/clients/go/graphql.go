@@ -27,7 +27,7 @@ func init() {
 	}
 }
 
-// documents are queries with what looks like a write in them.
+// documents are queries that contain text which looks like a write.
 var documents = []struct {
 	name, query string
 	variables   map[string]any
@@ -38,7 +38,7 @@ var documents = []struct {
 	{"mutation", "query mutation { mutation: a }", nil},
 }
 
-// The answers are nobody's, so errors of reading them do not count; what was asked is recorded.
+// Errors of reading the answers do not count: the requests are recorded.
 
 func sendMachinebox(client *machinebox.Client) error {
 	for _, d := range documents {
@@ -71,7 +71,7 @@ func sendGenqlient(client genqlient.Client) error {
 	return nil
 }
 
-// version returns a module's last path element with the version that is linked in.
+// version returns the last path element of a module with the version that is linked in.
 func version(module, suffix string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, dep := range info.Deps {

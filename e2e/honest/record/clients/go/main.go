@@ -1,4 +1,4 @@
-// Command go sends requests with Go's clients: go CLIENT PLAN|URL.
+// Command go sends requests with clients in Go: go CLIENT PLAN|URL.
 package main
 
 import (
@@ -38,6 +38,7 @@ func send(plan string, transport http.RoundTripper, suffix string) (string, erro
 	if err != nil {
 		return "", err
 	}
+
 	var requests []struct {
 		Method, URL string
 		Headers     map[string]string
@@ -47,6 +48,7 @@ func send(plan string, transport http.RoundTripper, suffix string) (string, erro
 	if err := json.Unmarshal(data, &requests); err != nil {
 		return "", err
 	}
+
 	client := &http.Client{Transport: transport}
 	for _, r := range requests {
 		var body io.Reader
@@ -55,6 +57,7 @@ func send(plan string, transport http.RoundTripper, suffix string) (string, erro
 				body = io.MultiReader(body)
 			}
 		}
+
 		req, err := http.NewRequest(r.Method, r.URL, body)
 		if err != nil {
 			return "", err
@@ -62,6 +65,7 @@ func send(plan string, transport http.RoundTripper, suffix string) (string, erro
 		for k, v := range r.Headers {
 			req.Header.Set(k, v)
 		}
+
 		resp, err := client.Do(req)
 		if err != nil {
 			return "", err
