@@ -26,6 +26,7 @@ func (a *attributes) Claims() maintenance.Claims {
 	if err != nil {
 		return ""
 	}
+
 	return maintenance.MetadataClaims(metadata, a.claimsPath)
 }
 

@@ -23,9 +23,9 @@ const (
 	callTimeout = 5000                   // in milliseconds, for calls that are answered at once
 )
 
-// follower is a plugin's part in following the controller. Of the plugin it uses its configuration,
-// the state in force, what depends on its adoption (adopt, resumePaused), the count of admitted
-// requests, the pages and the error log.
+// follower is a plugin's part in following the controller. From the plugin it needs the
+// configuration, the state in force (version, awaitsState), a way to replace it (adopt,
+// resumePaused), the number of admitted requests, the pages and the error log.
 type follower struct {
 	plugin *plugin
 
@@ -68,6 +68,7 @@ func newFollower(p *plugin) follower {
 		leaseKey: sharedKey(p.config, "lease"),
 		backoff:  minBackoff,
 	}
+
 	if node, err := proxywasm.GetProperty([]string{"node", "id"}); err == nil {
 		f.node = string(node)
 	}
@@ -231,6 +232,7 @@ func (f *follower) ack(now time.Time) {
 		Version: f.plugin.version(), Proxy: f.proxyID, VM: f.vmID, Node: f.node,
 		Time: now.UnixMilli(), Requests: f.plugin.admitted,
 	}
+
 	err := f.call("POST", maintenance.AckPath, ack.AppendJSON(nil), callTimeout, func(int, int, int) {})
 	if err != nil {
 		f.contactErrors.reportf("acknowledging to cluster %q: %v", f.plugin.config.Cluster, err)
@@ -245,6 +247,7 @@ func (f *follower) call(method, path string, body []byte, timeout uint32, answer
 		{":method", method}, {":path", path}, {":authority", config.Authority}, {":scheme", "http"},
 		{"content-type", "application/json"}, {"authorization", "Bearer " + f.token},
 	}
+
 	_, err := proxywasm.DispatchHttpCall(config.Cluster, headers, body, nil, timeout, answered)
 	return err
 }

@@ -30,29 +30,29 @@ func TestPollNamesTheCurrentVersion(t *testing.T) {
 		}
 
 		if c.timeout != 0 && c.timeout != 30*time.Second {
-			t.Errorf("the proxy gives up after %v, want 5 s past the wait", c.timeout)
+			t.Errorf("the timeout of the poll is %v, want 5 s more than the wait", c.timeout)
 		}
 		if len(request.Proxy) != 32 || request.Wait != 25 || request.Version != (maintenance.Version{}) {
-			t.Errorf("asked by %s", c.body)
+			t.Errorf("the poll was %s", c.body)
 		}
 		proxy := request.Proxy
 
 		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
 		if _, request = w.poll(); request.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || request.Proxy != proxy {
-			t.Errorf("then asked %+v", request)
+			t.Errorf("then the poll was %+v", request)
 		}
 
 		w.run(25 * time.Second)
 		w.poll()
 		w.answerPoll(204, "")
 		if _, request = w.poll(); request.Revision != 7 {
-			t.Errorf("after 204 asked %+v", request)
+			t.Errorf("after 204 the poll was %+v", request)
 		}
 
 		w.run(time.Second)
 		w.answerPoll(200, doc(8, appIn(maintenance.NoAccess)))
 		if _, request = w.poll(); request.Revision != 8 {
-			t.Errorf("then asked %+v", request)
+			t.Errorf("then the poll was %+v", request)
 		}
 
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
@@ -175,7 +175,7 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 
 				w.run(300 * time.Millisecond)
 				if _, request := w.poll(); request.Version != c.request {
-					t.Errorf("asks for what is newer than %+v, want %+v", request.Version, c.request)
+					t.Errorf("the poll names %+v, want %+v", request.Version, c.request)
 				}
 
 				// The version may be as wrong as the rest. After one wait, the document is
@@ -184,7 +184,7 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 				w.answerPoll(204, "")
 				w.run(time.Second)
 				if _, request := w.poll(); request.Revision != 5 || request.Epoch != 1 {
-					t.Errorf("after the wait asks %+v", request.Version)
+					t.Errorf("after the wait the poll names %+v", request.Version)
 				}
 
 				w.answerPoll(200, c.bad)
@@ -211,7 +211,7 @@ func TestBadFirstDocumentLeavesTheStateUnknown(t *testing.T) {
 
 		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if _, request := w.poll(); request.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
-			t.Errorf("asks %+v", request.Version)
+			t.Errorf("the poll names %+v", request.Version)
 		}
 
 		w.wantMetric("errors", 1)

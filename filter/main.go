@@ -57,7 +57,7 @@ type plugin struct {
 
 	firstTick     time.Time // zero before the first tick; no state can arrive earlier
 	lastTick      time.Time // wall-clock time
-	unknownLogged bool      // the log says that no state arrived in time
+	unknownLogged bool      // it was logged that no state arrived in time
 
 	admitted int // requests that were let through and have not ended
 	// paused are the requests that wait, and pausedBytes is what they take, in the memory of
@@ -126,22 +126,23 @@ func (p *plugin) OnTick() {
 
 	p.follow.adoptShared(now)
 	p.follow.tick(now)
-
-	// A clock that was set back may have entered a window again.
-	if p.state != nil && (!p.idleUntil.IsZero() && !now.Before(p.idleUntil) || wall(now).Before(p.lastTick)) {
-		p.refreshIdle(now)
-	}
-	p.lastTick = wall(now)
-	if p.state == nil && !p.unknownLogged && !p.awaitsState(now) {
-		p.unknownLogged = true
-		proxywasm.LogWarnf("drydock: no state arrived within %v; until one does, requests are decided by the policy for an unknown state: %s", p.config.BootWait, p.config.Unknown)
-	}
-
+	p.refreshIdleIfDue(now)
+	p.logUnknown(now)
 	p.pages.forgetMissing()
 	p.resumePaused(now)
+
 	p.metrics.recordPaused(len(p.paused), p.pausedBytes)
 	p.follow.ackIfDue(now)
 	p.recordStateIfDue(now)
+}
+
+// logUnknown logs once that no state arrived in time.
+func (p *plugin) logUnknown(now time.Time) {
+	if p.state != nil || p.unknownLogged || p.awaitsState(now) {
+		return
+	}
+	p.unknownLogged = true
+	proxywasm.LogWarnf("drydock: no state arrived within %v; until one does, requests are decided by the policy for an unknown state: %s", p.config.BootWait, p.config.Unknown)
 }
 
 // adopt puts a state in force. The acknowledgement waits for the next tick, because
@@ -151,6 +152,17 @@ func (p *plugin) adopt(s *maintenance.State, now time.Time) {
 	p.refreshIdle(now)
 	p.follow.ackDue, p.metrics.stateDue = now, now
 	p.pages.keepNamed(s.PageHashes)
+}
+
+// refreshIdleIfDue refreshes idle when it expires, and when the clock was set back, since that may
+// have put the proxy into a window again.
+func (p *plugin) refreshIdleIfDue(now time.Time) {
+	expired := !p.idleUntil.IsZero() && !now.Before(p.idleUntil)
+	setBack := wall(now).Before(p.lastTick)
+	p.lastTick = wall(now)
+	if p.state != nil && (expired || setBack) {
+		p.refreshIdle(now)
+	}
 }
 
 // refreshIdle computes what changes with time alone: windows open and close by the proxy's own

@@ -20,17 +20,20 @@ type metrics struct {
 
 func newMetrics(plugin string) metrics {
 	prefix := "drydock." + plugin + "."
+	counter := func(name string) proxywasm.MetricCounter { return proxywasm.DefineCounterMetric(prefix + name) }
+	gauge := func(name string) proxywasm.MetricGauge { return proxywasm.DefineGaugeMetric(prefix + name) }
+
 	return metrics{
-		blocked:       proxywasm.DefineCounterMetric(prefix + "blocked"),
-		bypassed:      proxywasm.DefineCounterMetric(prefix + "bypassed"),
-		errors:        proxywasm.DefineCounterMetric(prefix + "errors"),
-		unknown:       proxywasm.DefineCounterMetric(prefix + "unknown"),
-		misconfigured: proxywasm.DefineCounterMetric(prefix + "misconfigured"),
-		heldLimit:     proxywasm.DefineCounterMetric(prefix + "held_limit"),
-		heldRequests:  proxywasm.DefineGaugeMetric(prefix + "held_requests"),
-		heldBytes:     proxywasm.DefineGaugeMetric(prefix + "held_bytes"),
-		revision:      proxywasm.DefineGaugeMetric(prefix + "revision"),
-		stateAge:      proxywasm.DefineGaugeMetric(prefix + "state_age"),
+		blocked:       counter("blocked"),
+		bypassed:      counter("bypassed"),
+		errors:        counter("errors"),
+		unknown:       counter("unknown"),
+		misconfigured: counter("misconfigured"),
+		heldLimit:     counter("held_limit"),
+		heldRequests:  gauge("held_requests"),
+		heldBytes:     gauge("held_bytes"),
+		revision:      gauge("revision"),
+		stateAge:      gauge("state_age"),
 	}
 }
 
@@ -41,6 +44,7 @@ func (m *metrics) recordPaused(requests, bytes int) {
 		m.heldRequests.Add(int64(requests - m.requestsRecorded))
 		m.requestsRecorded = requests
 	}
+
 	if bytes != m.bytesRecorded {
 		m.heldBytes.Add(int64(bytes - m.bytesRecorded))
 		m.bytesRecorded = bytes

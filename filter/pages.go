@@ -75,6 +75,7 @@ func (g *pages) forgetMissing() {
 	if !g.misses {
 		return
 	}
+
 	if _, cas, err := proxywasm.GetSharedData(g.listKey); err == nil && cas != g.listCAS {
 		g.listCAS, g.misses = cas, false
 		g.dropCached(func(_ string, html []byte) bool { return html == nil })
@@ -87,6 +88,7 @@ func (g *pages) keepNamed(named func() []string) {
 	if len(g.cached) == 0 {
 		return
 	}
+
 	hashes := named()
 	g.misses = false
 	g.dropCached(func(sha string, html []byte) bool { return html == nil || !slices.Contains(hashes, sha) })
@@ -145,6 +147,7 @@ func (g *pages) dropStored(sha string) {
 	if err != nil || len(html) == 0 {
 		return
 	}
+
 	if err := proxywasm.SetSharedData(g.pageKey+sha, nil, cas); err != nil {
 		g.plugin.errors.reportf("dropping page %s: %v", sha, err)
 	}

@@ -8,6 +8,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// A request is paused for the first state or for its body. Its own callbacks (stream.go) pause it,
+// and decide it if they can. What they cannot do is here: bounds, timeouts, and resuming requests
+// from the plugin's callbacks when a state has arrived.
+
 // Bounds on what a VM pauses. A request that would be paused past them is refused.
 const (
 	maxPausedRequests = 4096
@@ -39,8 +43,8 @@ const (
 	shortTickPeriod = time.Millisecond
 )
 
-// pause pauses a request or changes the reason for its pause, and reports whether there is room
-// for it.
+// pause counts a request as paused, or changes the reason for its pause, and reports whether there
+// is room for it. The host pauses it by what the callback returns.
 func (s *stream) pause(as progress, now time.Time) bool {
 	p := s.plugin
 	if s.pausedBytes == 0 {
@@ -79,13 +83,15 @@ func (s *stream) countBody() {
 	}
 }
 
-// endPausedCount removes a request from the paused ones, if it is one of them.
-func (s *stream) endPausedCount() {
-	if s.pausedBytes > 0 {
-		s.plugin.pausedBytes -= s.pausedBytes
-		s.pausedBytes, s.pausedBody = 0, 0
-		delete(s.plugin.paused, s)
+// unpause removes a request from the paused ones, if it is one of them. It does not resume it.
+func (s *stream) unpause() {
+	if s.pausedBytes == 0 {
+		return
 	}
+
+	s.plugin.pausedBytes -= s.pausedBytes
+	s.pausedBytes, s.pausedBody = 0, 0
+	delete(s.plugin.paused, s)
 }
 
 // resumePaused decides the paused requests that can be decided now or have waited too long, and

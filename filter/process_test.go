@@ -113,7 +113,7 @@ func TestAnotherVMLeadsAfterACrashCompiled(t *testing.T) {
 				t.Errorf("another VM polled after %v", took)
 			}
 			if _, request := leader(t, all).poll(); request.Revision != uint64(i+1) {
-				t.Errorf("it asked %+v", request)
+				t.Errorf("its poll was %+v", request)
 			}
 		}
 

@@ -29,6 +29,7 @@ func sharedKey(c *maintenance.Config, name string) string {
 func processID() string {
 	const key = "drydock/process"
 	id := randomID()
+
 	if err := proxywasm.SetSharedData(key, []byte(id), createIfAbsent); err != nil {
 		if first, _, err := proxywasm.GetSharedData(key); err == nil && len(first) > 0 {
 			return string(first)
@@ -42,7 +43,8 @@ func processID() string {
 func (f *follower) publish(state *maintenance.State, body []byte, now time.Time) bool {
 	head := maintenance.Head{Version: state.Version(), Contact: now.UnixMilli()}
 	value := append(head.Append(make([]byte, 0, maintenance.HeadSize+len(body))), body...)
-	if err := raise(f.stateKey, value, head.Version); err != nil {
+
+	if err := setUnlessNewer(f.stateKey, value, head.Version); err != nil {
 		f.contactErrors.reportf("writing the state to shared data: %v", err)
 		return false
 	}
@@ -62,13 +64,14 @@ func (f *follower) writeHead(now time.Time) {
 
 	f.lastContact = now
 	head := maintenance.Head{Version: f.plugin.version(), Contact: now.UnixMilli()}
-	if err := raise(f.headKey, head.Append(nil), head.Version); err != nil {
+	if err := setUnlessNewer(f.headKey, head.Append(nil), head.Version); err != nil {
 		f.plugin.errors.reportf("writing the head to shared data: %v", err)
 	}
 }
 
-// raise sets a value that begins with a head, unless the present value has a newer version.
-func raise(key string, value []byte, version maintenance.Version) error {
+// setUnlessNewer sets a value that begins with a head of this version, unless the value that is
+// there has a newer version.
+func setUnlessNewer(key string, value []byte, version maintenance.Version) error {
 	for {
 		old, cas, err := proxywasm.GetSharedData(key)
 		if err != nil {
@@ -76,6 +79,7 @@ func raise(key string, value []byte, version maintenance.Version) error {
 		} else if maintenance.SharedIsNewer(old, version) {
 			return nil
 		}
+
 		if err := proxywasm.SetSharedData(key, value, cas); !errors.Is(err, types.ErrorStatusCasMismatch) {
 			return err
 		}
@@ -122,6 +126,7 @@ func (f *follower) readShared(version maintenance.Version) (*maintenance.State, 
 	if err != nil {
 		return nil, err
 	}
+
 	state, err := maintenance.ParseShared(value)
 	if err != nil {
 		return nil, err

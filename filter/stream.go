@@ -26,8 +26,8 @@ const (
 	answered                       // the filter has answered it, and ignores the rest of it
 )
 
-// stream is one request. A field that is nil or zero costs nothing, so that many requests can be
-// open at once while nothing is on.
+// stream is one request. Its callbacks decide it or pause it; paused.go resumes it if a callback
+// cannot. While nothing is on, only plugin, id and admitted are set.
 type stream struct {
 	types.DefaultHttpContext
 	plugin *plugin
@@ -46,10 +46,11 @@ type stream struct {
 	// buffered is how many bytes of the body Envoy holds. complete is set when they are all.
 	buffered int
 	complete bool
-	// bodyStopped is set while no part of the body arrives until the headers are resumed.
+	// bodyStopped is set if the body is paused together with the headers, so that no part of it
+	// arrives before the headers are resumed.
 	bodyStopped bool
 	// bodyUnreadable is set while the buffered part of the body cannot be read, since it was
-	// paused by actionStopIterationAndWatermark. The next callback shows its own part alone.
+	// paused by actionStopIterationAndWatermark (see there).
 	bodyUnreadable bool
 
 	// pausedSince, pausedBytes and pausedBody belong to paused.go: since when the request is
@@ -141,7 +142,8 @@ func (s *stream) action() types.Action {
 	return types.ActionPause
 }
 
-// decide decides a request by a state, at its headers or when its pause for the first state ends.
+// decide decides a request by a state: at its headers, when its pause for the first state ends, or
+// when its body is there and another state is in force by then.
 func (s *stream) decide(state *maintenance.State, now time.Time) {
 	p := s.plugin
 	if p.state != nil && maintenance.IsStatusPath(s.request.Path) {
@@ -177,6 +179,8 @@ func (s *stream) pauseForBody(d *maintenance.Decision, now time.Time) {
 	}
 }
 
+// OnHttpRequestBody is called with the size of all that Envoy has buffered of the body or, if
+// bodyUnreadable is set, with the size of the next part alone.
 func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 	switch s.progress {
 	case passing:
@@ -185,11 +189,10 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 		return types.ActionPause
 	}
 
-	wasReadable := !s.bodyUnreadable
-	if wasReadable {
-		s.buffered = size
-	} else {
+	if s.bodyUnreadable {
 		s.buffered += size
+	} else {
+		s.buffered = size
 	}
 	s.complete = endOfStream
 	if s.progress == pausedForState {
@@ -199,10 +202,11 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 	if s.headersPaused() {
 		s.plugin.headersPauseSeen = true
 	}
-	s.bodyUnreadable = false
-	if wasReadable {
+	if s.bodyUnreadable {
+		s.bodyUnreadable = false // The next tick decides, since it can read the whole body.
+	} else {
 		s.decideBody()
-	} // Otherwise the next tick decides, since it can read all parts of the body.
+	}
 	s.countBody()
 	return s.action()
 }
@@ -384,7 +388,7 @@ func (s *stream) answer(reply *maintenance.Reply, details string) {
 func (s *stream) finish(as progress) {
 	s.progress = as
 	s.request, s.bodyNeededBy = nil, nil
-	s.endPausedCount()
+	s.unpause()
 }
 
 func (s *stream) OnHttpStreamDone() {
@@ -392,5 +396,5 @@ func (s *stream) OnHttpStreamDone() {
 		s.admitted = false
 		s.plugin.admitted--
 	}
-	s.endPausedCount()
+	s.unpause()
 }
