@@ -346,7 +346,7 @@ func hostTricks() (all []trick) {
 		"with the dot encoded": func(h string) string { return strings.Replace(h, ".", "%2e", 1) }, "with a fullwidth character": func(h string) string { return string(rune(h[0])+0xfee0) + h[1:] },
 		"with an encoded fullwidth character": func(h string) string { return url.PathEscape(string(rune(h[0])+0xfee0)) + h[1:] },
 		"with an ideographic dot":             func(h string) string { return strings.Replace(h, ".", "\u3002", 1) }, "with a soft hyphen": func(h string) string { return h[:1] + "\u00ad" + h[1:] }, "with an encoded ideographic dot": func(h string) string { return strings.Replace(h, ".", "%E3%80%82", 1) },
-		"with a tab": func(h string) string { return h[:3] + "\t" + h[3:] }, "with an encoded soft hyphen": func(h string) string { return h[:1] + "%C2%AD" + h[1:] }, "with a long s": func(h string) string { return strings.ReplaceAll(h, "s", "\u017f") },
+		"with a tab": func(h string) string { return h[:1] + "\t" + h[1:] }, "with an encoded soft hyphen": func(h string) string { return h[:1] + "%C2%AD" + h[1:] }, "with a long s": func(h string) string { return strings.ReplaceAll(h, "s", "\u017f") },
 		"with an encoded long s": func(h string) string { return strings.ReplaceAll(h, "s", "%C5%BF") }, "all encoded": func(h string) string { return strings.ReplaceAll(url.QueryEscape(h), "o", "%6F") },
 		"with a circled letter": func(h string) string { return strings.Replace(h, "o", "\u24de", 1) }, "encoded twice": func(h string) string { return "%256f" + h[1:] },
 	} {
