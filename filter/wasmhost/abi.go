@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Status is what a proxy-wasm host call returns (ABI 0.2.1, proxy_status_t).
+// Status is the result of a proxy-wasm host call (ABI 0.2.1, proxy_status_t).
 type Status uint32
 
 // The statuses of the ABI that this host uses.
@@ -30,22 +30,26 @@ func (s Status) String() string {
 		"Empty", "CasMismatch", "ResultMismatch", "InternalFailure", "BrokenConnection", "Unimplemented")
 }
 
-// appendPairs writes proxy-wasm pairs: the count, all lengths, then names and values each with a terminating zero.
+// appendPairs appends proxy-wasm pairs: their number, the lengths of all names and values, and then
+// the names and values, each with a terminating zero.
 func appendPairs(b []byte, pairs [][2]string) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
+
 	for _, p := range pairs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
 	}
+
 	for _, p := range pairs {
 		b = append(append(b, p[0]...), 0)
 		b = append(append(b, p[1]...), 0)
 	}
+
 	return b
 }
 
-// parsePairs reads proxy-wasm pairs. What is malformed, has more than 1024 pairs or 1 MiB reads as none, as in
-// proxy-wasm-cpp-host (limits.h, pairs_util.cc).
+// parsePairs reads proxy-wasm pairs. It returns nil if b is malformed, larger than 1 MiB or has
+// more than 1024 pairs, as proxy-wasm-cpp-host does (limits.h, pairs_util.cc).
 func parsePairs(b []byte) Headers {
 	if len(b) < 4 || len(b) > 1<<20 {
 		return nil
@@ -54,6 +58,7 @@ func parsePairs(b []byte) Headers {
 	if n > 1024 || len(b) < 4+8*n {
 		return nil
 	}
+
 	sizes, rest := b[4:4+8*n], b[4+8*n:]
 	field := func() (string, bool) {
 		size := uint64(binary.LittleEndian.Uint32(sizes))
@@ -61,10 +66,12 @@ func parsePairs(b []byte) Headers {
 		if size+1 > uint64(len(rest)) || rest[size] != 0 {
 			return "", false
 		}
+
 		s := string(rest[:size])
 		rest = rest[size+1:]
 		return s, true
 	}
+
 	pairs := make(Headers, n)
 	for i := range pairs {
 		for j := range pairs[i] {
@@ -74,12 +81,14 @@ func parsePairs(b []byte) Headers {
 			}
 		}
 	}
+
 	if len(rest) > 0 {
 		return nil
 	}
 	return pairs
 }
 
+// proxyFuncs are the functions of the ABI, in the module "env".
 var proxyFuncs = []hostFunc{
 	{name: "proxy_log", args: "Lb", allowed: inInit | inMalloc, fn: call.log},
 	{name: "proxy_get_log_level", args: "w", fn: func(c call) Status { return c.put32(0, 2) }}, // info, Envoy's default
@@ -122,11 +131,35 @@ var proxyFuncs = []hostFunc{
 	{name: "proxy_call_foreign_function", args: "bbr", fn: call.foreignFunction},
 }
 
+// The numbers of the header maps that this host has (proxy_header_map_type_t).
+const (
+	mapRequestHeaders   = 0
+	mapRequestTrailers  = 1
+	mapResponseHeaders  = 2
+	mapResponseTrailers = 3
+	mapCallHeaders      = 6
+	mapCallTrailers     = 7
+)
+
+// The numbers of the buffers that this host has (proxy_buffer_type_t).
+const (
+	bufferRequestBody         = 0
+	bufferResponseBody        = 1
+	bufferCallBody            = 4
+	bufferVMConfiguration     = 6
+	bufferPluginConfiguration = 7
+)
+
+// The names of the numbers of the ABI, for the trace.
 var (
-	headerMapNames = []string{"request_headers", "request_trailers", "response_headers", "response_trailers",
-		"grpc_initial_metadata", "grpc_trailing_metadata", "call_headers", "call_trailers"}
-	bufferNames = []string{"request_body", "response_body", "downstream_data", "upstream_data", "call_body", "grpc_message",
-		"vm_configuration", "plugin_configuration", "call_data"}
+	headerMapNames = []string{
+		"request_headers", "request_trailers", "response_headers", "response_trailers",
+		"grpc_initial_metadata", "grpc_trailing_metadata", "call_headers", "call_trailers",
+	}
+	bufferNames = []string{
+		"request_body", "response_body", "downstream_data", "upstream_data", "call_body", "grpc_message",
+		"vm_configuration", "plugin_configuration", "call_data",
+	}
 	streamNames   = []string{"request", "response", "downstream", "upstream"}
 	logLevelNames = []string{"trace", "debug", "info", "warn", "error", "critical"}
 )
@@ -134,10 +167,13 @@ var (
 func unimplemented(call) Status { return StatusUnimplemented }
 
 func (c call) log() Status {
-	levels := [...]slog.Level{slog.LevelDebug - 4, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError, slog.LevelError + 4}
+	levels := [...]slog.Level{
+		slog.LevelDebug - 4, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError, slog.LevelError + 4,
+	}
 	if int(c.u32(0)) >= len(levels) {
 		return StatusBadArgument
 	}
+
 	c.in.log(levels[c.u32(0)], c.str(1))
 	return StatusOK
 }
@@ -158,15 +194,18 @@ func (c call) setEffectiveContext() Status {
 	if c.in.contexts[id] == nil {
 		return StatusBadArgument
 	}
+
 	c.in.frame.effective = id
 	return StatusOK
 }
 
+// done is proxy_done, which ends a root context whose proxy_on_done returned false.
 func (c call) done() Status {
 	root := c.in.current().root
 	if !root.pendingDone {
 		return StatusNotFound
 	}
+
 	root.pendingDone = false
 	c.in.addAfterCallAction(root.delete)
 	return StatusOK
@@ -177,6 +216,7 @@ func (c call) foreignFunction() Status {
 	if fn == nil {
 		return StatusNotFound
 	}
+
 	result, st := fn(slices.Clone(c.bytes(2)))
 	if put := c.putBytes(4, result); put != StatusOK {
 		return put

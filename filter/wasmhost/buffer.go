@@ -5,34 +5,35 @@ import "slices"
 // buffer is a body, or a part of it.
 type buffer struct{ b []byte }
 
-// Buffers.
-
-// buffer finds a buffer: b is its content, body the buffer behind it if it can be changed.
+// buffer returns the content of the buffer in parameter 0. body is the buffer itself if the module
+// can change it.
 func (c call) buffer() (b []byte, body *buffer, st Status) {
 	ctx := c.in.current()
 	t := c.u32(0)
+
 	switch f := ctx.filter; {
 	case int(t) >= len(bufferNames):
 		return nil, nil, StatusBadArgument
-	case t == 0 && f != nil:
+	case t == bufferRequestBody && f != nil:
 		if body = f.requestBody; f.decode.buffering {
 			body = f.stream.request.buffered
 		} else if body != nil && c.in.frame.callback != cbRequestBody {
 			c.in.misuse(c.in.frame.callback, "proxy_get_buffer_bytes", "the part of the body that the last callback showed is gone")
 		}
-	case t == 1 && f != nil:
+	case t == bufferResponseBody && f != nil:
 		if body = f.responseBody; f.encode.buffering {
 			body = f.stream.response.buffered
 		}
-	case t == 4 && ctx.root.response != nil:
+	case t == bufferCallBody && ctx.root.response != nil:
 		return ctx.root.response.body, nil, StatusOK
-	case t == 6:
+	case t == bufferVMConfiguration:
 		return c.in.vm.cfg.Configuration, nil, StatusOK
-	case t == 7 && ctx.root.configuring && f == nil:
+	case t == bufferPluginConfiguration && ctx.root.configuring && f == nil:
 		return ctx.root.plugin.cfg.Configuration, nil, StatusOK
-	case t == 4 || t == 7:
+	case t == bufferCallBody || t == bufferPluginConfiguration:
 		return nil, nil, StatusNotFound
 	}
+
 	if body != nil {
 		b = body.b
 	}
@@ -44,6 +45,7 @@ func (c call) getBuffer() Status {
 	if st != StatusOK {
 		return st
 	}
+
 	start, length := uint64(c.u32(1)), uint64(c.u32(2))
 	if start > uint64(len(b)) {
 		return c.putBytes(3, nil)
@@ -51,13 +53,14 @@ func (c call) getBuffer() Status {
 	return c.putBytes(3, b[start:min(start+length, uint64(len(b)))])
 }
 
-// setBuffer can prepend (start and length 0), append (start at or past the end) and replace all (start 0, length at
-// least the size). Envoy knows no more.
+// setBuffer prepends (start and length are 0), appends (start is at or after the end) or replaces
+// everything (start is 0, length at least the size). Envoy supports nothing else.
 func (c call) setBuffer() Status {
 	_, body, st := c.buffer()
 	if st != StatusOK {
 		return st
 	}
+
 	start, length, data := uint64(c.u32(1)), uint64(c.u32(2)), c.bytes(3)
 	switch {
 	case body == nil:
@@ -71,6 +74,7 @@ func (c call) setBuffer() Status {
 	default:
 		return StatusBadArgument
 	}
+
 	return StatusOK
 }
 
@@ -79,6 +83,7 @@ func (c call) bufferStatus() Status {
 	if st != StatusOK {
 		return st
 	}
+
 	if st := c.put32(1, uint32(len(b))); st != StatusOK {
 		return st
 	}

@@ -25,6 +25,7 @@ func (c call) httpCall() Status {
 		Trailers: parsePairs(c.bytes(6)), Timeout: time.Duration(int32(c.u32(8))) * time.Millisecond,
 	}
 	co.Headers.hostIsAuthority()
+
 	st := co.start()
 	if put := c.put32(9, co.Token); st == StatusOK {
 		st = put
@@ -40,9 +41,9 @@ func (c call) getStatus() Status {
 	return c.putBytes(1, []byte(root.statusMessage))
 }
 
-// Callout is an HTTP call that a module made (proxy_http_call) and that was not answered yet. Answering it calls the
-// module back on the caller's goroutine, so it must be the one that uses the VM. An answer to a callout that was already
-// answered, or whose VM or plugin is gone, is dropped.
+// Callout is an HTTP call that a module has made (proxy_http_call). Answering it calls the module
+// back on the caller's goroutine, which must be the one that uses the VM. An answer to a callout
+// that was already answered, or whose VM or plugin is gone, is dropped.
 type Callout struct {
 	Cluster  string
 	Token    uint32 // the module's id for it
@@ -53,7 +54,7 @@ type Callout struct {
 
 	in     *instance
 	root   *root
-	cancel context.CancelFunc // ends the handler; nil if there is none
+	cancel context.CancelFunc // ends the handler; nil without one
 }
 
 type calloutResponse struct {
@@ -62,7 +63,8 @@ type calloutResponse struct {
 	trailers *Headers
 }
 
-// NoHealthyHost is the handler of a cluster that has no host to call: the call itself fails with InternalFailure.
+// NoHealthyHost is the handler of a cluster without a healthy host. The host call itself fails with
+// InternalFailure.
 var NoHealthyHost http.Handler = noHealthyHost{}
 
 type noHealthyHost struct{}
@@ -71,12 +73,13 @@ func (noHealthyHost) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
 }
 
-// Forward is the handler of a cluster whose only host is the server at u (scheme and host). As in Envoy, a server that
-// cannot be reached is an answer of 503, and one that breaks off its answer makes the call fail.
+// Forward returns the handler of a cluster whose only host is the server at u, of which scheme and
+// host are used. As in Envoy, a server that cannot be reached results in an answer of 503, and one
+// that breaks off its answer makes the callout fail.
 func Forward(u *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = u.Scheme, u.Host },
-		ErrorLog: log.New(io.Discard, "", 0), // the module is told
+		ErrorLog: log.New(io.Discard, "", 0), // the module gets the error
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -85,37 +88,44 @@ func Forward(u *url.URL) http.Handler {
 	}
 }
 
-// server is the one that handlers run in.
+// server is the [http.Server] that handlers find in their context.
 var server = new(http.Server)
 
-// Callouts lists the calls that wait for an answer, oldest first, those that a handler works on included.
+// Callouts returns the calls that wait for an answer, oldest first, including those that a handler
+// is working on.
 func (h *Host) Callouts() []*Callout {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	return slices.Clone(h.callouts)
 }
 
-// Callouts lists the calls of this VM that wait for an answer, oldest first.
+// Callouts returns the calls of this VM that wait for an answer, oldest first.
 func (vm *VM) Callouts() []*Callout {
 	return slices.DeleteFunc(vm.host.Callouts(), func(c *Callout) bool { return c.in.vm != vm })
 }
 
+// start makes the call, if the cluster exists and the headers are complete.
 func (c *Callout) start() Status {
 	h := c.in.vm.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	handler, ok := h.clusters[c.Cluster]
 	if !ok || c.Timeout < 0 || !c.Headers.Has(":method") || !c.Headers.Has(":path") || !c.Headers.Has(":authority") {
 		return StatusBadArgument
 	}
+
 	c.in.nextCall += 4 // the two low bits are the kind of callout, 0 for HTTP
 	if handler == NoHealthyHost {
 		return StatusInternalFailure
 	}
+
 	c.Token = c.in.nextCall
 	if len(c.Body) > 0 {
 		c.Headers.set("content-length", strconv.Itoa(len(c.Body)))
 	}
+
 	h.callouts = append(h.callouts, c)
 	c.root.callouts = append(c.root.callouts, c)
 	if handler != nil {
@@ -124,16 +134,19 @@ func (c *Callout) start() Status {
 	return StatusOK
 }
 
-// remove takes the callout off the lists, and tells whether it still waited.
+// remove takes the callout off the lists and reports whether it was still waiting for its answer.
 func (c *Callout) remove() bool {
 	if c.cancel != nil {
 		c.cancel()
 	}
+
 	waits := slices.Contains(c.root.callouts, c)
 	c.root.callouts = slices.DeleteFunc(c.root.callouts, func(d *Callout) bool { return d == c })
+
 	h := c.in.vm.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.callouts = slices.DeleteFunc(h.callouts, func(d *Callout) bool { return d == c })
 	return waits
 }
@@ -144,35 +157,39 @@ func (r *root) cancelCallouts() {
 	}
 }
 
-// Respond answers the callout. Headers must hold ":status".
+// Respond answers the callout. The headers must include ":status".
 func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
 	if !c.remove() {
 		return
 	}
+
 	r := &calloutResponse{headers: headers.normal(), body: body}
 	if len(trailers) > 0 {
 		t := trailers.normal()
 		r.trailers = &t
 	}
+
 	c.root.response = r
 	c.call(len(headers), len(body), len(trailers))
 }
 
-// Fail breaks the callout off: the module's callback sees no headers.
+// Fail breaks the callout off. The module's callback gets no headers.
 func (c *Callout) Fail() {
 	if !c.remove() {
 		return
 	}
+
 	c.root.status, c.root.statusMessage = StatusBrokenConnection, "reset"
 	c.call(0, 0, 0)
 }
 
-// Expire answers as Envoy does when the callout's timeout is over: with 504.
+// Expire answers with 504, as Envoy does when the timeout of the callout has passed.
 func (c *Callout) Expire() {
 	const body = "upstream request timeout"
 	c.Respond(Headers{{":status", "504"}, {"content-length", strconv.Itoa(len(body))}, {"content-type", "text/plain"}}, []byte(body), nil)
 }
 
+// call calls the module back. The arguments are the numbers of header fields, bytes and trailers.
 func (c *Callout) call(headers, body, trailers int) {
 	in, r := c.in, c.root
 	if in.fns[cbHTTPCallResponse] != nil {
@@ -182,13 +199,14 @@ func (c *Callout) call(headers, body, trailers int) {
 	in.doAfterCallActions()
 }
 
-// serve runs the handler, and gives its answer to the VM's goroutine.
+// serve runs the handler and posts its answer to the VM.
 func (c *Callout) serve(handler http.Handler) {
 	ctx, cancel := context.WithCancel(context.Background())
 	if c.Timeout > 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), c.Timeout)
 	}
 	c.cancel = cancel
+
 	vm := c.in.vm
 	answer := make(chan func(), 1)
 	go func() { answer <- c.run(ctx, handler) }()
@@ -204,22 +222,49 @@ func (c *Callout) serve(handler http.Handler) {
 	}()
 }
 
-// run lets the handler answer the callout, and returns what then is to be done with it.
+// run runs the handler and returns the function that answers the callout.
 func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			if r != http.ErrAbortHandler {
-				c.in.vm.host.log(LogEntry{Thread: c.in.vm.cfg.Thread, Level: slog.LevelError, Message: fmt.Sprintf("cluster %s: handler panicked: %v", c.Cluster, r)})
+				c.logError("handler panicked: %v", r)
 			}
 			answer = c.Fail
 		}
 	}()
-	ctx = context.WithValue(ctx, http.ServerContextKey, server) // or ReverseProxy hides an answer that broke off
-	req, err := http.NewRequestWithContext(ctx, c.Headers.Get(":method"), "http://"+c.Headers.Get(":authority")+c.Headers.Get(":path"), bytes.NewReader(c.Body))
+
+	req, err := c.request(ctx)
 	if err != nil {
-		c.in.vm.host.log(LogEntry{Thread: c.in.vm.cfg.Thread, Level: slog.LevelError, Message: fmt.Sprintf("cluster %s: %v", c.Cluster, err)})
+		c.logError("%v", err)
 		return c.Fail
 	}
+	w := &responseWriter{header: make(http.Header)}
+	handler.ServeHTTP(w, req)
+	w.WriteHeader(http.StatusOK)
+	if w.sent.Get("Content-Length") == "" {
+		w.sent.Set("Content-Length", strconv.Itoa(w.body.Len()))
+	}
+
+	maps.DeleteFunc(w.sent, func(name string, _ []string) bool { return strings.HasPrefix(name, http.TrailerPrefix) })
+	headers := append(Headers{{":status", strconv.Itoa(w.status)}}, headerFields(w.sent)...)
+	trailers := make(http.Header)
+	for name, values := range w.header {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			trailers[trailer] = values
+		}
+	}
+	return func() { c.Respond(headers, w.body.Bytes(), headerFields(trailers)) }
+}
+
+// request returns the callout as a server's request.
+func (c *Callout) request(ctx context.Context) (*http.Request, error) {
+	ctx = context.WithValue(ctx, http.ServerContextKey, server) // or ReverseProxy hides an answer that broke off
+	u := "http://" + c.Headers.Get(":authority") + c.Headers.Get(":path")
+	req, err := http.NewRequestWithContext(ctx, c.Headers.Get(":method"), u, bytes.NewReader(c.Body))
+	if err != nil {
+		return nil, err
+	}
+
 	req.RequestURI = c.Headers.Get(":path")
 	for _, f := range c.Headers {
 		if !strings.HasPrefix(f[0], ":") {
@@ -232,37 +277,30 @@ func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func())
 		}
 		req.Trailer.Add(f[0], f[1])
 	}
-	w := &responseWriter{header: make(http.Header)}
-	handler.ServeHTTP(w, req)
-	w.WriteHeader(http.StatusOK)
-	if w.sent.Get("Content-Length") == "" {
-		w.sent.Set("Content-Length", strconv.Itoa(w.body.Len()))
-	}
-	maps.DeleteFunc(w.sent, func(name string, _ []string) bool { return strings.HasPrefix(name, http.TrailerPrefix) })
-	headers := append(Headers{{":status", strconv.Itoa(w.status)}}, headerFields(w.sent)...)
-	trailers := make(http.Header)
-	for name, values := range w.header {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			trailers[trailer] = values
-		}
-	}
-	return func() { c.Respond(headers, w.body.Bytes(), headerFields(trailers)) }
+	return req, nil
 }
 
+func (c *Callout) logError(format string, args ...any) {
+	message := fmt.Sprintf("cluster %s: %s", c.Cluster, fmt.Sprintf(format, args...))
+	c.in.vm.host.log(LogEntry{Thread: c.in.vm.cfg.Thread, Level: slog.LevelError, Message: message})
+}
+
+// headerFields returns the fields sorted by name, in lower case.
 func headerFields(h http.Header) (fs Headers) {
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, v := range h[name] {
 			fs = append(fs, [2]string{strings.ToLower(name), v})
 		}
 	}
+
 	return fs
 }
 
-// responseWriter keeps a handler's answer.
+// responseWriter records the answer of a handler.
 type responseWriter struct {
 	header http.Header
 	status int
-	sent   http.Header // header as it was when the status was written
+	sent   http.Header // a copy of header at the time when the status was written
 	body   bytes.Buffer
 }
 

@@ -1,28 +1,26 @@
 package wasmhost
 
-// filter is one plugin's part in a stream.
+// filter is the part of one plugin in a stream.
 type filter struct {
 	*wasmContext
-	in     *instance // nil if the VM was dead when the stream began
+	in     *instance // nil if the VM had crashed when the stream began
 	plugin *Plugin
 	stream *Stream
 
 	decode, encode activeFilter
 
 	created bool // in the module
-	logging bool // on_log runs
+	logging bool // on_log is running
 	failed  bool // the stream was answered because the VM has crashed
 
-	// What the module may look at now.
+	// The parts of the stream that the module can read now.
 	requestHeaders, requestTrailers, responseHeaders, responseTrailers *Headers
 	requestBody, responseBody                                          *buffer
 	endOfStream                                                        bool
 }
 
-// Callbacks.
-
-// failIfCrashed tells whether the VM is dead. It answers the stream then, whatever the failure policy: FAIL_OPEN only keeps
-// the filter out of new streams.
+// failIfCrashed reports whether the VM has crashed, and if so answers the stream. It does so with
+// every failure policy: FAIL_OPEN only keeps the filter out of new streams.
 func (f *filter) failIfCrashed() bool {
 	if f.in != nil && f.in.err == nil {
 		return false
@@ -34,23 +32,25 @@ func (f *filter) failIfCrashed() bool {
 	return true
 }
 
-// run calls a stream callback. closed is the verdict when the VM has crashed or a local reply was sent, and the highest
-// that the module may give.
-func (f *filter) run(cb callback, closed verdict, args ...uint64) verdict {
+// run calls a stream callback. It returns highest if the VM has crashed or a local reply was sent.
+// A greater verdict of the module also counts as highest.
+func (f *filter) run(cb callback, highest verdict, args ...uint64) verdict {
 	if f.failIfCrashed() {
-		return closed
+		return highest
 	}
 	if f.in.fns[cb] == nil {
 		return verdictContinue
 	}
+
 	v := verdict(f.in.call(cb, f.wasmContext, args...))
-	if f.failIfCrashed() || f.in.localReplySent || v > closed {
-		v = closed
+	if f.failIfCrashed() || f.in.localReplySent || v > highest {
+		v = highest
 	}
 	f.in.doAfterCallActions()
 	return v
 }
 
+// create creates the filter's context in the module, once.
 func (f *filter) create() {
 	if !f.created && f.in != nil && f.in.err == nil {
 		f.in.notify(cbContextCreate, f.wasmContext, uint64(f.id), uint64(f.root.id))
@@ -58,10 +58,10 @@ func (f *filter) create() {
 	f.created = true
 }
 
-func (h *activeFilter) onHeaders(end bool) (v verdict) {
-	f := h.f
+func (a *activeFilter) onHeaders(end bool) (v verdict) {
+	f := a.f
 	visible, cb := &f.requestHeaders, cbRequestHeaders
-	if h == &f.encode {
+	if a == &f.encode {
 		if !f.created || f.failed {
 			return verdictContinue
 		}
@@ -69,63 +69,76 @@ func (h *activeFilter) onHeaders(end bool) (v verdict) {
 	} else {
 		f.create()
 	}
-	*visible, f.endOfStream = h.pipe.headers, end
-	v = f.run(cb, verdictStopAllPress, f.arg(), uint64(len(*h.pipe.headers)), boolArg(end))
+
+	*visible, f.endOfStream = a.pipe.headers, end
+	v = f.run(cb, verdictStopAllPress, f.arg(), uint64(len(*a.pipe.headers)), boolArg(end))
 	switch {
 	case v == verdictStop && !f.plugin.cfg.AllowOnHeadersStopIteration:
 		v = verdictStopAllPress
-	case v == verdictStopStream: // ContinueAndEndStream once
+	case v == verdictStopStream: // formerly ContinueAndEndStream
 		v = verdictContinue
 	}
+
 	if v == verdictContinue {
 		*visible = nil
 	}
 	return v
 }
 
-func (h *activeFilter) onData(data *buffer, end bool) (v verdict) {
-	f, p := h.f, h.pipe
+func (a *activeFilter) onData(data *buffer, end bool) (v verdict) {
+	f, p := a.f, a.pipe
 	visible, cb := &f.requestBody, cbRequestBody
-	if h == &f.encode {
+	if a == &f.encode {
 		visible, cb = &f.responseBody, cbResponseBody
 	}
-	if !f.created || h == &f.encode && f.failed {
+	if !f.created || a == &f.encode && f.failed {
 		return verdictContinue
 	}
+
 	size := len(data.b)
-	if h.buffering {
+	if a.buffering {
 		p.pressesBack = false
 		if p.hold(data); p.s.done {
 			return verdictStop
 		}
 		size = len(p.buffered.b)
 	}
+
 	*visible, f.endOfStream = data, end
 	v = f.run(cb, verdictStopAll, f.arg(), uint64(size), boolArg(end))
-	h.buffering = v == verdictStop
+	a.buffering = v == verdictStop
 	if v == verdictContinue {
 		*visible = nil
 	}
 	return v
 }
 
-func (h *activeFilter) onTrailers() (v verdict) {
-	f := h.f
+func (a *activeFilter) onTrailers() (v verdict) {
+	f := a.f
 	visible, cb := &f.requestTrailers, cbRequestTrailers
-	if h == &f.encode {
+	if a == &f.encode {
 		visible, cb = &f.responseTrailers, cbResponseTrailers
 	}
-	if !f.created || h == &f.encode && f.failed {
+	if !f.created || a == &f.encode && f.failed {
 		return verdictContinue
 	}
-	*visible = h.pipe.trailers
-	v = f.run(cb, verdictStop, f.arg(), uint64(len(*h.pipe.trailers)))
+
+	*visible = a.pipe.trailers
+	v = f.run(cb, verdictStop, f.arg(), uint64(len(*a.pipe.trailers)))
 	if v == verdictContinue {
 		*visible = nil
 	}
 	return v
 }
 
+// end runs one of the callbacks at the end of the stream.
+func (f *filter) end(cb callback) {
+	if f.in != nil {
+		f.in.notify(cb, f.wasmContext, uint64(f.id))
+	}
+}
+
+// arg returns the context id as the argument of a callback.
 func (f *filter) arg() uint64 {
 	if f.wasmContext == nil {
 		return 0
@@ -140,52 +153,53 @@ func boolArg(b bool) uint64 {
 	return 0
 }
 
-func (f *filter) end(cb callback) {
-	if f.in != nil {
-		f.in.notify(cb, f.wasmContext, uint64(f.id))
-	}
-}
-
+// continueStream is proxy_continue_stream. Like all calls that act on a stream, it takes effect
+// when the module has returned, since the module must not be entered while it runs.
 func (c call) continueStream() Status {
-	f := c.in.current().filter
-	if typ := c.u32(0); typ > 1 {
-		if typ == 3 {
-			return StatusUnimplemented
-		}
-		if typ == 2 {
-			return StatusOK // TCP
-		}
+	switch c.u32(0) {
+	case 0, 1: // request, response
+	case 2: // downstream, of TCP
+		return StatusOK
+	case 3: // upstream, of TCP
+		return StatusUnimplemented
+	default:
 		return StatusBadArgument
 	}
+
+	f := c.in.current().filter
 	if f == nil {
 		c.in.misuse(c.in.frame.callback, "proxy_continue_stream", "no stream is current")
 		return StatusOK
 	}
 	f.requestHeaders, f.requestTrailers, f.requestBody = nil, nil, nil
-	h := &f.decode
+	a := &f.decode
 	if c.u32(0) == 1 {
-		h = &f.encode
+		a = &f.encode
 	}
+
 	in, during := c.in, c.in.frame.callback
 	in.addAfterCallAction(func() {
 		switch {
 		case f.stream.done:
 			in.misuse(during, "proxy_continue_stream", "the stream has ended")
-		case f.stream.reply != nil && h == &f.decode:
+		case f.stream.reply != nil && a == &f.decode:
 			in.misuse(during, "proxy_continue_stream", "the stream was already answered by a local reply")
-		case h.state == iterating:
+		case a.state == iterating:
 			in.misuse(during, "proxy_continue_stream", "the stream is not paused")
 		default:
-			h.resume()
+			a.resume()
 		}
 	})
 	return StatusOK
 }
 
+// closeStream is proxy_close_stream, which breaks the current stream off when the module has
+// returned.
 func (c call) closeStream() Status {
 	if c.u32(0) > 3 {
 		return StatusBadArgument
 	}
+
 	if f := c.in.current().filter; f != nil && c.u32(0) < 2 {
 		if !f.stream.hasDetails {
 			f.stream.setDetails("wasm_close_stream")

@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// Headers is an ordered list of header fields or trailers: names in lower case, repeated ones each on their own, the
-// pseudo-headers of HTTP/2 (":method", ":path", ":authority", ":scheme", ":status") among them.
+// Headers is an ordered list of header fields or trailers. Names are in lower case, a repeated
+// field has an element for each value, and the pseudo-headers of HTTP/2 (":method", ":path",
+// ":authority", ":scheme", ":status") are included.
 type Headers [][2]string
 
-// Get is the value of the first field of that name, or "".
+// Get returns the value of the first field of that name, or "".
 func (h Headers) Get(name string) string {
 	if i := h.index(name); i >= 0 {
 		return h[i][1]
@@ -17,10 +18,10 @@ func (h Headers) Get(name string) string {
 	return ""
 }
 
-// Has tells whether a field of that name is there.
+// Has reports whether there is a field of that name.
 func (h Headers) Has(name string) bool { return h.index(name) >= 0 }
 
-// Values are the values of all fields of that name, in order.
+// Values returns the values of all fields of that name, in order.
 func (h Headers) Values(name string) []string {
 	var vs []string
 	for _, f := range h {
@@ -28,6 +29,7 @@ func (h Headers) Values(name string) []string {
 			vs = append(vs, f[1])
 		}
 	}
+
 	return vs
 }
 
@@ -35,9 +37,10 @@ func (h Headers) index(name string) int {
 	return slices.IndexFunc(h, func(f [2]string) bool { return f[0] == name })
 }
 
-// normal copies h as Envoy holds it: lower case, pseudo-headers first.
+// normal returns a copy of h in the form of Envoy: names in lower case, pseudo-headers first.
 func (h Headers) normal() Headers {
 	n := make(Headers, 0, len(h)+4) // room for what a filter adds
+
 	for _, f := range h {
 		if strings.HasPrefix(f[0], ":") {
 			n = append(n, [2]string{strings.ToLower(f[0]), f[1]})
@@ -48,11 +51,12 @@ func (h Headers) normal() Headers {
 			n = append(n, [2]string{strings.ToLower(f[0]), f[1]})
 		}
 	}
+
 	return n
 }
 
-// single are fields of which Envoy holds one at most: adding another appends its value after a comma
-// (source/common/http/header_map_impl.cc, the O(1) "inline" headers).
+// single lists the fields of which Envoy has at most one. Adding another appends its value after a
+// comma (source/common/http/header_map_impl.cc, the O(1) "inline" headers).
 var single = map[string]bool{
 	":authority": true, ":method": true, ":path": true, ":scheme": true, ":status": true, ":protocol": true,
 	"connection": true, "content-length": true, "content-type": true, "expect": true, "grpc-message": true, "grpc-status": true,
@@ -61,6 +65,7 @@ var single = map[string]bool{
 	"x-forwarded-host": true, "x-forwarded-proto": true, "x-request-id": true, "date": true, "host": true,
 }
 
+// add adds a field, as Envoy's HeaderMap does.
 func (h *Headers) add(name, value string) {
 	name = strings.ToLower(name)
 	if single[name] {
@@ -69,23 +74,26 @@ func (h *Headers) add(name, value string) {
 			return
 		}
 	}
+
 	*h = append(*h, [2]string{name, value})
 	if strings.HasPrefix(name, ":") {
 		*h = h.normal()
 	}
 }
 
+// set replaces all fields of that name with one at the end.
 func (h *Headers) set(name, value string) {
 	h.remove(name)
 	h.add(name, value)
 }
 
-// put changes a field where it stands, or appends it.
+// put changes the first field of that name in place, or appends the field.
 func (h *Headers) put(name, value string) {
 	if i := h.index(name); i >= 0 {
 		(*h)[i][1] = value
 		return
 	}
+
 	*h = append(*h, [2]string{name, value})
 }
 
@@ -94,7 +102,7 @@ func (h *Headers) remove(name string) {
 	*h = slices.DeleteFunc(*h, func(f [2]string) bool { return f[0] == name })
 }
 
-// hostIsAuthority makes a request's "host" its ":authority".
+// hostIsAuthority turns the field "host" of a request into ":authority".
 func (h *Headers) hostIsAuthority() {
 	if host := h.Get("host"); h.Has("host") {
 		h.remove("host")
@@ -104,28 +112,28 @@ func (h *Headers) hostIsAuthority() {
 	}
 }
 
-// size is Envoy's byteSize: that of all names and values.
+// size returns the size of all names and values in bytes, as Envoy's byteSize does.
 func (h Headers) size() (n int) {
 	for _, f := range h {
 		n += len(f[0]) + len(f[1])
 	}
+
 	return n
 }
 
-// Header maps.
-
-// headersRead finds a header map for reading. After the stream has gone on, a filter has none of its maps any more,
-// until on_log shows it the final ones.
+// headersRead returns the header map in parameter 0 for reading. A filter has no maps after the
+// stream has gone on, until on_log, which has the final ones.
 func (c call) headersRead() (*Headers, Status) {
 	ctx := c.in.current()
 	f, t := ctx.filter, c.u32(0)
 	if int(t) >= len(headerMapNames) {
 		return nil, StatusBadArgument
 	}
+
 	var h *Headers
 	switch {
-	case t == 6 || t == 7:
-		if r := ctx.root.response; r != nil && t == 6 {
+	case t == mapCallHeaders || t == mapCallTrailers:
+		if r := ctx.root.response; r != nil && t == mapCallHeaders {
 			h = &r.headers
 		} else if r != nil && r.trailers != nil {
 			h = r.trailers
@@ -139,24 +147,28 @@ func (c call) headersRead() (*Headers, Status) {
 	default:
 		h = f.headers(t)
 	}
+
 	if h == nil {
 		return nil, StatusBadArgument
 	}
 	return h, StatusOK
 }
 
-// headersWrite finds a header map for writing. In the last body callback a filter may add trailers that were not there.
+// headersWrite returns the header map in parameter 0 for writing. In the last body callback, a
+// filter may add trailers to a message that has none.
 func (c call) headersWrite() (*Headers, Status) {
 	f, t := c.in.current().filter, c.u32(0)
-	if f == nil || t > 3 {
+	if f == nil || t > mapResponseTrailers {
 		return nil, StatusBadArgument
 	}
+
 	switch {
-	case t == 1 && f.requestTrailers == nil && f.requestBody != nil && f.endOfStream:
+	case t == mapRequestTrailers && f.requestTrailers == nil && f.requestBody != nil && f.endOfStream:
 		f.requestTrailers = f.decode.addTrailers()
-	case t == 3 && f.responseTrailers == nil && f.responseBody != nil && f.endOfStream:
+	case t == mapResponseTrailers && f.responseTrailers == nil && f.responseBody != nil && f.endOfStream:
 		f.responseTrailers = f.encode.addTrailers()
 	}
+
 	h := f.headers(t)
 	if h == nil {
 		return nil, StatusBadArgument
@@ -164,35 +176,37 @@ func (c call) headersWrite() (*Headers, Status) {
 	return h, StatusOK
 }
 
-// field is the name of a header field in parameter i. A request has its host in ":authority".
+// field returns the name of a header field in parameter i. For a request, "host" is ":authority".
 func (c call) field(i int) string {
 	name := strings.ToLower(c.str(i))
-	if name == "host" && c.u32(0) == 0 {
+	if name == "host" && c.u32(0) == mapRequestHeaders {
 		return ":authority"
 	}
+
 	return name
 }
 
+// headers returns the map of that number that the filter has now, or nil.
 func (f *filter) headers(t uint32) *Headers {
 	switch t {
-	case 0:
+	case mapRequestHeaders:
 		return f.requestHeaders
-	case 1:
+	case mapRequestTrailers:
 		return f.requestTrailers
-	case 2:
+	case mapResponseHeaders:
 		return f.responseHeaders
-	case 3:
+	case mapResponseTrailers:
 		return f.responseTrailers
 	}
 	return nil
 }
 
-// addTrailers lets a filter add trailers to a body that has just ended without.
-func (h *activeFilter) addTrailers() *Headers {
-	if h.pipe.trailers == nil {
-		h.pipe.trailers = &Headers{}
+// addTrailers returns the trailers of the message, which are empty if it had none.
+func (a *activeFilter) addTrailers() *Headers {
+	if a.pipe.trailers == nil {
+		a.pipe.trailers = &Headers{}
 	}
-	return h.pipe.trailers
+	return a.pipe.trailers
 }
 
 func (c call) getHeader() Status {
@@ -200,22 +214,27 @@ func (c call) getHeader() Status {
 	if st != StatusOK {
 		return st
 	}
+
 	i := h.index(c.field(1))
 	if i < 0 {
 		return StatusNotFound
 	}
+
 	return c.putBytes(3, []byte((*h)[i][1]))
 }
 
-// getHeaders is OK with nothing for a map that is not available, where getHeader is BadArgument: so it is in Envoy.
+// getHeaders returns no fields and OK for a map that is not available. For such a map, getHeader
+// returns BadArgument. Both do as Envoy does.
 func (c call) getHeaders() Status {
 	if int(c.u32(0)) >= len(headerMapNames) {
 		return StatusBadArgument
 	}
+
 	h, st := c.headersRead()
 	if st != StatusOK || len(*h) == 0 {
 		return c.put(1, nil)
 	}
+
 	c.in.noteResult(func() string { return quotePairs(*h) })
 	return c.put(1, appendPairs(nil, *h))
 }
@@ -247,7 +266,7 @@ func (c call) removeHeader() Status {
 func (c call) setHeaders() Status {
 	h, st := c.headersWrite()
 	if st == StatusOK {
-		if *h = parsePairs(c.bytes(1)).normal(); c.u32(0) == 0 {
+		if *h = parsePairs(c.bytes(1)).normal(); c.u32(0) == mapRequestHeaders {
 			h.hostIsAuthority()
 		}
 	}
@@ -259,5 +278,6 @@ func (c call) headersSize() Status {
 	if st != StatusOK {
 		return st
 	}
+
 	return c.put32(1, uint32(h.size()))
 }

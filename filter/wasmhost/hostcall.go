@@ -8,37 +8,47 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// When a host function may be called besides in ordinary callbacks, by the rules before (legacy) and since (modern)
-// proxy-wasm-cpp-host #533: WasmBase::startVm and WasmBase::allocMemory.
+// The phases outside of ordinary callbacks in which a host function may be called: initialization
+// (WasmBase::startVm) and memory allocation (WasmBase::allocMemory), by the rules before (legacy)
+// and since (modern) proxy-wasm-cpp-host #533.
 const (
 	initLegacy = 1 << iota
 	initModern
 	mallocLegacy
 	mallocModern
-	modernOnly // did not exist before
+	modernOnly // the function did not exist before
 
 	inInit   = initLegacy | initModern
 	inMalloc = mallocLegacy | mallocModern
 )
 
-// hostFunc is a function that the module may import. args describes its parameters, for their types, to check memory
-// before fn runs, and for the trace, one letter each:
+// hostFunc is a function that the module may import. args has a letter for each parameter, from
+// which its wasm type, the check of its memory and its text in the trace are derived:
 //
-//	i  a number (i32)                 l  a number (i64)
-//	b  bytes (address and size)       p  a property path (address and size)
-//	m  pairs (address and size)       H  B  S  L  M  an i32: header map, buffer, stream, log level, metric type
-//	r  where to put allocated bytes (two addresses)      w  q  where to put an i32, an i64
-//
-// A call reads parameters by their position in the wasm signature.
+//	i  a number (i32)
+//	l  a number (i64)
+//	b  bytes (address and size)
+//	p  a property path (address and size)
+//	m  pairs (address and size)
+//	H  a header map (i32)
+//	B  a buffer (i32)
+//	S  a stream (i32)
+//	L  a log level (i32)
+//	M  a metric type (i32)
+//	r  where to return bytes that the module allocates (two addresses)
+//	w  where to return an i32 (address)
+//	q  where to return an i64 (address)
 type hostFunc struct {
 	name    string
 	args    string
 	wasi    bool
-	allowed uint8
+	allowed uint8 // phases besides ordinary callbacks
 	fn      func(c call) Status
 	index   int // in hostFuncs
 }
 
+// call is one call of a host function. Its methods read and return values by the index of the
+// parameter in the wasm signature, where bytes, paths and pairs take two.
 type call struct {
 	in    *instance
 	stack []uint64
@@ -52,7 +62,7 @@ func init() {
 	}
 }
 
-// signature is the wasm type of the function.
+// signature returns the wasm type of the function.
 func (f *hostFunc) signature() (params, results []api.ValueType) {
 	for _, a := range f.args {
 		switch a {
@@ -64,21 +74,25 @@ func (f *hostFunc) signature() (params, results []api.ValueType) {
 			params = append(params, api.ValueTypeI32)
 		}
 	}
+
 	if f.name != "proc_exit" {
 		results = []api.ValueType{api.ValueTypeI32}
 	}
+
 	return params, results
 }
 
-// Call runs the function for the module; it makes f a wazero api.GoModuleFunction.
+// Call runs the function for the module. It implements wazero's api.GoModuleFunction.
 func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	in := ctx.Value(instanceKey{}).(*instance)
+
 	in.vm.calls[in.frame.callback][f.index]++
 	if in.frame.restrict&^f.allowed != 0 {
 		v := in.violation(in.frame.callback, f.name, "Envoy allows no such call in this phase")
 		in.trace(f, stack, "restricted")
 		panic(v)
 	}
+
 	in.results = in.results[:0]
 	st := StatusInvalidMemoryAccess
 	switch fault := in.vm.host.cfg.Fault; {
@@ -88,15 +102,17 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	default:
 		st = f.fn(call{in, stack})
 	}
+
 	result := st.String()
 	if f.wasi {
 		result = errnoName(st)
 	}
+
 	in.trace(f, stack, result)
 	stack[0] = uint64(st) // proc_exit has no result, but room for its parameter
 }
 
-// memoryIsValid tells whether all bytes that the parameters point to lie in the module's memory.
+// memoryIsValid reports whether all bytes that the parameters point to are in the module's memory.
 func (in *instance) memoryIsValid(args string, stack []uint64) bool {
 	i := 0
 	for _, a := range args {
@@ -112,13 +128,14 @@ func (in *instance) memoryIsValid(args string, stack []uint64) bool {
 			i++
 		}
 	}
+
 	return true
 }
 
 func (c call) u32(i int) uint32 { return uint32(c.stack[i]) }
 
-// bytes are the bytes at the address in parameter i with the size in i+1. They belong to the module: whoever keeps them
-// beyond the next allocation copies them.
+// bytes returns the bytes at the address in parameter i with the size in i+1. They belong to the
+// module and must be copied to be kept beyond the next allocation.
 func (c call) bytes(i int) []byte {
 	b, _ := c.in.mem.Read(c.u32(i), c.u32(i+1))
 	return b
@@ -126,6 +143,7 @@ func (c call) bytes(i int) []byte {
 
 func (c call) str(i int) string { return string(c.bytes(i)) }
 
+// put32 returns v at the address in parameter i.
 func (c call) put32(i int, v uint32) Status {
 	c.in.noteResult(func() string { return strconv.FormatUint(uint64(v), 10) })
 	if !c.in.mem.WriteUint32Le(c.u32(i), v) {
@@ -134,6 +152,7 @@ func (c call) put32(i int, v uint32) Status {
 	return StatusOK
 }
 
+// put64 returns v at the address in parameter i.
 func (c call) put64(i int, v uint64) Status {
 	c.in.noteResult(func() string { return strconv.FormatUint(v, 10) })
 	if !c.in.mem.WriteUint64Le(c.u32(i), v) {
@@ -142,13 +161,14 @@ func (c call) put64(i int, v uint64) Status {
 	return StatusOK
 }
 
-// putBytes gives b to the module in memory that the module allocates, and puts its address and size where parameters i and
-// i+1 say. Nothing is allocated for no bytes.
+// putBytes returns b in memory that the module allocates, and its address and size at the addresses
+// in parameters i and i+1. For an empty b, nothing is allocated.
 func (c call) putBytes(i int, b []byte) Status {
 	c.in.noteResult(func() string { return quote(b) })
 	return c.put(i, b)
 }
 
+// put is putBytes without a note for the trace.
 func (c call) put(i int, b []byte) Status {
 	var addr uint32
 	if len(b) > 0 {
@@ -159,17 +179,21 @@ func (c call) put(i int, b []byte) Status {
 			return StatusInvalidMemoryAccess
 		}
 	}
+
 	if !c.in.mem.WriteUint32Le(c.u32(i), addr) || !c.in.mem.WriteUint32Le(c.u32(i+1), uint32(len(b))) {
 		return StatusInvalidMemoryAccess
 	}
 	return StatusOK
 }
 
+// findHostFunc returns the host function that an import names, or nil.
 func findHostFunc(module, name string) *hostFunc {
+	isWASI := module == "wasi_snapshot_preview1" || module == "wasi_unstable"
 	for i := range hostFuncs {
-		if f := &hostFuncs[i]; f.name == name && f.wasi == (module == "wasi_snapshot_preview1" || module == "wasi_unstable") && (f.wasi || module == "env") {
+		if f := &hostFuncs[i]; f.name == name && f.wasi == isWASI && (f.wasi || module == "env") {
 			return f
 		}
 	}
+
 	return nil
 }

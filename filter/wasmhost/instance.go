@@ -9,15 +9,15 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// instance is one life of a VM, from its start to its crash.
+// instance is one life of a VM, from its start to its crash or to the end of the VM.
 type instance struct {
 	vm  *VM
 	mod api.Module
 	mem api.Memory
 	fns [numCallbacks]api.Function
-	ctx context.Context // carries the instance to host functions
+	ctx context.Context // has the instance for host functions
 
-	vmContext wasmContext // id 0: for the start and for memory allocation
+	vmContext wasmContext // id 0, for initialization and memory allocation
 	contexts  map[uint32]*wasmContext
 	nextID    uint32
 	roots     []*root
@@ -25,9 +25,9 @@ type instance struct {
 	frame          frame
 	stacks         [][5]uint64 // arguments and result of the calls into the module, by depth
 	depth          int
-	localReplySent bool // a local reply was sent: whatever the callback returns, the stream does not go on
+	localReplySent bool // the stream does not go on, whatever the callback returns
 	afterCall      []func()
-	results        []byte // what the running host call gives back, for the trace
+	results        []byte // of the running host call, for the trace
 
 	metrics    map[uint32]*Metric
 	nextMetric [3]uint32
@@ -37,29 +37,32 @@ type instance struct {
 	err     error  // why it crashed
 }
 
-// frame is the callback that runs.
+// frame is the state of the callback that is running.
 type frame struct {
 	callback  callback
 	context   *wasmContext
-	effective uint32 // what proxy_set_effective_context chose, 0: none
-	restrict  uint8  // the permission that host calls need, 0: none
-	within    callback
+	effective uint32   // the context set by proxy_set_effective_context, 0: none
+	restrict  uint8    // the permission that host calls need, 0: none
+	within    callback // the callback that this one interrupts
 }
 
-// wasmContext is what the module knows by a context id: a root context, a stream's, or (0) the VM's own.
+// wasmContext is a context that the module knows by its id: a root context, the context of a
+// stream, or the VM's own (id 0).
 type wasmContext struct {
 	id     uint32
-	root   *root   // nil for the VM's own
-	filter *filter // nil unless it is a stream's
+	root   *root   // nil for the VM's own context
+	filter *filter // nil unless the context is that of a stream
 }
 
+// instanceKey is the key of the instance in [instance.ctx].
 type instanceKey struct{}
 
-// current is the context that host calls work on.
+// current returns the context that host calls work on.
 func (in *instance) current() *wasmContext {
 	if c := in.contexts[in.frame.effective]; c != nil && in.frame.effective != 0 {
 		return c
 	}
+
 	return in.frame.context
 }
 
@@ -70,34 +73,40 @@ func (in *instance) newContext(root *root, filter *filter) *wasmContext {
 	return c
 }
 
-// call runs a callback for a context and returns its result, 0 if it has none, is not exported, or crashed.
+// call runs a callback for a context and returns its result. The result is 0 if the callback has
+// none, is not exported or crashed.
 func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
 	fn := in.fns[cb]
 	if fn == nil || in.err != nil {
 		return 0
 	}
+
 	outer := in.frame
 	in.frame = frame{callback: cb, context: c, restrict: outer.restrict, within: outer.callback}
+
 	if in.depth++; in.depth > len(in.stacks) {
 		in.stacks = append(in.stacks, [5]uint64{})
 	}
 	stack := in.stacks[in.depth-1][:]
 	copy(stack, args)
+
 	in.traceCallback(cb, c, stack[:len(args)], "")
 	err := fn.CallWithStack(in.ctx, stack)
 	in.depth--
 	in.frame = outer
+
 	if err != nil {
 		in.traceCallback(cb, c, nil, "crashed")
 		in.fail(fmt.Errorf("%s: %w", cb, err))
 		if in.depth > 0 {
-			// The module called the host, which called the module, which crashed. Envoy lets the first call go on in a
-			// module that is broken; nothing good comes of that.
+			// The module called the host, which called the module, which crashed. Envoy continues
+			// the first call in the broken module; here it is unwound.
 			panic(in.err)
 		}
 		in.close()
 		return 0
 	}
+
 	if callbacks[cb].results == 0 {
 		return 0
 	}
@@ -105,29 +114,32 @@ func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
 	return uint64(uint32(stack[0]))
 }
 
-// notify runs a callback and then what it left to be done.
+// notify runs a callback and then the actions that it deferred.
 func (in *instance) notify(cb callback, c *wasmContext, args ...uint64) uint64 {
 	r := in.call(cb, c, args...)
 	in.doAfterCallActions()
 	return r
 }
 
-// addAfterCallAction lets fn run when the module has returned.
+// addAfterCallAction defers fn until the module has returned.
 func (in *instance) addAfterCallAction(fn func()) { in.afterCall = append(in.afterCall, fn) }
 
-// maxAfterCallActions is how many replies and resumed streams one callback may leave to be done. Envoy does each within the last
-// one, since what it does calls the module and so takes up the rest of the list (DeferAfterCallActions in
-// proxy-wasm-cpp-host). Thousands end as "Maximum call stack size exceeded", in 1.36.4 and 1.40.0 alike.
+// maxAfterCallActions is the number of replies and resumed streams that one callback may defer.
+// Envoy nests them: each action calls the module, and the end of that call runs the rest of the
+// list (DeferAfterCallActions in proxy-wasm-cpp-host). Thousands of them fail with "Maximum call
+// stack size exceeded" in both 1.36.4 and 1.40.0.
 const maxAfterCallActions = 512
 
-// doAfterCallActions does what the callback left to be done. That may call the module again.
+// doAfterCallActions runs the actions that the callback deferred. They may call the module again.
 func (in *instance) doAfterCallActions() {
 	in.localReplySent = false
+
 	if n := len(in.afterCall); n > maxAfterCallActions {
 		in.afterCall = nil
 		in.fail(fmt.Errorf("maximum call stack size exceeded: %d streams were answered or resumed by one callback", n))
 		return
 	}
+
 	for len(in.afterCall) > 0 {
 		fn := in.afterCall[0]
 		in.afterCall = in.afterCall[1:]
@@ -135,19 +147,20 @@ func (in *instance) doAfterCallActions() {
 	}
 }
 
-// malloc lets the module allocate memory; 0 is no memory.
+// malloc makes the module allocate memory and returns its address, or 0 if the module failed to.
 func (in *instance) malloc(size uint32) uint32 {
 	restrict := in.frame.restrict
 	in.frame.restrict = mallocModern
 	if in.vm.host.cfg.LegacyWASI {
 		in.frame.restrict = mallocLegacy
 	}
+
 	addr := in.call(cbMalloc, &in.vmContext, uint64(size))
 	in.frame.restrict = restrict
 	return uint32(addr)
 }
 
-// fail marks the VM as crashed, for the first cause given.
+// fail marks the VM as crashed and returns the cause: err, unless the VM had crashed before.
 func (in *instance) fail(err error) error {
 	if in.err == nil {
 		if in.mem != nil {
@@ -167,6 +180,7 @@ func (in *instance) close() {
 	for _, r := range in.roots {
 		r.cancelCallouts()
 	}
+
 	if in.mod != nil {
 		if in.err == nil && in.mem != nil {
 			in.memSize = in.mem.Size()
@@ -176,19 +190,22 @@ func (in *instance) close() {
 	}
 }
 
+// violation records a violation by the host call fn.
 func (in *instance) violation(during callback, fn, reason string) *Violation {
 	v := &Violation{Thread: in.vm.cfg.Thread, Callback: during.String(), Func: fn, Reason: reason}
 	if during == cbMalloc {
 		v.Within = in.frame.within.String()
 	}
+
 	h := in.vm.host
 	h.mu.Lock()
 	h.violations = append(h.violations, v)
 	h.mu.Unlock()
+
 	return v
 }
 
-// misuse reports a call that Envoy lets pass.
+// misuse records a call that Envoy tolerates although it is never right.
 func (in *instance) misuse(during callback, fn, reason string) {
 	v := in.violation(during, fn, reason)
 	switch {
@@ -207,5 +224,6 @@ func (in *instance) log(level slog.Level, message string) {
 			e.Plugin = c.root.plugin.cfg.Name
 		}
 	}
+
 	in.vm.host.log(e)
 }

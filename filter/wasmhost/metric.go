@@ -17,13 +17,14 @@ const (
 
 func (t MetricType) String() string { return enum(t, "counter", "gauge", "histogram") }
 
-// Metric is a statistic that modules defined, shared by all VMs of the host. Envoy shows it as wasmcustom.<Name>.
+// Metric is a statistic that modules have defined. All VMs of the host share it, and Envoy exposes
+// it as wasmcustom.<Name>.
 type Metric struct {
 	Name  string
 	Type  MetricType
-	Value uint64 // of a counter or gauge; of a histogram the sum of what was recorded
-	Count uint64 // how often a histogram was recorded
-	Max   uint64 // the largest value a histogram recorded
+	Value uint64 // of a counter or gauge; for a histogram, the sum of the recorded values
+	Count uint64 // of a histogram: the number of recorded values
+	Max   uint64 // of a histogram: the largest recorded value
 }
 
 type metricKey struct {
@@ -31,58 +32,67 @@ type metricKey struct {
 	typ  MetricType
 }
 
+// metric returns a metric, which it creates if it does not exist.
 func (s *store) metric(typ MetricType, name string) *Metric {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	key := metricKey{name, typ}
 	m := s.metrics[key]
 	if m == nil {
 		m = &Metric{Name: name, Type: typ}
 		s.metrics[key] = m
 	}
+
 	return m
 }
 
-// Metric finds a metric by its name, and tells whether a module has defined it.
+// Metric returns a metric by its name and reports whether a module has defined it.
 func (h *Host) Metric(name string) (Metric, bool) {
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
+
 	for _, typ := range []MetricType{Counter, Gauge, Histogram} {
 		if m := h.store.metrics[metricKey{name, typ}]; m != nil {
 			return *m, true
 		}
 	}
+
 	return Metric{}, false
 }
 
-// Metrics lists all metrics by name.
+// Metrics returns all metrics, sorted by name.
 func (h *Host) Metrics() []Metric {
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
+
 	all := make([]Metric, 0, len(h.store.metrics))
 	for _, m := range h.store.metrics {
 		all = append(all, *m)
 	}
+
 	slices.SortFunc(all, func(a, b Metric) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
 	})
+
 	return all
 }
 
-// Metrics: the two low bits of an id are its type, the rest counts.
-
+// defineMetric is proxy_define_metric. The two low bits of the id that it returns are the type; the
+// rest counts.
 func (c call) defineMetric() Status {
 	t := c.u32(0)
 	if t > uint32(Histogram) {
 		return StatusBadArgument
 	}
+
 	c.in.nextMetric[t] += 4
 	id := c.in.nextMetric[t] | t
 	c.in.metrics[id] = c.in.vm.host.store.metric(MetricType(t), c.str(1))
 	return c.put32(3, id)
 }
 
-// metric finds a defined metric and hands it to fn under the lock of all metrics.
+// metric calls fn with the metric of that id, under the lock of all metrics.
 func (c call) metric(id uint32, fn func(m *Metric) Status) Status {
 	if id&3 > uint32(Histogram) {
 		return StatusBadArgument
@@ -91,9 +101,11 @@ func (c call) metric(id uint32, fn func(m *Metric) Status) Status {
 	if m == nil {
 		return StatusNotFound
 	}
+
 	s := &c.in.vm.host.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	return fn(m)
 }
 
@@ -103,6 +115,7 @@ func (c call) incrementMetric() Status {
 		if m.Type == Histogram || m.Type == Counter && offset <= 0 {
 			return StatusBadArgument
 		}
+
 		m.Value += uint64(offset)
 		return StatusOK
 	})
@@ -129,11 +142,13 @@ func (c call) getMetric() Status {
 		if m.Type == Histogram {
 			return StatusBadArgument
 		}
+
 		value = m.Value
 		return StatusOK
 	})
 	if st != StatusOK {
 		return st
 	}
+
 	return c.put64(1, value)
 }

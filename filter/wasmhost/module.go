@@ -12,13 +12,13 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// maxMemoryPages is what proxy-wasm-cpp-host lets a module have: 1 GiB (limits.h).
+// maxMemoryPages is the limit of proxy-wasm-cpp-host on the memory of a module: 1 GiB (limits.h).
 const maxMemoryPages = 1 << 14
 
-// ErrModule is wrapped by the errors of [Compile]: Envoy could not load this module.
+// ErrModule is wrapped by the errors of [Compile] for a module that Envoy could not load.
 var ErrModule = errors.New("not a proxy-wasm module that Envoy can load")
 
-// Module is a compiled module. VMs of any number of hosts are made from it.
+// Module is a compiled module. VMs of any number of hosts can be made from it.
 type Module struct {
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
@@ -52,8 +52,8 @@ const (
 	numCallbacks
 )
 
-// callbacks are the exports that the host calls when they are there, with the number of i32 parameters and results that
-// Envoy insists on.
+// callbacks lists the exports that the host calls if the module has them, with the number of i32
+// parameters and results that Envoy requires.
 var callbacks = [numCallbacks]struct {
 	name            string
 	params, results int
@@ -82,19 +82,21 @@ var callbacks = [numCallbacks]struct {
 
 func (cb callback) String() string { return callbacks[cb].name }
 
-// export is the name under which the module exports the callback, if it does.
-func (m *Module) export(cb callback) (string, bool) {
+// export returns the name under which the module exports the callback; ok reports whether it does.
+func (m *Module) export(cb callback) (name string, ok bool) {
 	exports := m.compiled.ExportedFunctions()
 	if cb == cbMalloc && exports["malloc"] != nil {
 		return "malloc", true
 	}
-	name := cb.String()
+
+	name = cb.String()
 	return name, exports[name] != nil
 }
 
-// Compile translates a module to machine code, which takes about a second for each 2 MB; the VMs made of it start in
-// milliseconds. It checks what Envoy checks on loading: the ABI version, the memory allocator, the signatures of the
-// callbacks, and that every import is a function that the host has. The error wraps [ErrModule] when one of them is wrong.
+// Compile translates a module to machine code, which takes about a second for each 2 MB; the VMs
+// made from it start in milliseconds. It checks what Envoy checks on loading: the ABI version, the
+// memory allocator, the signatures of the callbacks, and that every import is a function of the
+// host. If one of them is wrong, the error wraps [ErrModule].
 func Compile(ctx context.Context, wasm []byte) (_ *Module, err error) {
 	ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithMemoryLimitPages(maxMemoryPages))
@@ -103,6 +105,7 @@ func Compile(ctx context.Context, wasm []byte) (_ *Module, err error) {
 			rt.Close(ctx)
 		}
 	}()
+
 	compiled, err := rt.CompileModule(ctx, wasm)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModule, err)
@@ -111,6 +114,7 @@ func Compile(ctx context.Context, wasm []byte) (_ *Module, err error) {
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModule, err)
 	}
+
 	for _, name := range []string{"env", "wasi_snapshot_preview1", "wasi_unstable"} {
 		b := rt.NewHostModuleBuilder(name)
 		for i := range hostFuncs {
@@ -119,6 +123,7 @@ func Compile(ctx context.Context, wasm []byte) (_ *Module, err error) {
 				b.NewFunctionBuilder().WithGoModuleFunction(f, params, results).Export(f.name)
 			}
 		}
+
 		if _, err := b.Instantiate(ctx); err != nil {
 			return nil, fmt.Errorf("define the host module %s: %w", name, err)
 		}
@@ -126,10 +131,11 @@ func Compile(ctx context.Context, wasm []byte) (_ *Module, err error) {
 	return m, nil
 }
 
-// Close frees the machine code. The module's VMs must be closed before.
+// Close frees the machine code. All VMs of the module must have been closed.
 func (m *Module) Close() error { return m.runtime.Close(context.Background()) }
 
-// Exports lists the functions that the module exports, sorted: of the callbacks, the host calls those alone.
+// Exports returns the sorted names of the functions that the module exports. The host calls only
+// those callbacks that are among them.
 func (m *Module) Exports() []string {
 	var names []string
 	for name := range m.compiled.ExportedFunctions() {
@@ -139,6 +145,7 @@ func (m *Module) Exports() []string {
 	return names
 }
 
+// check reports why Envoy could not load the module.
 func (m *Module) check() error {
 	exports := m.compiled.ExportedFunctions()
 	if exports["proxy_abi_version_0_2_0"] == nil && exports["proxy_abi_version_0_2_1"] == nil {
@@ -150,22 +157,26 @@ func (m *Module) check() error {
 	if len(m.compiled.ExportedMemories()) != 1 {
 		return errors.New("it exports no memory")
 	}
+
 	for cb := cbInitialize; cb < numCallbacks; cb++ {
 		name, ok := m.export(cb)
 		if !ok {
 			continue
 		}
+
 		want := callbacks[cb]
 		if f := exports[name]; !allI32(f.ParamTypes(), want.params) || !allI32(f.ResultTypes(), want.results) {
 			return fmt.Errorf("%s must take %d i32 and return %d", name, want.params, want.results)
 		}
 	}
+
 	for _, imp := range m.compiled.ImportedFunctions() {
 		module, name, _ := imp.Import()
 		f := findHostFunc(module, name)
 		if f == nil {
 			return fmt.Errorf("it imports %s.%s, which the host does not have", module, name)
 		}
+
 		if params, results := f.signature(); !slices.Equal(params, imp.ParamTypes()) || !slices.Equal(results, imp.ResultTypes()) {
 			return fmt.Errorf("it imports %s.%s with another signature than the host's", module, name)
 		}
@@ -173,7 +184,8 @@ func (m *Module) check() error {
 	return nil
 }
 
-// checkLegacy tells whether an Envoy before proxy-wasm-cpp-host #533 has all functions that the module imports.
+// checkLegacy returns an error if the module imports a function that Envoy did not have before
+// proxy-wasm-cpp-host #533.
 func (m *Module) checkLegacy() error {
 	for _, imp := range m.compiled.ImportedFunctions() {
 		module, name, _ := imp.Import()

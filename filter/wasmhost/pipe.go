@@ -5,26 +5,27 @@ import (
 	"strconv"
 )
 
-// pipe is one direction of a stream, with the semantics of Envoy's FilterManager.
+// pipe is one direction of a stream. It passes the frames of a message through the filters as
+// Envoy's FilterManager does.
 type pipe struct {
 	s           *Stream
-	halves      []*activeFilter // in the order of travel
+	filters     []*activeFilter // in the order of travel
 	headers     *Headers
 	trailers    *Headers
 	buffered    *buffer // nil: nothing was ever held
 	complete    bool    // the sender has ended
 	size        int     // of the body so far
-	pressesBack bool    // what is held presses back at the limit, instead of failing the stream
+	pressesBack bool    // at the limit, what is held presses back instead of failing the stream
 	pressing    bool
 	aborted     bool // a local reply was sent from one of its callbacks
-	running     int  // callbacks of this direction that run
+	running     int  // callbacks of this direction that are running
 }
 
-// activeFilter is a filter's progress in one direction.
+// activeFilter is the progress of a filter in one direction.
 type activeFilter struct {
 	f                *filter
 	pipe             *pipe
-	index            int // in pipe.halves
+	index            int // in pipe.filters
 	state            iteration
 	headersContinued bool
 	endStream        bool
@@ -32,27 +33,26 @@ type activeFilter struct {
 	buffering        bool // the body so far is in pipe.buffered
 }
 
-// iteration is how far a filter lets frames of one direction pass.
+// iteration is how far a filter lets the frames of one direction pass.
 type iteration uint8
 
 const (
 	iterating  iteration = iota
-	stopped              // this filter has them, and gets the next
-	stoppedAll           // this filter has them, and gets no more until it is resumed
+	stopped              // this filter holds them and gets the next
+	stoppedAll           // this filter holds them and gets no further ones until it is resumed
 )
 
-// What a filter says to a frame. Body and headers share Envoy's numbers where they mean the same.
+// verdict is what a filter returns for a frame. The numbers are Envoy's. Those of headers and of a
+// body share a name where they mean the same.
 type verdict uint64
 
 const (
 	verdictContinue     verdict = 0
-	verdictStop         verdict = 1 // and buffer, for a body
+	verdictStop         verdict = 1 // for a body: and buffer
 	verdictStopStream   verdict = 2 // body: stop, buffer, and press back at the limit
-	verdictStopAll      verdict = 3 // headers: stop all and buffer. body: stop and drop
+	verdictStopAll      verdict = 3 // headers: stop all and buffer. Body: stop and drop
 	verdictStopAllPress verdict = 4 // headers: stop all, buffer, and press back at the limit
 )
-
-// Receiving.
 
 func (p *pipe) isRequest() bool { return p == &p.s.request }
 
@@ -60,6 +60,7 @@ func (p *pipe) receiveHeaders(h Headers, end bool) {
 	if p.over() {
 		return
 	}
+
 	p.headers, p.complete = &h, end
 	if !p.isRequest() {
 		p.s.code, _ = strconv.Atoi(h.Get(":status"))
@@ -71,6 +72,7 @@ func (p *pipe) receiveData(data []byte, end bool) {
 	if p.over() {
 		return
 	}
+
 	p.mustExpect("body")
 	p.complete = end
 	p.size += len(data)
@@ -81,6 +83,7 @@ func (p *pipe) receiveTrailers(h Headers) {
 	if p.over() {
 		return
 	}
+
 	p.mustExpect("trailers")
 	h = h.normal()
 	p.complete, p.trailers = true, &h
@@ -96,49 +99,60 @@ func (p *pipe) mustExpect(part string) {
 	}
 }
 
-// over tells that frames of this direction are of no use any more: the stream has ended or was answered.
+// over reports whether frames of this direction no longer matter, because the stream has ended or
+// was answered.
 func (p *pipe) over() bool {
 	return p.s.done || p.aborted || p.isRequest() && p.s.response.complete
 }
 
-// Passing through the filters. Each takes up after a filter, or at the start for nil.
-
-func (p *pipe) after(h *activeFilter, orAt bool) int {
-	switch {
-	case h == nil:
-		return 0
-	case orAt && h.fromCurrent:
-		return h.index
-	}
-	return h.index + 1
+// paused reports whether a filter holds frames of this direction.
+func (p *pipe) paused() bool {
+	return slices.ContainsFunc(p.filters, func(a *activeFilter) bool { return a.state != iterating })
 }
 
-func (p *pipe) sendHeaders(from *activeFilter, end bool) {
-	for _, h := range p.halves[p.after(from, false):] {
-		h.endStream = end
+// from returns the index of the filter at which a frame starts or continues: the first filter if a
+// is nil, otherwise the one after a. With orAt, it is a itself if a gets what it held.
+func (p *pipe) from(a *activeFilter, orAt bool) int {
+	switch {
+	case a == nil:
+		return 0
+	case orAt && a.fromCurrent:
+		return a.index
+	}
+	return a.index + 1
+}
+
+// sendHeaders passes the headers through the filters after a given one.
+func (p *pipe) sendHeaders(after *activeFilter, end bool) {
+	for _, a := range p.filters[p.from(after, false):] {
+		a.endStream = end
 		p.running++
-		v := h.onHeaders(end)
+		v := a.onHeaders(end)
 		p.running--
 		if p.interrupted() {
 			v = verdictStop
 		}
+
 		switch v {
 		case verdictContinue:
-			h.headersContinued = true
+			a.headersContinued = true
 			continue
 		case verdictStop:
-			h.state = stopped
+			a.state = stopped
 		case verdictStopAll:
-			h.state, p.pressesBack = stoppedAll, false
+			a.state, p.pressesBack = stoppedAll, false
 		default:
-			h.state, p.pressesBack = stoppedAll, true
+			a.state, p.pressesBack = stoppedAll, true
 		}
 		return
 	}
+
 	p.deliver(Frame{Headers: slices.Clone(*p.headers), End: end})
 }
 
-func (p *pipe) sendData(from *activeFilter, data *buffer, end bool) {
+// sendData passes a part of the body through the filters after a given one, or from it on if it is
+// being resumed. If a filter adds trailers to the last part, they follow, from that filter on.
+func (p *pipe) sendData(after *activeFilter, data *buffer, end bool) {
 	var adder *activeFilter // of trailers
 	hadTrailers := p.trailers != nil
 	defer func() {
@@ -146,49 +160,41 @@ func (p *pipe) sendData(from *activeFilter, data *buffer, end bool) {
 			p.sendTrailers(adder)
 		}
 	}()
-	for _, h := range p.halves[p.after(from, true):] {
-		if h.state == stoppedAll {
+
+	for _, a := range p.filters[p.from(after, true):] {
+		if a.state == stoppedAll {
 			p.hold(data)
 			return
 		}
-		if h.endStream {
+		if a.endStream {
 			return
 		}
-		h.endStream = end && p.trailers == nil
+
+		a.endStream = end && p.trailers == nil
 		p.running++
-		v := h.onData(data, h.endStream)
+		v := a.onData(data, a.endStream)
 		p.running--
 		if p.interrupted() {
 			adder = nil
 			return
 		}
 		if !hadTrailers && adder == nil && p.trailers != nil {
-			adder = h
+			adder = a
 		}
-		if v == verdictContinue {
-			if h.state == stopped {
-				adder = nil // resuming sends them
-				p.hold(data)
-				h.resume()
-				return
-			}
-			if p.buffered != nil && data != p.buffered && len(p.buffered.b) > 0 && !h.f.plugin.vm.host.cfg.LegacyResume {
-				// It had held an earlier part, so this one went to what is held.
-				data.b = append(p.buffered.b, data.b...)
-				p.buffered.b = nil
-			}
-			continue
-		}
-		h.state = stopped
+
 		switch {
-		case v == verdictStop || v == verdictStopStream:
-			p.pressesBack = v == verdictStopStream
+		case v != verdictContinue:
+			p.stopData(a, data, v)
+			return
+		case a.state == stopped:
+			adder = nil // resume sends the trailers
 			p.hold(data)
-		case p.complete && p.trailers == nil && p.buffered == nil && !p.s.done:
-			p.buffered = &buffer{} // so that resuming ends the stream
+			a.resume()
+			return
 		}
-		return
+		p.prependHeld(a, data)
 	}
+
 	frame := Frame{Data: data.b, End: end && p.trailers == nil}
 	data.b = nil
 	p.pressing = false
@@ -197,36 +203,65 @@ func (p *pipe) sendData(from *activeFilter, data *buffer, end bool) {
 	}
 }
 
-func (p *pipe) sendTrailers(from *activeFilter) {
-	for _, h := range p.halves[p.after(from, true):] {
-		if h.state == stoppedAll {
+// stopData stops a part of the body at a filter that does not let it pass.
+func (p *pipe) stopData(a *activeFilter, data *buffer, v verdict) {
+	a.state = stopped
+	switch {
+	case v == verdictStop || v == verdictStopStream:
+		p.pressesBack = v == verdictStopStream
+		p.hold(data)
+	case p.complete && p.trailers == nil && p.buffered == nil && !p.s.done:
+		p.buffered = &buffer{} // so that resuming ends the stream
+	}
+}
+
+// prependHeld puts what is held before a part that a filter lets pass: the filter held an earlier
+// part, and this one was added to it.
+func (p *pipe) prependHeld(a *activeFilter, data *buffer) {
+	if p.buffered == nil || data == p.buffered || len(p.buffered.b) == 0 || a.f.plugin.vm.host.cfg.LegacyResume {
+		return
+	}
+	data.b = append(p.buffered.b, data.b...)
+	p.buffered.b = nil
+}
+
+// sendTrailers passes the trailers through the filters after a given one, or from it on if it is
+// being resumed.
+func (p *pipe) sendTrailers(after *activeFilter) {
+	for _, a := range p.filters[p.from(after, true):] {
+		if a.state == stoppedAll {
 			return
 		}
+
 		p.running++
-		v := h.onTrailers()
+		v := a.onTrailers()
 		p.running--
 		if p.interrupted() {
 			v = verdictStop
 		}
+
 		switch {
-		case v == verdictContinue && h.state == stopped:
-			h.resume()
+		case v == verdictContinue && a.state == stopped:
+			a.resume()
 			return
 		case v != verdictContinue:
-			if h.state == iterating {
-				h.state = stopped
+			if a.state == iterating {
+				a.state = stopped
 			}
 			return
 		}
 	}
+
 	p.deliver(Frame{Trailers: slices.Clone(*p.trailers), End: true})
 }
 
-// interrupted sends a local reply that was prepared during a callback, and tells whether the frame ends there.
+// interrupted reports whether the frame must not go on, because the stream has ended or was
+// answered during the callback. It sends a local reply that was waiting for the callback to return.
 func (p *pipe) interrupted() bool {
 	if !p.aborted && !p.s.done {
 		return false
 	}
+
 	if r := p.s.pendingReply; r != nil {
 		p.s.pendingReply = nil
 		p.s.encodeReply(*r, true)
@@ -242,8 +277,8 @@ func (p *pipe) deliver(f Frame) {
 	}
 }
 
-// hold keeps data that a filter stopped. What passes the limit presses back or, when the filter wants the whole body,
-// fails the stream.
+// hold keeps data that a filter stopped. Beyond the limit, it presses back or, if the filter wants
+// the whole body, fails the stream.
 func (p *pipe) hold(data *buffer) {
 	if p.buffered == nil {
 		p.buffered = &buffer{}
@@ -255,34 +290,41 @@ func (p *pipe) hold(data *buffer) {
 	if len(p.buffered.b) <= p.s.cfg.BufferLimit || p.pressing || p.over() {
 		return
 	}
+
 	switch {
 	case p.pressesBack:
 		p.pressing = true
 	case p.isRequest():
-		p.s.localReply(LocalReply{Status: 413, Body: []byte("Payload Too Large"), Details: "request_payload_too_large", GRPCStatus: -1})
+		p.s.localReply(LocalReply{
+			Status: 413, Body: []byte("Payload Too Large"), Details: "request_payload_too_large", GRPCStatus: -1,
+		})
 	default:
-		p.s.localReply(LocalReply{Status: 500, Body: []byte("Internal Server Error"), Details: "response_payload_too_large", GRPCStatus: -1})
+		p.s.localReply(LocalReply{
+			Status: 500, Body: []byte("Internal Server Error"), Details: "response_payload_too_large", GRPCStatus: -1,
+		})
 	}
 }
 
 // resume lets pass what the filter held (ActiveStreamFilterBase::commonContinue).
-func (h *activeFilter) resume() {
-	p := h.pipe
-	if p.s.done || p.aborted || p.isRequest() && p.s.response.complete {
+func (a *activeFilter) resume() {
+	p := a.pipe
+	if p.over() {
 		return
 	}
-	h.fromCurrent = h.state == stoppedAll
-	h.state = iterating
-	if !h.headersContinued {
-		h.headersContinued = true
-		p.sendHeaders(h, p.complete && p.buffered == nil && p.trailers == nil)
+
+	a.fromCurrent = a.state == stoppedAll
+	a.state = iterating
+	if !a.headersContinued {
+		a.headersContinued = true
+		p.sendHeaders(a, p.complete && p.buffered == nil && p.trailers == nil)
 	}
+
 	hadTrailers := p.trailers != nil
 	if p.buffered != nil && !p.over() {
-		p.sendData(h, p.buffered, p.complete && !hadTrailers)
+		p.sendData(a, p.buffered, p.complete && !hadTrailers)
 	}
 	if hadTrailers && !p.over() {
-		p.sendTrailers(h)
+		p.sendTrailers(a)
 	}
-	h.fromCurrent = false
+	a.fromCurrent = false
 }

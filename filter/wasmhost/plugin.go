@@ -8,75 +8,82 @@ import (
 	"time"
 )
 
-// FailurePolicy says what happens to streams when the VM has crashed.
+// FailurePolicy selects what happens to streams when the VM has crashed.
 type FailurePolicy int
 
 // The failure policies of Envoy's PluginConfig.
 const (
-	FailClosed FailurePolicy = iota // streams are answered 503 for good. Envoy's default
-	FailReload                      // as FailClosed, but a new stream restarts the VM, at most once in ReloadBackoff
-	FailOpen                        // new streams pass without the filter. Those that had it are answered 503, as in Envoy
+	FailClosed FailurePolicy = iota // all streams are answered 503. The default of Envoy
+	FailReload                      // like FailClosed, but a new stream restarts the VM, at most once per ReloadBackoff
+	FailOpen                        // new streams pass without the filter; open ones are answered 503, as in Envoy
 )
 
-// PluginConfig is a filter configuration: Envoy's PluginConfig.
+// PluginConfig is Envoy's PluginConfig, the configuration of a filter.
 type PluginConfig struct {
 	Name          string
 	RootID        string
 	Configuration []byte
 	FailurePolicy FailurePolicy
-	ReloadBackoff time.Duration // for FailReload, since the last load. 0: Envoy's default of 1 s; Envoy adds up to half of it at random
 
-	// AllowOnHeadersStopIteration makes Pause from proxy_on_request_headers and proxy_on_response_headers hold the
-	// headers while the body callbacks go on (Envoy 1.35 and later). Otherwise Pause stops those too.
+	// ReloadBackoff is the minimum time between two loads with FailReload. 0 is Envoy's default of
+	// 1 s. Envoy adds up to half of it at random; this host does not.
+	ReloadBackoff time.Duration
+
+	// AllowOnHeadersStopIteration makes Pause from proxy_on_request_headers and
+	// proxy_on_response_headers hold the headers while the body callbacks go on (Envoy 1.35 and
+	// later). Otherwise Pause stops those too.
 	AllowOnHeadersStopIteration bool
 }
 
+// key returns the same string for equal configurations alone.
 func (c PluginConfig) key() string {
 	return fmt.Sprintf("%q %q %q %d %d %t", c.Name, c.RootID, c.Configuration, c.FailurePolicy, c.ReloadBackoff, c.AllowOnHeadersStopIteration)
 }
 
-// The errors of [VM.Plugin].
+// The errors that [VM.Plugin] wraps.
 var (
 	ErrStart     = errors.New("the module refused to start")
 	ErrConfigure = errors.New("the module refused the plugin's configuration")
 )
 
-// Plugin is a filter configuration in one VM. The guest calls it a root context.
+// Plugin is a filter configuration in one VM. In the guest, it is a root context.
 type Plugin struct {
 	vm      *VM
 	cfg     PluginConfig
-	users   int // calls of VM.Plugin that gave this plugin, less those of Remove
+	users   int // calls of VM.Plugin that returned this plugin, minus those of Remove
 	streams []*Stream
-	root    *root // in the VM's current life, or in the one in which the plugin was last started
-	loaded  time.Duration
+	root    *root         // in the instance of the VM in which the plugin was last started
+	loaded  time.Duration // when it was last started, in monotonic time
 }
 
-// root is a root context.
+// root is a root context: a plugin in one instance of the module.
 type root struct {
 	wasmContext
 	in          *instance
 	plugin      *Plugin
-	created     bool // proxy_on_context_create was called
-	configuring bool // the plugin's configuration can be read
-	pendingDone bool // proxy_on_done returned false
-	period      time.Duration
-	due         time.Time
+	created     bool          // proxy_on_context_create was called
+	configuring bool          // the plugin's configuration can be read
+	pendingDone bool          // proxy_on_done returned false
+	period      time.Duration // between ticks; 0: no ticks
+	due         time.Time     // of the next tick, for VM.Run
 	callouts    []*Callout
-	response    *calloutResponse // to the callout whose callback runs
+	response    *calloutResponse // to the callout whose callback is running
 
-	status        Status // what proxy_get_status tells in the callback of a failed callout
+	status        Status // returned by proxy_get_status in the callback of a failed callout
 	statusMessage string
 }
 
-// Plugin starts and configures a plugin in the VM, as Envoy does on each thread when a filter configuration arrives. The
-// same configuration a second time gives the same plugin, once more to be removed. To reload a configuration, make the
-// new plugin, send it the new streams, and [Plugin.Remove] the old one. A VM that has crashed gets a new life first, in
-// which its other plugins are still dead. The error wraps [ErrStart], [ErrConfigure] or the VM's [VM.Err].
+// Plugin starts and configures a plugin in the VM, as Envoy does on each thread when a filter
+// configuration arrives. A second call with the same configuration returns the same plugin, which
+// then must be removed twice. To change a configuration, make the new plugin, send it the new
+// streams, and call [Plugin.Remove] on the old one. A VM that has crashed is restarted first, but
+// its other plugins are not. The error wraps [ErrStart], [ErrConfigure] or the [VM.Err] of the VM.
 func (vm *VM) Plugin(cfg PluginConfig) (*Plugin, error) {
 	for _, p := range vm.plugins {
 		if p.cfg.key() != cfg.key() {
 			continue
 		}
+
 		if p.root.in.err != nil {
 			if err := p.start(); err != nil {
 				return nil, err
@@ -85,15 +92,17 @@ func (vm *VM) Plugin(cfg PluginConfig) (*Plugin, error) {
 		p.users++
 		return p, nil
 	}
+
 	p := &Plugin{vm: vm, cfg: cfg, users: 1}
 	if err := p.start(); err != nil {
 		return nil, err
 	}
+
 	vm.plugins = append(vm.plugins, p)
 	return p, nil
 }
 
-// start makes the plugin's root context in the VM, in a new life of it if it has crashed.
+// start makes the plugin's root context in the VM, which it restarts if the VM has crashed.
 func (p *Plugin) start() error {
 	p.loaded = p.vm.host.cfg.Clock.Mono()
 	if p.vm.in.err != nil {
@@ -101,34 +110,42 @@ func (p *Plugin) start() error {
 			return fmt.Errorf("start plugin %q: restart the VM: %w", p.cfg.Name, err)
 		}
 	}
+
 	in := p.vm.in
 	r := &root{in: in, plugin: p}
 	in.nextID++
 	r.id, r.root = in.nextID, r
 	in.contexts[r.id] = &r.wasmContext
 	in.roots = append(in.roots, r)
-	err := r.start()
-	if err != nil {
+
+	if err := r.start(); err != nil {
 		r.forget()
 		return fmt.Errorf("start plugin %q: %w", p.cfg.Name, err)
 	}
+
 	p.root = r
 	return nil
 }
 
+// start lets the module create, start and configure the root context.
 func (r *root) start() error {
 	in, c := r.in, &r.wasmContext
 	r.configuring = true
 	in.call(cbContextCreate, c, uint64(r.id), 0)
 	r.configuring = false
 	r.created = true
-	if in.fns[cbVMStart] != nil && in.call(cbVMStart, c, uint64(r.id), uint64(len(in.vm.cfg.Configuration))) == 0 && in.err == nil {
+
+	vmConfigSize := uint64(len(in.vm.cfg.Configuration))
+	if in.fns[cbVMStart] != nil && in.call(cbVMStart, c, uint64(r.id), vmConfigSize) == 0 && in.err == nil {
 		return ErrStart
 	}
 	in.doAfterCallActions()
+
+	configSize := uint64(len(r.plugin.cfg.Configuration))
 	r.configuring = true
-	refused := in.fns[cbConfigure] != nil && in.notify(cbConfigure, c, uint64(r.id), uint64(len(r.plugin.cfg.Configuration))) == 0
+	refused := in.fns[cbConfigure] != nil && in.notify(cbConfigure, c, uint64(r.id), configSize) == 0
 	r.configuring = false
+
 	if in.err != nil {
 		return in.err
 	}
@@ -138,29 +155,35 @@ func (r *root) start() error {
 	return nil
 }
 
-// Remove takes the plugin out of the VM, once its streams have ended: proxy_on_done and proxy_on_delete.
+// Remove removes the plugin from the VM once its streams have ended, with the callbacks
+// proxy_on_done and proxy_on_delete.
 func (p *Plugin) Remove() {
 	p.users--
 	p.release()
 }
 
+// release shuts the plugin down if nothing uses it any longer.
 func (p *Plugin) release() {
 	if p.users == 0 && len(p.streams) == 0 {
 		p.shutdown()
 	}
 }
 
-// shutdown ends the root context. One that is not done yet lives on until it calls proxy_done.
+// shutdown ends the root context. If proxy_on_done returns false, the context remains until the
+// module calls proxy_done.
 func (p *Plugin) shutdown() {
 	p.vm.plugins = slices.DeleteFunc(p.vm.plugins, func(q *Plugin) bool { return q == p })
+
 	r := p.root
 	if r.in.err != nil || r.in != p.vm.in {
 		return
 	}
+
 	if r.in.fns[cbDone] != nil && r.in.notify(cbDone, &r.wasmContext, uint64(r.id)) == 0 {
 		r.pendingDone = true
 		return
 	}
+
 	r.delete()
 }
 
@@ -170,6 +193,7 @@ func (r *root) delete() {
 	r.forget()
 }
 
+// forget removes the context without calling the module.
 func (r *root) forget() {
 	delete(r.in.contexts, r.id)
 	r.in.roots = slices.DeleteFunc(r.in.roots, func(q *root) bool { return q == r })
@@ -179,6 +203,7 @@ func (r *root) tick() {
 	if r.in.err == nil {
 		r.in.notify(cbTick, &r.wasmContext, uint64(r.id))
 	}
+
 	r.due = time.Now().Add(r.period)
 }
 
@@ -189,21 +214,23 @@ func (p *Plugin) Tick() {
 	}
 }
 
-// TickPeriod is what the module asked for, 0 if it wants no ticks.
+// TickPeriod returns the tick period that the module has set, 0 if it has set none.
 func (p *Plugin) TickPeriod() time.Duration { return p.root.period }
 
-// ContextID is the id of the plugin's root context in the module.
+// ContextID returns the id of the plugin's root context in the module.
 func (p *Plugin) ContextID() uint32 { return p.root.id }
 
-// reload restarts a crashed VM if the plugin's policy says so.
+// reload restarts a crashed VM if the plugin's failure policy asks for it.
 func (p *Plugin) reload() {
 	backoff := p.cfg.ReloadBackoff
 	if backoff == 0 {
 		backoff = time.Second
 	}
+
 	if p.root.in.err == nil || p.cfg.FailurePolicy != FailReload || p.vm.host.cfg.Clock.Mono()-p.loaded < backoff {
 		return
 	}
+
 	if err := p.start(); err != nil {
 		p.vm.in.log(slog.LevelError, err.Error()) // the next try is after the backoff
 	}

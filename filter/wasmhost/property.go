@@ -20,6 +20,7 @@ func (c call) getProperty() Status {
 	if st != StatusOK {
 		return st
 	}
+
 	return c.putBytes(2, b)
 }
 
@@ -28,22 +29,38 @@ func (c call) setProperty() Status {
 	if f == nil {
 		return StatusNotFound
 	}
+
 	f.stream.filterState["wasm."+c.str(0)] = slices.Clone(c.bytes(2))
 	return StatusOK
 }
 
-// property reads a property for a context: first what follows from the stream, then the trees that the caller gave, then
-// what set_property stored, then what the plugin's configuration says (Context::getProperty).
+// property returns a property in a context. It looks in this order (Context::getProperty): what
+// follows from the stream, the trees of StreamConfig and Config, what set_property has stored, and
+// the configuration of the plugin.
 func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
 	if c.filter != nil && len(path) == 1 && slices.Contains(wrappers, path[0]) {
 		return nil, StatusSerializationFailure
 	}
+
+	v, ok := c.lookup(in, path)
+	if !ok {
+		return nil, StatusNotFound
+	}
+	if c.filter != nil && len(path) == 1 && path[0] == "metadata" {
+		return metadata(v), StatusOK
+	}
+	return serialize(v, slices.Contains(path, "filter_metadata"))
+}
+
+// lookup finds the value of a property.
+func (c *wasmContext) lookup(in *instance, path []string) (any, bool) {
 	v, ok, known := any(nil), false, false
 	if c.filter != nil {
 		if v, ok, known = c.filter.property(path); !known {
 			v, ok = lookup(c.filter.stream.cfg.Properties, path)
 		}
 	}
+
 	if !ok && !known {
 		v, ok = lookup(in.vm.host.cfg.Properties, path)
 	}
@@ -52,6 +69,7 @@ func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
 		b, ok = c.filter.stream.filterState["wasm."+path[0]]
 		v = b
 	}
+
 	if !ok && len(path) == 1 && c.root != nil {
 		switch path[0] {
 		case "plugin_name":
@@ -62,20 +80,16 @@ func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
 			v, ok = in.vm.cfg.ID, true
 		}
 	}
-	if !ok {
-		return nil, StatusNotFound
-	}
-	if c.filter != nil && len(path) == 1 && path[0] == "metadata" {
-		return metadata(v), StatusOK
-	}
-	return serialize(v, slices.Contains(path, "filter_metadata"))
+
+	return v, ok
 }
 
-// wrappers are the parts of a stream that Envoy gives piece by piece only.
+// wrappers are the parts of a stream that Envoy returns only piece by piece.
 var wrappers = []string{"request", "response", "source", "destination", "connection", "upstream", "xds"}
 
-// property is what follows from the stream itself; known tells that nothing else can answer for the path. Parts of the
-// request can be read as long as its headers can.
+// property returns a property that follows from the stream itself. known reports that no other
+// source can provide a property of this path. Properties of the request can be read as long as its
+// headers can.
 func (f *filter) property(path []string) (v any, ok, known bool) {
 	if len(path) == 1 && path[0] == "metadata" {
 		v, _ = lookup(f.stream.cfg.Properties, []string{"metadata", "filter_metadata"})
@@ -84,50 +98,53 @@ func (f *filter) property(path []string) (v any, ok, known bool) {
 	if len(path) < 2 {
 		return nil, false, false
 	}
-	s := f.stream
-	visible := func(mine, final *Headers) *Headers {
-		if mine == nil && f.logging {
-			return final
-		}
-		return mine
-	}
-	request := visible(f.requestHeaders, s.request.headers)
-	switch path[0] + "." + path[1] {
-	case "metadata.filter_metadata":
-		if _, given := lookup(s.cfg.Properties, path[:2]); !given {
+
+	switch path[0] {
+	case "request":
+		return f.requestProperty(path[1], path[2:])
+	case "response":
+		return f.responseProperty(path[1], path[2:])
+	case "filter_state":
+		v, ok = f.stream.filterState[path[1]]
+		return v, ok && len(path) == 2, ok
+	case "metadata":
+		if _, given := lookup(f.stream.cfg.Properties, path[:2]); path[1] == "filter_metadata" && !given {
 			v, ok = lookup(map[string]any{}, path[2:])
 			return v, ok, true
 		}
-	case "response.code":
-		return s.code, s.code != 0 && len(path) == 2, true
-	case "response.code_details":
-		return s.details, s.hasDetails && len(path) == 2, true
-	case "response.size":
-		return s.response.size, len(path) == 2, true
-	case "response.headers":
-		return fields(visible(f.responseHeaders, s.response.headers), path[2:])
-	case "response.trailers":
-		return fields(visible(f.responseTrailers, s.response.trailers), path[2:])
-	case "request.headers":
-		return fields(request, path[2:])
-	case "request.size":
-		if request != nil && request.Has("content-length") {
-			n, err := strconv.Atoi(request.Get("content-length"))
-			return n, err == nil && len(path) == 2, true
+	}
+	return nil, false, false
+}
+
+// requestProperty returns the property request.name, or the part of it at the path rest.
+func (f *filter) requestProperty(name string, rest []string) (v any, ok, known bool) {
+	s := f.stream
+	headers := f.visible(f.requestHeaders, s.request.headers)
+	switch name {
+	case "headers":
+		return fields(headers, rest)
+
+	case "size":
+		if headers != nil && headers.Has("content-length") {
+			n, err := strconv.Atoi(headers.Get("content-length"))
+			return n, err == nil && len(rest) == 0, true
 		}
-		return s.request.size, len(path) == 2, true
-	case "request.total_size":
-		if request == nil {
+		return s.request.size, len(rest) == 0, true
+
+	case "total_size":
+		if headers == nil {
 			return nil, false, true
 		}
-		return s.request.size + request.size(), len(path) == 2, true
-	case "request.path", "request.url_path", "request.query":
-		v, ok, known = fields(request, []string{":path"})
-		if !ok || len(path) != 2 {
+		return s.request.size + headers.size(), len(rest) == 0, true
+
+	case "path", "url_path", "query":
+		v, ok, known = fields(headers, []string{":path"})
+		if !ok || len(rest) > 0 {
 			return nil, false, known
 		}
+
 		before, after, _ := strings.Cut(v.(string), "?")
-		switch path[1] {
+		switch name {
 		case "url_path":
 			v = before
 		case "query":
@@ -135,24 +152,53 @@ func (f *filter) property(path []string) (v any, ok, known bool) {
 			v = after
 		}
 		return v, true, true
-	case "filter_state." + path[1]:
-		v, ok = s.filterState[path[1]]
-		return v, ok && len(path) == 2, ok
 	}
-	name := requestFields[path[1]]
-	if path[0] != "request" || name == "" {
+
+	field := requestFields[name]
+	if field == "" {
 		return nil, false, false
 	}
-	if len(path) != 2 {
+	if len(rest) > 0 {
 		return nil, false, true
 	}
-	return fields(request, []string{name})
+	return fields(headers, []string{field})
 }
 
-var requestFields = map[string]string{"host": ":authority", "scheme": ":scheme", "method": ":method", "referer": "referer",
-	"useragent": "user-agent", "id": "x-request-id"}
+// responseProperty returns the property response.name, or the part of it at the path rest.
+func (f *filter) responseProperty(name string, rest []string) (v any, ok, known bool) {
+	s := f.stream
+	switch name {
+	case "code":
+		return s.code, s.code != 0 && len(rest) == 0, true
+	case "code_details":
+		return s.details, s.hasDetails && len(rest) == 0, true
+	case "size":
+		return s.response.size, len(rest) == 0, true
+	case "headers":
+		return fields(f.visible(f.responseHeaders, s.response.headers), rest)
+	case "trailers":
+		return fields(f.visible(f.responseTrailers, s.response.trailers), rest)
+	}
+	return nil, false, false
+}
 
-// fields is the value of a header field, repeated ones joined by a comma, or all of them as a map.
+// visible returns the headers or trailers that the module can read now: those of the filter, or the
+// final ones in on_log.
+func (f *filter) visible(mine, final *Headers) *Headers {
+	if mine == nil && f.logging {
+		return final
+	}
+	return mine
+}
+
+// requestFields maps names of request properties to the header fields with their values.
+var requestFields = map[string]string{
+	"host": ":authority", "scheme": ":scheme", "method": ":method", "referer": "referer",
+	"useragent": "user-agent", "id": "x-request-id",
+}
+
+// fields returns the value of a header field, in which the values of a repeated field are joined by
+// commas, or all fields as a map.
 func fields(h *Headers, path []string) (v any, ok, known bool) {
 	if len(path) == 0 {
 		all := make(map[string]string)
@@ -163,14 +209,17 @@ func fields(h *Headers, path []string) (v any, ok, known bool) {
 		}
 		return all, true, true
 	}
+
 	if h == nil || len(path) != 1 {
 		return nil, false, true
 	}
+
 	values := h.Values(strings.ToLower(path[0]))
 	return strings.Join(values, ","), len(values) > 0, true
 }
 
-// lookup walks a property tree. The keys of a map and the indexes of a list are the path.
+// lookup follows a path through a property tree. Its elements are keys of maps and indexes of
+// lists.
 func lookup(v any, path []string) (any, bool) {
 	for _, name := range path {
 		switch t := v.(type) {
@@ -201,44 +250,28 @@ func lookup(v any, path []string) (any, bool) {
 			return nil, false
 		}
 	}
+
 	return v, true
 }
 
-// serialize writes a property as Envoy does (serializeValue in source/extensions/common/wasm/context.cc): strings and
-// bytes as they are, numbers in 8 bytes and bools in one, times and durations in nanoseconds, maps as pairs, lists as
-// pairs with the items as keys. A null anywhere fails the whole read. What comes from a protobuf Struct (all of
-// filter_metadata) knows no integers.
+// serialize encodes a property as Envoy does (serializeValue in
+// source/extensions/common/wasm/context.cc): strings and bytes as they are, numbers in 8 bytes and
+// bools in one, times and durations in nanoseconds, maps as pairs, and lists as pairs with the
+// items as keys. If there is a null anywhere, the whole read fails. A protobuf Struct, which all of
+// filter_metadata is, has only one kind of number.
 func serialize(v any, isStruct bool) ([]byte, Status) {
-	le := binary.LittleEndian
 	if isStruct {
 		if f, ok := number(v); ok {
 			v = f
 		}
 	}
+	if b, ok := serializeScalar(v); ok {
+		return b, StatusOK
+	}
+
+	var pairs Headers
 	switch t := v.(type) {
-	case string:
-		return []byte(t), StatusOK
-	case []byte:
-		return t, StatusOK
-	case bool:
-		if t {
-			return []byte{1}, StatusOK
-		}
-		return []byte{0}, StatusOK
-	case float64:
-		return le.AppendUint64(nil, math.Float64bits(t)), StatusOK
-	case int:
-		return le.AppendUint64(nil, uint64(t)), StatusOK
-	case int64:
-		return le.AppendUint64(nil, uint64(t)), StatusOK
-	case uint64:
-		return le.AppendUint64(nil, t), StatusOK
-	case time.Time:
-		return le.AppendUint64(nil, uint64(t.UnixNano())), StatusOK
-	case time.Duration:
-		return le.AppendUint64(nil, uint64(t)), StatusOK
 	case map[string]any:
-		pairs := make(Headers, 0, len(t))
 		for _, key := range slices.Sorted(maps.Keys(t)) {
 			b, st := serialize(t[key], isStruct)
 			if st != StatusOK {
@@ -246,36 +279,63 @@ func serialize(v any, isStruct bool) ([]byte, Status) {
 			}
 			pairs = append(pairs, [2]string{key, string(b)})
 		}
-		return appendPairs(nil, pairs), StatusOK
 	case map[string]string:
-		pairs := make(Headers, 0, len(t))
 		for _, key := range slices.Sorted(maps.Keys(t)) {
 			pairs = append(pairs, [2]string{key, t[key]})
 		}
-		return appendPairs(nil, pairs), StatusOK
 	case []any:
-		pairs := make(Headers, len(t))
 		for i := range t {
 			b, st := serialize(t[i], isStruct)
 			if st != StatusOK {
 				return nil, st
 			}
-			pairs[i][0] = string(b)
+			pairs = append(pairs, [2]string{string(b)})
 		}
-		return appendPairs(nil, pairs), StatusOK
 	case []string:
-		pairs := make(Headers, len(t))
 		for i := range t {
-			pairs[i][0] = t[i]
+			pairs = append(pairs, [2]string{t[i]})
 		}
-		return appendPairs(nil, pairs), StatusOK
 	case nil:
 		return nil, StatusSerializationFailure
+	default:
+		panic(fmt.Sprintf("wasmhost: a property cannot be a %T; use string, []byte, bool, int, int64, uint64, float64, time.Time, time.Duration, nil, and maps and slices of them", v))
 	}
-	panic(fmt.Sprintf("wasmhost: a property cannot be a %T; use string, []byte, bool, int, int64, uint64, float64, time.Time, time.Duration, nil, and maps and slices of them", v))
+	return appendPairs(nil, pairs), StatusOK
 }
 
-func number(v any) (float64, bool) {
+// serializeScalar encodes a value that is neither a map, a list nor a null; ok reports whether it
+// is one.
+func serializeScalar(v any) (b []byte, ok bool) {
+	le := binary.LittleEndian
+	switch t := v.(type) {
+	case string:
+		return []byte(t), true
+	case []byte:
+		return t, true
+	case bool:
+		if t {
+			return []byte{1}, true
+		}
+		return []byte{0}, true
+
+	case float64:
+		return le.AppendUint64(nil, math.Float64bits(t)), true
+	case int:
+		return le.AppendUint64(nil, uint64(t)), true
+	case int64:
+		return le.AppendUint64(nil, uint64(t)), true
+	case uint64:
+		return le.AppendUint64(nil, t), true
+	case time.Time:
+		return le.AppendUint64(nil, uint64(t.UnixNano())), true
+	case time.Duration:
+		return le.AppendUint64(nil, uint64(t)), true
+	}
+	return nil, false
+}
+
+// number returns an integer as a double; ok reports whether v is one.
+func number(v any) (f float64, ok bool) {
 	switch t := v.(type) {
 	case int:
 		return float64(t), true
@@ -287,14 +347,15 @@ func number(v any) (float64, bool) {
 	return 0, false
 }
 
-// metadata writes a stream's filter_metadata as Envoy writes dynamic metadata that is asked for whole: as a serialised
-// envoy.config.core.v3.Metadata, whose field 1 is a map of Structs. It is there, and empty, also where no filter wrote any.
+// metadata encodes the filter_metadata of a stream as Envoy encodes the property "metadata": as a
+// serialized envoy.config.core.v3.Metadata, whose field 1 is a map of Structs. It is empty if no
+// filter has written metadata.
 func metadata(filterMetadata any) (b []byte) {
 	namespaces, _ := filterMetadata.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
 		object := structValue(namespaces[name]).GetStructValue()
 		if object == nil {
-			panic(fmt.Sprintf("wasmhost: metadata.filter_metadata.%s must be a map, which a protobuf Struct is", name))
+			panic(fmt.Sprintf("wasmhost: metadata.filter_metadata.%s must be a map, as a protobuf Struct is", name))
 		}
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(object)
 		if err != nil {
@@ -305,10 +366,11 @@ func metadata(filterMetadata any) (b []byte) {
 		entry = protowire.AppendBytes(protowire.AppendTag(entry, 2, protowire.BytesType), data)
 		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), entry)
 	}
+
 	return b
 }
 
-// structValue is a property as a protobuf Struct holds it.
+// structValue converts a property to a value of a protobuf Struct.
 func structValue(v any) *structpb.Value {
 	switch t := v.(type) {
 	case map[string]any:
@@ -316,31 +378,36 @@ func structValue(v any) *structpb.Value {
 		for name := range t {
 			fields[name] = structValue(t[name])
 		}
+
 		return structpb.NewStructValue(&structpb.Struct{Fields: fields})
 	case map[string]string:
 		fields := make(map[string]*structpb.Value, len(t))
 		for name := range t {
 			fields[name] = structpb.NewStringValue(t[name])
 		}
+
 		return structpb.NewStructValue(&structpb.Struct{Fields: fields})
 	case []any:
 		list := make([]*structpb.Value, len(t))
 		for i := range t {
 			list[i] = structValue(t[i])
 		}
+
 		return structpb.NewListValue(&structpb.ListValue{Values: list})
 	case []string:
 		list := make([]*structpb.Value, len(t))
 		for i := range t {
 			list[i] = structpb.NewStringValue(t[i])
 		}
+
 		return structpb.NewListValue(&structpb.ListValue{Values: list})
 	case nil, bool, string, float64, int, int64, uint64:
 		value, err := structpb.NewValue(t)
 		if err != nil {
 			panic(fmt.Sprintf("wasmhost: a property in metadata: %v", err))
 		}
+
 		return value
 	}
-	panic(fmt.Sprintf("wasmhost: a property in metadata cannot be a %T, since no protobuf Struct holds one", v))
+	panic(fmt.Sprintf("wasmhost: a property in metadata cannot be a %T, which a protobuf Struct cannot hold", v))
 }

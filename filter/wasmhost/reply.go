@@ -6,18 +6,20 @@ import (
 	"strings"
 )
 
-// LocalReply is an answer that a plugin or the host gave instead of the upstream.
+// LocalReply is a response that a plugin or the host sends instead of the upstream.
 type LocalReply struct {
 	Status     int
 	Headers    Headers
 	Body       []byte
 	Details    string // response code details
-	GRPCStatus int    // -1: none was given
+	GRPCStatus int    // -1: none
 }
 
-// spaces is what Envoy does to response code details, which stand in access logs.
-var spaces = strings.NewReplacer(" ", "_", "\t", "_", "\n", "_", "\v", "_", "\f", "_", "\r", "_")
+// detailsReplacer replaces white space in response code details as Envoy does, which writes them to
+// access logs.
+var detailsReplacer = strings.NewReplacer(" ", "_", "\t", "_", "\n", "_", "\v", "_", "\f", "_", "\r", "_")
 
+// sendLocalResponse is proxy_send_local_response. It takes effect when the module has returned.
 func (c call) sendLocalResponse() Status {
 	c.in.localReplySent = true
 	f := c.in.current().filter
@@ -25,46 +27,48 @@ func (c call) sendLocalResponse() Status {
 		c.in.misuse(c.in.frame.callback, "proxy_send_local_response", "no stream is current")
 		return StatusOK
 	}
+
 	r := LocalReply{
-		Status: int(c.u32(0)), Details: spaces.Replace(c.str(1)), Body: slices.Clone(c.bytes(3)),
+		Status: int(c.u32(0)), Details: detailsReplacer.Replace(c.str(1)), Body: slices.Clone(c.bytes(3)),
 		Headers: parsePairs(c.bytes(5)), GRPCStatus: int(int32(c.u32(7))),
 	}
 	if r.GRPCStatus < 0 || r.GRPCStatus > 16 {
 		r.GRPCStatus = -1
 	}
-	// It takes effect when the module has returned, as do the other calls on streams: the module must not be entered
-	// while it runs.
+
 	in, during := c.in, c.in.frame.callback
 	in.addAfterCallAction(func() {
 		if f.stream.reply != nil || f.stream.done {
 			in.misuse(during, "proxy_send_local_response", "the stream was already answered or has ended")
 			return
 		}
+
 		f.stream.reply = &r
 		f.stream.localReply(r)
 	})
 	return StatusOK
 }
 
-// Ending.
-
-// localReply answers instead of the upstream (DownstreamFilterManager::sendLocalReply). Before the response has begun
-// the answer takes the way of a response through the filters; when the filters have its headers but the client has none
-// yet, it goes to the client straight; later the stream can only be broken off.
+// localReply answers instead of the upstream (DownstreamFilterManager::sendLocalReply). Before the
+// response has begun, the reply passes through the filters like a response. If the filters have
+// response headers but the client does not, the reply goes directly to the client. Later, the
+// stream can only be broken off.
 func (s *Stream) localReply(r LocalReply) {
 	if s.done {
 		return
 	}
-	deciding := s.request.running > 0
+
+	inRequest := s.request.running > 0 // it is sent from a callback of the request
 	switch {
-	case deciding:
+	case inRequest:
 		s.request.aborted = true
 	case s.response.running > 0:
 		s.response.aborted = true
 	}
+
 	s.setDetails(r.Details)
 	switch {
-	case s.response.headers == nil && deciding:
+	case s.response.headers == nil && inRequest:
 		s.pendingReply = &r
 	case s.response.headers == nil:
 		s.encodeReply(r, true)
@@ -75,14 +79,35 @@ func (s *Stream) localReply(r LocalReply) {
 	}
 }
 
-// encodeReply makes the response of a local reply (Http::Utility::prepareLocalReply).
-func (s *Stream) encodeReply(r LocalReply, filters bool) {
+// encodeReply sends a local reply, through the filters or directly to the client.
+func (s *Stream) encodeReply(r LocalReply, throughFilters bool) {
 	s.isLocalReply = true
-	h := Headers{{":status", strconv.Itoa(r.Status)}}
+	h, body := s.prepareReply(r)
+	end := len(body) == 0 || s.isHead
+	if throughFilters {
+		s.response.receiveHeaders(h, end)
+		if !end {
+			s.response.receiveData(body, true)
+		}
+		return
+	}
+
+	s.response.headers = &h
+	s.toDownstream(Frame{Headers: h, End: end})
+	if !end && !s.done {
+		s.toDownstream(Frame{Data: body, End: true})
+	}
+}
+
+// prepareReply returns the headers and the body of a local reply
+// (Http::Utility::prepareLocalReply).
+func (s *Stream) prepareReply(r LocalReply) (h Headers, body []byte) {
+	h = Headers{{":status", strconv.Itoa(r.Status)}}
 	for _, f := range r.Headers {
 		h.add(f[0], f[1])
 	}
-	body := r.Body
+
+	body = r.Body
 	switch {
 	case s.isGRPC: // trailers only
 		h.put(":status", "200")
@@ -94,6 +119,7 @@ func (s *Stream) encodeReply(r LocalReply, filters bool) {
 			}
 			h.put("grpc-status", strconv.Itoa(status))
 		}
+
 		if len(body) > 0 && !s.isHead {
 			h.put("grpc-message", percentEncode(body))
 		}
@@ -108,23 +134,12 @@ func (s *Stream) encodeReply(r LocalReply, filters bool) {
 		h.remove("content-length")
 		h.remove("content-type")
 	}
-	h = h.normal()
-	end := len(body) == 0 || s.isHead
-	if !filters {
-		s.response.headers = &h
-		s.toDownstream(Frame{Headers: h, End: end})
-		if !end && !s.done {
-			s.toDownstream(Frame{Data: body, End: true})
-		}
-		return
-	}
-	s.response.receiveHeaders(h, end)
-	if !end {
-		s.response.receiveData(body, true)
-	}
+
+	return h.normal(), body
 }
 
-// grpcStatus is Envoy's Grpc::Utility::httpToGrpcStatus.
+// grpcStatus returns the gRPC status for an HTTP status, as Envoy's Grpc::Utility::httpToGrpcStatus
+// does.
 func grpcStatus(http int) int {
 	switch http {
 	case 400:
@@ -141,10 +156,11 @@ func grpcStatus(http int) int {
 	return 2 // Unknown
 }
 
-// percentEncode is the encoding of grpc-message in gRPC's HTTP/2 mapping.
+// percentEncode encodes a grpc-message as gRPC's mapping to HTTP/2 requires.
 func percentEncode(b []byte) string {
 	const hex = "0123456789ABCDEF"
 	var s strings.Builder
+
 	for _, c := range b {
 		if c < ' ' || c > '~' || c == '%' {
 			s.Write([]byte{'%', hex[c>>4], hex[c&15]})
@@ -152,5 +168,6 @@ func percentEncode(b []byte) string {
 			s.WriteByte(c)
 		}
 	}
+
 	return s.String()
 }

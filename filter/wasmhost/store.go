@@ -53,10 +53,11 @@ func (c call) dequeue() Status {
 
 func (c call) enqueue() Status { return c.in.vm.host.store.enqueue(c.u32(0), c.bytes(1)) }
 
-// store is what all VMs of a process share besides clusters. One mutex for all of it, as in Envoy.
+// store holds what all VMs of a process share besides clusters: shared data, queues and metrics. It
+// has one mutex for all of them, as in Envoy.
 type store struct {
 	mu      sync.Mutex
-	cas     uint32
+	cas     uint32                            // of the last change
 	data    map[string]map[string]sharedValue // by vm_id and key
 	queues  map[uint32]*queue
 	tokens  map[[2]string]uint32 // by vm_id and name
@@ -71,7 +72,7 @@ type sharedValue struct {
 
 type queue struct {
 	items [][]byte
-	ready func() // tells the last VM that registered the queue, on that VM's thread
+	ready func() // notifies the VM that last registered the queue, on its thread
 }
 
 func newStore() store {
@@ -81,21 +82,27 @@ func newStore() store {
 	}
 }
 
-// retain and release count the VMs of a vm_id: Envoy forgets its data and queues with the last of them.
+// retain counts a VM of a vm_id.
 func (s *store) retain(vmID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.vms[vmID]++
 }
 
+// release uncounts a VM of a vm_id. With the last one, its shared data and queues are deleted, as
+// in Envoy.
 func (s *store) release(vmID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.vms[vmID]--; s.vms[vmID] > 0 {
 		return
 	}
+
 	delete(s.vms, vmID)
 	delete(s.data, vmID)
+
 	for key, token := range s.tokens {
 		if key[0] == vmID {
 			delete(s.queues, token)
@@ -107,32 +114,39 @@ func (s *store) release(vmID string) {
 func (s *store) get(vmID, key string) (value []byte, cas uint32, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	v, ok := s.data[vmID][key]
 	return bytes.Clone(v.value), v.cas, ok
 }
 
-// set stores a copy of value. A cas of 0 always does; any other must match the key's unless the key is new.
+// set stores a copy of value. A cas other than 0 must match that of the key, unless the key is new.
 func (s *store) set(vmID, key string, value []byte, cas uint32) Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	m := s.data[vmID]
 	if m == nil {
 		m = make(map[string]sharedValue)
 		s.data[vmID] = m
 	}
+
 	if v, ok := m[key]; ok && cas != 0 && cas != v.cas {
 		return StatusCasMismatch
 	}
-	if s.cas++; s.cas == 0 { // 0 has a meaning of its own
+
+	if s.cas++; s.cas == 0 { // callers use 0 for an unconditional write
 		s.cas++
 	}
+
 	m[key] = sharedValue{value: bytes.Clone(value), cas: s.cas}
 	return StatusOK
 }
 
+// registerQueue returns the token of a queue, which it creates if it does not exist.
 func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	key := [2]string{vmID, name}
 	token, ok := s.tokens[key]
 	if !ok {
@@ -141,6 +155,7 @@ func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
 		s.tokens[key] = token
 		s.queues[token] = &queue{}
 	}
+
 	s.queues[token].ready = ready
 	return token
 }
@@ -148,6 +163,7 @@ func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
 func (s *store) resolveQueue(vmID, name string) (token uint32, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	token, ok = s.tokens[[2]string{vmID, name}]
 	return token, ok
 }
@@ -159,9 +175,11 @@ func (s *store) enqueue(token uint32, item []byte) Status {
 		s.mu.Unlock()
 		return StatusNotFound
 	}
+
 	q.items = append(q.items, bytes.Clone(item))
 	ready := q.ready
 	s.mu.Unlock()
+
 	ready()
 	return StatusOK
 }
@@ -169,6 +187,7 @@ func (s *store) enqueue(token uint32, item []byte) Status {
 func (s *store) dequeue(token uint32) ([]byte, Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	q := s.queues[token]
 	switch {
 	case q == nil:
@@ -176,24 +195,27 @@ func (s *store) dequeue(token uint32) ([]byte, Status) {
 	case len(q.items) == 0:
 		return nil, StatusEmpty
 	}
+
 	item := q.items[0]
 	q.items = q.items[1:]
 	return item, StatusOK
 }
 
-// SharedData reads a key as a module with this vm_id would.
+// SharedData returns the value of a key as a module with this vm_id reads it.
 func (h *Host) SharedData(vmID, key string) (value []byte, cas uint32, ok bool) {
 	return h.store.get(vmID, key)
 }
 
-// SetSharedData writes a key as a module with this vm_id would: cas 0 overwrites, another must match an existing key's.
+// SetSharedData sets the value of a key as a module with this vm_id does. With cas 0 it overwrites;
+// any other cas must match that of an existing key.
 func (h *Host) SetSharedData(vmID, key string, value []byte, cas uint32) Status {
 	return h.store.set(vmID, key, value, cas)
 }
 
-// SharedKeys lists the keys of a vm_id, sorted.
+// SharedKeys returns the sorted keys of a vm_id.
 func (h *Host) SharedKeys(vmID string) []string {
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
+
 	return slices.Sorted(maps.Keys(h.store.data[vmID]))
 }

@@ -9,14 +9,14 @@ import (
 // Call is a callback or a host call in the trace.
 type Call struct {
 	Thread   string // VMConfig.Thread
-	Callback string // the callback that runs
-	Context  uint32 // the id of the context for which it runs
-	Func     string // the host call made in it; empty for the start and the end of the callback itself
+	Callback string // the running callback
+	Context  uint32 // the id of its context
+	Func     string // the host call; empty for the start and the end of the callback itself
 	Args     string
-	Result   string // the status and what else a host call gave back; empty at the start of a callback
+	Result   string // the status and the results of a host call; empty at the start of a callback
 }
 
-// String is the call in one line.
+// String returns the call as one line of text.
 func (c Call) String() string {
 	switch {
 	case c.Func != "":
@@ -27,74 +27,92 @@ func (c Call) String() string {
 	return fmt.Sprintf("%s > %s(%s)", c.Thread, c.Callback, c.Args)
 }
 
-// trace reports a host call. The results noted by the call follow the status.
+// trace reports a host call. The result is the status and what the call noted with noteResult.
 func (in *instance) trace(f *hostFunc, stack []uint64, result string) {
 	trace := in.vm.host.cfg.Trace
 	if trace == nil {
 		return
 	}
+
+	c := call{in, stack}
 	var args []string
 	i := 0
-	c := call{in, stack}
 	for _, a := range f.args {
-		switch a {
-		case 'b', 'm', 'p':
-			b, ok := in.mem.Read(c.u32(i), c.u32(i+1))
-			switch {
-			case !ok:
-				args = append(args, "out of memory bounds")
-			case a == 'm':
-				args = append(args, quotePairs(parsePairs(b)))
-			case a == 'p':
-				args = append(args, strconv.Quote(strings.ReplaceAll(string(b), "\x00", ".")))
-			default:
-				args = append(args, quote(b))
-			}
-			i++
-		case 'H':
-			args = append(args, enum(c.u32(i), headerMapNames...))
-		case 'B':
-			args = append(args, enum(c.u32(i), bufferNames...))
-		case 'S':
-			args = append(args, enum(c.u32(i), streamNames...))
-		case 'L':
-			args = append(args, enum(c.u32(i), logLevelNames...))
-		case 'M':
-			args = append(args, MetricType(c.u32(i)).String())
-		case 'i':
-			args = append(args, strconv.Itoa(int(int32(stack[i]))))
-		case 'l':
-			args = append(args, strconv.FormatInt(int64(stack[i]), 10))
-		case 'r':
-			i++
+		if text, ok := c.argument(a, i); ok {
+			args = append(args, text)
 		}
 		i++
+		if a == 'b' || a == 'm' || a == 'p' || a == 'r' {
+			i++
+		}
 	}
-	trace(Call{Thread: in.vm.cfg.Thread, Callback: in.frame.callback.String(), Context: in.frame.context.id,
-		Func: f.name, Args: strings.Join(args, ", "), Result: result + string(in.results)})
+
+	trace(Call{
+		Thread: in.vm.cfg.Thread, Callback: in.frame.callback.String(), Context: in.frame.context.id,
+		Func: f.name, Args: strings.Join(args, ", "), Result: result + string(in.results),
+	})
 }
 
-// traceCallback reports the start of a callback, or its result. Allocations are not worth a line.
+// argument returns the text of the parameter at index i, which hostFunc.args describes with the
+// letter a. ok reports whether it is an input of the call.
+func (c call) argument(a rune, i int) (text string, ok bool) {
+	switch a {
+	case 'b', 'm', 'p':
+		b, ok := c.in.mem.Read(c.u32(i), c.u32(i+1))
+		switch {
+		case !ok:
+			return "out of memory bounds", true
+		case a == 'm':
+			return quotePairs(parsePairs(b)), true
+		case a == 'p':
+			return strconv.Quote(strings.ReplaceAll(string(b), "\x00", ".")), true
+		}
+		return quote(b), true
+
+	case 'H':
+		return enum(c.u32(i), headerMapNames...), true
+	case 'B':
+		return enum(c.u32(i), bufferNames...), true
+	case 'S':
+		return enum(c.u32(i), streamNames...), true
+	case 'L':
+		return enum(c.u32(i), logLevelNames...), true
+	case 'M':
+		return MetricType(c.u32(i)).String(), true
+	case 'i':
+		return strconv.Itoa(int(int32(c.stack[i]))), true
+	case 'l':
+		return strconv.FormatInt(int64(c.stack[i]), 10), true
+	}
+	return "", false
+}
+
+// traceCallback reports the start of a callback, or its result if there is one. Memory allocations
+// are not reported.
 func (in *instance) traceCallback(cb callback, ctx *wasmContext, args []uint64, result string) {
 	trace := in.vm.host.cfg.Trace
 	if trace == nil || cb == cbMalloc {
 		return
 	}
+
 	var text []string
 	for _, a := range args {
 		text = append(text, strconv.FormatUint(uint64(uint32(a)), 10))
 	}
-	trace(Call{Thread: in.vm.cfg.Thread, Callback: cb.String(), Context: ctx.id, Args: strings.Join(text, ", "), Result: result})
+
+	trace(Call{
+		Thread: in.vm.cfg.Thread, Callback: cb.String(), Context: ctx.id, Args: strings.Join(text, ", "), Result: result,
+	})
 }
 
-// noteResult adds to what the running host call gives back, for the trace.
+// noteResult adds a result of the running host call to the trace.
 func (in *instance) noteResult(text func() string) {
 	if in.vm.host.cfg.Trace != nil {
 		in.results = append(append(in.results, ' '), text()...)
 	}
 }
 
-// quote shortens long values: traces are compared and read by people.
+// quote quotes a value and shortens a long one, since people read and compare traces.
 func quote(b []byte) string {
 	if len(b) > 256 {
 		return fmt.Sprintf("%q… %d bytes", b[:64], len(b))
@@ -110,6 +128,7 @@ func quotePairs(h Headers) string {
 	return "{" + strings.Join(s, ", ") + "}"
 }
 
+// enum returns the name of v, or its number if it has no name.
 func enum[T ~uint32](v T, names ...string) string {
 	if int(v) < len(names) {
 		return names[v]

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// WASI preview 1, as far as Envoy goes: a module sees its environment, the clocks, randomness, and the log as standard
-// output and error.
-
+// The errno values of WASI preview 1 that this host returns. It implements as much of WASI as Envoy
+// does: a module has its environment, the clocks, randomness, and the log as standard output and
+// standard error.
 const (
 	esuccess Status = 0
 	ebadf    Status = 8
@@ -24,29 +24,34 @@ const (
 )
 
 func errnoName(e Status) string {
-	names := map[Status]string{esuccess: "ESUCCESS", ebadf: "EBADF", efault: "EFAULT", einval: "EINVAL", enoent: "ENOENT",
-		enosys: "ENOSYS", enotsup: "ENOTSUP"}
+	names := map[Status]string{
+		esuccess: "ESUCCESS", ebadf: "EBADF", efault: "EFAULT", einval: "EINVAL", enoent: "ENOENT",
+		enosys: "ENOSYS", enotsup: "ENOTSUP",
+	}
 	if name, ok := names[e]; ok {
 		return name
 	}
+
 	return "errno " + strconv.Itoa(int(e))
 }
 
 func errno(e Status) func(call) Status { return func(call) Status { return e } }
 
-// stdio succeeds on standard output and error only.
+// stdio succeeds for standard output and standard error only.
 func stdio(c call) Status {
 	if fd := c.u32(0); fd != 1 && fd != 2 {
 		return ebadf
 	}
+
 	return esuccess
 }
 
+// modernInit allows a function that did not exist before also during initialization.
 const modernInit = initModern | modernOnly
 
-// wasiFuncs has proxy-wasm-cpp-host's signatures, also where WASI's differ (path_link, path_symlink): a module with
-// others does not load in Envoy.
-
+// wasiFuncs are the functions of WASI. They have the signatures of proxy-wasm-cpp-host, which
+// differ from those of WASI for path_link and path_symlink: Envoy does not load a module with
+// others.
 var wasiFuncs = []hostFunc{
 	{wasi: true, name: "args_get", args: "ii", allowed: inInit, fn: errno(esuccess)},
 	{wasi: true, name: "args_sizes_get", args: "ww", allowed: inInit, fn: func(c call) Status { return c.sizes(0, 0) }},
@@ -118,6 +123,7 @@ func (c call) environSizes() Status {
 	for k, v := range c.in.vm.cfg.Env {
 		size += len(k) + len(v) + 2
 	}
+
 	return c.sizes(uint32(len(c.in.vm.cfg.Env)), uint32(size))
 }
 
@@ -130,6 +136,7 @@ func (c call) environ() Status {
 		}
 		array, buf = array+4, buf+uint32(len(s))
 	}
+
 	return esuccess
 }
 
@@ -144,6 +151,7 @@ func (c call) clock() Status {
 	default:
 		return enotsup
 	}
+
 	return fault(c.in.mem.WriteUint64Le(c.u32(2), uint64(ns)))
 }
 
@@ -158,10 +166,12 @@ func (c call) random() Status {
 	if c.u32(1) > 64<<10 { // limits.h
 		return einval
 	}
+
 	b, ok := c.in.mem.Read(c.u32(0), c.u32(1))
 	if ok {
 		rand.Read(b) // never fails
 	}
+
 	return fault(ok)
 }
 
@@ -176,20 +186,21 @@ func (c call) fdstat() Status {
 	if stdio(c) != esuccess {
 		return ebadf
 	}
+
 	var stat [24]byte
 	stat[8] = 64 // fs_rights_base: fd_write
 	c.in.mem.Write(c.u32(1), stat[:])
 	return esuccess
 }
 
-// exit does nothing, and the module goes on: os.Exit has no effect in Envoy. Go's runtime runs into an unreachable
-// instruction when it has to end after a panic.
+// exit does nothing, and the module goes on: os.Exit has no effect in Envoy. If Go's runtime must
+// end after a panic, it runs into an unreachable instruction.
 func (c call) exit() Status {
 	c.in.log(slog.LevelDebug-4, "proc_exit")
 	return esuccess
 }
 
-// write sends what the module prints to the log, each call as one message.
+// write sends what the module prints to the log. Each call is one message.
 func (c call) write() Status {
 	level := slog.LevelInfo
 	switch c.u32(0) {
@@ -199,6 +210,7 @@ func (c call) write() Status {
 	default:
 		return ebadf
 	}
+
 	var text []byte
 	for i := range c.u32(2) {
 		iov, ok := c.in.mem.Read(c.u32(1)+8*i, 8)
@@ -209,10 +221,13 @@ func (c call) write() Status {
 		if !ok {
 			return efault
 		}
+
 		text = append(text, b...)
 	}
+
 	if len(text) > 0 {
 		c.in.log(level, strings.TrimSuffix(string(text), "\n"))
 	}
+
 	return fault(c.in.mem.WriteUint32Le(c.u32(3), uint32(len(text))))
 }

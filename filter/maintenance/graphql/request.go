@@ -310,8 +310,8 @@ var params = [...]string{"query", "operationName", "variables", "extensions"}
 type paramSet uint64
 
 // add returns the parameter that key names and adds it to the set, or returns the rule that refuses
-// key. Some servers fold case (Go's encoding/json does, and takes U+017F for an s), so a key
-// that differs from a known one only in case is refused.
+// key. Some servers fold case (Go's encoding/json does, and takes U+017F for an s), so a key that
+// differs from a known one only in case is refused.
 func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 	param = paramForeign
 	var set paramSet

@@ -121,8 +121,8 @@ func (r Rule) Explain() string {
 //     what HTTP clients send by default. Servers that read such a body as JSON also read it as
 //     application/json, so the client need not wait for the end of the maintenance.
 //
-// Media types other than JSON that some servers support (forms, uploads, application/graphql) and
-// a method that some support (PUT) are refused only during maintenance, and so is a mutation in a
+// Media types other than JSON that some servers support (forms, uploads, application/graphql) and a
+// method that some support (PUT) are refused only during maintenance, and so is a mutation in a
 // GET.
 func (r Rule) ClientError() int {
 	switch r {
