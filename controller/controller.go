@@ -79,10 +79,12 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 	}
 	o.Listen = cmp.Or(o.Listen, DefaultListen)
 	o.ProxyListen = cmp.Or(o.ProxyListen, DefaultProxyListen)
+
 	tlsConfig, err := o.tls()
 	if err != nil {
 		return nil, err
 	}
+
 	if err := os.MkdirAll(filepath.Clean(o.Data), 0o700); err != nil {
 		return nil, fmt.Errorf("creating the data directory: %w", err)
 	}

@@ -107,6 +107,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	running := t.TempDir()
 	start(t, controller.Options{Data: running})
 	emptyToken := t.TempDir()
@@ -136,6 +137,7 @@ func TestNewRefusesBadOptions(t *testing.T) {
 			c.o.Data = t.TempDir()
 		}
 		c.o.Log = slog.New(slog.DiscardHandler)
+
 		ctl, err := controller.New(t.Context(), c.o)
 		if err == nil {
 			ctl.Stop(t.Context())
@@ -181,10 +183,12 @@ func selfSigned(t *testing.T) (certFile, keyFile string, roots *x509.CertPool) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "drydock"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
+
 	certDER, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)

@@ -73,8 +73,10 @@ func serve(t *testing.T, data, listen, proxyListen string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(self, "serve", "--data", data, "--listen", listen, "--proxy-listen", proxyListen)
 	cmd.Env = append(os.Environ(), runAsDrydock+"=1", "DRYDOCK_BOOTSTRAP_TOKEN="+token, "DRYDOCK_SYNC_TOKEN="+syncToken)
+
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +180,7 @@ func (g *toggler) run(t *testing.T) {
 		if !g.sent.on {
 			method, body = http.MethodDelete, ""
 		}
+
 		req, _ := newRequest(method, "http://"+g.api+"/api/v1/apps/default/activations", token, body)
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
@@ -193,6 +196,7 @@ func (g *toggler) run(t *testing.T) {
 		if res.StatusCode != http.StatusOK {
 			t.Fatal(res.Status)
 		}
+
 		g.sent.revision = st.Version.Revision
 		if g.sent.revision > g.last.revision {
 			g.acknowledged++ // turning an app off that is off makes none
@@ -210,6 +214,7 @@ func (g *toggler) compare(t *testing.T, kill int, c *process) {
 	if err := json.Unmarshal([]byte(body), &st); err != nil || code != http.StatusOK {
 		t.Fatal(code, body)
 	}
+
 	_, doc := do(t, http.MethodPost, "http://"+c.proxy+maintenance.SyncPath, syncToken, "{}")
 	state, err := maintenance.Parse([]byte(doc))
 	if err != nil {
@@ -221,6 +226,7 @@ func (g *toggler) compare(t *testing.T, kill int, c *process) {
 		found.number, _ = strconv.Atoi(st.Message)
 	}
 	is := func(want toggle) bool { return found.on == want.on && (!want.on || found.number == want.number) }
+
 	lastOnly := found.revision == g.last.revision && is(g.last)
 	sentAsWell := found.revision == g.last.revision+1 && is(g.sent)
 	if !lastOnly && !sentAsWell {

@@ -40,6 +40,7 @@ func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 	} else if len(token) < minTokenLength {
 		c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is short and easy to guess", "characters", len(token), "at_least", minTokenLength)
 	}
+
 	_, err := c.keeper.CreateToken(ctx, keeper.Actor{Name: "bootstrap"}, "bootstrap", keeper.Operator, token)
 	return err
 }

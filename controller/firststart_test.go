@@ -75,6 +75,7 @@ func TestGeneratedTokensAreWrittenToFiles(t *testing.T) {
 	if code := statusWith(t, c, operator); code != http.StatusOK {
 		t.Fatalf("the token in the file is answered %d, want 200", code)
 	}
+
 	sync := readSecret(t, filepath.Join(data, "sync-token"))
 	if code, _ := do(t, http.MethodPost, "http://"+c.ProxyAddr()+maintenance.SyncPath, sync, "{}"); code != http.StatusOK {
 		t.Errorf("the sync token in the file is answered %d, want 200", code)
@@ -83,6 +84,7 @@ func TestGeneratedTokensAreWrittenToFiles(t *testing.T) {
 		t.Errorf("the API answers the sync token %d, want 401", code)
 	}
 	c.Stop(t.Context())
+
 	if strings.Contains(log.String(), operator) || strings.Contains(log.String(), sync) || !strings.Contains(log.String(), "bootstrap-token") {
 		t.Errorf("the log must have the name of the file and not the tokens: %s", log)
 	}

@@ -22,8 +22,8 @@ type ManualActivation struct {
 
 // On puts an app into a mode. An app has at most one manual activation: if it is on already, On
 // replaces the mode, message and end. With the same mode, the ID and start of the activation stay.
-// Paths in errors are those of the activation. The condition is on [ActivationsETag].
-func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, want ManualActivation) (*Snapshot, error) {
+// The condition is on [ActivationsETag]. Field paths in errors are relative to the activation.
+func (k *Keeper) On(ctx context.Context, by Actor, cond Condition, app string, want ManualActivation) (*Snapshot, error) {
 	if err := want.check(); err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (k *Keeper) On(ctx context.Context, by Actor, on Condition, app string, wan
 		if err != nil {
 			return err
 		}
-		if err := on.check(true, func() string { return ActivationsETag(a) }); err != nil {
+		if err := cond.check(true, func() string { return ActivationsETag(a) }); err != nil {
 			return fmt.Errorf("the list of activations of app %q %w", app, err)
 		}
 		return d.activate(a, by, want)
@@ -66,15 +66,16 @@ func (d *draft) activate(a *maintenance.App, by Actor, want ManualActivation) er
 		ID: "m-" + newID(), Source: maintenance.SourceManual, Mode: want.Mode, Message: want.Message,
 		Since: d.now.UTC().Truncate(time.Millisecond), Until: until,
 	}
+
 	var others, windows []maintenance.Activation
-	for _, c := range a.Activations {
+	for _, act := range a.Activations {
 		switch {
-		case c.Source == maintenance.SourceWindow:
-			windows = append(windows, c)
-		case c.Source != maintenance.SourceManual:
-			others = append(others, c)
-		case c.Mode == manual.Mode:
-			manual.ID, manual.Since = c.ID, c.Since
+		case act.Source == maintenance.SourceWindow:
+			windows = append(windows, act)
+		case act.Source != maintenance.SourceManual:
+			others = append(others, act)
+		case act.Mode == manual.Mode:
+			manual.ID, manual.Since = act.ID, act.Since
 		}
 	}
 
@@ -94,13 +95,13 @@ func (d *draft) activate(a *maintenance.App, by Actor, want ManualActivation) er
 // windows, which stay ended if a spec that has them is put again. If another source still keeps the
 // app in maintenance, Off returns an [*OtherSourceError] and changes nothing. The condition is on
 // [ActivationsETag].
-func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*Snapshot, error) {
+func (k *Keeper) Off(ctx context.Context, by Actor, cond Condition, app string) (*Snapshot, error) {
 	s, _, err := k.change(ctx, by, "off", func(d *draft) error {
 		a, err := d.app(app)
 		if err != nil {
 			return err
 		}
-		if err := on.check(true, func() string { return ActivationsETag(a) }); err != nil {
+		if err := cond.check(true, func() string { return ActivationsETag(a) }); err != nil {
 			return fmt.Errorf("the list of activations of app %q %w", app, err)
 		}
 		return d.deactivate(a)
@@ -110,9 +111,9 @@ func (k *Keeper) Off(ctx context.Context, by Actor, on Condition, app string) (*
 
 func (d *draft) deactivate(a *maintenance.App) error {
 	var others []maintenance.Activation
-	for _, c := range a.Activations {
-		if c.Source != maintenance.SourceManual && c.Source != maintenance.SourceWindow {
-			others = append(others, c)
+	for _, act := range a.Activations {
+		if act.Source != maintenance.SourceManual && act.Source != maintenance.SourceWindow {
+			others = append(others, act)
 		}
 	}
 	if len(others) > 0 {
@@ -133,8 +134,8 @@ type OtherSourceError struct {
 
 func (e *OtherSourceError) Error() string {
 	var names []string
-	for _, c := range e.Activations {
-		names = append(names, fmt.Sprintf("%s %s", c.Source, c.ID))
+	for _, act := range e.Activations {
+		names = append(names, fmt.Sprintf("%s %s", act.Source, act.ID))
 	}
 	return fmt.Sprintf("app %q is %s (%s): end the activation there; nothing was changed", e.App, ErrOtherSource, strings.Join(names, ", "))
 }

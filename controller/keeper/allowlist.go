@@ -10,10 +10,10 @@ import (
 )
 
 // Allow adds IP addresses and CIDRs to the allowlist of an app. Networks that are listed already,
-// in any spelling, are not added again. Paths in errors are those of the list, such as ips[1]. The
-// condition is on the ETag of [AllowedIPs].
-func (k *Keeper) Allow(ctx context.Context, by Actor, on Condition, app string, ips []string) (*Snapshot, error) {
-	return k.editAllowlist(ctx, by, "allow", on, app, ips, func(listed []string) ([]string, error) {
+// in any spelling, are not added again. The condition is on the ETag of [AllowedIPs]. Field paths
+// in errors are those of the list, such as ips[1].
+func (k *Keeper) Allow(ctx context.Context, by Actor, cond Condition, app string, ips []string) (*Snapshot, error) {
+	return k.editAllowlist(ctx, by, "allow", cond, app, ips, func(listed []string) ([]string, error) {
 		for _, ip := range ips {
 			if !slices.ContainsFunc(listed, sameNetwork(ip)) {
 				listed = append(slices.Clip(listed), ip)
@@ -26,8 +26,8 @@ func (k *Keeper) Allow(ctx context.Context, by Actor, on Condition, app string, 
 // Disallow removes IP addresses and CIDRs from the allowlist of an app. It returns [ErrNotFound]
 // and removes none if one of them is not an entry of the list: an address that another entry covers
 // would still bypass the maintenance. The condition is on the ETag of [AllowedIPs].
-func (k *Keeper) Disallow(ctx context.Context, by Actor, on Condition, app string, ips []string) (*Snapshot, error) {
-	return k.editAllowlist(ctx, by, "disallow", on, app, ips, func(listed []string) ([]string, error) {
+func (k *Keeper) Disallow(ctx context.Context, by Actor, cond Condition, app string, ips []string) (*Snapshot, error) {
+	return k.editAllowlist(ctx, by, "disallow", cond, app, ips, func(listed []string) ([]string, error) {
 		for _, ip := range ips {
 			rest := slices.DeleteFunc(slices.Clone(listed), sameNetwork(ip))
 			if len(rest) < len(listed) {
@@ -44,7 +44,7 @@ func (k *Keeper) Disallow(ctx context.Context, by Actor, on Condition, app strin
 	})
 }
 
-func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, on Condition, app string, ips []string, edit func([]string) ([]string, error)) (*Snapshot, error) {
+func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, cond Condition, app string, ips []string, edit func([]string) ([]string, error)) (*Snapshot, error) {
 	if err := checkIPs(ips); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, on 
 		if err != nil {
 			return err
 		}
-		if err := on.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
+		if err := cond.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
 			return fmt.Errorf("the allowlist of app %q %w", app, err)
 		}
 

@@ -9,12 +9,12 @@ import (
 )
 
 // PutSpec creates an app, or replaces what operators configured about it and keeps its activations.
-// Paths in errors are those of the spec. The condition is on the ETag of the spec.
-func (k *Keeper) PutSpec(ctx context.Context, by Actor, on Condition, spec maintenance.Spec) (*Snapshot, error) {
+// The condition is on the ETag of the spec. Field paths in errors are relative to the spec.
+func (k *Keeper) PutSpec(ctx context.Context, by Actor, cond Condition, spec maintenance.Spec) (*Snapshot, error) {
 	s, _, err := k.change(ctx, by, "app.put", func(d *draft) error {
 		a, err := d.app(spec.Name)
 		exists := err == nil
-		if err := on.check(exists, func() string { return ETag(a.Spec) }); err != nil {
+		if err := cond.check(exists, func() string { return ETag(a.Spec) }); err != nil {
 			return fmt.Errorf("app %q %w", spec.Name, err)
 		}
 
@@ -29,15 +29,15 @@ func (k *Keeper) PutSpec(ctx context.Context, by Actor, on Condition, spec maint
 	return s, err
 }
 
-// PutAll replaces what operators configured about all apps, in one change. Apps that are not in
-// specs are deleted, under the conditions of [Keeper.DeleteApp]; the default app is reset instead.
-// Activations stay. Paths in errors are those of a document, such as apps[2].match. The condition
-// is on [Snapshot.SpecsETag].
+// PutAll replaces what operators configured about all apps, in one change. Activations stay. Apps
+// that are not in specs are deleted; if one of them is on, PutAll returns [ErrInMaintenance] and
+// changes nothing. The default app is reset instead. The condition is on [Snapshot.SpecsETag].
+// Field paths in errors are those of a document, such as apps[2].match.
 //
 // A dry run returns the changes without making them. It does not check that pages exist.
-func (k *Keeper) PutAll(ctx context.Context, by Actor, on Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
+func (k *Keeper) PutAll(ctx context.Context, by Actor, cond Condition, specs []maintenance.Spec, dryRun bool) (*Snapshot, []Change, error) {
 	edit := func(d *draft) error {
-		if err := on.check(true, d.before.SpecsETag); err != nil {
+		if err := cond.check(true, d.before.SpecsETag); err != nil {
 			return fmt.Errorf("the set of apps %w", err)
 		}
 		return d.replaceSpecs(specs)
@@ -53,6 +53,7 @@ func (d *draft) replaceSpecs(specs []maintenance.Spec) error {
 	if !slices.ContainsFunc(specs, func(s maintenance.Spec) bool { return s.Name == maintenance.DefaultApp }) {
 		specs = append(slices.Clip(specs), maintenance.Spec{Name: maintenance.DefaultApp})
 	}
+
 	removed := make(map[string]maintenance.App, len(d.doc.Apps))
 	for _, a := range d.doc.Apps {
 		removed[a.Name] = a
@@ -63,6 +64,7 @@ func (d *draft) replaceSpecs(specs []maintenance.Spec) error {
 		apps[i] = maintenance.App{Spec: d.withoutEnded(spec), Activations: removed[spec.Name].Activations}
 		delete(removed, spec.Name)
 	}
+
 	for _, a := range removed {
 		if err := checkDeletable(&a); err != nil {
 			return err
@@ -80,13 +82,13 @@ func (d *draft) replaceSpecs(specs []maintenance.Spec) error {
 // DeleteApp deletes an app. Its requests then belong to the app that matches them next best. It
 // returns [ErrInMaintenance] if the app is on, and [ErrDefaultApp] for the default app. The
 // condition is on the ETag of the spec.
-func (k *Keeper) DeleteApp(ctx context.Context, by Actor, on Condition, name string) (*Snapshot, error) {
+func (k *Keeper) DeleteApp(ctx context.Context, by Actor, cond Condition, name string) (*Snapshot, error) {
 	s, _, err := k.change(ctx, by, "app.delete", func(d *draft) error {
 		a, err := d.app(name)
 		if err != nil {
 			return err
 		}
-		if err := on.check(true, func() string { return ETag(a.Spec) }); err != nil {
+		if err := cond.check(true, func() string { return ETag(a.Spec) }); err != nil {
 			return fmt.Errorf("app %q %w", name, err)
 		}
 		if name == maintenance.DefaultApp {

@@ -18,7 +18,7 @@ type Actor struct {
 	Remote string `json:"remote,omitempty" doc:"The client's address"`
 }
 
-// schedule is the actor of what happens because of its time.
+// schedule is the actor of the changes that the schedule makes.
 var schedule = Actor{Name: "schedule"}
 
 // Entry is an entry of the audit log. It is written in the same transaction as what it describes.
@@ -32,7 +32,7 @@ type Entry struct {
 }
 
 // Audit returns at most limit entries whose Seq is lower than before, newest first. With before 0
-// it starts at the newest entry. With an app, it returns only the entries about that app.
+// it starts at the newest entry. If app is not empty, only entries about that app are returned.
 func (k *Keeper) Audit(ctx context.Context, app string, before uint64, limit int) ([]Entry, error) {
 	entries := []Entry{}
 	var decodeErr error

@@ -13,6 +13,7 @@ func BenchmarkToggle(b *testing.B) {
 		b.Run(fmt.Sprintf("apps=%d/ips=%d", c.apps, c.ips), func(b *testing.B) {
 			k, stop := open(b, b.TempDir())
 			defer stop()
+
 			if _, _, err := k.PutAll(b.Context(), alice, Always, manySpecs(c.apps, c.ips), false); err != nil {
 				b.Fatal(err)
 			}
@@ -43,6 +44,7 @@ func manySpecs(apps, ips int) []maintenance.Spec {
 			Name:  fmt.Sprintf("app-%d", i),
 			Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app-%d.example.com", i)}},
 		}
+
 		for j := range ips {
 			specs[i].Bypass.IPs = append(specs[i].Bypass.IPs, fmt.Sprintf("10.%d.%d.%d", i%256, j/256, j%256))
 		}

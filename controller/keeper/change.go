@@ -14,9 +14,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// change is the only way to a new state: edit a draft of the current one, validate it, store it
-// with its audit entries by compare-and-swap, publish it. It returns the state after the change,
-// which is the current one if edit changes nothing.
+// change is the only way to a new state. It edits a draft of the current state, validates it,
+// stores it with its audit entries by compare-and-swap, and publishes it. It returns the state
+// after the change, which is the current one if edit changes nothing.
 func (k *Keeper) change(ctx context.Context, by Actor, action string, edit func(*draft) error) (*Snapshot, []Change, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -96,6 +96,7 @@ func (k *Keeper) propose(by Actor, action string, edit func(*draft) error) (*pro
 	if err != nil {
 		return nil, d.relativeError(err)
 	}
+
 	p.after = after
 	for i := range p.entries {
 		p.entries[i].Version = after.Version()
@@ -110,6 +111,7 @@ func (k *Keeper) commit(ctx context.Context, p *proposal) error {
 	if err != nil {
 		return fmt.Errorf("encoding the state: %w", err)
 	}
+
 	lines := make([][]byte, len(p.entries))
 	for i, e := range p.entries {
 		if lines[i], err = json.Marshal(e); err != nil {
@@ -124,8 +126,8 @@ func (k *Keeper) commit(ctx context.Context, p *proposal) error {
 	return err
 }
 
-// publish makes a snapshot the current one and wakes those who wait for a newer state. The caller
-// holds k.mu.
+// publish makes a snapshot the current one, and closes the Newer channel of the one before. The
+// caller holds k.mu.
 func (k *Keeper) publish(s *Snapshot) {
 	if before := k.current.Swap(s); before != nil {
 		close(before.newer)
@@ -145,6 +147,7 @@ func (k *Keeper) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	s, err := newSnapshot(rec.Document, rec.privateState, revision)
 	if err != nil {
 		return fmt.Errorf("reading the stored state: %w", err)
@@ -218,7 +221,7 @@ func (d *draft) app(name string) (*maintenance.App, error) {
 	return findApp(d.doc.Apps, name)
 }
 
-// setInput notes that the caller gave an app, or a part of it such as activations[0].
+// setInput sets input to the path of an app, or of a part of it such as activations[0].
 func (d *draft) setInput(app, part string) {
 	d.input = fmt.Sprintf("apps[%d]", indexOf(d.doc.Apps, app))
 	if part != "" {
@@ -241,13 +244,14 @@ func (d *draft) relativeError(err error) error {
 }
 
 // compile makes the draft a snapshot of the next revision. It reads the document back as the
-// proxies read it, so that a state which they would refuse cannot be published.
+// proxies read it, so that a state that they would refuse cannot be published.
 func (d *draft) compile() (*Snapshot, error) {
 	d.doc.Revision = d.before.revision + 1
 	data, err := json.Marshal(d.doc)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the state: %w", err)
 	}
+
 	s, err := newSnapshot(data, d.private, d.doc.Revision)
 	if err != nil {
 		return nil, err
@@ -270,6 +274,7 @@ func (d *draft) setVersions(s *Snapshot) {
 		a := &apps[i]
 		was := removed[a.Name]
 		delete(removed, a.Name)
+
 		if was == nil || !equalJSON(*was, *a) {
 			s.appVersions[a.Name] = s.Version()
 		}
@@ -287,10 +292,10 @@ func (d *draft) setVersions(s *Snapshot) {
 // mode returns the strictest mode of the activations of an app that have not ended.
 func mode(a *maintenance.App, now time.Time) maintenance.Mode {
 	strictest := maintenance.Off
-	for _, c := range a.Activations {
-		ended := !c.Until.IsZero() && !now.Before(c.Until)
-		if !ended && c.Mode.Compare(strictest) > 0 {
-			strictest = c.Mode
+	for _, act := range a.Activations {
+		ended := !act.Until.IsZero() && !now.Before(act.Until)
+		if !ended && act.Mode.Compare(strictest) > 0 {
+			strictest = act.Mode
 		}
 	}
 	return strictest
@@ -304,7 +309,7 @@ type Condition struct {
 	ETags  []string // the resource must exist and have one of these ETags
 }
 
-// Always is the condition that always holds.
+// Always holds for every resource, whether it exists or not.
 var Always = Condition{Any: true}
 
 func (c Condition) check(exists bool, etag func() string) error {

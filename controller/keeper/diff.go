@@ -35,10 +35,12 @@ func diffApps(before, after []maintenance.App) (changes []Change) {
 			}
 			from = was
 		}
+
 		if c, differ := diffResources(name, from, &after[i]); differ {
 			changes = append(changes, c)
 		}
 	}
+
 	for name, was := range removed {
 		if c, differ := diffResources(name, was, nil); differ {
 			changes = append(changes, c)
@@ -99,6 +101,7 @@ func diffObjects(from, to map[string]any) (before, after any) {
 			added[key] = a
 		}
 	}
+
 	for key := range to {
 		if _, ok := from[key]; !ok {
 			added[key] = to[key]

@@ -21,7 +21,7 @@ type WaitingFor struct {
 	Reason string `json:"reason"`
 }
 
-// maxWaiting is the largest number of reasons in a list, which people read.
+// maxWaiting bounds the number of reasons in a status, since people read them.
 const maxWaiting = 100
 
 // proxyView is what all proxies enforce at one moment.
@@ -50,9 +50,10 @@ func (k *Keeper) viewProxies(now time.Time) *proxyView {
 
 	k.proxies.mu.Lock()
 	for _, p := range k.proxies.byID {
-		if p.gone(now) {
+		if p.ended(now) {
 			continue
 		}
+
 		e := enforcingProxy{id: p.id, node: p.node, version: p.version(), skew: p.skew, isNew: now.Sub(p.firstAck) < newFor}
 		if p.lost(now) {
 			e.lostFor = now.Sub(p.lastAck)
@@ -73,6 +74,7 @@ func (k *Keeper) viewProxies(now time.Time) *proxyView {
 		view.anyNew = view.anyNew || p.isNew
 		view.ahead = view.ahead || p.version.Compare(view.current) > 0
 	}
+
 	slices.SortFunc(view.proxies, func(a, b enforcingProxy) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
 	return view
 }
@@ -84,8 +86,9 @@ func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []Waiting
 	if len(view.proxies) == 0 {
 		return count, []WaitingFor{{Reason: "no proxy has reported to this controller"}}
 	}
+
 	if !view.ahead && !view.anyNew && view.oldest.Compare(v) >= 0 {
-		count.Enforcing = count.Known // as the loop below would find, for each app again
+		count.Enforcing = count.Known // the usual case, without a look at each proxy
 		return count, nil
 	}
 
@@ -102,7 +105,7 @@ func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []Waiting
 }
 
 // whyNotEnforcing returns why a proxy does not count as enforcing version v, or "" if it does. The
-// sentence begins with the name of the proxy, which is not part of it.
+// reason is the rest of a sentence that begins with the name of the proxy.
 func (view *proxyView) whyNotEnforcing(p *enforcingProxy, v Version) string {
 	reached := p.version.Compare(v) >= 0
 	ahead := p.version.Compare(view.current) > 0 // it follows another controller
@@ -121,11 +124,12 @@ func (view *proxyView) whyNotEnforcing(p *enforcingProxy, v Version) string {
 	return fmt.Sprintf("enforces revision %d, not yet %d", p.version.Revision, v.Revision)
 }
 
-// uncertain returns why an app that all known proxies enforce does not count as active.
-func (view *proxyView) uncertain() (waiting []WaitingFor) {
+// whyNotActive returns what keeps an app from being active although all known proxies enforce it.
+func (view *proxyView) whyNotActive() (waiting []WaitingFor) {
 	if !view.complete {
 		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started and waits %s for proxies to report", silentAfter)})
 	}
+
 	for _, p := range view.proxies {
 		if p.skew.Abs() > maxSkew && p.lostFor == 0 && len(waiting) < maxWaiting {
 			waiting = append(waiting, WaitingFor{p.id, p.node, "has a clock that is " + describeSkew(p.skew)})

@@ -1,15 +1,15 @@
 // Package keeper decides which app is in which mode, why and until when, and knows which proxies
 // enforce it. It is the only writer of the state.
 //
-// A [Keeper] publishes the state as a [Snapshot] for each version (snapshot.go). Every change of
-// the state takes one way (change.go): it is made on a draft, validated by the code that the
+// A [Keeper] publishes each version of the state as a [Snapshot] (snapshot.go). Every change of the
+// state takes the same steps (change.go): it is made on a draft, validated by the code that the
 // proxies run, stored by compare-and-swap together with its audit entries, and published. A change
 // that changes nothing leaves no trace.
 //
-// What a change does is in apps.go (what operators configure), activations.go (on and off),
-// allowlist.go and schedule.go (windows and ends that come by themselves). Pages (pages.go) and
-// API tokens (tokens.go) are stored apart from the state. The audit log is read in audit.go; its
-// entries say only what differs (diff.go).
+// The changes themselves are in apps.go (what operators configure), activations.go (on and off),
+// allowlist.go and schedule.go (what happens at a planned time). Pages (pages.go) and API tokens
+// (tokens.go) are stored apart from the state. The audit log is read in audit.go; its entries hold
+// only what differs (diff.go).
 //
 // Proxies report which version they enforce (proxies.go). What they all enforce together
 // (enforcement.go) decides what the status of an app says (status.go).

@@ -26,6 +26,7 @@ func open(t testing.TB, dir string) (k *Keeper, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	k, err = Open(t.Context(), Options{Store: s, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -104,9 +105,10 @@ func expectStatus(t *testing.T, k *Keeper, app, want string) {
 	}
 
 	var activations []string
-	for _, c := range st.Activations {
-		activations = append(activations, fmt.Sprintf("%s:%s", c.Source, c.Mode))
+	for _, act := range st.Activations {
+		activations = append(activations, fmt.Sprintf("%s:%s", act.Source, act.Mode))
 	}
+
 	got := strings.TrimSpace(fmt.Sprintf("%s %s %s", st.Mode, st.Phase, strings.Join(activations, ",")))
 	if got != want {
 		t.Fatalf("%s is %q, want %q", app, got, want)
@@ -142,6 +144,7 @@ func TestFailedStoreChangesNothing(t *testing.T) {
 		if err := k.Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+
 		k.store.Close()
 		before := k.Current()
 

@@ -25,6 +25,7 @@ func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, er
 
 	change, _ := diffResources("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
 	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: change})
+
 	sha, err := k.store.PutBlob(ctx, html, entry)
 	if err != nil {
 		return "", storeError(ctx, err)

@@ -19,8 +19,7 @@ const (
 	// newFor is how long a proxy counts as new after its first ack. Every VM acks once a heartbeat,
 	// so that after this time all of its VMs are known.
 	newFor = (maintenance.HeartbeatSeconds*1000 + 500) * time.Millisecond
-	// maxSkew is the largest difference between the clocks of a proxy and of the controller that
-	// is not reported.
+	// maxSkew is how far the clock of a proxy may be off before it keeps apps from being active.
 	maxSkew = time.Second
 	// forgetAfter is how long a lost proxy is kept while no app is on. While one is, lost proxies
 	// are kept until an operator forgets them.
@@ -64,17 +63,18 @@ type vm struct {
 	lastAck  time.Time
 }
 
-// live reports whether a VM acks, or did so when its proxy last did. A VM that fell silent while
-// others of its proxy went on has crashed. The VM that replaces it adopts the state before its
-// first request, so the crashed one does not count.
+// live reports whether a VM still acked when its proxy last did. A VM that fell silent while others
+// of its proxy went on has crashed. The VM that replaces it adopts the state before its first
+// request, so the crashed one does not count.
 func (p *proxy) live(v *vm) bool { return p.lastAck.Sub(v.lastAck) <= silentAfter }
 
-// lost reports whether no VM of the proxy acks. It may have stopped, or be unreachable.
+// lost reports whether no VM of the proxy has acked lately. Its process may have ended, or it may
+// be unreachable and still serve.
 func (p *proxy) lost(now time.Time) bool { return now.Sub(p.lastAck) > silentAfter }
 
-// gone reports whether the process of a lost proxy has ended: the kernel then closes its poll. Acks
-// of its other VMs may still arrive within a second after that.
-func (p *proxy) gone(now time.Time) bool {
+// ended reports whether the process of a lost proxy has ended, because the kernel closed its poll
+// and no ack followed. Acks that were on their way may still arrive within a second.
+func (p *proxy) ended(now time.Time) bool {
 	return p.lost(now) && !p.pollClosed.IsZero() && !p.lastAck.After(p.pollClosed.Add(time.Second))
 }
 
@@ -89,7 +89,8 @@ func (p *proxy) version() (oldest maintenance.Version) {
 	return oldest
 }
 
-// Ack records which version a VM of a proxy enforces. Paths in errors are those of the ack.
+// Ack records which version a VM of a proxy enforces. Field paths in errors are relative to the
+// ack.
 func (k *Keeper) Ack(ack maintenance.Ack) error {
 	if err := checkAck(ack); err != nil {
 		return err
@@ -108,6 +109,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 		p = &proxy{id: ack.Proxy, firstAck: now, vms: map[string]*vm{}}
 		r.byID[p.id] = p
 	}
+
 	v := p.vms[ack.VM]
 	if v == nil {
 		if len(p.vms) >= maxVMs {
@@ -157,7 +159,7 @@ func (k *Keeper) PollClosed(proxy string) {
 	}
 }
 
-// notify wakes those who wait for proxies. The caller holds r.mu.
+// notify closes the channels of watch, and marks the list as unsaved. The caller holds r.mu.
 func (r *registry) notify() {
 	r.unsaved = true
 	close(r.changed)
@@ -201,10 +203,11 @@ func (k *Keeper) Proxies() []Proxy {
 
 	list := make([]Proxy, 0, len(k.proxies.byID))
 	for _, p := range k.proxies.byID {
-		if !p.gone(now) {
+		if !p.ended(now) {
 			list = append(list, p.describe(now, current))
 		}
 	}
+
 	slices.SortFunc(list, func(a, b Proxy) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID)) })
 	return list
 }
@@ -227,6 +230,7 @@ func (p *proxy) describe(now time.Time, current maintenance.Version) Proxy {
 		}
 		out.VMs = append(out.VMs, VM{ID: id, State: state, Version: v.version, SeenAt: v.lastAck.UTC().Truncate(time.Millisecond), Requests: v.requests})
 	}
+
 	slices.SortFunc(out.VMs, func(a, b VM) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
@@ -255,7 +259,8 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	return nil
 }
 
-// storedProxy is a proxy in the store. One record holds all of them.
+// storedProxy is a proxy in the store. One record holds all of them. The JSON names are those of
+// stores that exist.
 type storedProxy struct {
 	ID         string     `json:"id"`
 	Node       string     `json:"node,omitempty"`
@@ -287,6 +292,7 @@ func (k *Keeper) loadProxies(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.revision, r.changed, r.byID, r.savedAt = rec.Revision, make(chan struct{}), map[string]*proxy{}, k.now()
+
 	for _, s := range list {
 		p := &proxy{id: s.ID, node: s.Node, lastAck: s.LastAck, pollClosed: s.PollClosed, vms: map[string]*vm{}}
 		for _, v := range s.VMs {
@@ -316,8 +322,8 @@ func (k *Keeper) pruneProxies() (due bool) {
 	defer r.mu.Unlock()
 
 	for id, p := range r.byID {
-		if p.gone(now) || !anyOn && now.Sub(p.lastAck) > forgetAfter {
-			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.lastAck.UTC(), "poll_closed", p.gone(now))
+		if p.ended(now) || !anyOn && now.Sub(p.lastAck) > forgetAfter {
+			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.lastAck.UTC(), "poll_closed", p.ended(now))
 			delete(r.byID, id)
 			r.notify()
 		}
@@ -344,6 +350,7 @@ func (k *Keeper) storeProxies(ctx context.Context, forget string, entries ...[]b
 		if p.id == forget {
 			continue
 		}
+
 		s := storedProxy{ID: p.id, Node: p.node, LastAck: p.lastAck.UTC(), PollClosed: p.pollClosed.UTC()}
 		for id, v := range p.vms {
 			if p.live(v) {

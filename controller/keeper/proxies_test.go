@@ -30,6 +30,7 @@ func startProxy(t *testing.T, k *Keeper, id string, vms ...string) *fakeProxy {
 		id: id, stopAcks: sync.OnceFunc(func() { close(stop) }),
 		k: k, version: k.Current().Version(), crashed: map[string]bool{},
 	}
+
 	t.Cleanup(p.stopAcks)
 	go func() {
 		heartbeat := time.NewTicker(maintenance.HeartbeatSeconds * time.Second)
@@ -134,6 +135,7 @@ func TestProxyThatClosesItsPollAndFallsSilentHasEnded(t *testing.T) {
 		k, stop = open(t, dir)
 		defer stop()
 		alive.set(func() { alive.k = k })
+
 		after(5 * time.Second)
 		st, err := k.Status("default")
 		if err != nil {

@@ -88,8 +88,8 @@ func (s *Snapshot) nextEvent(since time.Time) (next time.Time) {
 	}
 
 	for _, a := range s.Apps() {
-		for _, c := range a.Activations {
-			consider(c.Until)
+		for _, act := range a.Activations {
+			consider(act.Until)
 		}
 		for _, w := range a.Windows {
 			for _, o := range w.Occurrences {
@@ -126,9 +126,9 @@ func (d *draft) followSchedule() (entries []Entry) {
 // scheduledActivations returns the activations that an app should have at a time: those that have
 // not reached their end, and one for each window with a running occurrence.
 func scheduledActivations(a *maintenance.App, now time.Time) (scheduled []maintenance.Activation) {
-	for _, c := range a.Activations {
-		if c.Source != maintenance.SourceWindow && (c.Until.IsZero() || now.Before(c.Until)) {
-			scheduled = append(scheduled, c)
+	for _, act := range a.Activations {
+		if act.Source != maintenance.SourceWindow && (act.Until.IsZero() || now.Before(act.Until)) {
+			scheduled = append(scheduled, act)
 		}
 	}
 
@@ -137,6 +137,7 @@ func scheduledActivations(a *maintenance.App, now time.Time) (scheduled []mainte
 		if i < 0 {
 			continue
 		}
+
 		scheduled = append(scheduled, maintenance.Activation{
 			ID: w.ID, Source: maintenance.SourceWindow, Mode: w.Mode, Message: w.Message,
 			Since: w.Occurrences[i].Start, Until: w.Occurrences[i].End,
@@ -152,30 +153,32 @@ func isRunning(o maintenance.Occurrence, now time.Time) bool {
 // scheduleAction returns the action of the audit entry for a change of activations. If several
 // activations start or end at once, the last one that starts names the action.
 func scheduleAction(before, after []maintenance.Activation) string {
-	contains := func(list []maintenance.Activation, c maintenance.Activation) bool {
-		return slices.ContainsFunc(list, func(o maintenance.Activation) bool { return o.ID == c.ID && o.Source == c.Source })
+	contains := func(list []maintenance.Activation, act maintenance.Activation) bool {
+		return slices.ContainsFunc(list, func(o maintenance.Activation) bool { return o.ID == act.ID && o.Source == act.Source })
 	}
 
 	action := "window.change"
-	for _, c := range before {
-		if !contains(after, c) {
-			action = string(c.Source) + ".end"
+	for _, act := range before {
+		if !contains(after, act) {
+			action = string(act.Source) + ".end"
 		}
 	}
-	for _, c := range after {
-		if !contains(before, c) {
-			action = string(c.Source) + ".start"
+
+	for _, act := range after {
+		if !contains(before, act) {
+			action = string(act.Source) + ".start"
 		}
 	}
 	return action
 }
 
-// prune removes what belongs to activations, apps and occurrences that do not exist any more.
+// prune removes from the private state what belongs to activations and apps that do not exist any
+// more, and to occurrences that ended long ago.
 func (d *draft) prune() {
 	active := map[string]bool{}
 	for i := range d.doc.Apps {
-		for _, c := range d.doc.Apps[i].Activations {
-			active[activationKey(d.doc.Apps[i].Name, c.ID)] = true
+		for _, act := range d.doc.Apps[i].Activations {
+			active[activationKey(d.doc.Apps[i].Name, act.ID)] = true
 		}
 	}
 	d.private.Actors = maps.Clone(d.private.Actors)
@@ -213,6 +216,7 @@ func (d *draft) withoutEnded(spec maintenance.Spec) maintenance.Spec {
 		kept := []maintenance.Occurrence{}
 		for _, o := range w.Occurrences {
 			o = maintenance.Occurrence{Start: o.Start.UTC(), End: o.End.UTC()}
+
 			ended := slices.ContainsFunc(d.private.Ended, func(e endedOccurrence) bool {
 				return e.App == spec.Name && e.Window == w.ID && e.Occurrence.Start.Equal(o.Start) && e.Occurrence.End.Equal(o.End)
 			})
@@ -220,6 +224,7 @@ func (d *draft) withoutEnded(spec maintenance.Spec) maintenance.Spec {
 				kept = append(kept, o)
 			}
 		}
+
 		w.Occurrences = kept
 	}
 	return spec

@@ -93,9 +93,10 @@ type record struct {
 	privateState
 }
 
-// privateState is the part of the state that only the controller needs. Proxies do not get it.
+// privateState is the part of the state that only the controller needs. Proxies do not get it. The
+// JSON names are those of stores that exist.
 type privateState struct {
-	// Actors holds who began an activation, by the activationKey of it.
+	// Actors holds who began each activation, by activationKey.
 	Actors map[string]Actor `json:"causes,omitempty"`
 	// Ended holds the occurrences of windows that off ended. They are left out when a spec that
 	// still has them is put again.

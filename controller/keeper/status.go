@@ -69,6 +69,7 @@ func (k *Keeper) Status(name string) (AppStatus, error) {
 func (k *Keeper) Statuses() []AppStatus {
 	s, now := k.Current(), k.now()
 	view := k.viewProxies(now)
+
 	list := make([]AppStatus, len(s.Apps()))
 	for i := range list {
 		list[i] = s.status(&s.Apps()[i], view, now)
@@ -97,11 +98,12 @@ func (s *Snapshot) status(a *maintenance.App, view *proxyView, now time.Time) Ap
 	switch {
 	case st.Mode != maintenance.Off:
 		_, notActive := view.enforcing(s.gateVersions[a.Name])
-		notActive = append(notActive, view.uncertain()...)
+		notActive = append(notActive, view.whyNotActive()...)
 		st.Phase = PhaseActive
 		if len(notActive) > 0 {
 			st.Phase = PhasePending
 		}
+
 		for _, w := range notActive {
 			if !slices.Contains(st.Waiting, w) {
 				st.Waiting = append(st.Waiting, w)
@@ -115,9 +117,9 @@ func (s *Snapshot) status(a *maintenance.App, view *proxyView, now time.Time) Ap
 
 func (s *Snapshot) activationStatuses(a *maintenance.App) []ActivationStatus {
 	list := make([]ActivationStatus, 0, len(a.Activations))
-	for _, c := range a.Activations {
-		by := s.private.Actors[activationKey(a.Name, c.ID)]
-		list = append(list, ActivationStatus{c, by.Name, by.Remote})
+	for _, act := range a.Activations {
+		by := s.private.Actors[activationKey(a.Name, act.ID)]
+		list = append(list, ActivationStatus{act, by.Name, by.Remote})
 	}
 	return list
 }

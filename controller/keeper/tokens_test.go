@@ -14,6 +14,7 @@ func TestTokensAreStored(t *testing.T) {
 		if k.HasTokens() {
 			t.Fatal("a new store has a token")
 		}
+
 		secret := NewSecret()
 		operator := createToken(t, k, Actor{Name: "bootstrap"}, "root", Operator, secret)
 		createToken(t, k, alice, "dashboard", Viewer, "viewer-secret")
@@ -45,6 +46,7 @@ func expectNotStored(t *testing.T, k *Keeper, secrets ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	entries, err := k.Audit(t.Context(), "", 0, 10)
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +69,7 @@ func TestRevokedTokensDoNotAuthenticate(t *testing.T) {
 		if err := k.RevokeToken(t.Context(), alice, operator.ID); !errors.Is(err, ErrLastOperator) {
 			t.Fatalf("%v, want ErrLastOperator", err)
 		}
+
 		if err := k.RevokeToken(t.Context(), alice, viewer.ID); err != nil {
 			t.Fatal(err)
 		}

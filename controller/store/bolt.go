@@ -132,6 +132,7 @@ func (b *Bolt) Swap(ctx context.Context, name string, from uint64, data []byte, 
 		if decode(records.Get([]byte(name))).Revision != from {
 			return ErrConflict
 		}
+
 		if err := records.Put([]byte(name), append(bigEndian(from+1), data...)); err != nil {
 			return err
 		}
@@ -228,6 +229,7 @@ func (b *Bolt) PutBlob(ctx context.Context, data []byte, audit ...[]byte) (strin
 		if blobs.Get(sum[:]) != nil {
 			return nil
 		}
+
 		if err := blobs.Put(sum[:], data); err != nil {
 			return err
 		}

@@ -164,6 +164,7 @@ func testWatch(t *testing.T, b backend) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the watch did not report the change")
 	}
+
 	select {
 	case <-tokens:
 		t.Fatal("the watch reported a change of another record")
@@ -185,6 +186,7 @@ func testBlobs(t *testing.T, b backend) {
 	if data, err := b.Blob(t.Context(), hello); err != nil || string(data) != "hello" {
 		t.Fatalf("%q, %v; want hello", data, err)
 	}
+
 	for _, sha := range []string{"", "xyz", strings.Repeat("0", 64)} {
 		if _, err := b.Blob(t.Context(), sha); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%q: %v, want ErrNotFound", sha, err)
@@ -213,6 +215,7 @@ func testReopen(t *testing.T, open func(t *testing.T, dir string) backend) {
 	if err := b.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	epoch := b.Epoch()
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -225,6 +228,7 @@ func testReopen(t *testing.T, open func(t *testing.T, dir string) backend) {
 		t.Fatalf("epoch %d, want %d", b.Epoch(), epoch)
 	}
 	expectRecord(t, b, "state", 1, "one")
+
 	put(t, b, "state", 1, "two", "b")
 	if got := auditLog(t, b, 0, 10); got != "2=b 1=a" {
 		t.Fatalf("audit log %s", got)
