@@ -35,6 +35,7 @@ func usagef(format string, args ...any) error {
 func exitCode(err error) int {
 	var code *codeError
 	var api *apiError
+
 	switch {
 	case err == nil:
 		return exitOK

@@ -59,7 +59,7 @@ func (a *api) registerActivations() {
 }
 
 func (a *api) listActivations(ctx context.Context, in *InApp) (*resource[Activations], error) {
-	st, app, err := a.status(in.App)
+	st, app, err := a.appStatus(in.App)
 	if err != nil {
 		return nil, err
 	}

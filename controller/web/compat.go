@@ -11,8 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The three operations below have the paths of STING's system maintenance, so that its banners and
-// scripts work with Drydock: a public status, and two toggles that need no If-Match.
+// The three operations below have the paths that STING uses for its system maintenance: a public
+// status, and two toggles for scripts, which need no ETag.
 
 // PublicStatus is an app's status for everybody, as one flat object.
 type PublicStatus struct {

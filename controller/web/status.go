@@ -62,7 +62,7 @@ func (a *api) getAppStatus(ctx context.Context, in *appStatusInput) (*resource[k
 // awaitStatus waits until an app is enforced or active, as the client asked for, until its mode
 // changes, or until ctx is done.
 func (a *api) awaitStatus(ctx context.Context, app, wait string) error {
-	first, _, err := a.status(app)
+	first, _, err := a.appStatus(app)
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,14 @@ func (a *api) awaitStatus(ctx context.Context, app, wait string) error {
 // statusResource answers with an app's status. Its ETag is that of the app's activations, because
 // on and off are made from it.
 func (a *api) statusResource(name string) (*resource[keeper.AppStatus], error) {
-	st, app, err := a.status(name)
+	st, app, err := a.appStatus(name)
 	if err != nil {
 		return nil, err
 	}
 	return &resource[keeper.AppStatus]{keeper.ActivationsETag(app), st}, nil
 }
 
-func (a *api) status(name string) (keeper.AppStatus, *maintenance.App, error) {
+func (a *api) appStatus(name string) (keeper.AppStatus, *maintenance.App, error) {
 	app, err := a.Keeper.Current().App(name)
 	if err != nil {
 		return keeper.AppStatus{}, nil, err

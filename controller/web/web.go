@@ -4,7 +4,7 @@
 //
 // api.go puts the API together. Each of its resources has a file, which registers the operations
 // and then handles them: apps, activations, bypass, status, explain, proxies, pages, audit, tokens,
-// and compat for the paths that STING's clients use. Four files are for all of them: access.go
+// and compat for paths that are compatible with STING. Four files are for all of them: access.go
 // (who may call what), precondition.go (If-Match), problem.go (errors) and schema.go (OpenAPI).
 // metrics.go and health.go are for monitoring, proxylistener.go is the proxies' listener.
 package web
