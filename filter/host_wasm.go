@@ -12,9 +12,9 @@ import (
 
 // actionStopIterationAndWatermark pauses a part of a body and applies backpressure at Envoy's
 // buffer limit, where ActionPause fails the stream: FilterDataStatus::StopIterationAndWatermark
-// (proxy-wasm-cpp-host, context_interface.h). What Envoy paused by ActionPause it shows again in
-// the next callback and in other callbacks of the module. What it paused by this action it does
-// not (Context::getBuffer in its source/extensions/common/wasm).
+// (proxy-wasm-cpp-host, context_interface.h). A part that was paused by ActionPause is shown again
+// in the next callback, and in other callbacks of the module. A part that was paused by this action
+// is shown in neither (Context::getBuffer in Envoy's source/extensions/common/wasm).
 const actionStopIterationAndWatermark types.Action = 2
 
 // The SDK's SendHttpResponse has no parameter for the response code details, which operators look

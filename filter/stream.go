@@ -94,6 +94,7 @@ func (s *stream) admit() {
 	s.plugin.admitted++
 }
 
+// readHeaders reads the request from its headers, and removes those that only the filter may set.
 func (s *stream) readHeaders(endOfStream bool) {
 	headers, err := proxywasm.GetHttpRequestHeaders()
 	if err != nil {
@@ -218,8 +219,11 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 func (s *stream) pauseEarlyBody() types.Action {
 	s.countBody()
 	if s.progress != pausedForState {
-		return s.action() // The limit ended the pause, or a state that has arrived meanwhile.
+		// The bound was exceeded: the request was refused, or a state that does not need its
+		// body has let it through.
+		return s.action()
 	}
+
 	if s.complete && s.buffered <= maintenance.DefaultMaxBody {
 		s.bodyUnreadable = false
 		return types.ActionPause
@@ -229,6 +233,8 @@ func (s *stream) pauseEarlyBody() types.Action {
 	return actionStopIterationAndWatermark
 }
 
+// OnHttpRequestTrailers is called only if there are trailers. They are the end of the request, in
+// place of the body's last part.
 func (s *stream) OnHttpRequestTrailers(int) types.Action {
 	if !s.plugin.idle && s.progress != answered {
 		s.cleanTrailers()
@@ -353,6 +359,7 @@ func (s *stream) refuseBy(rule maintenance.Rule, d *maintenance.Decision, now ti
 	s.refuse(d, now)
 }
 
+// refuse answers a request as a decision says.
 func (s *stream) refuse(d *maintenance.Decision, now time.Time) {
 	p := s.plugin
 	reply := d.Reply(s.request, p.pages.get, now)
@@ -391,6 +398,7 @@ func (s *stream) finish(as progress) {
 	s.unpause()
 }
 
+// OnHttpStreamDone is called when the request and its response have ended or were aborted.
 func (s *stream) OnHttpStreamDone() {
 	if s.admitted {
 		s.admitted = false
