@@ -1,5 +1,6 @@
-// Noop is the yardstick beside the filter: a proxy-wasm module from the same SDK that
-// decides nothing and buffers each request's body before it lets it go on.
+// Command noop is the filter that e2e/bench compares Drydock's with: a proxy-wasm module built with
+// the same SDK that decides nothing, and buffers the body of each request before it passes the
+// request on.
 package main
 
 import (
