@@ -1,8 +1,10 @@
-// Package demo is a small shop that stands behind the proxy in `make run` and in the
-// scenarios: a page, a JSON API, GraphQL, server-sent events, a WebSocket and gRPC, on
-// one port. It is as trusting as apps are (it follows method overrides, and its GraphQL
-// runs mutations sent by GET), and it counts what it was made to write: a gate that
-// lets a write slip shows in [App.Writes].
+// Package demo is a small shop that runs behind the proxy in `make run` and in the scenarios. It
+// has a page, a JSON API, GraphQL, server-sent events, a WebSocket and gRPC on one port. It trusts
+// its clients as many apps do: it obeys method overrides, and its GraphQL runs mutations sent by
+// GET. It counts its writes, so that [App.Writes] shows every write that the proxy did not refuse.
+//
+// demo.go holds the shop, its page and its JSON API, streams.go the event stream and the WebSocket,
+// and graphql.go and grpc.go the two other APIs.
 package demo
 
 import (
@@ -21,7 +23,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/graphql-go/graphql"
 	"google.golang.org/grpc"
 )
@@ -41,14 +42,14 @@ type App struct {
 	feeds  map[chan Order]bool
 }
 
-// Order is what visitors write.
+// Order is an item that a visitor ordered.
 type Order struct {
 	ID   int    `json:"id"`
 	Item string `json:"item"`
 	Via  string `json:"via"` // rest, graphql, websocket, grpc
 }
 
-// Echo is what the app saw of a request, the answer of /echo.
+// Echo is the answer of /echo: the request as the app received it.
 type Echo struct {
 	Method  string      `json:"method"`
 	Path    string      `json:"path"`
@@ -69,6 +70,7 @@ func New() *App {
 	a := &App{mux: http.NewServeMux(), closed: make(chan struct{}), feeds: map[chan Order]bool{}}
 	a.schema = a.newSchema()
 	a.rpc = a.newRPC()
+
 	a.mux.HandleFunc("GET /{$}", a.page)
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	a.mux.HandleFunc("/echo", a.echo)
@@ -84,74 +86,83 @@ func New() *App {
 	return a
 }
 
-// Requests counts what reached the app, in any protocol.
+// Requests returns how many requests reached the app, in all protocols.
 func (a *App) Requests() int64 { return a.requests.Load() }
 
-// Writes counts the changes made, in any protocol.
+// Writes returns how many changes were made, in all protocols.
 func (a *App) Writes() int64 { return a.writes.Load() }
 
-// Orders are the orders not deleted, oldest first.
+// Orders returns the orders that were not deleted, the oldest first.
 func (a *App) Orders() []Order {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.orders)
 }
 
+// place adds an order and announces it.
 func (a *App) place(item, via string) Order {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	a.writes.Add(1)
 	a.lastID++
 	o := Order{ID: a.lastID, Item: item, Via: via}
-	// A demo that runs for weeks keeps the last orders only.
+	// The demo may run for weeks, so it keeps only the last orders.
 	if a.orders = append(a.orders, o); len(a.orders) > 100 {
 		a.orders = slices.Delete(a.orders, 0, 1)
 	}
+
 	a.announce(o)
 	return o
 }
 
-// Announce sends the latest order to all feeds once more, so that a reader can tell that
-// its stream is open. It writes nothing.
+// Announce sends the last order to all streams of orders again, which shows a client that its
+// stream is open. It does not count as a write.
 func (a *App) Announce() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	if n := len(a.orders); n > 0 {
 		a.announce(a.orders[n-1])
 	}
 }
 
+// announce sends an order to all streams of orders. The caller must hold a.mu.
 func (a *App) announce(o Order) {
 	for feed := range a.feeds {
 		select {
 		case feed <- o:
-		default: // a reader that does not keep up misses orders
+		default: // a client that does not keep up misses orders
 		}
 	}
 }
 
+// ServeHTTP answers gRPC and everything over HTTP.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.requests.Add(1)
 	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		a.rpc.ServeHTTP(w, r)
 		return
 	}
-	// As Rails, Laravel and Express do, and the reason why a gate must look at it too.
+
+	// Rails, Laravel and Express obey method overrides too, so the filter has to consider them.
 	if m := r.Header.Get("X-HTTP-Method-Override"); m != "" {
 		r.Method = strings.ToUpper(m)
 	} else if m := r.URL.Query().Get("_method"); m != "" {
 		r.Method = strings.ToUpper(m)
 	}
+
 	a.mux.ServeHTTP(w, r)
 }
 
-// Serve answers HTTP/1.1 and cleartext HTTP/2 on l until the returned function is
-// called, which ends open streams too.
+// Serve answers HTTP/1.1 and HTTP/2 without TLS on l until stop is called, which also ends open
+// streams.
 func (a *App) Serve(l net.Listener) (stop func() error) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{Handler: a, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second}
+
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	return sync.OnceValue(func() error {
@@ -167,7 +178,7 @@ func (a *App) Serve(l net.Listener) (stop func() error) {
 
 func (a *App) page(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// Both headers are the proxy's: a client's own never get here.
+	// The filter sets both headers; those of a client never get here.
 	page.Execute(w, struct {
 		Items        []string
 		Orders       []Order
@@ -180,16 +191,18 @@ func (a *App) echo(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client is gone
 	}
+
 	reply(w, http.StatusOK, Echo{r.Method, r.URL.RequestURI(), r.Host, r.Header, string(body)})
 }
 
-// slow answers after ?ms= milliseconds: a request that a drain has to wait for.
+// slow answers after the number of milliseconds in the parameter ms.
 func (a *App) slow(w http.ResponseWriter, r *http.Request) {
 	ms, err := strconv.Atoi(r.URL.Query().Get("ms"))
 	if err != nil || ms < 0 || ms > 60_000 {
 		http.Error(w, "ms must be a number from 0 to 60000", http.StatusBadRequest)
 		return
 	}
+
 	select {
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 		fmt.Fprintf(w, "slept %d ms\n", ms)
@@ -209,10 +222,12 @@ func (a *App) postOrder(w http.ResponseWriter, r *http.Request) {
 	} else {
 		in.Item = r.FormValue("item")
 	}
+
 	if in.Item == "" {
 		http.Error(w, "item is missing", http.StatusUnprocessableEntity)
 		return
 	}
+
 	o := a.place(in.Item, "rest")
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -224,73 +239,19 @@ func (a *App) postOrder(w http.ResponseWriter, r *http.Request) {
 func (a *App) deleteOrder(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	i := slices.IndexFunc(a.orders, func(o Order) bool { return strconv.Itoa(o.ID) == r.PathValue("id") })
 	if i < 0 {
 		http.NotFound(w, r)
 		return
 	}
+
 	a.writes.Add(1)
 	a.orders = slices.Delete(a.orders, i, i+1)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// subscribe gives a feed of the orders to come, until leave is called.
-func (a *App) subscribe() (feed chan Order, leave func()) {
-	feed = make(chan Order, 16)
-	a.mu.Lock()
-	a.feeds[feed] = true
-	a.mu.Unlock()
-	return feed, func() {
-		a.mu.Lock()
-		delete(a.feeds, feed)
-		a.mu.Unlock()
-	}
-}
-
-// events sends each new order as a server-sent event.
-func (a *App) events(w http.ResponseWriter, r *http.Request) {
-	feed, leave := a.subscribe()
-	defer leave()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	out := http.NewResponseController(w)
-	fmt.Fprint(w, ": open\n\n")
-	for out.Flush() == nil {
-		select {
-		case o := <-feed:
-			data, _ := json.Marshal(o)
-			fmt.Fprintf(w, "event: order\ndata: %s\n\n", data)
-		case <-time.After(15 * time.Second):
-			fmt.Fprint(w, ": still here\n\n")
-		case <-r.Context().Done():
-			return
-		case <-a.closed:
-			return
-		}
-	}
-}
-
-// chat echoes each WebSocket message; "order ITEM" places an order.
-func (a *App) chat(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // the proxy's port is another origin
-	if err != nil {
-		return // answered
-	}
-	defer c.CloseNow()
-	for {
-		kind, msg, err := c.Read(r.Context())
-		if err != nil {
-			return
-		}
-		if item, ok := strings.CutPrefix(string(msg), "order "); ok {
-			a.place(item, "websocket")
-		}
-		if c.Write(r.Context(), kind, msg) != nil {
-			return
-		}
-	}
-}
-
+// reply answers with JSON.
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

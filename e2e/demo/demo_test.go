@@ -17,9 +17,16 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// The scenarios trust the counter: it has to rise by one for each write, whatever the
-// protocol, and by none for a read.
-func TestWritesAreCountedInEveryProtocol(t *testing.T) {
+// client sends requests to an App in its several protocols.
+type client struct {
+	ctx  context.Context
+	addr string // host:port
+	rpc  *grpc.ClientConn
+}
+
+// serve starts an App until the end of the test.
+func serve(t *testing.T) (*App, *client) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,68 +38,87 @@ func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 			t.Error(err)
 		}
 	})
+
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	addr := l.Addr().String()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	t.Cleanup(cancel)
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
+	return app, &client{ctx, l.Addr().String(), conn}
+}
 
-	request := func(method, path, contentType, body string, headers ...string) func() error {
-		return func() error {
-			req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, strings.NewReader(body))
-			if err != nil {
-				return err
-			}
-			req.Header.Set("Content-Type", contentType)
-			for i := 0; i < len(headers); i += 2 {
-				req.Header.Set(headers[i], headers[i+1])
-			}
-			resp, err := http.DefaultClient.Do(req)
-			if err == nil {
-				resp.Body.Close()
-			}
+// request returns a call that sends an HTTP request. headers are pairs of name and value.
+func (c *client) request(method, path, contentType, body string, headers ...string) func() error {
+	return func() error {
+		req, err := http.NewRequestWithContext(c.ctx, method, "http://"+c.addr+path, strings.NewReader(body))
+		if err != nil {
 			return err
 		}
+		req.Header.Set("Content-Type", contentType)
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
 	}
+}
+
+func (c *client) listRPC() error {
+	return c.rpc.Invoke(c.ctx, RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue))
+}
+
+func (c *client) placeRPC() error {
+	return c.rpc.Invoke(c.ctx, RPCPlace, wrapperspb.String("anchor"), new(wrapperspb.StringValue))
+}
+
+// orderByWebSocket returns once the app has echoed the order, which it then has placed.
+func (c *client) orderByWebSocket() error {
+	ws, _, err := websocket.Dial(c.ctx, "ws://"+c.addr+"/chat", nil)
+	if err != nil {
+		return err
+	}
+	defer ws.CloseNow()
+
+	if err := ws.Write(c.ctx, websocket.MessageText, []byte("order anchor")); err != nil {
+		return err
+	}
+	_, _, err = ws.Read(c.ctx)
+	return err
+}
+
+// The scenarios rely on the counter: it rises by one for each write, in every protocol, and a read
+// does not change it.
+func TestWritesAreCountedInEveryProtocol(t *testing.T) {
+	app, c := serve(t)
 	for _, tt := range []struct {
 		name   string
-		do     func() error
+		call   func() error
 		writes int64
 	}{
-		{"page", request("GET", "/", "", ""), 0},
-		{"orders", request("GET", "/api/orders", "", ""), 0},
-		{"order, JSON", request("POST", "/api/orders", "application/json", `{"item":"rope"}`), 1},
-		{"order, form", request("POST", "/api/orders", "application/x-www-form-urlencoded", `item=tar`), 1},
-		{"order without item", request("POST", "/api/orders", "application/json", `{}`), 0},
-		{"override by header", request("GET", "/api/orders?item=lantern", "", "", "X-HTTP-Method-Override", "POST"), 1},
-		{"override by query", request("GET", "/api/orders?item=lantern&_method=post", "", ""), 1},
-		{"delete", request("DELETE", "/api/orders/1", "", ""), 1},
-		{"query", request("POST", "/graphql", "application/json", `{"query":"{orders{item}}"}`), 0},
-		{"mutation", request("POST", "/graphql", "application/json", `{"query":"mutation{placeOrder(item:\"sextant\"){id}}"}`), 1},
-		{"mutation by GET", request("GET", `/graphql?query=mutation{placeOrder(item:"sextant"){id}}`, "", ""), 1},
-		{"RPC that reads", func() error { return conn.Invoke(ctx, RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue)) }, 0},
-		{"RPC that writes", func() error {
-			return conn.Invoke(ctx, RPCPlace, wrapperspb.String("anchor"), new(wrapperspb.StringValue))
-		}, 1},
-		{"WebSocket", func() error {
-			c, _, err := websocket.Dial(ctx, "ws://"+addr+"/chat", nil)
-			if err != nil {
-				return err
-			}
-			defer c.CloseNow()
-			if err := c.Write(ctx, websocket.MessageText, []byte("order anchor")); err != nil {
-				return err
-			}
-			_, _, err = c.Read(ctx)
-			return err
-		}, 1},
+		{"page", c.request("GET", "/", "", ""), 0},
+		{"orders", c.request("GET", "/api/orders", "", ""), 0},
+		{"order, JSON", c.request("POST", "/api/orders", "application/json", `{"item":"rope"}`), 1},
+		{"order, form", c.request("POST", "/api/orders", "application/x-www-form-urlencoded", `item=tar`), 1},
+		{"order without item", c.request("POST", "/api/orders", "application/json", `{}`), 0},
+		{"override by header", c.request("GET", "/api/orders?item=lantern", "", "", "X-HTTP-Method-Override", "POST"), 1},
+		{"override by query", c.request("GET", "/api/orders?item=lantern&_method=post", "", ""), 1},
+		{"delete", c.request("DELETE", "/api/orders/1", "", ""), 1},
+		{"query", c.request("POST", "/graphql", "application/json", `{"query":"{orders{item}}"}`), 0},
+		{"mutation", c.request("POST", "/graphql", "application/json", `{"query":"mutation{placeOrder(item:\"sextant\"){id}}"}`), 1},
+		{"mutation by GET", c.request("GET", `/graphql?query=mutation{placeOrder(item:"sextant"){id}}`, "", ""), 1},
+		{"RPC that reads", c.listRPC, 0},
+		{"RPC that writes", c.placeRPC, 1},
+		{"WebSocket", c.orderByWebSocket, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := app.Writes()
-			if err := tt.do(); err != nil {
+			if err := tt.call(); err != nil {
 				t.Fatal(err)
 			}
 			if got := app.Writes() - before; got != tt.writes {
@@ -100,28 +126,33 @@ func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 			}
 		})
 	}
+}
 
-	t.Run("events", func(t *testing.T) {
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/events", nil)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		in := bufio.NewScanner(resp.Body)
-		in.Scan() // the opening comment: the feed is registered
-		if err := request("POST", "/api/orders", "application/json", `{"item":"rope"}`)(); err != nil {
-			t.Fatal(err)
-		}
-		for in.Scan() {
-			if data, ok := strings.CutPrefix(in.Text(), "data: "); ok {
-				var o Order
-				if err := json.Unmarshal([]byte(data), &o); err != nil || o.Item != "rope" {
-					t.Errorf("event %s (%v), want the order", data, err)
-				}
-				return
+func TestEventsAnnounceOrders(t *testing.T) {
+	_, c := serve(t)
+	req, err := http.NewRequestWithContext(c.ctx, "GET", "http://"+c.addr+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewScanner(resp.Body)
+	in.Scan() // the comment at the beginning shows that the stream is open
+
+	if err := c.request("POST", "/api/orders", "application/json", `{"item":"rope"}`)(); err != nil {
+		t.Fatal(err)
+	}
+	for in.Scan() {
+		if data, ok := strings.CutPrefix(in.Text(), "data: "); ok {
+			var o Order
+			if err := json.Unmarshal([]byte(data), &o); err != nil || o.Item != "rope" {
+				t.Errorf("event %s (%v), want the order", data, err)
 			}
+			return
 		}
-		t.Error("no event came:", in.Err())
-	})
+	}
+	t.Error("the stream ended without an event:", in.Err())
 }
