@@ -15,146 +15,191 @@ import (
 	"time"
 )
 
-// `make run`: one command that serves, says what to try, names a port that is taken, and
-// leaves nothing behind when make gets SIGTERM.
+// `make run` serves, says what to try, and that works. It names a port that is taken and a wrong
+// setting, and when make gets SIGTERM it leaves no process behind.
 func TestMakeRun(t *testing.T) {
+	m := newMakeRun(t)
+	first := m.start()
+	text := first.awaitGreeting()
+	for _, want := range []string{"Drydock is running", "http://" + m.proxy.Addr(), "http://" + m.controller.Addr(), "DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("`make run` does not print %q:\n%s\n%s", want, text, &first.stderr)
+		}
+	}
+
+	if strings.Contains(text, m.token()) {
+		t.Error("`make run` prints the token itself")
+	}
+	if info, err := os.Stat(m.tokenFile()); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the token's file: %v %v, want mode 0600", info.Mode(), err)
+	}
+
+	m.checkSuggestions()
+	second := m.start()
+	if err := second.wait(); err == nil {
+		t.Error("a second `make run` on the same ports succeeded")
+	}
+	if text := second.stderr.String(); !strings.Contains(text, "PROXY_PORT=") || !strings.Contains(text, strconv.Itoa(m.proxy.Number)) {
+		t.Errorf("a second `make run` prints %q, want the port and its variable", text)
+	}
+
+	if running := processesWith(t, m.data); len(running) < 2 {
+		t.Fatalf("the processes with the data directory on their command line are %v, want controller and Envoy", running)
+	}
+	must(t, first.cmd.Process.Signal(syscall.SIGTERM))
+	first.wait()
+	m.awaitNothingLeft()
+
+	for setting, want := range map[string]string{"PROXY_PORT=http": "PROXY_PORT", "UPSTREAM=3000": "UPSTREAM"} {
+		bad := m.start(setting)
+		if err := bad.wait(); err == nil || !strings.Contains(bad.stderr.String(), want+" must be") {
+			t.Errorf("%s: %v, prints %q", setting, err, &bad.stderr)
+		}
+	}
+}
+
+// makeRun holds the settings with which a test runs `make run`.
+type makeRun struct {
+	t                            *testing.T
+	root, envoy, data            string
+	proxy, controller, sync, app *Port
+}
+
+func newMakeRun(t *testing.T) *makeRun {
+	t.Helper()
 	must(t, buildOnce())
 	root, err := Root()
 	must(t, err)
 	envoy, err := FindEnvoy(t.Context(), os.Stderr)
 	must(t, err)
-	proxy, controller, syncPort, app := reserve(t), reserve(t), reserve(t), reserve(t)
-	data := filepath.Join(t.TempDir(), "data")
-	start := func(extra ...string) (*exec.Cmd, *bytes.Buffer, *bufio.Scanner) {
-		cmd := exec.Command("make", "-s", "run")
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), append([]string{
-			"ENVOY=" + envoy, "DATA=" + data,
-			fmt.Sprint("PROXY_PORT=", proxy.Number), fmt.Sprint("CONTROLLER_PORT=", controller.Number),
-			fmt.Sprint("SYNC_PORT=", syncPort.Number), fmt.Sprint("APP_PORT=", app.Number),
-		}, extra...)...)
-		cmd.SysProcAttr = childAttr()
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.StdoutPipe()
-		must(t, err)
-		must(t, cmd.Start())
-		t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-		return cmd, &stderr, bufio.NewScanner(out)
+	return &makeRun{
+		t: t, root: root, envoy: envoy, data: filepath.Join(t.TempDir(), "data"),
+		proxy: reserve(t), controller: reserve(t), sync: reserve(t), app: reserve(t),
 	}
+}
 
-	cmd, stderr, out := start()
-	var said strings.Builder
-	for out.Scan() {
-		fmt.Fprintln(&said, out.Text())
-		if strings.HasPrefix(out.Text(), "Ctrl-C") {
+func (m *makeRun) tokenFile() string { return filepath.Join(m.data, "operator-token") }
+
+func (m *makeRun) token() string {
+	m.t.Helper()
+	token, err := os.ReadFile(m.tokenFile())
+	must(m.t, err)
+	return strings.TrimSpace(string(token))
+}
+
+// runningMake is a `make run` that has been started.
+type runningMake struct {
+	cmd    *exec.Cmd
+	stdout *bufio.Scanner
+	stderr bytes.Buffer
+}
+
+// start starts `make run`. extra are further variables of its environment, as NAME=value.
+func (m *makeRun) start(extra ...string) *runningMake {
+	m.t.Helper()
+	r := &runningMake{cmd: exec.Command("make", "-s", "run")}
+	r.cmd.Dir = m.root
+	r.cmd.Env = append(os.Environ(), append([]string{
+		"ENVOY=" + m.envoy, "DATA=" + m.data,
+		fmt.Sprint("PROXY_PORT=", m.proxy.Number), fmt.Sprint("CONTROLLER_PORT=", m.controller.Number),
+		fmt.Sprint("SYNC_PORT=", m.sync.Number), fmt.Sprint("APP_PORT=", m.app.Number),
+	}, extra...)...)
+	r.cmd.SysProcAttr = childAttr()
+	r.cmd.Stderr = &r.stderr
+	out, err := r.cmd.StdoutPipe()
+	must(m.t, err)
+	r.stdout = bufio.NewScanner(out)
+
+	must(m.t, r.cmd.Start())
+	m.t.Cleanup(func() { syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })
+	return r
+}
+
+// awaitGreeting returns what is printed up to the line about Ctrl-C.
+func (r *runningMake) awaitGreeting() string {
+	var text strings.Builder
+	for r.stdout.Scan() {
+		fmt.Fprintln(&text, r.stdout.Text())
+		if strings.HasPrefix(r.stdout.Text(), "Ctrl-C") {
 			break
 		}
 	}
-	text := said.String()
-	for _, want := range []string{"Drydock is up", "http://" + proxy.Addr(), "http://" + controller.Addr(), "DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("`make run` does not say %q:\n%s\n%s", want, text, stderr)
+
+	return text.String()
+}
+
+// wait waits until make has ended.
+func (r *runningMake) wait() error {
+	for r.stdout.Scan() {
+	}
+	return r.cmd.Wait()
+}
+
+// checkSuggestions does what `make run` suggests to try.
+func (m *makeRun) checkSuggestions() {
+	m.t.Helper()
+	drydock := func(args ...string) {
+		m.t.Helper()
+		cli := exec.Command(filepath.Join(m.root, "bin", "drydock"), args...)
+		cli.Env = append(os.Environ(), "DRYDOCK_URL=http://"+m.controller.Addr(), "DRYDOCK_TOKEN="+m.token())
+		if out, err := cli.CombinedOutput(); err != nil {
+			m.t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
-	}
-	token, err := os.ReadFile(filepath.Join(data, "operator-token"))
-	must(t, err)
-	if strings.Contains(text, strings.TrimSpace(string(token))) {
-		t.Error("the token itself is printed")
-	}
-	if info, err := os.Stat(filepath.Join(data, "operator-token")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the token's file: %v %v, want mode 0600", info.Mode(), err)
 	}
 
-	// What it says to try works.
-	drydock := func(args ...string) {
-		t.Helper()
-		cli := exec.Command(filepath.Join(root, "bin", "drydock"), args...)
-		cli.Env = append(os.Environ(), "DRYDOCK_URL=http://"+controller.Addr(), "DRYDOCK_TOKEN="+strings.TrimSpace(string(token)))
-		if out, err := cli.CombinedOutput(); err != nil {
-			t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-	}
-	stranger, friend := newVisitor(t, "127.0.0.1", proxy.Addr()), newVisitor(t, "127.0.0.2", proxy.Addr())
+	stranger, allowed := newVisitor(m.t, "127.0.0.1", m.proxy.Addr()), newVisitor(m.t, "127.0.0.2", m.proxy.Addr())
 	expect := func(when string, v *visitor, want int) {
-		t.Helper()
-		if a := v.get("/"); a.Status != want {
-			t.Errorf("%s: %d %s, want %d", when, a.Status, a.Body, want)
-		}
+		m.t.Helper()
+		eventually(m.t, 10*time.Second, func() error {
+			if a := v.get("/"); a.Status != want {
+				return fmt.Errorf("%s: %d %s, want %d", when, a.Status, a.Body, want)
+			}
+			return nil
+		})
 	}
+
 	expect("at first", stranger, 200)
 	drydock("on", "--wait=enforced", "We are back at ten")
-	expect("on", stranger, 503)
-	expect("on, nobody is allowed yet", friend, 503)
+	if a := stranger.get("/"); a.Status != 503 {
+		m.t.Errorf("on and enforced: %d %s, want 503", a.Status, a.Body)
+	}
+	expect("on, before the address is allowed", allowed, 503)
 	drydock("allow", "127.0.0.2")
-	eventually(t, 10*time.Second, func() error {
-		if a := friend.get("/"); a.Status != 200 {
-			return fmt.Errorf("allowed: %d", a.Status)
-		}
-		return nil
-	})
-	expect("another is allowed", stranger, 503)
+	expect("on, the address is allowed", allowed, 200)
+	expect("on, another address is allowed", stranger, 503)
 	drydock("off")
-	eventually(t, 10*time.Second, func() error {
-		if a := stranger.get("/"); a.Status != 200 {
-			return fmt.Errorf("off: %d", a.Status)
-		}
-		return nil
-	})
+	expect("off", stranger, 200)
+}
 
-	// A second one on the same ports says which and how to choose others.
-	second, secondErr, secondOut := start()
-	for secondOut.Scan() {
-	}
-	if err := second.Wait(); err == nil {
-		t.Error("a second `make run` on the same ports succeeded")
-	}
-	if said := secondErr.String(); !strings.Contains(said, "PROXY_PORT=") || !strings.Contains(said, strconv.Itoa(proxy.Number)) {
-		t.Errorf("a second `make run` says %q, want the port and its variable", said)
-	}
-
-	children := processesWith(t, data)
-	if len(children) < 2 {
-		t.Fatalf("found %v with the data directory in their command line, want controller and Envoy", children)
-	}
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
-	for out.Scan() {
-	}
-	cmd.Wait()
-	eventually(t, 20*time.Second, func() error {
-		if left := processesWith(t, data); len(left) > 0 {
+// awaitNothingLeft waits until all processes have ended and nothing listens on their ports.
+func (m *makeRun) awaitNothingLeft() {
+	m.t.Helper()
+	eventually(m.t, 20*time.Second, func() error {
+		if left := processesWith(m.t, m.data); len(left) > 0 {
 			return fmt.Errorf("left behind: %v", left)
 		}
-		for _, p := range []*Port{proxy, controller, syncPort, app} {
+		for _, p := range []*Port{m.proxy, m.controller, m.sync, m.app} {
 			if c, err := net.Dial("tcp", p.Addr()); err == nil {
 				c.Close()
-				return fmt.Errorf("somebody still listens on %d", p.Number)
+				return fmt.Errorf("a process still listens on port %d", p.Number)
 			}
 		}
 		return nil
 	})
-
-	// Wrong settings are named.
-	for setting, want := range map[string]string{"PROXY_PORT=http": "PROXY_PORT", "UPSTREAM=3000": "UPSTREAM"} {
-		bad, badErr, badOut := start(setting)
-		for badOut.Scan() {
-		}
-		if err := bad.Wait(); err == nil || !strings.Contains(badErr.String(), want+" must be") {
-			t.Errorf("%s: %v, says %q", setting, err, badErr)
-		}
-	}
 }
 
-// processesWith lists the processes with text in their command line.
+// processesWith returns the command lines that contain a text. It needs Linux.
 func processesWith(t *testing.T, text string) (found []string) {
 	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	must(t, err)
-	for _, path := range dirs {
-		line, err := os.ReadFile(path)
+
+	for _, file := range files {
+		line, err := os.ReadFile(file)
 		if err == nil && bytes.Contains(line, []byte(text)) {
 			found = append(found, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}
 	}
+
 	return found
 }

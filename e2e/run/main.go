@@ -1,5 +1,8 @@
-// Run is `make run`: the controller, a demo app and a real Envoy with the filter, all on
-// loopback, until Ctrl-C or SIGTERM. It builds nothing; the Makefile does.
+// Command run is the program behind `make run`: it starts the controller, a demo app and a real
+// Envoy with the filter, all on loopback, prints what to try, and stops them on Ctrl-C or SIGTERM.
+// The Makefile builds the programs first.
+//
+// settings.go reads the environment, and parent_linux.go handles a make that is killed.
 package main
 
 import (
@@ -14,7 +17,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,102 +26,19 @@ import (
 )
 
 func main() {
-	// make passes SIGTERM on; a Ctrl-C reaches the whole foreground group.
+	// SIGTERM comes from make, which passes it on. Ctrl-C goes to the whole foreground process
+	// group.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends this program at once, and the kernel its children
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends this program at once, and the kernel then kills its children
 	dieWithMake()
+
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "drydock:", err)
 		os.Exit(1)
 	}
 }
 
-// settings come from the environment; see the fixed points in the README.
-type settings struct {
-	proxyPort, controllerPort, syncPort, appPort int
-
-	upstream string // host:port of a service to use instead of the demo app
-	data     string // absolute
-}
-
-func readSettings() (s settings, err error) {
-	for _, v := range []struct {
-		name string
-		port *int
-		def  func() int
-	}{
-		{"PROXY_PORT", &s.proxyPort, func() int { return 8080 }},
-		{"CONTROLLER_PORT", &s.controllerPort, func() int { return 7070 }},
-		{"SYNC_PORT", &s.syncPort, func() int { return s.controllerPort + 1 }},
-		{"APP_PORT", &s.appPort, func() int { return 8081 }},
-	} {
-		*v.port = v.def()
-		if text := os.Getenv(v.name); text != "" {
-			if *v.port, err = strconv.Atoi(text); err != nil || *v.port < 1 || *v.port > 65535 {
-				return s, fmt.Errorf("%s must be a port from 1 to 65535, not %q", v.name, text)
-			}
-		}
-	}
-	if s.upstream = os.Getenv("UPSTREAM"); s.upstream != "" {
-		host, port, err := net.SplitHostPort(s.upstream)
-		if n, convErr := strconv.Atoi(port); err != nil || host == "" || convErr != nil || n < 1 || n > 65535 {
-			return s, fmt.Errorf("UPSTREAM must be host:port, like localhost:3000, not %q", s.upstream)
-		}
-	}
-	root, err := e2e.Root()
-	if err != nil {
-		return s, err
-	}
-	s.data = os.Getenv("DATA")
-	if s.data == "" {
-		s.data = filepath.Join(root, ".data")
-	}
-	s.data, err = filepath.Abs(s.data)
-	return s, err
-}
-
-// checkPorts finds out before anything starts. It matters most for Envoy's port: two
-// Envoys of one user share a port without a word, and each gets half of the requests.
-func (s settings) checkPorts() error {
-	ports := []struct {
-		name string
-		port int
-	}{{"PROXY_PORT", s.proxyPort}, {"CONTROLLER_PORT", s.controllerPort}, {"SYNC_PORT", s.syncPort}, {"APP_PORT", s.appPort}}
-	if s.upstream != "" {
-		ports = ports[:3]
-	}
-	used := map[int]string{}
-	for _, p := range ports {
-		if other := used[p.port]; other != "" {
-			return fmt.Errorf("%s and %s are both %d: give one of them another port", other, p.name, p.port)
-		}
-		used[p.port] = p.name
-		l, err := net.Listen("tcp", loopback(p.port))
-		if err != nil {
-			return fmt.Errorf("port %d cannot be used (%w): choose another by %s, like %s=%d make run",
-				p.port, err, p.name, p.name, (p.port+100)%65536)
-		}
-		l.Close()
-	}
-	return nil
-}
-
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// token is the secret in the environment, else in the file, which is made if need be. The
-// second result is the file, or empty.
-func token(variable, file string) (string, string, error) {
-	if t := os.Getenv(variable); t != "" {
-		return t, "", nil
-	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		data = []byte(rand.Text() + "\n")
-		err = os.WriteFile(file, data, 0o600)
-	}
-	return strings.TrimSpace(string(data)), file, err
-}
-
+// run starts everything and returns when ctx is done or a server has ended.
 func run(ctx context.Context) (err error) {
 	s, err := readSettings()
 	if err != nil {
@@ -131,44 +50,24 @@ func run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(s.data, 0o700); err != nil {
 		return fmt.Errorf("making the data directory (DATA): %w", err)
 	}
-	operator, operatorFile, err := token("DRYDOCK_BOOTSTRAP_TOKEN", filepath.Join(s.data, "operator-token"))
-	if err != nil {
-		return fmt.Errorf("the operator token: %w", err)
-	}
-	sync, _, err := token("DRYDOCK_SYNC_TOKEN", filepath.Join(s.data, "sync-token"))
-	if err != nil {
-		return fmt.Errorf("the proxies' token: %w", err)
-	}
-	drydock, err := e2e.Binary("drydock")
+
+	tokens, err := readTokens(s.data)
 	if err != nil {
 		return err
 	}
-	envoyBinary, err := e2e.FindEnvoy(ctx, os.Stderr)
+	programs, err := findPrograms(ctx)
 	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.logs()); err != nil { // those of an earlier run
 		return err
 	}
 
-	logs := filepath.Join(s.data, "log") // of this run only
-	if err := os.RemoveAll(logs); err != nil {
-		return err
-	}
-	controller, err := e2e.StartController(ctx, e2e.ControllerOptions{
-		Binary: drydock, Data: s.data, Listen: loopback(s.controllerPort), Proxy: loopback(s.syncPort),
-		Token: operator, Sync: sync, Log: filepath.Join(logs, "controller.log"),
-	})
+	controller, err := s.startController(ctx, programs, tokens)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, controller.Stop(10*time.Second)) }()
-	if status, _, err := controller.Do(ctx, http.MethodGet, "/api/v1/apps", nil); err != nil {
-		return err
-	} else if status == http.StatusUnauthorized {
-		source := "DRYDOCK_BOOTSTRAP_TOKEN"
-		if operatorFile != "" {
-			source = operatorFile
-		}
-		return fmt.Errorf("the controller does not know the token of %s: the store in %s was first started with another; use that one, or another DATA", source, s.data)
-	}
 
 	upstream := s.upstream
 	if upstream == "" {
@@ -181,23 +80,13 @@ func run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, stop()) }()
 	}
 
-	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
-		8080: loopback(s.proxyPort), 8081: upstream, 7071: loopback(s.syncPort),
-		9901: ":0", // nobody has to know the admin port beforehand, so it cannot be taken
-	}})
-	if err != nil {
-		return err
-	}
-	envoy, err := e2e.StartEnvoy(ctx, e2e.EnvoyOptions{
-		Binary: envoyBinary, Bootstrap: bootstrap, Dir: logs, Env: []string{"DRYDOCK_SYNC_TOKEN=" + sync},
-		Workers: min(runtime.NumCPU(), 4), // each costs memory, and this is a demonstration
-	})
+	envoy, err := s.startEnvoy(ctx, programs, upstream, tokens)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, envoy.Stop(10*time.Second)) }()
 
-	s.greet(operatorFile, envoy)
+	s.greet(tokens, envoy)
 	select {
 	case <-ctx.Done():
 		fmt.Println("\nstopping")
@@ -209,47 +98,148 @@ func run(ctx context.Context) (err error) {
 	}
 }
 
-func (s settings) greet(operatorFile string, envoy *e2e.Envoy) {
-	proxy, api := "http://"+loopback(s.proxyPort), "http://"+loopback(s.controllerPort)
-	what := "the demo shop, through Envoy"
-	if s.upstream != "" {
-		what = s.upstream + ", through Envoy"
+// tokens are the secrets of a run.
+type tokens struct {
+	operator     string
+	operatorFile string // empty if the token comes from the environment
+	sync         string // with which Envoy fetches the state
+}
+
+// readTokens takes each token from the environment or otherwise from a file in the data directory.
+// It creates the file on the first run.
+func readTokens(data string) (t tokens, err error) {
+	t.operator, t.operatorFile, err = readToken("DRYDOCK_BOOTSTRAP_TOKEN", filepath.Join(data, "operator-token"))
+	if err != nil {
+		return t, fmt.Errorf("the operator token: %w", err)
 	}
-	dir := s.data
-	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, dir); err == nil && !strings.HasPrefix(rel, "..") {
-			dir = rel
+
+	t.sync, _, err = readToken("DRYDOCK_SYNC_TOKEN", filepath.Join(data, "sync-token"))
+	if err != nil {
+		return t, fmt.Errorf("the proxies' token: %w", err)
+	}
+	return t, nil
+}
+
+// readToken returns a token and the file it comes from, which is empty if it comes from the
+// environment.
+func readToken(variable, file string) (token, from string, err error) {
+	if t := os.Getenv(variable); t != "" {
+		return t, "", nil
+	}
+
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		data = []byte(rand.Text() + "\n")
+		err = os.WriteFile(file, data, 0o600)
+	}
+	return strings.TrimSpace(string(data)), file, err
+}
+
+// programs are the paths of what a run starts.
+type programs struct{ drydock, envoy string }
+
+// findPrograms installs Envoy if the machine has none.
+func findPrograms(ctx context.Context) (p programs, err error) {
+	if p.drydock, err = e2e.Binary("drydock"); err != nil {
+		return p, err
+	}
+	p.envoy, err = e2e.FindEnvoy(ctx, os.Stderr)
+	return p, err
+}
+
+// startController starts the controller and checks that it knows the operator token.
+func (s settings) startController(ctx context.Context, p programs, t tokens) (*e2e.Controller, error) {
+	controller, err := e2e.StartController(ctx, e2e.ControllerOptions{
+		Binary: p.drydock, Data: s.data, Listen: loopback(s.controllerPort), Proxy: loopback(s.syncPort),
+		Token: t.operator, Sync: t.sync, Log: filepath.Join(s.logs(), "controller.log"),
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	status, _, err := controller.Do(ctx, http.MethodGet, "/api/v1/apps", nil)
+	if err == nil && status == http.StatusUnauthorized {
+		source := "DRYDOCK_BOOTSTRAP_TOKEN"
+		if t.operatorFile != "" {
+			source = t.operatorFile
 		}
+		err = fmt.Errorf("the controller does not know the token in %s: the data in %s was first started with another one; use that token, or another DATA", source, s.data)
 	}
-	secret := "$DRYDOCK_BOOTSTRAP_TOKEN"
-	if operatorFile != "" {
-		secret = fmt.Sprintf(`"$(cat %s)"`, shellQuote(filepath.Join(dir, filepath.Base(operatorFile))))
+	if err != nil {
+		return nil, errors.Join(err, controller.Stop(10*time.Second))
 	}
+	return controller, nil
+}
+
+// startEnvoy starts Envoy in front of upstream.
+func (s settings) startEnvoy(ctx context.Context, p programs, upstream string, t tokens) (*e2e.Envoy, error) {
+	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
+		8080: loopback(s.proxyPort), 8081: upstream, 7071: loopback(s.syncPort),
+		9901: ":0", // Envoy chooses the admin port, so it is never taken
+	}})
+	if err != nil {
+		return nil, err
+	}
+
+	return e2e.StartEnvoy(ctx, e2e.EnvoyOptions{
+		Binary: p.envoy, Bootstrap: bootstrap, Dir: s.logs(), Env: []string{"DRYDOCK_SYNC_TOKEN=" + t.sync},
+		Workers: min(runtime.NumCPU(), 4), // each takes memory, and this is a demonstration
+	})
+}
+
+// greet prints the addresses and what to try.
+func (s settings) greet(t tokens, envoy *e2e.Envoy) {
+	proxy, api := "http://"+loopback(s.proxyPort), "http://"+loopback(s.controllerPort)
+	service := "the demo shop, through Envoy"
+	if s.upstream != "" {
+		service = s.upstream + ", through Envoy"
+	}
+
+	logs := relative(s.logs())
+	token := "$DRYDOCK_BOOTSTRAP_TOKEN"
+	if t.operatorFile != "" {
+		token = fmt.Sprintf(`"$(cat %s)"`, shellQuote(relative(t.operatorFile)))
+	}
+
 	fmt.Printf(`
-Drydock is up.
+Drydock is running.
 
   %-28s %s
   %-28s %s
   %-28s %s
   %-28s %s
 
-Try it in another terminal, in this folder:
+Try this in another terminal, in this folder:
 
   export DRYDOCK_URL=%s DRYDOCK_TOKEN=%s
 
-  curl -i %s/                            # open
+  curl -i %s/                            # passes
   bin/drydock on "We are back at ten"
   curl -i %s/                            # 503 and the message
   bin/drydock allow 127.0.0.2
-  curl -i --interface 127.0.0.2 %s/      # who is let through
+  curl -i --interface 127.0.0.2 %s/      # passes from this address
   bin/drydock status
   bin/drydock off
 
 Ctrl-C stops everything.
-`, proxy+"/", what, api+"/", "the controller", envoy.Admin+"/", "Envoy's admin", filepath.Join(dir, "log")+"/", "logs",
-		api, secret, proxy, proxy, proxy)
+`, proxy+"/", service, api+"/", "the controller's API", envoy.Admin+"/", "Envoy's admin interface", logs+"/", "the logs",
+		api, token, proxy, proxy, proxy)
 }
 
+// relative returns a path relative to the working directory if it lies below it.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+
+	if rel, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(rel, "..") {
+		return rel
+	}
+	return path
+}
+
+// shellQuote quotes a path for a shell if necessary.
 func shellQuote(s string) string {
 	if strings.ContainsAny(s, " '\"\\$`!*?[](){}<>|&;#~") {
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

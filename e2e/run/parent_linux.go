@@ -1,0 +1,15 @@
+package main
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// dieWithMake makes the kernel send this process SIGTERM when make dies: a make that is killed with
+// SIGKILL cannot pass a signal on. If the program was started by hand, it may outlive its shell.
+func dieWithMake() {
+	if os.Getenv("MAKELEVEL") != "" {
+		unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
+	}
+}
