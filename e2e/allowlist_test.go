@@ -8,15 +8,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// SeaTable's row: who is not on the list gets 503, the message and Retry-After; who is
-// passes. No header that a client can write changes that.
+// In no-access, addresses in the allowlist pass. All others get 503, the message and Retry-After,
+// and no header that they can send changes that.
 func TestAllowlistedAddressesBypass(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2", "127.0.0.16/28", "127.1.0.0/16", "2001:db8::/32"}}})
-
-	stranger := d.visitor("127.0.0.1")
+	stranger, allowed := d.visitor("127.0.0.1"), d.visitor("127.0.0.2")
 	if a := stranger.get("/"); a.Status != 200 {
-		t.Fatalf("before: %d, want 200", a.Status)
+		t.Fatalf("off: %d, want 200", a.Status)
 	}
 	if e := stranger.echo("X-Drydock-Bypass", "ip", "X-Drydock-Mode", "off", "X_Drydock_Bypass", "ip"); len(e.Headers["X-Drydock-Bypass"])+len(e.Headers["X-Drydock-Mode"])+len(e.Headers["X_drydock_bypass"]) > 0 {
 		t.Errorf("a client's own x-drydock headers reach the app: %v", e.Headers)
@@ -35,15 +34,31 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 			t.Errorf("from %s: %d, want %d", tt.from, a.Status, tt.want)
 		}
 	}
+
 	a := stranger.get("/")
 	if a.Status != 503 || !strings.Contains(a.Body, "We move to a new server.") || a.Header.Get("Retry-After") != "3600" || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("a stranger got %d, Retry-After %q, Cache-Control %q, %q; want 503, 3600, no-store and the message",
 			a.Status, a.Header.Get("Retry-After"), a.Header.Get("Cache-Control"), a.Body)
 	}
-	if e := d.visitor("127.0.0.2").echo("X-Drydock-Bypass", "forged", "X-Drydock-Mode", "forged"); fmt.Sprint(e.Headers["X-Drydock-Mode"]) != "[no-access]" || len(e.Headers["X-Drydock-Bypass"]) != 1 || e.Headers.Get("X-Drydock-Bypass") == "forged" {
-		t.Errorf("who passes is shown to the app as mode %v, bypass %v", e.Headers["X-Drydock-Mode"], e.Headers["X-Drydock-Bypass"])
+	if e := allowed.echo("X-Drydock-Bypass", "forged", "X-Drydock-Mode", "forged"); fmt.Sprint(e.Headers["X-Drydock-Mode"]) != "[no-access]" || len(e.Headers["X-Drydock-Bypass"]) != 1 || e.Headers.Get("X-Drydock-Bypass") == "forged" {
+		t.Errorf("the app is told of an allowed request: mode %v, bypass %v", e.Headers["X-Drydock-Mode"], e.Headers["X-Drydock-Bypass"])
 	}
 
+	checkForgedAddressesRefused(t, stranger)
+	checkRefusalsRecorded(d)
+
+	d.off("default")
+	for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.2.0.1"} {
+		if a := d.visitor(from).get("/"); a.Status != 200 {
+			t.Errorf("off again, from %s: %d, want 200", from, a.Status)
+		}
+	}
+}
+
+// checkForgedAddressesRefused sends the headers in which proxies name a client's address, with an
+// address that is allowed.
+func checkForgedAddressesRefused(t *testing.T, stranger *visitor) {
+	t.Helper()
 	for _, name := range []string{
 		"X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "X-Cluster-Client-IP",
 		"X-Envoy-External-Address", "X-Envoy-Internal", "X-Drydock-Bypass", "x_drydock_bypass", "X-Drydock-Mode", "X-Forwarded-Client-Cert",
@@ -54,34 +69,33 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 			}
 		}
 	}
+}
 
-	entry := d.accessLog(func(e map[string]any) bool { return e["status"] == 503.0 })
+// checkRefusalsRecorded checks what the access log and the counters say after refused and allowed
+// requests.
+func checkRefusalsRecorded(d *deployment) {
+	d.t.Helper()
+	entry := d.awaitAccessLog(func(e map[string]any) bool { return e["status"] == 503.0 })
 	if decision, _ := entry["drydock"].(string); !strings.Contains(decision, "no-access") {
-		t.Errorf("the access log says drydock=%v of a refused request, want its mode", entry["drydock"])
+		d.t.Errorf("the access log has drydock=%v for a refused request, want its mode", entry["drydock"])
 	}
 	if details, _ := entry["details"].(string); !strings.Contains(details, "drydock") {
-		t.Errorf("the access log says details=%v of a refused request, want drydock's", entry["details"])
-	}
-	if n := d.stat(`wasmcustom.*blocked$`); n == 0 {
-		t.Error("the blocked counter is 0")
-	}
-	if n := d.stat(`wasmcustom.*bypassed$`); n == 0 {
-		t.Error("the bypassed counter is 0")
-	}
-	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
-		t.Errorf("the errors counter is %d, want 0", n)
+		d.t.Errorf("the access log has details=%v for a refused request, want drydock's", entry["details"])
 	}
 
-	d.off("default")
-	for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.2.0.1"} {
-		if a := d.visitor(from).get("/"); a.Status != 200 {
-			t.Errorf("after off, from %s: %d, want 200", from, a.Status)
-		}
+	if n := d.stat(`wasmcustom.*blocked$`); n == 0 {
+		d.t.Error("the blocked counter is 0")
+	}
+	if n := d.stat(`wasmcustom.*bypassed$`); n == 0 {
+		d.t.Error("the bypassed counter is 0")
+	}
+	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
+		d.t.Errorf("the errors counter is %d, want 0", n)
 	}
 }
 
-// Behind a proxy that is trusted, the address that this proxy saw counts: the last of
-// X-Forwarded-For, whatever the client wrote in front of it.
+// Behind a trusted proxy, the address that this proxy saw counts: the last one in X-Forwarded-For,
+// whatever the client wrote before it.
 func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	d := deploy(t, deployOptions{bootstrap: "trusted-proxy.yaml"})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{
@@ -89,6 +103,7 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	}}})
 	d.on("default", maintenance.NoAccess, "closed")
 	proxy := d.visitor("127.0.0.1")
+
 	for _, tt := range []struct {
 		forwarded string
 		want      int
@@ -102,13 +117,15 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 		{"2001:db8::8", 503},
 		{"2001:db8:1:2::3", 200},
 		{"2001:db8:2::3", 503},
-		// IPv4 in IPv6, on either side.
+
+		// IPv4 in IPv6, in the header or in the allowlist.
 		{"::ffff:203.0.113.7", 200},
 		{"::ffff:cb00:7107", 200},
 		{"::ffff:203.0.113.8", 503},
 		{"192.0.2.1", 200},
 		{"::ffff:192.0.2.1", 200},
-		// Forged: what the client itself wrote stands in front.
+
+		// Forged: the addresses before the last one come from the client.
 		{"203.0.113.7, 203.0.113.8", 503},
 		{"203.0.113.7,203.0.113.7,203.0.113.8", 503},
 		{"203.0.113.8, 203.0.113.7", 200},
@@ -131,19 +148,20 @@ func TestAllowlistOverIPv6(t *testing.T) {
 	d := deploy(t, deployOptions{bootstrap: "dual-stack.yaml"})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"::1"}}})
 	d.on("default", maintenance.NoAccess, "closed")
-	six := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", d.edge.Number))
+	six, four := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", d.edge.Number)), d.visitor("127.0.0.1")
 	if a := six.get("/"); a.Status != 200 {
 		t.Errorf("from ::1, which is allowed: %d, want 200", a.Status)
 	}
-	if a := d.visitor("127.0.0.1").get("/"); a.Status != 503 {
+	if a := four.get("/"); a.Status != 503 {
 		t.Errorf("from 127.0.0.1: %d, want 503", a.Status)
 	}
+
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.1", "::2/127"}}})
 	d.awaitEnforced("default")
 	if a := six.get("/"); a.Status != 503 {
-		t.Errorf("from ::1, now not allowed: %d, want 503", a.Status)
+		t.Errorf("from ::1, after it was removed: %d, want 503", a.Status)
 	}
-	if a := d.visitor("127.0.0.1").get("/"); a.Status != 200 {
-		t.Errorf("from 127.0.0.1, now allowed: %d, want 200", a.Status)
+	if a := four.get("/"); a.Status != 200 {
+		t.Errorf("from 127.0.0.1, after it was added: %d, want 200", a.Status)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,29 +19,48 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Who passes by a claim is who holds a token that Envoy verified, of the issuer that the
-// rule names, with a claim of the very type and value. Everybody else is an ordinary user:
-// the page in maintenance, the app otherwise, and never a 401.
+// Only a token that Envoy verified bypasses by a claim: one of the issuer that the rule names, with
+// a claim of the right type and value. A request with any other token is an ordinary one: in
+// maintenance it gets the page, otherwise it reaches the app, and it is never answered 401.
 func TestOnlyVerifiedClaimsOfThePinnedIssuerBypass(t *testing.T) {
-	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
-		t.Run(version, func(t *testing.T) { testVerifiedClaims(t, version) })
-	}
+	onEachEnvoy(t, func(t *testing.T, version string) {
+		i := newIssuers(t)
+		d := deploy(t, deployOptions{bootstrap: "jwt.yaml", version: version, files: i.keyFiles()})
+		testTokens(t, d, i)
+		testClaimRules(t, d, i)
+		testSignInDuringMaintenance(t, d, i)
+	})
 }
 
-func testVerifiedClaims(t *testing.T, version string) {
-	staff, customers, foreign := newIssuer(t, "https://sso.example.com"), newIssuer(t, "https://login.example.com"), newIssuer(t, "https://sso.example.com")
-	keys := t.TempDir()
-	d := deploy(t, deployOptions{bootstrap: "jwt.yaml", version: version, files: map[string]string{
-		"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": customers.jwks(keys),
-	}})
-	v := d.visitor("127.0.0.1")
-	get := func(token string) int {
-		t.Helper()
-		if token == "" {
-			return v.get("/").Status
-		}
-		return v.get("/", "Authorization", "Bearer "+token).Status
+// issuers are the two issuers of jwt.yaml, and a third one that claims to be the first.
+type issuers struct {
+	t                        *testing.T
+	staff, customers, forger *issuer
+}
+
+func newIssuers(t *testing.T) *issuers {
+	const staff, customers = "https://sso.example.com", "https://login.example.com"
+	return &issuers{t, newIssuer(t, staff), newIssuer(t, customers), newIssuer(t, staff)}
+}
+
+// keyFiles writes the public keys to files and returns them for Substitution.Files.
+func (i *issuers) keyFiles() map[string]string {
+	dir := i.t.TempDir()
+	return map[string]string{"envoy/jwks-staff.json": i.staff.jwks(dir), "envoy/jwks-customers.json": i.customers.jwks(dir)}
+}
+
+// statusWith returns the status of GET / with a bearer token, or without one if it is empty.
+func (d *deployment) statusWith(token string) int {
+	d.t.Helper()
+	if token == "" {
+		return d.visitor("127.0.0.1").get("/").Status
 	}
+	return d.visitor("127.0.0.1").get("/", "Authorization", "Bearer "+token).Status
+}
+
+// testTokens sends tokens of every kind to an app that lets the role admin of the staff pass.
+func testTokens(t *testing.T, d *deployment, i *issuers) {
+	staff, customers := i.staff, i.customers
 	admin := claims{"roles": []string{"user", "admin"}}
 	right := staff.token(admin)
 	unsigned := segment(t, claims{"alg": "none", "typ": "JWT"}) + "." + segment(t, claims{"iss": staff.name, "roles": []string{"admin"}, "exp": time.Now().Add(time.Hour).Unix()}) + "."
@@ -70,8 +88,8 @@ func testVerifiedClaims(t *testing.T, version string) {
 		{"claim beside much else", staff.token(claims{"roles": []any{claims{"x": nil}, 1, "admin"}, "nothing": nil, "groups": make([]int, 5000)}), true},
 		{"no claim", staff.token(nil), false},
 		{"right claim, other issuer", customers.token(admin), false},
-		{"right claim, other issuer that names ours", customers.token(claims{"iss": staff.name, "roles": []string{"admin"}}), false},
-		{"right claim, foreign key", foreign.token(admin), false},
+		{"right claim, other issuer that names the right one", customers.token(claims{"iss": staff.name, "roles": []string{"admin"}}), false},
+		{"right claim, forged key", i.forger.token(admin), false},
 		{"expired", staff.token(claims{"roles": []string{"admin"}, "exp": time.Now().Add(-time.Hour).Unix()}), false},
 		{"not yet valid", staff.token(claims{"roles": []string{"admin"}, "nbf": time.Now().Add(time.Hour).Unix()}), false},
 		{"alg none", unsigned, false},
@@ -84,31 +102,37 @@ func testVerifiedClaims(t *testing.T, version string) {
 		{Issuer: staff.name, Claim: []string{"roles"}, Values: []any{"admin"}},
 	}}})
 	for _, tt := range tokens {
-		if got := get(tt.token); got != 200 {
+		if got := d.statusWith(tt.token); got != 200 {
 			t.Errorf("off, %s: %d, want 200", tt.name, got)
 		}
 	}
+
 	d.on("default", maintenance.NoAccess, "closed")
 	for _, tt := range tokens {
 		want := 503
 		if tt.pass {
 			want = 200
 		}
-		if got := get(tt.token); got != want {
+		if got := d.statusWith(tt.token); got != want {
 			t.Errorf("%s: %d, want %d", tt.name, got, want)
 		}
 	}
-	// A token in the URL is not looked at: queries end up in logs.
-	if a := v.get("/?access_token=" + right); a.Status != 503 {
+
+	// A token in the URL does not count: queries end up in logs.
+	if a := d.visitor("127.0.0.1").get("/?access_token=" + right); a.Status != 503 {
 		t.Errorf("token in the query: %d, want 503", a.Status)
 	}
+}
 
-	// The kinds of claims, and what else a rule may say.
+// testClaimRules tries every kind of claim rule, with tokens that pass by it and tokens that do
+// not.
+func testClaimRules(t *testing.T, d *deployment, i *issuers) {
+	staff, customers := i.staff, i.customers
 	for _, tt := range []struct {
-		name string
-		rule maintenance.ClaimRule
-		pass []string
-		stop []string
+		name   string
+		rule   maintenance.ClaimRule
+		pass   []string
+		refuse []string
 	}{
 		{"string", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"dept"}, Values: []any{"ops", "sre"}},
 			[]string{staff.token(claims{"dept": "sre"}), staff.token(claims{"dept": []string{"ops"}})},
@@ -128,7 +152,7 @@ func testVerifiedClaims(t *testing.T, version string) {
 		{"presence of a claim", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"badge"}},
 			[]string{staff.token(claims{"badge": "x"}), staff.token(claims{"badge": 1}), staff.token(claims{"badge": false}), staff.token(claims{"badge": claims{"color": nil}})},
 			[]string{staff.token(nil), staff.token(claims{"badge": nil}), customers.token(claims{"badge": "x"})}},
-		{"any token of the issuer: who is signed in passes", maintenance.ClaimRule{Issuer: customers.name},
+		{"any token of the issuer: everyone signed in passes", maintenance.ClaimRule{Issuer: customers.name},
 			[]string{customers.token(nil)},
 			[]string{staff.token(nil), ""}},
 		{"audience", maintenance.ClaimRule{Issuer: staff.name, Audience: "shop"},
@@ -137,57 +161,50 @@ func testVerifiedClaims(t *testing.T, version string) {
 	} {
 		d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{tt.rule}}})
 		d.awaitEnforced("default")
-		for i, token := range tt.pass {
-			if got := get(token); got != 200 {
-				t.Errorf("%s, token %d that should pass: %d", tt.name, i, got)
+		for n, token := range tt.pass {
+			if got := d.statusWith(token); got != 200 {
+				t.Errorf("%s, token %d that should pass: %d", tt.name, n, got)
 			}
 		}
-		for i, token := range tt.stop {
-			if got := get(token); got != 503 {
-				t.Errorf("%s, token %d that should not pass: %d", tt.name, i, got)
+		for n, token := range tt.refuse {
+			if got := d.statusWith(token); got != 503 {
+				t.Errorf("%s, token %d that should not pass: %d", tt.name, n, got)
 			}
 		}
-	}
-
-	// An admin can sign in during no-access: the token endpoint is exempt.
-	d.putApp(maintenance.Spec{Name: "default",
-		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
-		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/token"}}})
-	d.awaitEnforced("default")
-	if a := v.do("POST", "/echo/token", "grant_type=password", "Content-Type", "application/x-www-form-urlencoded"); a.Status != 200 {
-		t.Errorf("POST to the exempt token endpoint: %d, want 200", a.Status)
-	}
-	if e := v.echo("Authorization", "Bearer "+right); e.Headers.Get("Authorization") != "Bearer "+right || e.Headers.Get("X-Drydock-Bypass") == "" {
-		t.Errorf("the app has to see the token and that it passed by it: %v", e.Headers)
 	}
 }
 
-// A request that came before the first state is judged from another callback than its own.
-// Its token counts there as well, by the types of its claims.
+// testSignInDuringMaintenance exempts a token endpoint, so that an admin can sign in during
+// no-access, and checks that the app sees the token of the admin's requests.
+func testSignInDuringMaintenance(t *testing.T, d *deployment, i *issuers) {
+	d.putApp(maintenance.Spec{Name: "default",
+		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: i.staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
+		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/token"}}})
+	d.awaitEnforced("default")
+	v := d.visitor("127.0.0.1")
+	if a := v.do("POST", "/echo/token", "grant_type=password", "Content-Type", "application/x-www-form-urlencoded"); a.Status != 200 {
+		t.Errorf("POST to the exempt token endpoint: %d, want 200", a.Status)
+	}
+
+	bearer := "Bearer " + i.staff.token(claims{"roles": "admin"})
+	if e := v.echo("Authorization", bearer); e.Headers.Get("Authorization") != bearer || e.Headers.Get("X-Drydock-Bypass") == "" {
+		t.Errorf("the app must receive the token, and that the request passed by it: %v", e.Headers)
+	}
+}
+
+// A request that is paused until the first state comes is decided in another callback than its own.
+// Its claims count there too, with their types.
 func TestClaimsCountInPausedRequests(t *testing.T) {
-	staff := newIssuer(t, "https://sso.example.com")
-	keys := t.TempDir()
-	d := deploy(t, deployOptions{
-		bootstrap: "jwt.yaml", withoutEnvoy: true,
-		files: map[string]string{"envoy/jwks-staff.json": staff.jwks(keys), "envoy/jwks-customers.json": newIssuer(t, "https://login.example.com").jwks(keys)},
-		edit: func(bootstrap map[string]any) {
-			data, err := json.Marshal(bootstrap)
-			must(t, err)
-			patient := strings.Replace(string(data), `\"boot_wait\": 2,`, `\"boot_wait\": 60,`, 1)
-			if patient == string(data) {
-				t.Fatal("the bootstrap has another boot_wait")
-			}
-			must(t, json.Unmarshal([]byte(patient), &bootstrap))
-		},
-	})
+	i := newIssuers(t)
+	d := deploy(t, deployOptions{bootstrap: "jwt.yaml", withoutEnvoy: true, files: i.keyFiles(), edit: setBootWait(t, 60)})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
-		{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
+		{Issuer: i.staff.name, Claim: []string{"oncall"}, Values: []any{true}},
 	}}})
-	d.api("POST", "/api/v1/apps/default/activations", map[string]any{"mode": maintenance.NoAccess, "message": "closed"}, "If-Match", "*")
+	d.activate("default", maintenance.NoAccess, "closed")
 	must(t, d.controller.Stop(10*time.Second))
 	d.startEnvoy()
 
-	var asked sync.WaitGroup
+	var running sync.WaitGroup
 	var answered atomic.Bool
 	for _, tt := range []struct {
 		name   string
@@ -198,8 +215,8 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 		{"the byte of true as a string", "\x01", 503},
 		{"false", false, 503},
 	} {
-		asked.Go(func() {
-			token := staff.token(claims{"oncall": tt.oncall, "email": nil})
+		running.Go(func() {
+			token := i.staff.token(claims{"oncall": tt.oncall, "email": nil})
 			a, err := d.visitor("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
 			answered.Store(true)
 			if err != nil || a.Status != tt.want {
@@ -207,15 +224,16 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 			}
 		})
 	}
+
 	time.Sleep(time.Second)
 	if answered.Load() {
-		t.Error("a request was not held, so the scenario shows nothing")
+		t.Error("a request was not paused, so the scenario proves nothing")
 	}
 	d.startController()
-	asked.Wait()
+	running.Wait()
 }
 
-// issuer signs tokens with ES256 (RFC 7518 section 3.4).
+// issuer signs JSON Web Tokens with ES256 (RFC 7518 section 3.4).
 type issuer struct {
 	t    *testing.T
 	name string
@@ -229,11 +247,12 @@ func newIssuer(t *testing.T, name string) *issuer {
 	return &issuer{t, name, key}
 }
 
-// jwks writes the issuer's public key as a file (RFC 7517).
+// jwks writes the public key to a file in dir as a JWK set (RFC 7517) and returns the path.
 func (i *issuer) jwks(dir string) string {
 	i.t.Helper()
 	point, err := i.key.PublicKey.Bytes() // 4, x, y
 	must(i.t, err)
+
 	path := filepath.Join(dir, b64([]byte(i.name))+".json")
 	set := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"k","x":%q,"y":%q}]}`, b64(point[1:33]), b64(point[33:]))
 	must(i.t, os.WriteFile(path, []byte(set), 0o600))
@@ -242,7 +261,8 @@ func (i *issuer) jwks(dir string) string {
 
 type claims map[string]any
 
-// token signs the claims; iss, exp and iat are set unless the claims do.
+// token returns a signed token with the claims, and with iss, sub, iat and exp unless the claims
+// set them.
 func (i *issuer) token(c claims) string {
 	i.t.Helper()
 	all := claims{"iss": i.name, "sub": "somebody", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
@@ -252,16 +272,17 @@ func (i *issuer) token(c claims) string {
 	return i.sign(string(payload))
 }
 
-// sign makes a token of a payload as it is.
+// sign returns a signed token with exactly this payload.
 func (i *issuer) sign(payload string) string {
 	i.t.Helper()
-	body := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
-	digest := sha256.Sum256([]byte(body))
+	signed := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
+	digest := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
 	must(i.t, err)
-	return body + "." + b64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
+	return signed + "." + b64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
 }
 
+// segment encodes one part of a token.
 func segment(t *testing.T, v any) string {
 	data, err := json.Marshal(v)
 	must(t, err)

@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,14 +23,27 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/demo"
 )
 
-// visitor is somebody at an address who sends requests through Envoy, each over a
-// connection of its own and thus to any worker.
+// answer is what a client got for a request.
+type answer struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+// ruleOf returns the rule that a refusal names, in the form of GraphQL or of problem+json, or "".
+func ruleOf(reply string) string {
+	return cmp.Or(gjson.Get(reply, "errors.0.extensions.rule").String(), gjson.Get(reply, "rule").String())
+}
+
+// visitor sends requests through Envoy from one address. Each request has a connection of its own
+// and can therefore reach any worker.
 type visitor struct {
 	t      *testing.T
 	proxy  string // host:port
 	client *http.Client
 }
 
+// visitor returns a client at an address from 127.0.0.0/8.
 func (d *deployment) visitor(from string) *visitor {
 	return newVisitor(d.t, from, d.edge.Addr())
 }
@@ -42,13 +57,7 @@ func newVisitor(t *testing.T, from, proxy string) *visitor {
 	}}
 }
 
-type answer struct {
-	Status int
-	Header http.Header
-	Body   string
-}
-
-// try sends a request. Headers come in pairs; "Host" sets the authority.
+// try sends a request. headers are pairs of name and value; "Host" sets the authority.
 func (v *visitor) try(ctx context.Context, method, path, body string, headers ...string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+v.proxy+path, strings.NewReader(body))
 	if err != nil {
@@ -65,6 +74,7 @@ func (v *visitor) try(ctx context.Context, method, path, body string, headers ..
 			req.Header.Add(headers[i], headers[i+1])
 		}
 	}
+
 	resp, err := v.client.Do(req)
 	if err != nil {
 		return answer{}, err
@@ -74,6 +84,7 @@ func (v *visitor) try(ctx context.Context, method, path, body string, headers ..
 	return answer{resp.StatusCode, resp.Header, string(data)}, err
 }
 
+// do sends a request and fails the test unless it is answered.
 func (v *visitor) do(method, path, body string, headers ...string) answer {
 	v.t.Helper()
 	a, err := v.try(v.t.Context(), method, path, body, headers...)
@@ -88,19 +99,27 @@ func (v *visitor) get(path string, headers ...string) answer {
 	return v.do("GET", path, "", headers...)
 }
 
-// echo is what the app saw of a GET /echo that has to pass.
+// postJSON sends a JSON body. headers are further pairs of name and value.
+func (v *visitor) postJSON(path, body string, headers ...string) answer {
+	v.t.Helper()
+	return v.do("POST", path, body, append(headers, "Content-Type", "application/json")...)
+}
+
+// echo sends GET /echo, which must pass, and returns the request as the demo app received it.
 func (v *visitor) echo(headers ...string) demo.Echo {
 	v.t.Helper()
 	a := v.get("/echo", headers...)
 	if a.Status != http.StatusOK {
 		v.t.Fatalf("GET /echo: %d %s, want 200", a.Status, a.Body)
 	}
+
 	var e demo.Echo
 	must(v.t, json.Unmarshal([]byte(a.Body), &e))
 	return e
 }
 
-// raw sends bytes as they are and reads one answer. Go's client would tidy the request.
+// raw sends bytes as they are on a connection of their own and reads one answer. Go's HTTP client
+// would normalize the request.
 func raw(t *testing.T, proxy, request string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", proxy)
@@ -109,73 +128,50 @@ func raw(t *testing.T, proxy, request string) answer {
 	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err = io.WriteString(conn, request)
 	must(t, err)
+
 	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	a, err := readAnswer(conn, method)
 	if err != nil {
 		t.Fatalf("%q: %v", request, err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("%q: %v", request, err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
+	return a
 }
 
-// raw sends bytes on a connection of their own and reads one answer.
-func (d *deployment) raw(t *testing.T, method, request string) (status int, upstream bool, body string) {
-	t.Helper()
-	conn, err := net.Dial("tcp", d.edge.Addr())
-	must(t, err)
-	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = io.WriteString(conn, request)
-	must(t, err)
-	return readAnswer(t, conn, method)
-}
-
-func readAnswer(t *testing.T, conn net.Conn, method string) (status int, upstream bool, body string) {
-	t.Helper()
+// readAnswer reads the answer to a request with the given method, after an interim answer 100 if
+// there is one. A body that ends early is not an error.
+func readAnswer(conn net.Conn, method string) (answer, error) {
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
 	if err == nil && resp.StatusCode == http.StatusContinue {
 		resp, err = http.ReadResponse(r, &http.Request{Method: method})
 	}
-	must(t, err)
-	data, err := io.ReadAll(resp.Body)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatal(err)
+	if err != nil {
+		return answer{}, err
 	}
-	return resp.StatusCode, resp.Header.Get("x-upstream") != "", string(data)
+	defer resp.Body.Close()
+
+	body, err := io.ReadAll(resp.Body)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
 }
 
-// ruleOf is the rule that a refusal names, in GraphQL's form or as a problem.
-func ruleOf(reply string) string {
-	return cmp.Or(gjson.Get(reply, "errors.0.extensions.rule").String(), gjson.Get(reply, "rule").String())
-}
-
+// http2Client returns a client that speaks HTTP/2 without TLS.
 func http2Client(t *testing.T) *http.Client {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: &protocols}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
-}
-
-// overHTTP2 is a client without TLS.
-func overHTTP2(t *testing.T) *http.Client {
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
-// workerConn is one kept connection, and so one worker. It is used by one goroutine.
+// workerConn is a client with one kept connection, whose requests therefore all reach one worker.
+// It must not be used by several goroutines at a time.
 type workerConn struct {
 	client *http.Client
-	proxy  string
-	worker string
-	dials  int
+	proxy  string // host:port
+	worker string // name of Envoy's counter for the worker's connections
+	dials  int    // connections opened so far
 }
 
 func newWorkerConn(proxy string) *workerConn {
@@ -185,8 +181,8 @@ func newWorkerConn(proxy string) *workerConn {
 	}}
 }
 
-// workerConns opens connections until it has one on each of the workers. Envoy's own counters
-// tell which worker took a connection.
+// workerConns returns one connection to each of the workers. It opens connections until every
+// worker has taken one, which Envoy's counters show.
 func (d *deployment) workerConns(workers int) []*workerConn {
 	d.t.Helper()
 	counts := func() map[string]int64 {
@@ -194,37 +190,36 @@ func (d *deployment) workerConns(workers int) []*workerConn {
 		must(d.t, err)
 		return stats
 	}
+
 	byWorker := map[string]*workerConn{}
 	for range 400 {
 		before := counts()
-		l := newWorkerConn(d.edge.Addr())
-		if s := l.get(d.t.Context(), "/healthz"); s.err != nil {
+		c := newWorkerConn(d.edge.Addr())
+		if s := c.get(d.t.Context(), "/healthz"); s.err != nil {
 			d.t.Fatal(s.err)
 		}
 		for name, n := range counts() {
 			if n > before[name] {
-				l.worker = name
+				c.worker = name
 			}
 		}
-		if l.worker == "" || byWorker[l.worker] != nil {
-			l.close()
+		if c.worker == "" || byWorker[c.worker] != nil {
+			c.close()
 			continue
 		}
-		byWorker[l.worker] = l
-		d.t.Cleanup(l.close)
+
+		byWorker[c.worker] = c
+		d.t.Cleanup(c.close)
 		if len(byWorker) == workers {
-			var conns []*workerConn
-			for l := range maps.Values(byWorker) {
-				conns = append(conns, l)
-			}
-			return conns
+			return slices.Collect(maps.Values(byWorker))
 		}
 	}
+
 	d.t.Fatalf("400 connections reached %d workers of %d", len(byWorker), workers)
 	return nil
 }
 
-// sample is one request of a workerConn.
+// sample is one request on a workerConn and its answer.
 type sample struct {
 	start, end time.Time
 	status     int
@@ -232,41 +227,62 @@ type sample struct {
 	err        error
 }
 
-func (l *workerConn) get(ctx context.Context, path string, headers ...string) (s sample) {
-	return l.do(ctx, "GET", path, "", headers...)
+func (c *workerConn) get(ctx context.Context, path string, headers ...string) (s sample) {
+	return c.do(ctx, "GET", path, "", headers...)
 }
 
-func (l *workerConn) do(ctx context.Context, method, path, body string, headers ...string) (s sample) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{ConnectStart: func(string, string) { l.dials++ }})
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+l.proxy+path, strings.NewReader(body))
+// do sends a request. headers are pairs of name and value.
+func (c *workerConn) do(ctx context.Context, method, path, body string, headers ...string) (s sample) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{ConnectStart: func(string, string) { c.dials++ }})
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.proxy+path, strings.NewReader(body))
 	if err != nil {
 		return sample{err: err}
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+
 	s.start = time.Now()
-	resp, err := l.client.Do(req)
+	resp, err := c.client.Do(req)
 	if err == nil {
 		var data []byte
 		data, err = io.ReadAll(resp.Body)
 		resp.Body.Close()
 		s.status, s.body = resp.StatusCode, string(data)
 	}
+
 	s.end, s.err = time.Now(), err
 	return s
 }
 
-func (l *workerConn) close() { l.client.CloseIdleConnections() }
+func (c *workerConn) close() { c.client.CloseIdleConnections() }
 
-// poller asks from before there is anybody to answer, and counts the answers.
+// poller requests a path again and again and counts the answers by status. It may begin before
+// anything listens at the proxy's address.
 type poller struct {
-	mu      sync.Mutex
-	answers map[int]int
-	first   time.Time
+	mu       sync.Mutex
+	byStatus map[int]int // -1 counts requests without an answer
+	first    time.Time   // when the first answer arrived
 }
 
-func (c *poller) poll(ctx context.Context, v *visitor, path string) {
+// startPolling polls a path with several clients until stop is called, which waits for them.
+func (d *deployment) startPolling(clients int, path string) (p *poller, stop func()) {
+	ctx, cancel := context.WithCancel(d.t.Context())
+	p = &poller{byStatus: map[int]int{}}
+	var running sync.WaitGroup
+	for range clients {
+		running.Go(func() { p.poll(ctx, d.visitor("127.0.0.1"), path) })
+	}
+
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	d.t.Cleanup(stop)
+	return p, stop
+}
+
+func (p *poller) poll(ctx context.Context, v *visitor, path string) {
 	for ctx.Err() == nil {
 		conn, err := net.DialTimeout("tcp", v.proxy, time.Second)
 		if err != nil {
@@ -274,22 +290,39 @@ func (c *poller) poll(ctx context.Context, v *visitor, path string) {
 			continue
 		}
 		conn.Close()
-		// No bound from the context: what was asked is awaited, or a leak at the very
-		// end would go unseen.
+
+		// The context of the loop must not end this request: a leak at the very end would go
+		// unnoticed.
 		a, err := v.try(context.Background(), "GET", path, "")
-		c.mu.Lock()
-		if c.answers == nil {
-			c.answers = map[int]int{}
-		}
-		if err != nil {
-			c.answers[-1]++
-		} else {
-			c.answers[a.Status]++
-			if c.first.IsZero() {
-				c.first = time.Now()
-			}
-		}
-		c.mu.Unlock()
+		p.count(a, err)
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+func (p *poller) count(a answer, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if err != nil {
+		p.byStatus[-1]++
+		return
+	}
+
+	p.byStatus[a.Status]++
+	if p.first.IsZero() {
+		p.first = time.Now()
+	}
+}
+
+// checkOnly fails the test unless every answer has one status, and there are some.
+func (p *poller) checkOnly(t *testing.T, status int) {
+	t.Helper()
+	if len(p.byStatus) != 1 || p.byStatus[status] == 0 {
+		t.Errorf("answers by status: %v, want only %d", p.byStatus, status)
+	}
+}
+
+// requestText returns an HTTP/1.1 request without a body that closes its connection.
+func requestText(method, target, host string) string {
+	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", method, target, host)
 }

@@ -26,7 +26,7 @@ const (
 	syncToken     = "sync-token-of-the-scenarios"
 )
 
-// buildOnce makes bin/ what the source says, once, before the first scenario uses it.
+// buildOnce runs `make build` before the first scenario, so that bin/ is up to date.
 var buildOnce = sync.OnceValue(func() error {
 	root, err := Root()
 	if err != nil {
@@ -38,39 +38,44 @@ var buildOnce = sync.OnceValue(func() error {
 	return nil
 })
 
-// deployment is Drydock as a user has it: controller, Envoy, an app behind it.
+// deployment is Drydock as a user runs it: a controller, an Envoy with the filter, and an app
+// behind them. Its methods fail the test when something does not work.
 type deployment struct {
 	t          *testing.T
 	dir        string
-	app        *demo.App
-	upstream   string // host:port of the app
+	app        *demo.App // nil if deployOptions.upstream is set
+	upstream   string    // host:port of the app
 	controller *Controller
 	envoy      *Envoy
 
 	options              deployOptions
-	listen, sync, edge   *Port
+	listen, sync, edge   *Port // of the API, the listener for proxies, and Envoy
 	envoyBinary, drydock string
 }
 
 type deployOptions struct {
-	bootstrap string // file in envoy/; drydock.yaml if empty
-	version   string // of Envoy, instead of the one that FindEnvoy finds
-	workers   int    // 2 if 0
-	files     map[string]string
-	ports     map[int]string // beyond those that every bootstrap has
-	upstream  string         // host:port instead of the demo app
-	// without leaves the controller or Envoy to the scenario to start.
+	bootstrap string            // file in envoy/; drydock.yaml if empty
+	version   string            // of Envoy; the one that FindEnvoy finds if empty
+	workers   int               // of Envoy; 2 if 0
+	files     map[string]string // for Substitution.Files
+	ports     map[int]string    // for Substitution.Ports, beyond the ports of every bootstrap
+	upstream  string            // host:port of an app to use instead of the demo app
+
+	// The scenario starts the controller or Envoy itself.
 	withoutController, withoutEnvoy bool
-	hotRestart                      bool
-	// edit changes the bootstrap's parsed form, for scenarios about Envoy's configuration.
+
+	hotRestart bool
+
+	// edit changes the parsed bootstrap before Envoy gets it.
 	edit func(bootstrap map[string]any)
 }
 
+// deploy starts a deployment and waits until every worker of Envoy is connected to the controller.
+// The deployment stops at the end of the test.
 func deploy(t *testing.T, o deployOptions) *deployment {
 	t.Helper()
-	if err := buildOnce(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, buildOnce())
+
 	d := &deployment{t: t, dir: t.TempDir(), options: o}
 	var err error
 	d.drydock, err = Binary("drydock")
@@ -81,6 +86,7 @@ func deploy(t *testing.T, o deployOptions) *deployment {
 		d.envoyBinary, err = FindEnvoy(t.Context(), os.Stderr)
 	}
 	must(t, err)
+
 	d.listen, d.sync, d.edge = reserve(t), reserve(t), reserve(t)
 	if d.upstream = o.upstream; d.upstream == "" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,6 +95,7 @@ func deploy(t *testing.T, o deployOptions) *deployment {
 		stop := d.app.Serve(l)
 		t.Cleanup(func() { stop() })
 	}
+
 	t.Cleanup(d.logIfFailed)
 	if !o.withoutController {
 		d.startController()
@@ -99,6 +106,7 @@ func deploy(t *testing.T, o deployOptions) *deployment {
 			d.awaitProxy()
 		}
 	}
+
 	return d
 }
 
@@ -109,22 +117,34 @@ func (d *deployment) startController() {
 		Token: operatorToken, Sync: syncToken, Log: filepath.Join(d.dir, "controller.log"),
 	})
 	must(d.t, err)
+
 	d.controller = c
 	d.t.Cleanup(func() { c.Kill() })
 }
 
+func (d *deployment) startEnvoy() {
+	d.t.Helper()
+	e, err := StartEnvoy(d.t.Context(), d.envoyOptions())
+	must(d.t, err)
+	d.useEnvoy(e)
+}
+
+// useEnvoy makes a running Envoy the one of this deployment.
+func (d *deployment) useEnvoy(e *Envoy) {
+	d.envoy = e
+	d.t.Cleanup(func() { e.Kill() })
+}
+
 func (d *deployment) envoyOptions() EnvoyOptions {
 	d.t.Helper()
-	file := d.options.bootstrap
-	if file == "" {
-		file = "drydock.yaml"
-	}
+	file := cmp.Or(d.options.bootstrap, "drydock.yaml")
 	sub := d.substitution()
 	if file == "dual-stack.yaml" {
 		sub.Ports[8080] = fmt.Sprintf(":%d", d.edge.Number)
 	}
 	bootstrap, err := Bootstrap(file, sub)
 	must(d.t, err)
+
 	if d.options.edit != nil {
 		var tree map[string]any
 		must(d.t, json.Unmarshal(bootstrap, &tree))
@@ -132,38 +152,28 @@ func (d *deployment) envoyOptions() EnvoyOptions {
 		bootstrap, err = json.Marshal(tree)
 		must(d.t, err)
 	}
+
 	return EnvoyOptions{
 		Binary: d.envoyBinary, Bootstrap: bootstrap, Dir: filepath.Join(d.dir, "envoy"), Workers: d.workers(),
 		Env: []string{"DRYDOCK_SYNC_TOKEN=" + syncToken}, HotRestart: d.options.hotRestart,
 	}
 }
 
-// substitution puts the rig's ports and files into a bootstrap.
+// substitution returns the ports and files that this deployment puts into its bootstrap.
 func (d *deployment) substitution() Substitution {
 	ports := map[int]string{8080: d.edge.Addr(), 8081: d.upstream, 7071: d.sync.Addr(), 9901: ":0"}
 	maps.Copy(ports, d.options.ports)
 	return Substitution{Ports: ports, Files: d.options.files}
 }
 
-func (d *deployment) startEnvoy() {
-	d.t.Helper()
-	e, err := StartEnvoy(d.t.Context(), d.envoyOptions())
-	must(d.t, err)
-	d.adoptEnvoy(e)
-}
-
-func (d *deployment) adoptEnvoy(e *Envoy) {
-	d.envoy = e
-	d.t.Cleanup(func() { e.Kill() })
-}
-
 func (d *deployment) workers() int { return cmp.Or(d.options.workers, 2) }
 
-// logIfFailed prints what the processes said when a scenario failed.
+// logIfFailed logs the end of each process's output if the test has failed.
 func (d *deployment) logIfFailed() {
 	if !d.t.Failed() {
 		return
 	}
+
 	if d.controller != nil {
 		d.t.Logf("the end of the controller's log:\n%s", d.controller.Tail(30))
 	}
@@ -174,7 +184,7 @@ func (d *deployment) logIfFailed() {
 	}
 }
 
-// api sends a request to the controller that has to succeed.
+// api sends a request to the API, which must succeed, and returns the body of the answer.
 func (d *deployment) api(method, path string, body any, headers ...string) []byte {
 	d.t.Helper()
 	status, answer, err := d.controller.Do(d.t.Context(), method, path, body, headers...)
@@ -184,27 +194,39 @@ func (d *deployment) api(method, path string, body any, headers ...string) []byt
 	return answer
 }
 
-// putApp writes an app's rules.
+// putApp creates an app or replaces its rules.
 func (d *deployment) putApp(spec maintenance.Spec) {
 	d.t.Helper()
 	d.api("PUT", "/api/v1/apps/"+spec.Name, spec, "If-Match", "*")
 }
 
-// on puts an app into a mode and returns when every worker enforces it.
-func (d *deployment) on(app string, mode maintenance.Mode, message string) {
+// activate puts an app into a mode and does not wait until the proxies enforce it.
+func (d *deployment) activate(app string, mode maintenance.Mode, message string) {
 	d.t.Helper()
 	d.api("POST", "/api/v1/apps/"+app+"/activations", map[string]any{"mode": mode, "message": message}, "If-Match", "*")
+}
+
+// on puts an app into a mode and waits until every worker enforces it.
+func (d *deployment) on(app string, mode maintenance.Mode, message string) {
+	d.t.Helper()
+	d.activate(app, mode, message)
 	d.awaitEnforced(app)
 }
 
-// off ends what on began, and returns when every worker knows.
-func (d *deployment) off(app string) {
+// deactivate ends what activate began and does not wait.
+func (d *deployment) deactivate(app string) {
 	d.t.Helper()
 	d.api("DELETE", "/api/v1/apps/"+app+"/activations", nil, "If-Match", "*")
+}
+
+// off ends what on began and waits until every worker enforces that.
+func (d *deployment) off(app string) {
+	d.t.Helper()
+	d.deactivate(app)
 	d.awaitEnforced(app)
 }
 
-// awaitEnforced waits until every worker has the app's present state.
+// awaitEnforced waits until every worker enforces the app's current state.
 func (d *deployment) awaitEnforced(app string) {
 	d.t.Helper()
 	eventually(d.t, time.Minute, func() error {
@@ -214,13 +236,13 @@ func (d *deployment) awaitEnforced(app string) {
 		}
 		must(d.t, json.Unmarshal(d.api("GET", "/api/v1/apps/"+app+"/status?wait=enforced&timeout=10", nil), &st))
 		if !st.Enforced {
-			return fmt.Errorf("app %s is not enforced, still waiting for %s", app, st.Waiting)
+			return fmt.Errorf("app %s is not enforced; waiting for %s", app, st.Waiting)
 		}
 		return nil
 	})
 }
 
-// status is what the controller says of an app.
+// status returns the mode and the message that the controller reports for an app.
 func (d *deployment) status(app string) (maintenance.Mode, string) {
 	d.t.Helper()
 	var st struct {
@@ -231,6 +253,7 @@ func (d *deployment) status(app string) (maintenance.Mode, string) {
 	return st.Mode, st.Message
 }
 
+// proxyState is a proxy as the API lists it.
 type proxyState struct {
 	ID      string
 	State   string
@@ -245,8 +268,9 @@ func (d *deployment) proxies() []proxyState {
 	return list.Proxies
 }
 
-// awaitProxy waits until the controller has heard of all of Envoy's VMs, one a worker and one
-// of the main thread, and forgets Envoys that are gone, as somebody who stops one does.
+// awaitProxy waits until the controller lists a single proxy, all of whose VMs have the current
+// state: one VM for each worker and one for Envoy's main thread. It removes proxies that are lost,
+// as an operator does after stopping an Envoy.
 func (d *deployment) awaitProxy() {
 	d.t.Helper()
 	eventually(d.t, time.Minute, func() error {
@@ -256,14 +280,15 @@ func (d *deployment) awaitProxy() {
 				d.api("DELETE", "/api/v1/proxies/"+p.ID, nil)
 			}
 		}
+
 		if len(all) != 1 || len(all[0].VMs) != d.workers()+1 || !all[0].Current {
-			return fmt.Errorf("the controller knows the proxies %+v, want one with %d VMs that are current", all, d.workers()+1)
+			return fmt.Errorf("the controller lists the proxies %+v, want one with %d VMs that are current", all, d.workers()+1)
 		}
 		return nil
 	})
 }
 
-// stat is the value of the only stat that matches.
+// stat returns the value of Envoy's only stat that matches.
 func (d *deployment) stat(filter string) int64 {
 	d.t.Helper()
 	stats, err := d.envoy.Stats(filter)
@@ -271,15 +296,24 @@ func (d *deployment) stat(filter string) int64 {
 	if len(stats) != 1 {
 		d.t.Fatalf("stats matching %s: %v, want one", filter, stats)
 	}
+
 	for _, n := range stats {
 		return n
 	}
 	return 0
 }
 
-// accessLog reads Envoy's access log once it has a line for which want is true; Envoy
-// writes with a delay.
-func (d *deployment) accessLog(want func(map[string]any) bool) map[string]any {
+// rss returns Envoy's resident memory in bytes.
+func (d *deployment) rss() int64 {
+	d.t.Helper()
+	n, err := d.envoy.RSS()
+	must(d.t, err)
+	return n
+}
+
+// awaitAccessLog waits for a line of Envoy's access log for which want returns true, and returns
+// it. Envoy writes the log with a delay.
+func (d *deployment) awaitAccessLog(want func(map[string]any) bool) map[string]any {
 	d.t.Helper()
 	var found map[string]any
 	eventually(d.t, 15*time.Second, func() error {
@@ -287,6 +321,7 @@ func (d *deployment) accessLog(want func(map[string]any) bool) map[string]any {
 		if err != nil {
 			return err
 		}
+
 		for line := range strings.Lines(string(data)) {
 			var entry map[string]any
 			if json.Unmarshal([]byte(line), &entry) == nil && want(entry) {
@@ -294,16 +329,26 @@ func (d *deployment) accessLog(want func(map[string]any) bool) map[string]any {
 				return nil
 			}
 		}
-		return fmt.Errorf("no such line in the access log:\n%s", data)
+		return fmt.Errorf("the access log does not have the line:\n%s", data)
 	})
+
 	return found
 }
 
-// onEachEnvoy runs a scenario on the oldest and the newest Envoy.
-func onEachEnvoy(t *testing.T, test func(t *testing.T, version string)) {
+// onEachEnvoy runs a scenario on the oldest and on the newest Envoy.
+func onEachEnvoy(t *testing.T, scenario func(t *testing.T, version string)) {
 	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
-		t.Run(version, func(t *testing.T) { test(t, version) })
+		t.Run(version, func(t *testing.T) { scenario(t, version) })
 	}
+}
+
+// reserve reserves a port until the end of the test.
+func reserve(t *testing.T) *Port {
+	t.Helper()
+	p, err := ReservePort()
+	must(t, err)
+	t.Cleanup(p.Release)
+	return p
 }
 
 func must(t *testing.T, err error) {
@@ -313,15 +358,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func reserve(t *testing.T) *Port {
-	t.Helper()
-	p, err := ReservePort()
-	must(t, err)
-	t.Cleanup(p.Release)
-	return p
-}
-
-// eventually polls until check returns nil.
+// eventually polls until check returns nil, and fails the test if that takes longer than timeout.
 func eventually(t *testing.T, timeout time.Duration, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(timeout)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,94 +20,83 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// However much is begun and left open, the module does not end: what cannot be held is
-// refused at once, what needs no holding passes all the time, and afterwards all does.
+// However many requests are begun and left unfinished, the module does not crash. It refuses at
+// once what it has no room to pause, requests that need no pause pass all the time, and every
+// request passes again afterwards.
 func TestUnfinishedRequestsDoNotExhaustTheModule(t *testing.T) {
-	onEachEnvoy(t, func(t *testing.T, version string) {
-		d := deploy(t, deployOptions{version: version, workers: 1})
-		d.putApp(maintenance.Spec{Name: "default"})
-		d.on("default", maintenance.ReadOnly, "closed")
-		v := d.visitor("127.0.0.1")
-		query := func() answer {
-			return v.do("POST", "/graphql", `{"query":"{orders{id}}"}`, "Content-Type", "application/json")
-		}
-		calm := func(when string) {
-			t.Helper()
-			if a := v.get("/"); a.Status != http.StatusOK {
-				t.Errorf("%s: GET / is answered %d %s", when, a.Status, a.Body)
-			}
-			if a := query(); a.Status != http.StatusOK && ruleOf(a.Body) != "read-only.held-limit" {
-				t.Errorf("%s: a query is answered %d %s", when, a.Status, a.Body)
-			}
-		}
-
-		// 15,000 requests with 28 kB of headers each.
-		for i := range 150 {
-			conn, err := openUnfinishedStreams(d.edge.Addr(), 100)
-			must(t, err)
-			defer conn.Close()
-			if i%15 == 14 {
-				calm(fmt.Sprintf("with %d connections", i+1))
-			}
-		}
-		t.Logf("held: %d requests, %d bytes; refused for it: %d; resident: %s", d.stat(`held_requests$`), d.stat(`held_bytes$`), d.stat(`held_limit$`), resident(t, d.envoy.PID))
-		if n := d.stat(`held_limit$`); n == 0 {
-			t.Error("nothing was refused for being too much")
-		}
-
-		// 200 bodies of which 950 kB come.
-		client := overHTTP2(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var answered atomic.Int32
-		for range 200 {
-			req, err := http.NewRequestWithContext(ctx, "POST", "http://"+d.edge.Addr()+"/graphql", io.MultiReader(bytes.NewReader(bytes.Repeat([]byte(" "), 950<<10)), stalled{ctx}))
-			must(t, err)
-			req.Header.Set("Content-Type", "application/json")
-			go func() {
-				if resp, err := client.Do(req); err == nil {
-					resp.Body.Close()
-					answered.Add(1)
-				}
-			}()
-		}
-		for range 10 {
-			calm("with long bodies")
-			time.Sleep(300 * time.Millisecond)
-		}
-		t.Logf("with long bodies, held: %d requests, %d bytes; answered: %d; resident: %s", d.stat(`held_requests$`), d.stat(`held_bytes$`), answered.Load(), resident(t, d.envoy.PID))
-		cancel()
-		eventually(t, 40*time.Second, func() error {
-			if a := query(); a.Status != http.StatusOK {
-				return fmt.Errorf("a query is answered %d %s", a.Status, a.Body)
-			}
-			return nil
-		})
-		if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
-			t.Errorf("the errors counter is %d", n)
-		}
-		log, err := os.ReadFile(d.envoy.Log)
-		must(t, err)
-		access, err := os.ReadFile(d.envoy.AccessLog)
-		must(t, err)
-		if bytes.Contains(access, []byte("wasm_fail_stream")) || bytes.Contains(log, []byte("Function: proxy_")) {
-			t.Error("the module crashed")
-		}
-	})
+	onEachEnvoy(t, testUnfinishedRequests)
 }
 
-// openUnfinishedStreams opens n streams on one HTTP/2 connection, each with some 28 kB of headers (a
-// few bytes each, by HPACK's table) and one byte of a body that never ends.
+func testUnfinishedRequests(t *testing.T, version string) {
+	d := deploy(t, deployOptions{version: version, workers: 1})
+	d.putApp(maintenance.Spec{Name: "default"})
+	d.on("default", maintenance.ReadOnly, "closed")
+	logUsage := func(when string) {
+		t.Logf("%s: %d requests and %d bytes paused, %d requests refused for lack of room; Envoy has %d MB", when,
+			d.stat(`held_requests$`), d.stat(`held_bytes$`), d.stat(`held_limit$`), d.rss()>>20)
+	}
+
+	// 15,000 requests with 28 kB of headers each.
+	for i := range 150 {
+		conn, err := openUnfinishedStreams(d.edge.Addr(), 100)
+		must(t, err)
+		defer conn.Close()
+		if i%15 == 14 {
+			checkStillServes(d, fmt.Sprintf("with %d connections", i+1))
+		}
+	}
+
+	logUsage("with unfinished headers")
+	if n := d.stat(`held_limit$`); n == 0 {
+		t.Error("no request was refused for lack of room")
+	}
+
+	stop, answered := sendStalledBodies(t, d.edge.Addr(), 200, 950<<10)
+	for range 10 {
+		checkStillServes(d, "with long bodies")
+		time.Sleep(300 * time.Millisecond)
+	}
+	logUsage("with long bodies")
+	t.Logf("%d of them were answered", answered.Load())
+	stop()
+
+	eventually(t, 40*time.Second, func() error {
+		if a := d.visitor("127.0.0.1").postJSON("/graphql", queryOfOrders); a.Status != http.StatusOK {
+			return fmt.Errorf("a query is answered %d %s", a.Status, a.Body)
+		}
+		return nil
+	})
+
+	checkNoCrash(d)
+}
+
+const queryOfOrders = `{"query":"{orders{id}}"}`
+
+// checkStillServes checks that a GET passes, and that a query passes or is refused for lack of
+// room.
+func checkStillServes(d *deployment, when string) {
+	d.t.Helper()
+	v := d.visitor("127.0.0.1")
+	if a := v.get("/"); a.Status != http.StatusOK {
+		d.t.Errorf("%s: GET / is answered %d %s", when, a.Status, a.Body)
+	}
+	if a := v.postJSON("/graphql", queryOfOrders); a.Status != http.StatusOK && ruleOf(a.Body) != "read-only.held-limit" {
+		d.t.Errorf("%s: a query is answered %d %s", when, a.Status, a.Body)
+	}
+}
+
+// openUnfinishedStreams opens n streams on one HTTP/2 connection. Each has some 28 kB of headers,
+// which HPACK's table reduces to a few bytes, and one byte of a body that does not end.
 func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 	conn, err := net.Dial("tcp", proxy)
 	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
+
+	var out, block bytes.Buffer
 	out.WriteString(http2.ClientPreface)
 	framer := http2.NewFramer(&out, nil)
 	framer.WriteSettings()
-	var block bytes.Buffer
 	table := hpack.NewEncoder(&block)
 	padding := strings.Repeat("p", 3900)
 	for i := range n {
@@ -123,87 +111,121 @@ func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
 		framer.WriteData(id, false, []byte("{"))
 	}
+
 	if _, err := conn.Write(out.Bytes()); err != nil {
 		conn.Close()
 		return nil, err
 	}
+
 	go io.Copy(io.Discard, conn)
 	return conn, nil
 }
 
-type stalled struct{ context.Context }
+// sendStalledBodies sends n GraphQL requests whose bodies stop after the given number of bytes,
+// until stop is called. It counts the requests that are answered.
+func sendStalledBodies(t *testing.T, proxy string, n, size int) (stop func(), answered *atomic.Int32) {
+	ctx, cancel := context.WithCancel(t.Context())
+	client := http2Client(t)
+	answered = new(atomic.Int32)
+	for range n {
+		body := io.MultiReader(bytes.NewReader(bytes.Repeat([]byte(" "), size)), stalledReader{ctx})
+		req, err := http.NewRequestWithContext(ctx, "POST", "http://"+proxy+"/graphql", body)
+		must(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		go func() {
+			if resp, err := client.Do(req); err == nil {
+				resp.Body.Close()
+				answered.Add(1)
+			}
+		}()
+	}
 
-func (s stalled) Read([]byte) (int, error) {
+	return cancel, answered
+}
+
+// stalledReader is a reader that blocks until its context is done.
+type stalledReader struct{ context.Context }
+
+func (s stalledReader) Read([]byte) (int, error) {
 	<-s.Done()
 	return 0, s.Err()
 }
 
-// TestAbortedBodiesLeaveNothingBehind breaks off 10,000 requests in the middle of their
-// bodies. Nothing of them stays.
+// checkNoCrash checks that Envoy's metrics and logs do not show a crash of the module.
+func checkNoCrash(d *deployment) {
+	d.t.Helper()
+	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
+		d.t.Errorf("the errors counter is %d", n)
+	}
+	log, err := os.ReadFile(d.envoy.Log)
+	must(d.t, err)
+	access, err := os.ReadFile(d.envoy.AccessLog)
+	must(d.t, err)
+	if bytes.Contains(access, []byte("wasm_fail_stream")) || bytes.Contains(log, []byte("Function: proxy_")) {
+		d.t.Error("the module crashed")
+	}
+}
+
+// Requests that are broken off in the middle of their bodies, 10,000 of them, leave no memory
+// behind.
 func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
-	rec := newRecorder(t)
-	d := deploy(t, deployOptions{upstream: rec.addr})
+	app := startRecordingUpstream(t)
+	d := deploy(t, deployOptions{upstream: app.addr})
 	d.on("default", maintenance.ReadOnly, "aborted")
-	// In batches, each ended when Envoy has seen all of it: a crowd of connections that
-	// Envoy has not come to yet would be measured instead of what requests leave behind.
-	const warmUp, total, batch = 4000, 14000, 200
-	seen := func() error {
-		stats, err := d.envoy.Stats(`^http\.edge\.downstream_cx_active$`)
-		if n := stats["http.edge.downstream_cx_active"]; err == nil && n != 0 {
-			err = fmt.Errorf("%d connections are still open", n)
-		}
-		return err
-	}
-	abort := func(n int) {
-		for range n / batch {
-			var wg sync.WaitGroup
-			for i := range batch {
-				wg.Go(func() {
-					conn, err := net.Dial("tcp", d.edge.Addr())
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: aborted\r\ncontent-length: 20000\r\n\r\n%s", strings.Repeat("{", 1000+40*i))
-					if i%2 == 0 {
-						// A reset, not a farewell.
-						conn.(*net.TCPConn).SetLinger(0)
-					}
-					conn.Close()
-				})
-			}
-			wg.Wait()
-			eventually(t, 30*time.Second, seen)
-		}
-	}
-	resident := func() int64 {
-		rss, err := d.envoy.RSS()
-		must(t, err)
-		return rss
-	}
-	abort(warmUp)
-	before := resident()
-	abort(total - warmUp)
-	after := resident()
+
+	const warmUp, total = 4000, 14000
+	abortBodies(d, warmUp)
+	before := d.rss()
+	abortBodies(d, total-warmUp)
+	after := d.rss()
 	t.Logf("resident: %d kB after %d aborted bodies, %d kB after %d (%+.1f %%)", before>>10, warmUp, after>>10, total, 100*float64(after-before)/float64(before))
 	if after > before+before/20 {
 		t.Errorf("resident memory grew from %d kB to %d kB, by more than 5 %%", before>>10, after>>10)
 	}
-	if rec.saw("aborted") {
-		t.Error("the app saw an aborted request")
+	if _, passed := app.find("aborted"); passed {
+		t.Error("the app received an aborted request")
 	}
-	// And it still serves.
-	a := d.visitor("127.0.0.1").do("POST", "/graphql", aQuery, "Content-Type", "application/json", "X-Case", "after")
-	if a.Status != 200 || !rec.saw("after") {
-		t.Errorf("after it: %d %s", a.Status, a.Body)
+
+	a := d.visitor("127.0.0.1").postJSON("/graphql", queryBody, "X-Case", "after")
+	if _, passed := app.find("after"); a.Status != 200 || !passed {
+		t.Errorf("a query afterwards: %d %s", a.Status, a.Body)
 	}
 }
 
-var vmRSS = regexp.MustCompile(`VmRSS:\s*(.*)`)
+// abortBodies sends n requests and breaks each off in the middle of its body. It waits for Envoy
+// after each batch, because connections that Envoy has not handled yet would take memory too.
+func abortBodies(d *deployment, n int) {
+	d.t.Helper()
+	const batch = 200
+	for range n / batch {
+		var running sync.WaitGroup
+		for i := range batch {
+			running.Go(func() { abortBody(d, 1000+40*i, i%2 == 0) })
+		}
+		running.Wait()
 
-func resident(t *testing.T, pid int) string {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
-	return string(vmRSS.FindSubmatch(status)[1])
+		eventually(d.t, 30*time.Second, func() error {
+			stats, err := d.envoy.Stats(`^http\.edge\.downstream_cx_active$`)
+			if n := stats["http.edge.downstream_cx_active"]; err == nil && n != 0 {
+				err = fmt.Errorf("%d connections are still open", n)
+			}
+			return err
+		})
+	}
+}
+
+// abortBody sends the given number of bytes of a longer body and closes the connection, either with
+// a reset or in the normal way.
+func abortBody(d *deployment, size int, reset bool) {
+	conn, err := net.Dial("tcp", d.edge.Addr())
+	if err != nil {
+		d.t.Error(err)
+		return
+	}
+
+	fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: aborted\r\ncontent-length: 20000\r\n\r\n%s", strings.Repeat("{", size))
+	if reset {
+		conn.(*net.TCPConn).SetLinger(0)
+	}
+	conn.Close()
 }

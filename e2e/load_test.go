@@ -13,9 +13,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A minute of load on two workers with two hundred toggles: no error but our 503, no
-// ordinary answer between an acknowledged `on` and the `off` after it, no 503 between an
-// acknowledged `off` and the `on` after it, and no memory lost.
+// Under load on two workers with two hundred toggles a minute, every error is a 503 of the filter.
+// No request passes between an enforced `on` and the next `off`, none is refused between an
+// enforced `off` and the next `on`, and Envoy's memory does not grow.
 func TestTogglesUnderLoad(t *testing.T) {
 	t.Parallel()
 	duration, toggles := 60*time.Second, 200
@@ -24,124 +24,161 @@ func TestTogglesUnderLoad(t *testing.T) {
 	}
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", Exempt: []maintenance.PathRule{{Prefix: "/echo/exempt"}}})
+	load := startLoad(d)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	var load sync.WaitGroup
-	defer load.Wait()
-	defer cancel()
-	conns := append(append(d.workerConns(2), d.workerConns(2)...), d.workerConns(2)...)
-	body := `{"item":"` + strings.Repeat("rope", 500) + `"}`
-	var mu sync.Mutex
-	var samples []sample // of the whole run; most of them are dropped as soon as they are judged
-	total := map[int]int{}
-	for i, l := range conns {
-		load.Go(func() {
+	began := time.Now()
+	interval := duration / time.Duration(toggles)
+	for i := range toggles {
+		next := began.Add(time.Duration(i+1) * interval)
+		refused := i%2 == 0
+		if refused {
+			d.on("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
+		} else {
+			d.off("default")
+		}
+		enforced := time.Now()
+
+		time.Sleep(max(time.Until(next), 20*time.Millisecond))
+		load.checkDecided(enforced, time.Now(), refused, fmt.Sprintf("after toggle %d was enforced", i))
+	}
+
+	took := time.Since(began).Round(time.Second)
+	load.stop()
+
+	for status, n := range load.byStatus {
+		if status != 200 && status != 201 && status != 503 {
+			t.Errorf("%d answers with status %d", n, status)
+		}
+	}
+
+	if load.byStatus[503] < toggles || load.byStatus[200] < toggles {
+		t.Errorf("answers by status %v: the toggles had no effect", load.byStatus)
+	}
+	t.Logf("MEASURED %d toggles in %v, answers by status %v", toggles, took, load.byStatus)
+	checkNoGrowth(t, load.resident)
+}
+
+// load sends requests on three connections to each of two workers and checks their answers.
+type load struct {
+	t    *testing.T
+	stop func() // ends the requests and waits for them
+
+	mu       sync.Mutex
+	byStatus map[int]int // answers
+	samples  []sample    // of requests that are not exempt; dropped once they have been judged
+	resident []int64     // Envoy's resident memory in bytes, twice a second; may be read after stop
+}
+
+func startLoad(d *deployment) *load {
+	ctx, cancel := context.WithCancel(d.t.Context())
+	l := &load{t: d.t, byStatus: map[int]int{}}
+	var running sync.WaitGroup
+	for i, c := range slices.Concat(d.workerConns(2), d.workerConns(2), d.workerConns(2)) {
+		running.Go(func() {
 			for n := i; ctx.Err() == nil; n++ {
-				var s sample
-				exempt := false
-				switch n % 4 {
-				case 0:
-					s = l.get(ctx, "/api/stock", "Accept", "text/html")
-				case 1:
-					s = l.do(ctx, "POST", "/api/orders", body, "Content-Type", "application/json")
-				case 2:
-					s = l.get(ctx, "/api/orders?n="+fmt.Sprint(n), "Accept", "application/json")
-				case 3:
-					s, exempt = l.get(ctx, "/echo/exempt/"+fmt.Sprint(n)), true
-				}
-				if ctx.Err() != nil {
-					return
-				}
-				ours := s.status == http.StatusServiceUnavailable && strings.Contains(s.body, "toggle ")
-				switch {
-				case s.err != nil:
-					t.Errorf("request failed: %v", s.err)
-				case exempt && s.status != http.StatusOK:
-					t.Errorf("an exempt request was answered %d", s.status)
-				case s.status >= 400 && !ours:
-					t.Errorf("status %d, not ours: %s", s.status, s.body)
-				}
-				mu.Lock()
-				total[s.status]++
-				if !exempt {
-					s.body = ""
-					samples = append(samples, s)
-				}
-				mu.Unlock()
+				l.request(ctx, c, n)
 				time.Sleep(3 * time.Millisecond)
 			}
 		})
 	}
 
-	// One probes the memory, the other toggles.
-	began := time.Now()
-	var resident []int64 // bytes, twice a second
-	load.Go(func() {
+	running.Go(func() {
 		for ctx.Err() == nil {
 			rss, err := d.envoy.RSS()
 			if err != nil {
-				t.Error(err)
+				d.t.Error(err)
 				return
 			}
-			resident = append(resident, rss)
+			l.resident = append(l.resident, rss)
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
-	// judge checks what was asked and answered between two moments.
-	judge := func(from, to time.Time, want bool, what string) {
-		t.Helper()
-		// A request that is on its way when the toggle comes belongs to neither side;
-		// keep the younger ones for the next call.
-		mu.Lock()
-		defer mu.Unlock()
-		wrong, judged := 0, 0
-		for _, s := range samples {
-			if s.start.After(from) && s.end.Before(to) {
-				judged++
-				if (s.status == http.StatusServiceUnavailable) != want {
-					wrong++
-				}
+
+	l.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	d.t.Cleanup(l.stop)
+	return l
+}
+
+var largeOrder = `{"item":"` + strings.Repeat("rope", 500) + `"}`
+
+// request sends the n-th request of a connection, of which every fourth one is exempt.
+func (l *load) request(ctx context.Context, c *workerConn, n int) {
+	var s sample
+	switch n % 4 {
+	case 0:
+		s = c.get(ctx, "/api/stock", "Accept", "text/html")
+	case 1:
+		s = c.do(ctx, "POST", "/api/orders", largeOrder, "Content-Type", "application/json")
+	case 2:
+		s = c.get(ctx, fmt.Sprintf("/api/orders?n=%d", n), "Accept", "application/json")
+	case 3:
+		s = c.get(ctx, fmt.Sprintf("/echo/exempt/%d", n))
+	}
+	if ctx.Err() != nil {
+		return
+	}
+
+	exempt := n%4 == 3
+	fromFilter := s.status == http.StatusServiceUnavailable && strings.Contains(s.body, "toggle ")
+	switch {
+	case s.err != nil:
+		l.t.Errorf("a request failed: %v", s.err)
+	case exempt && s.status != http.StatusOK:
+		l.t.Errorf("an exempt request was answered %d", s.status)
+	case s.status >= 400 && !fromFilter:
+		l.t.Errorf("an error that is not from the filter: %d %s", s.status, s.body)
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byStatus[s.status]++
+	if !exempt {
+		s.body = ""
+		l.samples = append(l.samples, s)
+	}
+}
+
+// checkDecided checks that all requests between two moments were refused, or that all passed. It
+// keeps the requests that ended later for the next call. A request that a toggle overtakes may be
+// either.
+func (l *load) checkDecided(from, to time.Time, refused bool, when string) {
+	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	wrong, judged := 0, 0
+	for _, s := range l.samples {
+		if s.start.After(from) && s.end.Before(to) {
+			judged++
+			if (s.status == http.StatusServiceUnavailable) != refused {
+				wrong++
 			}
 		}
-		samples = slices.DeleteFunc(samples, func(s sample) bool { return s.end.Before(to) })
-		if wrong > 0 {
-			t.Errorf("%s: %d of %d requests were decided otherwise", what, wrong, judged)
-		}
 	}
-	pause := duration / time.Duration(toggles)
-	for i := range toggles {
-		next := began.Add(time.Duration(i+1) * pause)
-		if i%2 == 0 {
-			d.on("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
-		} else {
-			d.off("default")
-		}
-		acknowledged := time.Now()
-		time.Sleep(max(time.Until(next), 20*time.Millisecond))
-		judge(acknowledged, time.Now(), i%2 == 0, fmt.Sprintf("after toggle %d was acknowledged by all", i))
-	}
-	took := time.Since(began)
-	cancel()
-	load.Wait()
 
-	for status, n := range total {
-		if status != 200 && status != 201 && status != 503 {
-			t.Errorf("%d answers with status %d", n, status)
-		}
+	l.samples = slices.DeleteFunc(l.samples, func(s sample) bool { return s.end.Before(to) })
+	if wrong > 0 {
+		l.t.Errorf("%s: %d of %d requests were decided wrongly, want refused: %v", when, wrong, judged, refused)
 	}
-	if total[503] < toggles || total[200] < toggles {
-		t.Errorf("answers by status %v: the toggles left no mark", total)
+}
+
+// checkNoGrowth checks that the resident memory, read twice a second, grew by less than 5 % since
+// the tenth second. It compares medians of five seconds, because a single reading varies with every
+// buffer.
+func checkNoGrowth(t *testing.T, resident []int64) {
+	t.Helper()
+	const perSecond = 2
+	if len(resident) < 25*perSecond {
+		t.Fatalf("only %d readings of the memory", len(resident))
 	}
-	// A single reading jumps with every buffer; the median of five seconds does not.
-	const second = 2
-	if len(resident) < 25*second {
-		t.Fatalf("only %d readings of the memory in %v", len(resident), took)
-	}
+
 	median := func(window []int64) int64 { return slices.Sorted(slices.Values(window))[len(window)/2] }
-	before, after := median(resident[10*second:15*second]), median(resident[len(resident)-5*second:])
+	before, after := median(resident[10*perSecond:15*perSecond]), median(resident[len(resident)-5*perSecond:])
 	growth := 100 * float64(after-before) / float64(before)
-	t.Logf("MEASURED %d toggles in %v, answers by status %v, resident %.1f MB after 10 s, %.1f MB at the end (%+.1f %%)",
-		toggles, took.Round(time.Second), total, float64(before)/1e6, float64(after)/1e6, growth)
+	t.Logf("MEASURED resident memory: %.1f MB after 10 s, %.1f MB at the end (%+.1f %%)", float64(before)/1e6, float64(after)/1e6, growth)
 	if growth >= 5 {
 		t.Errorf("resident memory grew by %.1f %%", growth)
 	}

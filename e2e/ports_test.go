@@ -6,18 +6,19 @@ import (
 	"testing"
 )
 
-// A reserved port is this process's alone, between the starts of a server too.
+// No other socket gets a reserved port, also while the server that uses it restarts.
 func TestReservedPortsStayFree(t *testing.T) {
 	p := reserve(t)
 	for range 200 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		if l.Addr().String() == p.Addr() {
-			t.Fatal("somebody who asked for any port got the reserved one")
+			t.Fatal("a listener that asked for any port got the reserved one")
 		}
 		defer l.Close()
 	}
-	for range 2 { // a server may come, go and come again
+
+	for range 2 { // the server starts twice
 		l, err := net.Listen("tcp", p.Addr())
 		must(t, err)
 		go http.Serve(l, http.NotFoundHandler())

@@ -18,7 +18,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Everybody is told in the form that they understand.
+// A refusal has the format that the client accepts.
 func TestRepliesMatchTheClient(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
@@ -30,8 +30,8 @@ func TestRepliesMatchTheClient(t *testing.T) {
 	for _, tt := range []struct {
 		name, method, path string
 		headers            []string
-		kind               string // of the content
-		body               []string
+		contentType        string
+		body               []string // parts of it
 	}{
 		{"browser", "GET", "/", []string{"Accept", browser, "Accept-Language", "de-CH,de;q=0.9"},
 			"text/html; charset=utf-8", []string{"<html lang=\"de\"", "Back at &lt;10:00&gt; &amp; &#34;soon&#34;."}},
@@ -43,83 +43,97 @@ func TestRepliesMatchTheClient(t *testing.T) {
 		{"curl", "GET", "/", []string{"Accept", "*/*"}, "text/plain; charset=utf-8", []string{message}},
 		{"no Accept", "GET", "/", nil, "text/plain; charset=utf-8", []string{message}},
 		{"HEAD", "HEAD", "/", []string{"Accept", browser}, "text/html; charset=utf-8", nil},
-		{"nonsense", "GET", "/", []string{"Accept", ";;;q=x,/"}, "", nil},
+		{"malformed Accept", "GET", "/", []string{"Accept", ";;;q=x,/"}, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := v.do(tt.method, tt.path, "", tt.headers...)
 			if a.Status != 503 || a.Header.Get("Retry-After") != "3600" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Vary") == "" {
 				t.Errorf("%d %v, want 503 with Retry-After, Cache-Control: no-store and Vary", a.Status, a.Header)
 			}
-			if kind := a.Header.Get("Content-Type"); tt.kind != "" && kind != tt.kind {
-				t.Errorf("Content-Type: %s, want %s", kind, tt.kind)
+			if got := a.Header.Get("Content-Type"); tt.contentType != "" && got != tt.contentType {
+				t.Errorf("Content-Type: %s, want %s", got, tt.contentType)
 			}
 			for _, part := range tt.body {
 				if !strings.Contains(a.Body, part) {
-					t.Errorf("the body has no %s: %s", part, a.Body)
+					t.Errorf("the body does not contain %s: %s", part, a.Body)
 				}
 			}
 			if tt.method == "HEAD" && a.Body != "" {
-				t.Errorf("a body after HEAD: %q", a.Body)
+				t.Errorf("the answer to HEAD has a body: %q", a.Body)
 			}
-			if tt.kind == "application/problem+json" {
-				var p struct {
-					Title, Detail string
-					Status        int
-				}
-				if err := json.Unmarshal([]byte(a.Body), &p); err != nil || p.Title == "" || p.Detail != message || p.Status != 503 {
-					t.Errorf("not a problem with our message: %s (%v)", a.Body, err)
-				}
+			if tt.contentType == "application/problem+json" {
+				checkProblem(t, a.Body, message)
 			}
 		})
 	}
 
-	t.Run("gRPC-Web", func(t *testing.T) {
-		for _, kind := range []string{"application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"} {
-			a := v.do("POST", demo.RPCList, "\x00\x00\x00\x00\x00", "Content-Type", kind, "X-Grpc-Web", "1")
-			// Some clients (connect-es) refuse an answer without the content type, whatever
-			// its status says.
-			if a.Status != 200 || a.Header.Get("Grpc-Status") != "14" || a.Header.Get("Content-Type") != kind {
-				t.Errorf("%s: %d %v %q, want UNAVAILABLE in the headers", kind, a.Status, a.Header, a.Body)
-			}
-		}
-	})
-
-	// What a browser does for a script of another origin: it asks first, and shows the
-	// script the answer only if both name its origin (Fetch standard, CORS protocol).
-	const listed, unlisted = "https://app.example.com", "https://evil.example.com"
-	readable := func(a answer, origin string) bool {
-		return a.Header.Get("Access-Control-Allow-Origin") == origin && a.Header.Get("Access-Control-Allow-Credentials") == "true"
-	}
-	t.Run("fetch from a listed origin", func(t *testing.T) {
-		a := v.do("OPTIONS", "/api/orders", "", "Origin", listed, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
-		if a.Status/100 != 2 || !readable(a, listed) || a.Header.Get("Access-Control-Max-Age") != "0" ||
-			!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
-			t.Errorf("preflight: %d %v", a.Status, a.Header)
-		}
-		a = v.do("DELETE", "/api/orders/1", "", "Origin", listed, "Accept", "application/json")
-		if a.Status != 503 || !readable(a, listed) || !strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
-			t.Errorf("request: %d %v", a.Status, a.Header)
-		}
-	})
-	t.Run("fetch from an unlisted origin", func(t *testing.T) {
-		for _, origin := range []string{unlisted, "null", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"} {
-			a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE")
-			if a.Status/100 == 2 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
-				t.Errorf("preflight from %s: %d %v", origin, a.Status, a.Header)
-			}
-			a = v.get("/api/orders", "Origin", origin)
-			if a.Status != 503 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
-				t.Errorf("request from %s: %d %v", origin, a.Status, a.Header)
-			}
-		}
-	})
-
+	t.Run("gRPC-Web", func(t *testing.T) { testGRPCWebReplies(t, v) })
+	t.Run("fetch from a listed origin", func(t *testing.T) { testListedOrigin(t, v) })
+	t.Run("fetch from an unlisted origin", func(t *testing.T) { testUnlistedOrigins(t, v) })
 	if n := d.app.Requests(); n != 0 {
 		t.Errorf("%d requests reached the app", n)
 	}
 }
 
-// gRPC's own client, over HTTP/2 from end to end.
+// checkProblem checks that a body is a problem (RFC 9457) whose detail is the message.
+func checkProblem(t *testing.T, body, message string) {
+	t.Helper()
+	var p struct {
+		Title, Detail string
+		Status        int
+	}
+	if err := json.Unmarshal([]byte(body), &p); err != nil || p.Title == "" || p.Detail != message || p.Status != 503 {
+		t.Errorf("not a problem with the message: %s (%v)", body, err)
+	}
+}
+
+func testGRPCWebReplies(t *testing.T, v *visitor) {
+	for _, contentType := range []string{"application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"} {
+		a := v.do("POST", demo.RPCList, "\x00\x00\x00\x00\x00", "Content-Type", contentType, "X-Grpc-Web", "1")
+		// Some clients (connect-es) reject an answer without their content type, whatever its
+		// status.
+		if a.Status != 200 || a.Header.Get("Grpc-Status") != "14" || a.Header.Get("Content-Type") != contentType {
+			t.Errorf("%s: %d %v %q, want UNAVAILABLE in the headers", contentType, a.Status, a.Header, a.Body)
+		}
+	}
+}
+
+// readable reports whether a browser shows an answer to a script of the given origin. For a script
+// of another origin the browser sends a preflight first, and shows the script the answer only if
+// both answers name its origin (Fetch standard, CORS protocol).
+func readable(a answer, origin string) bool {
+	return a.Header.Get("Access-Control-Allow-Origin") == origin && a.Header.Get("Access-Control-Allow-Credentials") == "true"
+}
+
+func testListedOrigin(t *testing.T, v *visitor) {
+	const origin = "https://app.example.com"
+	a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
+	if a.Status/100 != 2 || !readable(a, origin) || a.Header.Get("Access-Control-Max-Age") != "0" ||
+		!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
+		t.Errorf("preflight: %d %v", a.Status, a.Header)
+	}
+
+	a = v.do("DELETE", "/api/orders/1", "", "Origin", origin, "Accept", "application/json")
+	if a.Status != 503 || !readable(a, origin) || !strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
+		t.Errorf("request: %d %v", a.Status, a.Header)
+	}
+}
+
+func testUnlistedOrigins(t *testing.T, v *visitor) {
+	for _, origin := range []string{"https://evil.example.com", "null", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"} {
+		a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE")
+		if a.Status/100 == 2 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
+			t.Errorf("preflight from %s: %d %v", origin, a.Status, a.Header)
+		}
+
+		a = v.get("/api/orders", "Origin", origin)
+		if a.Status != 503 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
+			t.Errorf("request from %s: %d %v", origin, a.Status, a.Header)
+		}
+	}
+}
+
+// gRPC clients, here gRPC's own over HTTP/2 from end to end, get the status UNAVAILABLE.
 func TestGRPCClientsGetUnavailable(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
@@ -128,40 +142,16 @@ func TestGRPCClientsGetUnavailable(t *testing.T) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
+	const message = "closed, sørry"
 	calls := map[string]func() error{
 		"List": func() error { return conn.Invoke(ctx, demo.RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue)) },
 		"Place": func() error {
 			return conn.Invoke(ctx, demo.RPCPlace, wrapperspb.String("anchor"), new(wrapperspb.StringValue))
 		},
-		"Watch": func() error {
-			watch, cancel := context.WithCancel(ctx)
-			defer cancel()
-			s, err := conn.NewStream(watch, &grpc.StreamDesc{ServerStreams: true}, demo.RPCWatch)
-			if err != nil {
-				return err
-			}
-			if err := s.SendMsg(&emptypb.Empty{}); err != nil {
-				return err
-			}
-			if err := s.CloseSend(); err != nil {
-				return err
-			}
-			// An event of the own order shows that the stream is open.
-			stop := make(chan struct{})
-			defer close(stop)
-			go func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(50 * time.Millisecond):
-						d.app.Announce()
-					}
-				}
-			}()
-			return s.RecvMsg(new(wrapperspb.StringValue))
-		},
+		"Watch": func() error { return watchOneOrder(ctx, conn, d.app) },
 	}
+
 	expect := func(when string, want map[string]codes.Code) {
 		t.Helper()
 		for name, code := range want {
@@ -169,21 +159,48 @@ func TestGRPCClientsGetUnavailable(t *testing.T) {
 			if status.Code(err) != code {
 				t.Errorf("%s, %s: %v, want %v", when, name, err, code)
 			}
-			if code == codes.Unavailable && status.Convert(err).Message() != "closed, sørry" {
-				t.Errorf("%s, %s: the message is %q", when, name, status.Convert(err).Message())
+			if got := status.Convert(err).Message(); code == codes.Unavailable && got != message {
+				t.Errorf("%s, %s: the message is %q, want %q", when, name, got, message)
 			}
 		}
 	}
+
 	expect("off", map[string]codes.Code{"List": codes.OK, "Place": codes.OK, "Watch": codes.OK})
-	d.on("default", maintenance.NoAccess, "closed, sørry")
+	d.on("default", maintenance.NoAccess, message)
 	writes := d.app.Writes()
 	expect("no-access", map[string]codes.Code{"List": codes.Unavailable, "Place": codes.Unavailable, "Watch": codes.Unavailable})
 	d.off("default")
-	d.on("default", maintenance.ReadOnly, "closed, sørry")
+	d.on("default", maintenance.ReadOnly, message)
 	expect("read-only", map[string]codes.Code{"List": codes.OK, "Place": codes.Unavailable, "Watch": codes.Unavailable})
 	if n := d.app.Writes() - writes; n != 0 {
-		t.Errorf("%d writes got through", n)
+		t.Errorf("%d writes reached the app", n)
 	}
 	d.off("default")
 	expect("off again", map[string]codes.Code{"List": codes.OK, "Place": codes.OK})
+}
+
+// watchOneOrder opens a stream of orders and returns once it has received one. The app announces an
+// order again and again meanwhile, which shows that the stream is open.
+func watchOneOrder(ctx context.Context, conn *grpc.ClientConn, app *demo.App) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, demo.RPCWatch)
+	if err != nil {
+		return err
+	}
+	if err := s.SendMsg(&emptypb.Empty{}); err != nil {
+		return err
+	}
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+
+	go func() {
+		for ctx.Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			app.Announce()
+		}
+	}()
+
+	return s.RecvMsg(new(wrapperspb.StringValue))
 }

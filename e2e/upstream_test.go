@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,102 +8,69 @@ import (
 	"testing"
 )
 
-// trailerApp is an app that speaks HTTP/1.1 and HTTP/2, and notes what it was sent.
-type trailerApp struct {
-	addr string
-	mu   sync.Mutex
-	seen map[string]*http.Request // by the header x-test; its body is read, so it has trailers
-	size map[string]int
+// recordingUpstream is an app that answers every request with 200 and a header x-upstream, and
+// records the requests whose bodies arrived whole. It speaks HTTP/1.1 and HTTP/2 without TLS.
+type recordingUpstream struct {
+	addr string // host:port
+
+	mu       sync.Mutex
+	requests []recordedRequest
 }
 
-func startTrailerApp(t *testing.T) *trailerApp {
+type recordedRequest struct {
+	*http.Request     // its body has been read, and therefore its trailers too
+	size          int // of the body in bytes
+}
+
+func startRecordingUpstream(t *testing.T) *recordingUpstream {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	rec := &trailerApp{addr: l.Addr().String(), seen: map[string]*http.Request{}, size: map[string]int{}}
-	srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, err := io.Copy(io.Discard, r.Body)
-		if err != nil {
-			return
-		}
-		rec.mu.Lock()
-		defer rec.mu.Unlock()
-		rec.seen[r.Header.Get("x-test")], rec.size[r.Header.Get("x-test")] = r, int(n)
-	})}
+
+	u := &recordingUpstream{addr: l.Addr().String()}
+	srv := &http.Server{Handler: u, Protocols: new(http.Protocols)}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
-	return rec
+	return u
 }
 
-func (rec *trailerApp) got(test string) (*http.Request, int) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	return rec.seen[test], rec.size[test]
+func (u *recordingUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n, err := io.Copy(io.Discard, r.Body)
+	if err != nil {
+		return
+	}
+
+	u.mu.Lock()
+	u.requests = append(u.requests, recordedRequest{r, int(n)})
+	u.mu.Unlock()
+	w.Header().Set("x-upstream", "1")
+	io.WriteString(w, `{"data":{}}`)
 }
 
-// recorder is an upstream that remembers which requests came to it whole, by their
-// x-case header.
-type recorder struct {
-	addr string
-	mu   sync.Mutex
-	seen map[string]bool
-}
+// find returns the recorded request that has the header x-case: id.
+func (u *recordingUpstream) find(id string) (r recordedRequest, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 
-func newRecorder(t *testing.T) *recorder {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	rec := &recorder{addr: l.Addr().String(), seen: map[string]bool{}}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return
+	for _, r := range u.requests {
+		if r.Header.Get("x-case") == id {
+			return r, true
 		}
-		rec.mu.Lock()
-		rec.seen[r.Header.Get("x-case")] = true
-		rec.mu.Unlock()
-		w.Header().Set("x-upstream", "1")
-		io.WriteString(w, `{"data":{}}`)
-	})}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
-	return rec
+	}
+
+	return recordedRequest{}, false
 }
 
-func (rec *recorder) saw(id string) bool {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	return rec.seen[id]
-}
+// take returns the requests recorded since the last call, each as its host and target.
+func (u *recordingUpstream) take() (targets []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 
-// seen is an upstream that answers everything with 200 and remembers what came.
-type seen struct {
-	mu       sync.Mutex
-	requests []string
-}
-
-func newSeen(t *testing.T) (*seen, string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s := &seen{}
-	srv := &http.Server{Handler: s}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
-	return s, l.Addr().String()
-}
-
-func (s *seen) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, req.Host+" "+req.RequestURI)
-	fmt.Fprintln(w, "the app")
-}
-
-func (s *seen) take() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	got := s.requests
-	s.requests = nil
-	return got
+	for _, r := range u.requests {
+		targets = append(targets, r.Host+" "+r.RequestURI)
+	}
+	u.requests = nil
+	return targets
 }

@@ -5,8 +5,8 @@
 //
 //	go run ./e2e/bench [-rounds 15] [-requests 4000] [-attacks]
 //
-// With -attacks it measures the most expensive requests that are known instead, each beside a plain
-// refused request of the same size.
+// With -attacks it measures the most expensive requests that are known instead, each next to a
+// plain refused request of the same size.
 //
 // variants.go holds the ordinary measurement, attacks.go the expensive requests and attack_costs.go
 // their measurement, and stubs.go the upstream and the controller that both use.
