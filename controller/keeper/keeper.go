@@ -2,9 +2,9 @@
 // enforce it. It is the only writer of the state.
 //
 // A [Keeper] publishes each version of the state as a [Snapshot] (snapshot.go). Every change of the
-// state takes the same steps (change.go): it is made on a draft, validated by the code that the
-// proxies run, stored by compare-and-swap together with its audit entries, and published. A change
-// that changes nothing leaves no trace.
+// state takes the same steps (change.go): it is made on a draft (draft.go), validated by the code
+// that the proxies run, stored by compare-and-swap together with its audit entries, and published.
+// A change that changes nothing leaves no trace.
 //
 // The changes themselves are in apps.go (what operators configure), activations.go (on and off),
 // allowlist.go and schedule.go (what happens at a planned time). Pages (pages.go) and API tokens

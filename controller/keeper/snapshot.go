@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -109,4 +110,60 @@ type endedOccurrence struct {
 	App        string                 `json:"app"`
 	Window     string                 `json:"window"`
 	Occurrence maintenance.Occurrence `json:"was"`
+}
+
+// reload publishes the stored state. The caller holds k.mu, or is [Open].
+func (k *Keeper) reload(ctx context.Context) error {
+	rec, revision, err := k.readState(ctx)
+	if err != nil {
+		return err
+	}
+
+	s, err := newSnapshot(rec.Document, rec.privateState, revision)
+	if err != nil {
+		return fmt.Errorf("reading the stored state: %w", err)
+	}
+
+	// It is not stored in which version an app last changed. Assume this one: then no proxy counts
+	// as enforcing an app before it has adopted this version.
+	s.gateVersions, s.appVersions = map[string]maintenance.Version{}, map[string]maintenance.Version{}
+	for _, a := range s.Apps() {
+		s.gateVersions[a.Name], s.appVersions[a.Name] = s.Version(), s.Version()
+	}
+	k.publish(s)
+	return nil
+}
+
+// readState returns the stored state and its revision. In a new store it is revision 0, with only
+// the default app.
+func (k *Keeper) readState(ctx context.Context) (rec record, revision uint64, err error) {
+	stored, err := k.store.Get(ctx, recordState)
+	if err != nil {
+		return rec, 0, storeError(ctx, err)
+	}
+
+	if stored.Revision == 0 {
+		rec.Document = mustMarshal(maintenance.Document{
+			Version: maintenance.Version{Epoch: k.store.Epoch()},
+			Apps:    []maintenance.App{{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}},
+		})
+		return rec, 0, nil
+	}
+	if err := json.Unmarshal(stored.Data, &rec); err != nil {
+		return rec, 0, fmt.Errorf("reading the stored state: %w", err)
+	}
+	return rec, stored.Revision, nil
+}
+
+// adoptStored publishes the stored state if it is newer than the current one, because another
+// controller stored it.
+func (k *Keeper) adoptStored(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	stored, err := k.store.Get(ctx, recordState)
+	if err != nil || stored.Revision <= k.Current().revision {
+		return err
+	}
+	return k.reload(ctx)
 }
