@@ -24,6 +24,7 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				w.follow(document)
 				adversary.Tapes(11, 1_500, func(tape *adversary.Tape) bool {
 					agree(t, w, state, tape)

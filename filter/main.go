@@ -55,7 +55,7 @@ type plugin struct {
 	idle      bool
 	idleUntil time.Time
 
-	firstTick     time.Time // zero before the first tick; no state can arrive earlier
+	firstTick     time.Time // when Config.BootWait began, zero before
 	lastTick      time.Time // wall-clock time
 	unknownLogged bool      // it was logged that no state arrived in time
 

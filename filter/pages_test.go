@@ -106,14 +106,7 @@ func visitPage(w *world) string {
 // state or another page.
 func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 	reads := 0
-	app := appIn(maintenance.NoAccess)
-	app.Pages = map[string]string{}
-	hash := func(lang string) string { return maintenance.PageHash([]byte("page in " + lang)) }
-	for i := range 30 {
-		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)
-		app.Pages[lang] = hash(lang)
-	}
-
+	app := appWithManyPages()
 	compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		if c.Func == "proxy_get_shared_data" && strings.Contains(c.Args, "/page/") {
 			reads++
@@ -122,9 +115,6 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 		visit := func(lang string) string {
 			return w.request("GET", "/", "", "accept", "text/html", "accept-language", lang).reply.body
 		}
-
-		w.follow(doc(1, app))
-		w.tick()
 		expect := func(what string, want int) {
 			t.Helper()
 			if reads != want {
@@ -132,8 +122,10 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 			}
 			reads = 0
 		}
-		reads = 0
 
+		w.follow(doc(1, app))
+		w.tick()
+		reads = 0
 		for range 10 {
 			visit("ac")
 			w.request("GET", "/", "", "accept", "application/json")
@@ -172,6 +164,17 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 		visit("ab")
 		expect("after the state has changed", 1)
 	})
+}
+
+// appWithManyPages returns an app in no-access with pages in 30 languages.
+func appWithManyPages() maintenance.App {
+	app := appIn(maintenance.NoAccess)
+	app.Pages = map[string]string{}
+	for i := range 30 {
+		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)
+		app.Pages[lang] = maintenance.PageHash([]byte("page in " + lang))
+	}
+	return app
 }
 
 // A page leaves shared data and the memory of each VM with the last state that names it, whichever
