@@ -1,8 +1,9 @@
-// The guest does in each callback what its plugin's configuration says, and logs what came of it: the tests of wasmhost
-// are scripts for it, which a real Envoy runs just as well.
+// The guest is a module whose plugins are scripts: in each callback it executes what the plugin's
+// configuration lists for it, and logs the results. The tests of wasmhost run such scripts, and a
+// real Envoy can run the same ones.
 //
-// A configuration has a line for each callback: its name, a colon, and statements separated by semicolons. A statement
-// is an operation and its arguments, separated by spaces.
+// A configuration has a line for each callback: its name, a colon, and statements separated by
+// semicolons. A statement is an operation and its arguments, separated by spaces.
 package main
 
 import (
@@ -22,7 +23,7 @@ func main() {}
 
 func init() { proxywasm.SetVMContext(&vm{}) }
 
-// What the SDK has no function for.
+// The host calls for which the SDK has no function.
 
 //go:wasmimport env proxy_close_stream
 func closeStream(stream uint32) uint32
@@ -58,10 +59,10 @@ type plugin struct {
 	types.DefaultPluginContext
 	id     uint32
 	script map[string][]string
-	open   []uint32 // streams
-	held   [][]byte
+	open   []uint32 // contexts of the open streams
+	kept   [][]byte // by the operation allocate
 	queues map[string]uint32
-	once   map[string]bool
+	once   map[string]bool // statements that were executed
 }
 
 func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
@@ -69,6 +70,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	if err != nil && err != types.ErrorStatusNotFound {
 		panic(err)
 	}
+
 	p.script = make(map[string][]string)
 	p.queues = make(map[string]uint32)
 	p.once = make(map[string]bool)
@@ -77,10 +79,12 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		if !ok {
 			continue
 		}
+
 		for s := range strings.SplitSeq(statements, ";") {
 			p.script[name] = append(p.script[name], strings.TrimSpace(s))
 		}
 	}
+
 	return types.OnPluginStartStatus(p.run("start", true) != refuse)
 }
 
@@ -121,71 +125,85 @@ func (s *stream) OnHttpStreamDone() {
 	s.p.open = slices.DeleteFunc(s.p.open, func(id uint32) bool { return id == s.id })
 }
 
+// The results of a callback that does not continue, which is 0.
 const (
-	goOn = iota
-	pause
-	refuse
-	press = 2
+	pause  = 1
+	refuse = 2 // of a root context
+	press  = 2 // of a stream: hold the body and press back at the limit
 )
 
+// run executes the statements for a callback and returns its result. end reports whether the
+// message ends with the callback.
 func (p *plugin) run(callback string, end bool) (result int) {
 	for _, s := range p.script[callback] {
 		args := strings.Fields(s)
 		if len(args) == 0 {
 			continue
 		}
-		switch {
-		case args[0] == "pause":
+
+		switch args[0] {
+		case "pause":
 			result = pause
-		case args[0] == "hold":
+		case "hold": // pauses until the end of the message
 			if !end {
 				result = pause
 			}
-		case args[0] == "refuse":
+		case "refuse":
 			result = refuse
-		case args[0] == "press": // holds the parts of a body by pressing back at the limit, the last one as pause does
+		case "press": // presses back, and pauses at the end of the message
 			if result = press; end {
 				result = pause
 			}
-		case args[0] == "each":
-			for _, id := range slices.Clone(p.open) {
-				if err := proxywasm.SetEffectiveContext(id); err != nil {
-					report(s, err)
-					continue
-				}
-				p.do(strings.Join(args[1:], " "), args[1:])
-			}
-		case args[0] == "once": // the rest of the statement the first time only
+
+		case "each": // executes the rest of the statement for each open stream
+			p.each(s, args[1:])
+		case "once": // executes the rest of the statement the first time only
 			if p.once[s] {
 				break
 			}
 			p.once[s] = true
+
 			switch args[1] {
 			case "pause":
 				result = pause
 			case "press":
 				result = press
 			default:
-				p.do(strings.Join(args[1:], " "), args[1:])
+				p.do(args[1:])
 			}
-		case args[0] == "end": // the rest of the statement at the end of the stream only
+		case "end": // executes the rest of the statement at the end of the message only
 			if end {
-				p.do(strings.Join(args[1:], " "), args[1:])
+				p.do(args[1:])
 			}
 		default:
-			p.do(s, args)
+			p.execute(statement{s, args})
 		}
 	}
 	return result
 }
 
+func (p *plugin) each(s string, args []string) {
+	for _, id := range slices.Clone(p.open) {
+		if err := proxywasm.SetEffectiveContext(id); err != nil {
+			report(s, err)
+			continue
+		}
+
+		p.do(args)
+	}
+}
+
+// do executes the part of a statement that follows a prefix such as each.
+func (p *plugin) do(args []string) { p.execute(statement{strings.Join(args, " "), args}) }
+
 func report(statement string, result any) { proxywasm.LogInfof("%s = %v", statement, result) }
 
-// text is a result, quoted, or the error.
+// text returns a result in quotes, or the error.
 func text[T ~string | ~[]byte](v T, err error) any {
 	if err != nil {
 		return err
 	}
+
 	return strconv.Quote(string(v))
 }
 
@@ -194,6 +212,7 @@ func number(s string) int {
 	if err != nil {
 		panic(err)
 	}
+
 	return int(n)
 }
 
@@ -225,189 +244,296 @@ var bodies = map[string]struct {
 	"call":     {get: proxywasm.GetHttpCallResponseBody},
 }
 
-// do runs one statement. Most report what they read, and the error if they have none to read.
-func (p *plugin) do(s string, args []string) {
-	arg := func(i int) string {
-		if i < len(args) {
-			return args[i]
-		}
-		return ""
+// statement is an operation and its arguments.
+type statement struct {
+	text string
+	args []string
+}
+
+// arg returns an argument, or "" if the statement has fewer.
+func (s statement) arg(i int) string {
+	if i < len(s.args) {
+		return s.args[i]
 	}
-	fail := func(err error) {
-		if err != nil {
-			report(s, err)
-		}
+
+	return ""
+}
+
+// rest returns the arguments as one text.
+func (s statement) rest() string { return strings.Join(s.args[1:], " ") }
+
+// pairs returns the arguments from i on, which have the form name=value.
+func (s statement) pairs(i int) (pairs [][2]string) {
+	for _, f := range s.args[min(i, len(s.args)):] {
+		name, value, _ := strings.Cut(f, "=")
+		pairs = append(pairs, [2]string{name, value})
 	}
-	switch args[0] {
-	case "log":
-		proxywasm.LogInfo(strings.Join(args[1:], " "))
-	case "critical":
-		proxywasm.LogCritical(strings.Join(args[1:], " "))
+
+	return pairs
+}
+
+func (s statement) report(result any) { report(s.text, result) }
+
+// fail reports an error.
+func (s statement) fail(err error) {
+	if err != nil {
+		s.report(err)
+	}
+}
+
+// execute executes one statement. Most operations report what they read, or the error.
+func (p *plugin) execute(s statement) {
+	if !doHeaders(s) && !doBody(s) && !doStream(s) && !p.doShared(s) && !doMetric(s) && !doRead(s) && !p.doPlugin(s) {
+		panic("unknown operation " + s.args[0])
+	}
+}
+
+// doHeaders executes an operation on a header map.
+func doHeaders(s statement) bool {
+	m := maps[s.arg(1)]
+
+	switch s.args[0] {
 	case "get": // map name
-		report(s, text(maps[args[1]].get(args[2])))
+		s.report(text(m.get(s.args[2])))
 	case "pairs": // map
-		pairs, err := maps[args[1]].pairs()
+		pairs, err := m.pairs()
 		if err != nil {
-			report(s, err)
+			s.report(err)
 			break
 		}
-		report(s, pairs)
+		s.report(pairs)
+
 	case "add": // map name value
-		fail(maps[args[1]].add(args[2], arg(3)))
+		s.fail(m.add(s.args[2], s.arg(3)))
 	case "set": // map name value
-		fail(maps[args[1]].set(args[2], arg(3)))
+		s.fail(m.set(s.args[2], s.arg(3)))
 	case "del": // map name
-		fail(maps[args[1]].del(args[2]))
+		s.fail(m.del(s.args[2]))
 	case "setall": // map name=value …
-		var pairs [][2]string
-		for _, f := range args[2:] {
-			name, value, _ := strings.Cut(f, "=")
-			pairs = append(pairs, [2]string{name, value})
-		}
-		fail(maps[args[1]].replace(pairs))
+		s.fail(m.replace(s.pairs(2)))
 	case "size": // map number
 		var size uint32
-		report(s, fmt.Sprint(headersSize(uint32(number(args[1])), &size), " ", size))
+		s.report(fmt.Sprint(headersSize(uint32(number(s.args[1])), &size), " ", size))
+	default:
+		return false
+	}
+	return true
+}
+
+// doBody executes an operation on a buffer.
+func doBody(s statement) bool {
+	b := bodies[s.arg(1)]
+
+	switch s.args[0] {
 	case "body": // body [start size]
 		start, size := 0, 1<<30
-		if len(args) > 2 {
-			start, size = number(args[2]), number(args[3])
+		if len(s.args) > 2 {
+			start, size = number(s.args[2]), number(s.args[3])
 		}
-		b, err := bodies[args[1]].get(start, size)
-		if len(b) > 100 {
-			report(s, fmt.Sprint(len(b), " bytes"))
+
+		data, err := b.get(start, size)
+		if len(data) > 100 {
+			s.report(fmt.Sprint(len(data), " bytes"))
 			break
 		}
-		report(s, text(b, err))
+		s.report(text(data, err))
+
 	case "append": // body text
-		fail(bodies[args[1]].append([]byte(args[2])))
+		s.fail(b.append([]byte(s.args[2])))
 	case "prepend": // body text
-		fail(bodies[args[1]].prepend([]byte(args[2])))
+		s.fail(b.prepend([]byte(s.args[2])))
 	case "replace": // body text
-		fail(bodies[args[1]].replace([]byte(args[2])))
+		s.fail(b.replace([]byte(s.args[2])))
 	case "bufstatus": // buffer number
 		var size, flags uint32
-		report(s, fmt.Sprint(bufferStatus(uint32(number(args[1])), &size, &flags), " ", size, " ", flags))
+		s.report(fmt.Sprint(bufferStatus(uint32(number(s.args[1])), &size, &flags), " ", size, " ", flags))
 	case "outside": // reads a buffer to an address outside of the memory
-		report(s, bufferBytes(6, 0, 4, 0xfffffff0, 0xfffffff4))
-	case "prop": // a.b.c, or a/b/c.d
-		separator := "."
-		if strings.Contains(args[1], "/") {
-			separator = "/"
-		}
-		report(s, text(proxywasm.GetProperty(strings.Split(args[1], separator))))
-	case "setprop": // name value
-		fail(proxywasm.SetProperty([]string{args[1]}, []byte(args[2])))
+		s.report(bufferBytes(6, 0, 4, 0xfffffff0, 0xfffffff4))
+	default:
+		return false
+	}
+	return true
+}
+
+// doStream executes an operation on a stream.
+func doStream(s statement) bool {
+	switch s.args[0] {
 	case "reply": // status body [name=value …]
-		var headers [][2]string
-		for _, f := range args[min(3, len(args)):] {
-			name, value, _ := strings.Cut(f, "=")
-			headers = append(headers, [2]string{name, value})
-		}
-		fail(proxywasm.SendHttpResponse(uint32(number(args[1])), headers, []byte(arg(2)), -1))
+		s.fail(proxywasm.SendHttpResponse(uint32(number(s.args[1])), s.pairs(3), []byte(s.arg(2)), -1))
 	case "grpcreply": // status message grpc-status
-		fail(proxywasm.SendHttpResponse(uint32(number(args[1])), nil, []byte(args[2]), int32(number(args[3]))))
+		s.fail(proxywasm.SendHttpResponse(uint32(number(s.args[1])), nil, []byte(s.args[2]), int32(number(s.args[3]))))
 	case "details": // text: replies 503 with these response code details
-		details, headers := strings.ReplaceAll(args[1], "+", " "), []byte{0, 0, 0, 0}
+		details, headers := strings.ReplaceAll(s.args[1], "+", " "), []byte{0, 0, 0, 0}
 		b := []byte(details)
 		localResponse(503, &b[0], uint32(len(b)), nil, 0, &headers[0], 4, -1)
+
 	case "resume": // request|response
-		if args[1] == "request" {
-			fail(proxywasm.ResumeHttpRequest())
+		if s.args[1] == "request" {
+			s.fail(proxywasm.ResumeHttpRequest())
 		} else {
-			fail(proxywasm.ResumeHttpResponse())
+			s.fail(proxywasm.ResumeHttpResponse())
 		}
 	case "close": // stream number
-		if st := closeStream(uint32(number(args[1]))); st != 0 {
-			report(s, st)
+		if st := closeStream(uint32(number(s.args[1]))); st != 0 {
+			s.report(st)
 		}
 	case "effective": // context
-		fail(proxywasm.SetEffectiveContext(uint32(number(args[1]))))
+		s.fail(proxywasm.SetEffectiveContext(uint32(number(s.args[1]))))
+	default:
+		return false
+	}
+	return true
+}
+
+// doShared executes an operation on shared data or a shared queue.
+func (p *plugin) doShared(s statement) bool {
+	switch s.args[0] {
 	case "shget": // key
-		v, cas, err := proxywasm.GetSharedData(args[1])
-		report(s, fmt.Sprint(text(v, err), " ", cas))
+		v, cas, err := proxywasm.GetSharedData(s.args[1])
+		s.report(fmt.Sprint(text(v, err), " ", cas))
 	case "shset": // key value ("-" for none) cas
-		report(s, text("ok", proxywasm.SetSharedData(args[1], []byte(strings.Trim(args[2], "-")), uint32(number(args[3])))))
+		value := []byte(strings.Trim(s.args[2], "-"))
+		s.report(text("ok", proxywasm.SetSharedData(s.args[1], value, uint32(number(s.args[3])))))
 	case "count": // key: adds one by CAS, for races
-		for {
-			v, cas, err := proxywasm.GetSharedData(args[1])
-			n, _ := strconv.Atoi(string(v))
-			if err != nil {
-				cas = 0xffffffff
-			}
-			if proxywasm.SetSharedData(args[1], []byte(strconv.Itoa(n+1)), cas) == nil {
-				break
-			}
-		}
+		increment(s.args[1])
+
 	case "register": // queue
-		id, err := proxywasm.RegisterSharedQueue(args[1])
-		fail(err)
-		p.queues[args[1]] = id
+		id, err := proxywasm.RegisterSharedQueue(s.args[1])
+		s.fail(err)
+		p.queues[s.args[1]] = id
 	case "resolve": // vm_id ("-" for none) queue
-		id, err := proxywasm.ResolveSharedQueue(strings.Trim(args[1], "-"), args[2])
-		fail(err)
-		p.queues[args[2]] = id
+		id, err := proxywasm.ResolveSharedQueue(strings.Trim(s.args[1], "-"), s.args[2])
+		s.fail(err)
+		p.queues[s.args[2]] = id
 	case "enqueue": // queue text
-		fail(proxywasm.EnqueueSharedQueue(p.queues[args[1]], []byte(args[2])))
+		s.fail(proxywasm.EnqueueSharedQueue(p.queues[s.args[1]], []byte(s.args[2])))
 	case "dequeue": // queue
-		report(s, text(proxywasm.DequeueSharedQueue(p.queues[args[1]])))
-	case "tick": // milliseconds
-		fail(proxywasm.SetTickPeriodMilliSeconds(uint32(number(args[1]))))
-	case "call": // cluster path body timeout; without a path the call lacks headers
-		headers := [][2]string{{":method", "POST"}, {":authority", "controller"}, {"accept", "text/plain"}}
-		if arg(2) != "" {
-			headers = append(headers, [2]string{":path", args[2]})
+		s.report(text(proxywasm.DequeueSharedQueue(p.queues[s.args[1]])))
+	default:
+		return false
+	}
+	return true
+}
+
+func increment(key string) {
+	for {
+		v, cas, err := proxywasm.GetSharedData(key)
+		n, _ := strconv.Atoi(string(v))
+		if err != nil {
+			cas = 0xffffffff
 		}
-		timeout := 1000
-		if arg(4) != "" {
-			timeout = number(args[4])
+
+		if proxywasm.SetSharedData(key, []byte(strconv.Itoa(n+1)), cas) == nil {
+			return
 		}
-		_, err := proxywasm.DispatchHttpCall(args[1], headers, []byte(strings.Trim(arg(3), "-")), nil, uint32(timeout), func(headers, body, trailers int) {
-			proxywasm.LogInfof("answer: %d headers, %d bytes, %d trailers", headers, body, trailers)
-			p.run("call", true)
-		})
-		fail(err)
+	}
+}
+
+// doMetric executes an operation on a metric.
+func doMetric(s statement) bool {
+	switch s.args[0] {
+	case "counter": // name increment
+		m := proxywasm.DefineCounterMetric(s.args[1])
+		m.Increment(uint64(number(s.args[2])))
+		s.report(m.Value())
+
+	case "gauge": // name change
+		m := proxywasm.DefineGaugeMetric(s.args[1])
+		m.Add(int64(number(s.args[2])))
+		s.report(m.Value())
+
+	case "histogram": // name value
+		proxywasm.DefineHistogramMetric(s.args[1]).Record(uint64(number(s.args[2])))
+	default:
+		return false
+	}
+	return true
+}
+
+// doRead executes an operation that reports what the module can read outside of messages, and
+// setprop.
+func doRead(s statement) bool {
+	switch s.args[0] {
+	case "prop": // a.b.c, or a/b/c.d
+		separator := "."
+		if strings.Contains(s.args[1], "/") {
+			separator = "/"
+		}
+
+		s.report(text(proxywasm.GetProperty(strings.Split(s.args[1], separator))))
+	case "setprop": // name value
+		s.fail(proxywasm.SetProperty([]string{s.args[1]}, []byte(s.args[2])))
+
 	case "status":
 		var code, size uint32
 		var message *byte
-		report(s, fmt.Sprint(getStatus(&code, unsafe.Pointer(&message), &size), " ", code, " ", size))
-	case "counter": // name increment
-		m := proxywasm.DefineCounterMetric(args[1])
-		m.Increment(uint64(number(args[2])))
-		report(s, m.Value())
-	case "gauge": // name change
-		m := proxywasm.DefineGaugeMetric(args[1])
-		m.Add(int64(number(args[2])))
-		report(s, m.Value())
-	case "histogram": // name value
-		proxywasm.DefineHistogramMetric(args[1]).Record(uint64(number(args[2])))
+		s.report(fmt.Sprint(getStatus(&code, unsafe.Pointer(&message), &size), " ", code, " ", size))
 	case "foreign": // function argument
-		report(s, text(proxywasm.CallForeignFunction(args[1], []byte(arg(2)))))
+		s.report(text(proxywasm.CallForeignFunction(s.args[1], []byte(s.arg(2)))))
 	case "env": // name
-		report(s, strconv.Quote(os.Getenv(args[1])))
+		s.report(strconv.Quote(os.Getenv(s.args[1])))
 	case "now":
-		report(s, time.Now().UTC().Format(time.RFC3339Nano))
+		s.report(time.Now().UTC().Format(time.RFC3339Nano))
 	case "time":
 		var ns uint64
 		currentTime(&ns)
-		report(s, ns)
+		s.report(ns)
 	case "config":
-		report(s, text(proxywasm.GetPluginConfiguration()))
+		s.report(text(proxywasm.GetPluginConfiguration()))
 	case "vmconfig":
-		report(s, text(proxywasm.GetVMConfiguration()))
+		s.report(text(proxywasm.GetVMConfiguration()))
+	default:
+		return false
+	}
+	return true
+}
+
+// doPlugin executes any other operation.
+func (p *plugin) doPlugin(s statement) bool {
+	switch s.args[0] {
+	case "log": // text
+		proxywasm.LogInfo(s.rest())
+	case "critical": // text
+		proxywasm.LogCritical(s.rest())
 	case "print": // text
-		fmt.Println(strings.Join(args[1:], " "))
-	case "allocate": // bytes, kept
-		p.held = append(p.held, make([]byte, number(args[1])))
-	case "panic":
-		panic(strings.Join(args[1:], " "))
-	case "exit": // code
-		os.Exit(number(args[1]))
-	case "sleep": // milliseconds
-		time.Sleep(time.Duration(number(args[1])) * time.Millisecond)
+		fmt.Println(s.rest())
+
+	case "tick": // milliseconds
+		s.fail(proxywasm.SetTickPeriodMilliSeconds(uint32(number(s.args[1]))))
+	case "call": // cluster path body timeout; without a path the call lacks headers
+		p.call(s)
 	case "done":
 		proxywasm.PluginDone()
+
+	case "allocate": // bytes, which are kept
+		p.kept = append(p.kept, make([]byte, number(s.args[1])))
+	case "panic": // text
+		panic(s.rest())
+	case "exit": // code
+		os.Exit(number(s.args[1]))
+	case "sleep": // milliseconds
+		time.Sleep(time.Duration(number(s.args[1])) * time.Millisecond)
 	default:
-		panic("unknown operation " + args[0])
+		return false
 	}
+	return true
+}
+
+func (p *plugin) call(s statement) {
+	headers := [][2]string{{":method", "POST"}, {":authority", "controller"}, {"accept", "text/plain"}}
+	if s.arg(2) != "" {
+		headers = append(headers, [2]string{":path", s.args[2]})
+	}
+	timeout := 1000
+	if s.arg(4) != "" {
+		timeout = number(s.args[4])
+	}
+
+	answer := func(headers, body, trailers int) {
+		proxywasm.LogInfof("answer: %d headers, %d bytes, %d trailers", headers, body, trailers)
+		p.run("call", true)
+	}
+	body := []byte(strings.Trim(s.arg(3), "-"))
+	_, err := proxywasm.DispatchHttpCall(s.args[1], headers, body, nil, uint32(timeout), answer)
+	s.fail(err)
 }
