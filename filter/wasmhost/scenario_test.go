@@ -20,19 +20,21 @@ import (
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
-// guest is testdata/guest, compiled when the first test asks for it.
+// guest returns the module of testdata/guest. The first call compiles it.
 var guest = sync.OnceValue(func() *wasmhost.Module {
 	dir, err := os.MkdirTemp("", "wasmhost")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+
 	file := filepath.Join(dir, "guest.wasm")
 	build := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", file, "./testdata/guest")
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build the guest: %v\n%s", err, out))
 	}
+
 	wasm, err := os.ReadFile(file)
 	if err != nil {
 		panic(err)
@@ -44,7 +46,7 @@ var guest = sync.OnceValue(func() *wasmhost.Module {
 	return m
 })
 
-// process is a Host whose messages and calls are recorded.
+// process is a Host with a recorder of log messages and calls.
 type process struct {
 	*wasmhost.Host
 	t     *testing.T
@@ -60,11 +62,13 @@ func newProcess(t *testing.T, cfg wasmhost.Config) *process {
 		defer p.mu.Unlock()
 		p.logs = append(p.logs, e)
 	}
+
 	cfg.Trace = func(c wasmhost.Call) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.calls = append(p.calls, c)
 	}
+
 	p.Host = wasmhost.New(cfg)
 	t.Cleanup(p.Close)
 	return p
@@ -79,7 +83,7 @@ func (p *process) vm(cfg wasmhost.VMConfig) *wasmhost.VM {
 	return vm
 }
 
-// plugin starts a plugin with this script in a VM of its own.
+// plugin starts a plugin with a script in a VM of its own.
 func (p *process) plugin(script string) (*wasmhost.Plugin, *wasmhost.VM) {
 	p.t.Helper()
 	vm := p.vm(wasmhost.VMConfig{Thread: "worker_0"})
@@ -95,10 +99,11 @@ func (p *process) add(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plug
 	return pl
 }
 
-// messages returns the messages of the module since the last look.
+// messages returns the log messages since the last call.
 func (p *process) messages() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	var out []string
 	for _, e := range p.logs {
 		out = append(out, e.Message)
@@ -107,6 +112,7 @@ func (p *process) messages() []string {
 	return out
 }
 
+// expect compares the log messages since the last call of messages or expect.
 func (p *process) expect(want ...string) {
 	p.t.Helper()
 	if got := p.messages(); !slices.Equal(got, want) {
@@ -114,21 +120,26 @@ func (p *process) expect(want ...string) {
 	}
 }
 
-// TestScenarios runs the scenarios of testdata, which tell what a stream does step by step. They were compared, callback
-// by callback, with the same guest in Envoy 1.40.0 (resume_midway_legacy: 1.36.4), save callout_late, callout_resumes,
-// headers_replaced, press, removed, removed_pending, resume_headers, router_reply, too_large_at_once, trailers_added and
-// two_filters_hold, which follow its source.
+// TestScenarios runs the scenarios of testdata, each of which shows step by step what happens to a
+// stream. With -update it writes the results into them.
+//
+// The results were compared, callback by callback, with those of the same guest in Envoy 1.40.0
+// (resume_midway_legacy: 1.36.4). The following were not, and follow Envoy's source: callout_late,
+// callout_resumes, headers_replaced, press, removed, removed_pending, resume_headers, router_reply,
+// too_large_at_once, trailers_added and two_filters_hold.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scenarios in testdata", err)
 	}
+
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			a, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			got, want := runScenario(t, a), section(a, "want")
 			switch {
 			case got == want:
@@ -154,163 +165,235 @@ func section(a *txtar.Archive, name string) string {
 	return ""
 }
 
-// runScenario does the steps of a scenario and returns what came of each. The comment's lines that start with "option:"
-// set the stage, the files "plugin" and "plugin 2" are the scripts of the plugins that streams go through.
+// runScenario executes the steps of a scenario and returns the results of each. In its comment, the
+// lines that start with "option:" configure the host. The files "plugin" and "plugin 2" are the
+// scripts of the plugins through which streams travel.
 func runScenario(t *testing.T, a *txtar.Archive) string {
-	var host wasmhost.Config
-	var stream wasmhost.StreamConfig
-	pc := wasmhost.PluginConfig{Name: "p", RootID: "r"}
-	for line := range strings.Lines(string(a.Comment)) {
-		option, ok := strings.CutPrefix(strings.TrimSpace(line), "option: ")
-		switch name, value, _ := strings.Cut(option, "="); {
-		case !ok:
-		case name == "allow_on_headers_stop_iteration":
-			pc.AllowOnHeadersStopIteration = true
-		case name == "policy":
-			pc.FailurePolicy = map[string]wasmhost.FailurePolicy{"open": wasmhost.FailOpen, "reload": wasmhost.FailReload}[value]
-		case name == "limit":
-			stream.BufferLimit, _ = strconv.Atoi(value)
-		case name == "legacy":
-			host.LegacyResume, host.LegacyWASI = true, true
-		default:
-			t.Fatalf("unknown option %q", option)
-		}
-	}
+	s := &scenario{t: t}
+	host, pc := s.options(string(a.Comment))
 	host.Clusters = map[string]http.Handler{"up": nil, "empty": wasmhost.NoHealthyHost}
-
-	p := newProcess(t, host)
-	vm := p.vm(wasmhost.VMConfig{})
-	var plugins []*wasmhost.Plugin
+	s.process = newProcess(t, host)
+	s.vm = s.process.vm(wasmhost.VMConfig{})
 	for _, f := range a.Files {
 		if strings.HasPrefix(f.Name, "plugin") {
 			pc.Configuration = f.Data
-			plugins = append(plugins, p.add(vm, pc))
+			s.plugins = append(s.plugins, s.add(s.vm, pc))
 		}
 	}
-	p.calls = nil
+	s.calls = nil
 
-	var s *wasmhost.Stream
-	var out bytes.Buffer
-	var up, down int
-	for step := range strings.Lines(section(a, "steps")) {
-		args := strings.Fields(step)
+	for line := range strings.Lines(section(a, "steps")) {
+		args := strings.Fields(line)
 		if len(args) == 0 {
 			continue
 		}
-		fmt.Fprintf(&out, "$ %s\n", strings.Join(args, " "))
+
+		fmt.Fprintf(&s.out, "$ %s\n", strings.Join(args, " "))
 		end := args[len(args)-1] == "end"
 		if end {
 			args = args[:len(args)-1]
 		}
-		fields := func(from int) (h wasmhost.Headers) {
-			for _, f := range args[from:] {
-				i := strings.LastIndex(f, "=")
-				h = append(h, [2]string{f[:i], f[i+1:]})
-			}
-			return h
+		if !s.streamStep(args, end) && !s.hostStep(args) {
+			t.Fatalf("unknown step %q", line)
 		}
-		body := func() []byte {
-			if len(args) < 2 {
-				return nil
-			}
-			if n, ok := strings.CutPrefix(args[1], "bytes="); ok {
-				size, _ := strconv.Atoi(n)
-				return bytes.Repeat([]byte("x"), size)
-			}
-			return []byte(args[1])
-		}
-		switch args[0] {
-		case "stream":
-			s, up, down = wasmhost.NewStream(stream, plugins...), 0, 0
-		case "request":
-			s, up, down = wasmhost.NewStream(stream, plugins...), 0, 0
-			s.RequestHeaders(append(wasmhost.Headers{{":method", args[1]}, {":path", args[2]}, {":authority", "a.example"}}, fields(3)...), end)
-		case "body":
-			s.RequestBody(body(), end)
-		case "trailers":
-			s.RequestTrailers(fields(1))
-		case "response":
-			s.ResponseHeaders(append(wasmhost.Headers{{":status", args[1]}}, fields(2)...), end)
-		case "answer":
-			s.ResponseBody(body(), end)
-		case "answer_trailers":
-			s.ResponseTrailers(fields(1))
-		case "reply":
-			status, _ := strconv.Atoi(args[1])
-			s.Reply(wasmhost.LocalReply{Status: status, Body: []byte(args[2]), Details: args[3], GRPCStatus: -1})
-		case "abort":
-			s.Abort()
-		case "tick":
-			vm.Tick()
-		case "crash":
-			vm.Crash(fmt.Errorf("crashed by the test"))
-		case "respond":
-			vm.Callouts()[0].Respond(append(wasmhost.Headers{{":status", args[1]}}, fields(3)...), []byte(args[2]), nil)
-		case "fail":
-			vm.Callouts()[0].Fail()
-		case "expire":
-			vm.Callouts()[0].Expire()
-		case "remove":
-			plugins[0].Remove()
-		case "dispatch":
-			vm.Dispatch()
-		default:
-			t.Fatalf("unknown step %q", step)
-		}
-		for _, c := range p.calls {
-			switch {
-			case c.Func == "proxy_log" || c.Func != "" && !strings.HasPrefix(c.Func, "proxy_"):
-				// Messages repeat what the calls say; what Go's runtime asks of WASI is its own affair.
-			case c.Func != "":
-				fmt.Fprintf(&out, "      %s(%s) = %s\n", c.Func, c.Args, c.Result)
-			case c.Result != "":
-				fmt.Fprintf(&out, "    = %s\n", c.Result)
-			default:
-				fmt.Fprintf(&out, "  %s(%s)\n", c.Callback, c.Args)
-			}
-		}
-		p.calls = nil
-		if s == nil {
+		s.writeCalls()
+		s.writeFrames()
+	}
+
+	s.writeEnd()
+	return s.out.String()
+}
+
+// scenario is a scenario that is running.
+type scenario struct {
+	*process
+	t       *testing.T
+	config  wasmhost.StreamConfig
+	vm      *wasmhost.VM
+	plugins []*wasmhost.Plugin
+
+	stream           *wasmhost.Stream
+	upstream, client int // frames of the stream that were written
+	out              bytes.Buffer
+}
+
+// options reads the options in the comment of a scenario.
+func (s *scenario) options(comment string) (host wasmhost.Config, pc wasmhost.PluginConfig) {
+	pc = wasmhost.PluginConfig{Name: "p", RootID: "r"}
+	for line := range strings.Lines(comment) {
+		option, ok := strings.CutPrefix(strings.TrimSpace(line), "option: ")
+		if !ok {
 			continue
 		}
-		show := func(who string, frames []wasmhost.Frame) {
-			for _, f := range frames {
-				fmt.Fprintf(&out, "%s: ", who)
-				switch {
-				case f.Reset:
-					out.WriteString("reset")
-				case f.Headers != nil:
-					fmt.Fprint(&out, "headers ", f.Headers)
-				case f.Trailers != nil:
-					fmt.Fprint(&out, "trailers ", f.Trailers)
-				case len(f.Data) > 100:
-					fmt.Fprintf(&out, "%d bytes", len(f.Data))
-				default:
-					fmt.Fprintf(&out, "body %q", f.Data)
-				}
-				if f.End {
-					out.WriteString(" end")
-				}
-				out.WriteString("\n")
-			}
-		}
-		u, d := s.Upstream().Frames, s.Downstream().Frames
-		show("upstream", u[up:])
-		show("client", d[down:])
-		up, down = len(u), len(d)
-		if s.Pressing() {
-			out.WriteString("reading from the client has stopped\n")
+
+		switch name, value, _ := strings.Cut(option, "="); name {
+		case "allow_on_headers_stop_iteration":
+			pc.AllowOnHeadersStopIteration = true
+		case "policy":
+			pc.FailurePolicy = map[string]wasmhost.FailurePolicy{
+				"open": wasmhost.FailOpen, "reload": wasmhost.FailReload,
+			}[value]
+		case "limit":
+			s.config.BufferLimit, _ = strconv.Atoi(value)
+		case "legacy":
+			host.LegacyResume, host.LegacyWASI = true, true
+		default:
+			s.t.Fatalf("unknown option %q", option)
 		}
 	}
-	if s != nil && s.Done() {
-		fmt.Fprintf(&out, "details: %q\n", s.Details())
+	return host, pc
+}
+
+// streamStep executes a step that delivers a part of a message, and reports whether it is one.
+func (s *scenario) streamStep(args []string, end bool) bool {
+	switch args[0] {
+	case "stream":
+		s.newStream()
+	case "request": // method path [name=value …]
+		s.newStream()
+		h := wasmhost.Headers{{":method", args[1]}, {":path", args[2]}, {":authority", "a.example"}}
+		s.stream.RequestHeaders(append(h, fields(args[3:])...), end)
+	case "body":
+		s.stream.RequestBody(body(args), end)
+	case "trailers":
+		s.stream.RequestTrailers(fields(args[1:]))
+
+	case "response": // status [name=value …]
+		s.stream.ResponseHeaders(append(wasmhost.Headers{{":status", args[1]}}, fields(args[2:])...), end)
+	case "answer":
+		s.stream.ResponseBody(body(args), end)
+	case "answer_trailers":
+		s.stream.ResponseTrailers(fields(args[1:]))
+	case "reply": // status body details
+		status, _ := strconv.Atoi(args[1])
+		s.stream.Reply(wasmhost.LocalReply{Status: status, Body: []byte(args[2]), Details: args[3], GRPCStatus: -1})
+	case "abort":
+		s.stream.Abort()
+	default:
+		return false
 	}
-	if err := vm.Err(); err != nil {
+	return true
+}
+
+func (s *scenario) newStream() {
+	s.stream, s.upstream, s.client = wasmhost.NewStream(s.config, s.plugins...), 0, 0
+}
+
+// hostStep executes a step on the VM, a callout or a plugin, and reports whether it is one.
+func (s *scenario) hostStep(args []string) bool {
+	switch args[0] {
+	case "tick":
+		s.vm.Tick()
+	case "dispatch":
+		s.vm.Dispatch()
+	case "crash":
+		s.vm.Crash(fmt.Errorf("crashed by the test"))
+
+	case "respond": // status body [name=value …]
+		h := append(wasmhost.Headers{{":status", args[1]}}, fields(args[3:])...)
+		s.vm.Callouts()[0].Respond(h, []byte(args[2]), nil)
+	case "fail":
+		s.vm.Callouts()[0].Fail()
+	case "expire":
+		s.vm.Callouts()[0].Expire()
+	case "remove":
+		s.plugins[0].Remove()
+	default:
+		return false
+	}
+	return true
+}
+
+// fields returns header fields from arguments of the form name=value.
+func fields(args []string) (h wasmhost.Headers) {
+	for _, f := range args {
+		i := strings.LastIndex(f, "=")
+		h = append(h, [2]string{f[:i], f[i+1:]})
+	}
+	return h
+}
+
+// body returns the part of a body in a step, which is a text or bytes=size.
+func body(args []string) []byte {
+	if len(args) < 2 {
+		return nil
+	}
+
+	if n, ok := strings.CutPrefix(args[1], "bytes="); ok {
+		size, _ := strconv.Atoi(n)
+		return bytes.Repeat([]byte("x"), size)
+	}
+	return []byte(args[1])
+}
+
+// writeCalls writes the callbacks and the host calls of a step, except proxy_log, whose messages
+// repeat the results of other calls, and what Go's runtime calls in WASI.
+func (s *scenario) writeCalls() {
+	for _, c := range s.calls {
+		switch {
+		case c.Func == "proxy_log" || c.Func != "" && !strings.HasPrefix(c.Func, "proxy_"):
+		case c.Func != "":
+			fmt.Fprintf(&s.out, "      %s(%s) = %s\n", c.Func, c.Args, c.Result)
+		case c.Result != "":
+			fmt.Fprintf(&s.out, "    = %s\n", c.Result)
+		default:
+			fmt.Fprintf(&s.out, "  %s(%s)\n", c.Callback, c.Args)
+		}
+	}
+	s.calls = nil
+}
+
+// writeFrames writes what the upstream and the client received in a step.
+func (s *scenario) writeFrames() {
+	if s.stream == nil {
+		return
+	}
+
+	up, down := s.stream.Upstream().Frames, s.stream.Downstream().Frames
+	for _, f := range up[s.upstream:] {
+		s.writeFrame("upstream", f)
+	}
+	for _, f := range down[s.client:] {
+		s.writeFrame("client", f)
+	}
+	s.upstream, s.client = len(up), len(down)
+
+	if s.stream.Pressing() {
+		s.out.WriteString("reading from the client has stopped\n")
+	}
+}
+
+func (s *scenario) writeFrame(receiver string, f wasmhost.Frame) {
+	fmt.Fprintf(&s.out, "%s: ", receiver)
+	switch {
+	case f.Reset:
+		s.out.WriteString("reset")
+	case f.Headers != nil:
+		fmt.Fprint(&s.out, "headers ", f.Headers)
+	case f.Trailers != nil:
+		fmt.Fprint(&s.out, "trailers ", f.Trailers)
+	case len(f.Data) > 100:
+		fmt.Fprintf(&s.out, "%d bytes", len(f.Data))
+	default:
+		fmt.Fprintf(&s.out, "body %q", f.Data)
+	}
+
+	if f.End {
+		s.out.WriteString(" end")
+	}
+	s.out.WriteString("\n")
+}
+
+// writeEnd writes how the stream and the VM ended.
+func (s *scenario) writeEnd() {
+	if s.stream != nil && s.stream.Done() {
+		fmt.Fprintf(&s.out, "details: %q\n", s.stream.Details())
+	}
+	if err := s.vm.Err(); err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		fmt.Fprintf(&out, "crashed: %s\n", first)
+		fmt.Fprintf(&s.out, "crashed: %s\n", first)
 	}
-	for _, v := range p.Violations() {
-		fmt.Fprintf(&out, "violation: %s\n", v)
+	for _, v := range s.Violations() {
+		fmt.Fprintf(&s.out, "violation: %s\n", v)
 	}
-	return out.String()
 }
