@@ -8,7 +8,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// A request is held until the plugin has heard from its controller, on a clock that stands still.
+// A request is paused until the plugin has an answer from its controller, on a clock that stands
+// still.
 func Example() {
 	clock := wasmhost.NewManualClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	host := wasmhost.New(wasmhost.Config{
@@ -32,8 +33,8 @@ func Example() {
 
 	s := plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{"source": map[string]any{"address": "10.0.0.1:4711"}}})
 	s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "shop.example"}}, true)
-	held, _ := s.Paused()
-	fmt.Println("held:", held, "upstream saw:", s.Upstream().Headers)
+	paused, _ := s.Paused()
+	fmt.Println("paused:", paused, "upstream received:", s.Upstream().Headers)
 
 	clock.Advance(time.Second)
 	worker.Tick()
@@ -44,7 +45,7 @@ func Example() {
 	blocked, _ := host.Metric("blocked")
 	fmt.Println("blocked:", blocked.Value, "violations:", len(host.Violations()))
 	// Output:
-	// held: true upstream saw: []
+	// paused: true upstream received: []
 	// 503 60 closed
 	// blocked: 1 violations: 0
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// raw is a WebAssembly module put together by hand, for what the SDK and Go's runtime do not do. All parameters and
-// results are i32.
+// raw is a WebAssembly module assembled by hand, for what the SDK and Go's runtime do not do. All
+// parameters and results are i32.
 type raw struct {
 	imports []rawImport
 	funcs   []rawFunc
@@ -30,9 +30,16 @@ type rawFunc struct {
 	body            []byte
 }
 
-// Instructions.
+// The instructions i32.const, call, drop and unreachable.
 func constant(v int32) []byte { return append([]byte{0x41}, sleb(v)...) }
-func invoke(f int) []byte     { return append([]byte{0x10}, uleb(f)...) }
+func constants(vs []int32) (b []byte) {
+	for _, v := range vs {
+		b = append(b, constant(v)...)
+	}
+	return b
+}
+
+func invoke(f int) []byte { return append([]byte{0x10}, uleb(f)...) }
 
 var (
 	drop        = []byte{0x1a}
@@ -41,8 +48,10 @@ var (
 
 func code(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
+// uleb encodes an unsigned number in LEB128.
 func uleb(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 
+// sleb encodes a signed number in LEB128.
 func sleb(v int32) (b []byte) {
 	for {
 		c := byte(v & 0x7f)
@@ -58,14 +67,17 @@ func name(s string) []byte { return append(uleb(len(s)), s...) }
 
 func vector(items ...[]byte) []byte { return append(uleb(len(items)), slices.Concat(items...)...) }
 
+// wasm returns the module in the binary format.
 func (m raw) wasm() []byte {
 	i32 := func(n int) []byte { return append(uleb(n), slices.Repeat([]byte{0x7f}, n)...) }
 	typ := func(params, results int) []byte { return code([]byte{0x60}, i32(params), i32(results)) }
+
 	var types, imports, funcs, exports, bodies [][]byte
 	for _, f := range m.imports {
 		imports = append(imports, code(name(f.module), name(f.name), []byte{0}, uleb(len(types))))
 		types = append(types, typ(f.params, f.results))
 	}
+
 	exports = append(exports, code(name("memory"), []byte{2, 0}))
 	for i, f := range m.funcs {
 		exports = append(exports, code(name(f.name), []byte{0}, uleb(len(m.imports)+i)))
@@ -74,6 +86,7 @@ func (m raw) wasm() []byte {
 		body := code([]byte{0}, f.body, []byte{0x0b})
 		bodies = append(bodies, code(uleb(len(body)), body))
 	}
+
 	out := []byte("\x00asm\x01\x00\x00\x00")
 	for _, s := range []struct {
 		id   byte
@@ -107,26 +120,8 @@ var (
 	resolution = rawImport{"wasi_snapshot_preview1", "clock_res_get", 2, 1}
 )
 
-// TestRestricted: what Envoy forbids during the start and during memory allocation fails the VM, and is reported.
-func TestRestricted(t *testing.T) {
-	// vmStart makes the host allocate memory: it reads the VM's configuration.
-	vmStart := rawFunc{name: "proxy_on_vm_start", params: 2, results: 1,
-		body: code(constant(6), constant(0), constant(100), constant(8), constant(16), invoke(0), drop, constant(1))}
-	inStart := func(imp rawImport, args ...int32) raw {
-		var body []byte
-		for _, a := range args {
-			body = append(body, constant(a)...)
-		}
-		return raw{[]rawImport{imp}, []rawFunc{abi, allocate, {name: "_initialize", body: code(body, invoke(0), drop)}}}
-	}
-	inMalloc := func(imp rawImport, args ...int32) raw {
-		var body []byte
-		for _, a := range args {
-			body = append(body, constant(a)...)
-		}
-		return raw{[]rawImport{bufferOf, imp}, []rawFunc{abi, vmStart,
-			{name: "proxy_on_memory_allocate", params: 1, results: 1, body: code(body, invoke(1), drop, constant(1024))}}}
-	}
+// Envoy forbids most host calls during initialization and during memory allocation.
+func TestRestrictedCallsFailTheVM(t *testing.T) {
 	tests := map[string]struct {
 		module         raw
 		modern, legacy string // the violation, "" if it is allowed
@@ -140,6 +135,7 @@ func TestRestricted(t *testing.T) {
 		"poll in allocation":     {inMalloc(poll, 0, 0, 0, 64), "", "poll_oneoff in proxy_on_memory_allocate within proxy_on_vm_start"},
 		"yield in allocation":    {inMalloc(yield), "sched_yield in proxy_on_memory_allocate within proxy_on_vm_start", "sched_yield in proxy_on_memory_allocate within proxy_on_vm_start"},
 	}
+
 	for name, tt := range tests {
 		m := tt.module.compile(t)
 		for _, legacy := range []bool{false, true} {
@@ -147,38 +143,60 @@ func TestRestricted(t *testing.T) {
 			if legacy {
 				name, want = name+", legacy", tt.legacy
 			}
-			t.Run(name, func(t *testing.T) {
-				p := newProcess(t, wasmhost.Config{LegacyWASI: legacy})
-				vm, err := p.NewVM(m, wasmhost.VMConfig{Thread: "worker_0", Configuration: []byte("abc")})
-				if err == nil {
-					_, err = vm.Plugin(wasmhost.PluginConfig{Name: "p"})
-				}
-				if want == "" {
-					if err != nil || len(p.Violations()) > 0 {
-						t.Errorf("got %v and %v, want no error", err, p.Violations())
-					}
-					return
-				}
-				v, ok := errors.AsType[*wasmhost.Violation](err)
-				if !ok || !strings.HasPrefix(v.Error(), want+": ") || v.Thread != "worker_0" || !slices.Equal(p.Violations(), []*wasmhost.Violation{v}) {
-					t.Errorf("got %v and %v, want the violation %s", err, p.Violations(), want)
-				}
-			})
+			t.Run(name, func(t *testing.T) { expectViolation(t, m, legacy, want) })
 		}
 	}
 }
 
-// TestTrimmed: the host calls the callbacks that are exported, and takes the others for Continue.
-func TestTrimmed(t *testing.T) {
+// inStart returns a module that makes a host call during initialization.
+func inStart(imp rawImport, args ...int32) raw {
+	initialize := rawFunc{name: "_initialize", body: code(constants(args), invoke(0), drop)}
+	return raw{[]rawImport{imp}, []rawFunc{abi, allocate, initialize}}
+}
+
+// inMalloc returns a module that makes a host call during memory allocation. The host allocates
+// when the module reads the configuration of the VM.
+func inMalloc(imp rawImport, args ...int32) raw {
+	vmStart := rawFunc{name: "proxy_on_vm_start", params: 2, results: 1,
+		body: code(constants([]int32{6, 0, 100, 8, 16}), invoke(0), drop, constant(1))}
+	malloc := rawFunc{name: "proxy_on_memory_allocate", params: 1, results: 1,
+		body: code(constants(args), invoke(1), drop, constant(1024))}
+	return raw{[]rawImport{bufferOf, imp}, []rawFunc{abi, vmStart, malloc}}
+}
+
+// expectViolation starts the module and expects a violation, or none if want is "".
+func expectViolation(t *testing.T, m *wasmhost.Module, legacy bool, want string) {
+	p := newProcess(t, wasmhost.Config{LegacyWASI: legacy})
+	vm, err := p.NewVM(m, wasmhost.VMConfig{Thread: "worker_0", Configuration: []byte("abc")})
+	if err == nil {
+		_, err = vm.Plugin(wasmhost.PluginConfig{Name: "p"})
+	}
+	if want == "" {
+		if err != nil || len(p.Violations()) > 0 {
+			t.Errorf("got %v and %v, want no error", err, p.Violations())
+		}
+		return
+	}
+
+	v, ok := errors.AsType[*wasmhost.Violation](err)
+	if !ok || !strings.HasPrefix(v.Error(), want+": ") || v.Thread != "worker_0" || !slices.Equal(p.Violations(), []*wasmhost.Violation{v}) {
+		t.Errorf("got %v and %v, want the violation %s", err, p.Violations(), want)
+	}
+}
+
+// The host calls only the callbacks that are exported.
+func TestMissingCallbacksMeanContinue(t *testing.T) {
 	m := raw{[]rawImport{}, []rawFunc{abi, allocate, {name: "proxy_on_request_headers", params: 3, results: 1, body: constant(0)}}}.compile(t)
 	if got, want := m.Exports(), []string{"proxy_abi_version_0_2_1", "proxy_on_memory_allocate", "proxy_on_request_headers"}; !slices.Equal(got, want) {
 		t.Errorf("exports are %q, want %q", got, want)
 	}
+
 	p := newProcess(t, wasmhost.Config{})
 	vm, err := p.NewVM(m, wasmhost.VMConfig{Thread: "worker_0"})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	pl := p.add(vm, wasmhost.PluginConfig{})
 	s := pl.NewStream(wasmhost.StreamConfig{})
 	s.RequestHeaders(wasmhost.Headers{{":method", "POST"}, {":path", "/"}}, false)
@@ -186,19 +204,22 @@ func TestTrimmed(t *testing.T) {
 	s.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
 	s.ResponseBody([]byte("def"), true)
 	vm.Close()
+
 	if up, down := s.Upstream(), s.Downstream(); string(up.Body) != "abc" || string(down.Body) != "def" || !s.Done() {
 		t.Errorf("upstream saw %v, the client %v", up, down)
 	}
+
 	want := []string{"worker_0 > proxy_on_request_headers(2, 2, 0)", "worker_0 < proxy_on_request_headers[2] = 0"}
 	if got := p.trace(""); !slices.Equal(got, want) {
 		t.Errorf("calls were\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// TestStart: a reactor's _initialize and then main, or a command's _start.
-func TestStart(t *testing.T) {
+// A reactor has _initialize and may have main, a command has _start.
+func TestStartRunsAReactorOrACommand(t *testing.T) {
 	say := func(n int32) []byte { return code(constant(2), constant(0), constant(n), invoke(0), drop) }
 	p := newProcess(t, wasmhost.Config{})
+
 	for name, tt := range map[string]struct {
 		funcs []rawFunc
 		want  string
@@ -215,6 +236,7 @@ func TestStart(t *testing.T) {
 			if _, err := p.NewVM(m, wasmhost.VMConfig{}); err != nil {
 				t.Fatal(err)
 			}
+
 			var got []string
 			for _, c := range p.calls {
 				if c.Func == "proxy_log" {
@@ -226,6 +248,7 @@ func TestStart(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("crash", func(t *testing.T) {
 		m := raw{nil, []rawFunc{abi, allocate, {name: "_initialize", body: unreachable}}}.compile(t)
 		vm, err := p.NewVM(m, wasmhost.VMConfig{})
@@ -235,17 +258,19 @@ func TestStart(t *testing.T) {
 	})
 }
 
-// TestAllocation: a module that cannot allocate, or gives an address outside its memory, gets InvalidMemoryAccess.
-func TestAllocation(t *testing.T) {
+// The module returns no address, or one outside of its memory.
+func TestFailedAllocationIsInvalidMemoryAccess(t *testing.T) {
 	for name, addr := range map[string]int32{"null": 0, "outside": 65534} {
 		t.Run(name, func(t *testing.T) {
 			m := raw{[]rawImport{bufferOf}, []rawFunc{abi, {name: "malloc", params: 1, results: 1, body: constant(addr)},
 				{name: "proxy_on_vm_start", params: 2, results: 1, body: code(constant(6), constant(0), constant(100), constant(8), constant(16), invoke(0))}}}.compile(t)
+
 			p := newProcess(t, wasmhost.Config{})
 			vm, err := p.NewVM(m, wasmhost.VMConfig{Configuration: []byte("abc")})
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			p.add(vm, wasmhost.PluginConfig{})
 			if got := p.trace("proxy_get_buffer_bytes"); len(got) != 1 || !strings.HasSuffix(got[0], `= InvalidMemoryAccess "abc"`) {
 				t.Errorf("got %q", got)
@@ -254,7 +279,7 @@ func TestAllocation(t *testing.T) {
 	}
 }
 
-func TestCompile(t *testing.T) {
+func TestCompileChecksABIAndImports(t *testing.T) {
 	ok := []rawFunc{abi, allocate}
 	for name, tt := range map[string]struct {
 		wasm []byte
@@ -277,6 +302,7 @@ func TestCompile(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("legacy", func(t *testing.T) {
 		m := raw{[]rawImport{resolution}, ok}.compile(t)
 		p := newProcess(t, wasmhost.Config{LegacyWASI: true})

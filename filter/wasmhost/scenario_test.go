@@ -2,16 +2,13 @@ package wasmhost_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -19,106 +16,6 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 	"github.com/drydock-proxy/drydock/internal/golden"
 )
-
-// guest returns the module of testdata/guest. The first call compiles it.
-var guest = sync.OnceValue(func() *wasmhost.Module {
-	dir, err := os.MkdirTemp("", "wasmhost")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-
-	file := filepath.Join(dir, "guest.wasm")
-	build := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", file, "./testdata/guest")
-	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build the guest: %v\n%s", err, out))
-	}
-
-	wasm, err := os.ReadFile(file)
-	if err != nil {
-		panic(err)
-	}
-	m, err := wasmhost.Compile(context.Background(), wasm)
-	if err != nil {
-		panic(err)
-	}
-	return m
-})
-
-// process is a Host with a recorder of log messages and calls.
-type process struct {
-	*wasmhost.Host
-	t     *testing.T
-	mu    sync.Mutex
-	logs  []wasmhost.LogEntry
-	calls []wasmhost.Call
-}
-
-func newProcess(t *testing.T, cfg wasmhost.Config) *process {
-	p := &process{t: t}
-	cfg.Log = func(e wasmhost.LogEntry) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.logs = append(p.logs, e)
-	}
-
-	cfg.Trace = func(c wasmhost.Call) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.calls = append(p.calls, c)
-	}
-
-	p.Host = wasmhost.New(cfg)
-	t.Cleanup(p.Close)
-	return p
-}
-
-func (p *process) vm(cfg wasmhost.VMConfig) *wasmhost.VM {
-	p.t.Helper()
-	vm, err := p.NewVM(guest(), cfg)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return vm
-}
-
-// plugin starts a plugin with a script in a VM of its own.
-func (p *process) plugin(script string) (*wasmhost.Plugin, *wasmhost.VM) {
-	p.t.Helper()
-	vm := p.vm(wasmhost.VMConfig{Thread: "worker_0"})
-	return p.add(vm, wasmhost.PluginConfig{Name: "p", RootID: "r", Configuration: []byte(script)}), vm
-}
-
-func (p *process) add(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plugin {
-	p.t.Helper()
-	pl, err := vm.Plugin(cfg)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return pl
-}
-
-// messages returns the log messages since the last call.
-func (p *process) messages() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	var out []string
-	for _, e := range p.logs {
-		out = append(out, e.Message)
-	}
-	p.logs = nil
-	return out
-}
-
-// expect compares the log messages since the last call of messages or expect.
-func (p *process) expect(want ...string) {
-	p.t.Helper()
-	if got := p.messages(); !slices.Equal(got, want) {
-		p.t.Errorf("the module logged\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
-	}
-}
 
 // TestScenarios runs the scenarios of testdata, each of which shows step by step what happens to a
 // stream. With -update it writes the results into them.
@@ -162,6 +59,7 @@ func section(a *txtar.Archive, name string) string {
 			return string(f.Data)
 		}
 	}
+
 	return ""
 }
 
@@ -172,8 +70,10 @@ func runScenario(t *testing.T, a *txtar.Archive) string {
 	s := &scenario{t: t}
 	host, pc := s.options(string(a.Comment))
 	host.Clusters = map[string]http.Handler{"up": nil, "empty": wasmhost.NoHealthyHost}
+
 	s.process = newProcess(t, host)
 	s.vm = s.process.vm(wasmhost.VMConfig{})
+
 	for _, f := range a.Files {
 		if strings.HasPrefix(f.Name, "plugin") {
 			pc.Configuration = f.Data
@@ -193,6 +93,7 @@ func runScenario(t *testing.T, a *txtar.Archive) string {
 		if end {
 			args = args[:len(args)-1]
 		}
+
 		if !s.streamStep(args, end) && !s.hostStep(args) {
 			t.Fatalf("unknown step %q", line)
 		}
@@ -310,6 +211,7 @@ func fields(args []string) (h wasmhost.Headers) {
 		i := strings.LastIndex(f, "=")
 		h = append(h, [2]string{f[:i], f[i+1:]})
 	}
+
 	return h
 }
 
@@ -389,6 +291,7 @@ func (s *scenario) writeEnd() {
 	if s.stream != nil && s.stream.Done() {
 		fmt.Fprintf(&s.out, "details: %q\n", s.stream.Details())
 	}
+
 	if err := s.vm.Err(); err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		fmt.Fprintf(&s.out, "crashed: %s\n", first)
