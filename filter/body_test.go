@@ -229,7 +229,7 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 			w.run(100 * time.Millisecond)
 			v := x.view()
 			refused(t, v, maintenance.RuleBodyTimeout)
-			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not come in time") {
+			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not arrive in time") {
 				t.Errorf("got %s", v)
 			}
 

@@ -25,7 +25,7 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 			t.Helper()
 			v := x.view()
 			refused(t, v, maintenance.RuleHeldLimit)
-			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests wait") {
+			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests are waiting") {
 				t.Errorf("got %s", v)
 			}
 			x.end()

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// form is what a reply looks like.
+// form is the format of a maintenance reply.
 type form uint8
 
 const (
@@ -23,28 +23,35 @@ type mediaRange struct {
 // accept is a parsed Accept header (RFC 9110 section 12.5.1).
 type accept []mediaRange
 
-// weighted calls each for the members of a list with q weights, which is 1 where it
-// is missing and 0 where it makes no sense.
+// weighted calls each for the members of a list with weights, in lower case. A missing weight is 1,
+// and an invalid one is 0.
 func weighted(values []string, each func(member string, q float64)) {
 	for _, value := range values {
 		for member := range strings.SplitSeq(value, ",") {
 			name, params, _ := strings.Cut(member, ";")
 			name = strings.ToLower(strings.TrimSpace(name))
-			if name == "" {
-				continue
+			if name != "" {
+				each(name, weight(params))
 			}
-			q := 1.0
-			for param := range strings.SplitSeq(params, ";") {
-				if key, val, _ := strings.Cut(strings.TrimSpace(param), "="); strings.EqualFold(key, "q") {
-					var err error
-					if q, err = strconv.ParseFloat(val, 64); err != nil || !(q >= 0 && q <= 1) {
-						q = 0
-					}
-				}
-			}
-			each(name, q)
 		}
 	}
+}
+
+// weight returns the q among the parameters of a list's member.
+func weight(params string) float64 {
+	q := 1.0
+	for param := range strings.SplitSeq(params, ";") {
+		key, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if !strings.EqualFold(key, "q") {
+			continue
+		}
+
+		var err error
+		if q, err = strconv.ParseFloat(value, 64); err != nil || !(q >= 0 && q <= 1) {
+			q = 0
+		}
+	}
+	return q
 }
 
 func parseAccept(values []string) (a accept) {
@@ -56,12 +63,13 @@ func parseAccept(values []string) (a accept) {
 	return a
 }
 
+// names reports whether a accepts exactly this media type, and not only by a wildcard.
 func (a accept) names(mediaType string) bool {
 	return slices.ContainsFunc(a, func(m mediaRange) bool { return m.kind+"/"+m.subtype == mediaType && m.q > 0 })
 }
 
-// best is the weight of the most specific range and how specific it is: 2 exact,
-// 1 kind/*, 0 */*, -1 none.
+// best returns the weight of the most specific range that matches, and how specific it is: 2 for an
+// exact one, 1 for kind/*, 0 for */*, and -1 if none matches.
 func (a accept) best(exact func(mediaRange) bool, kind string) (q float64, specificity int) {
 	specificity = -1
 	for _, m := range a {
@@ -81,13 +89,14 @@ func (a accept) best(exact func(mediaRange) bool, kind string) (q float64, speci
 	return q, specificity
 }
 
-// prefer picks the form that the client likes best. Who says nothing, or takes
-// anything, gets JSON if it sent JSON, and plain text else (curl).
+// prefer returns the form that the client prefers. A client without Accept, or with */* (curl),
+// gets JSON if it sent JSON, and otherwise plain text.
 func (a accept) prefer(sentJSON bool) form {
 	fallback := formText
 	if sentJSON {
 		fallback = formJSON
 	}
+
 	best, bestQ, bestSpecificity := fallback, 0.0, 0
 	for _, offer := range [...]struct {
 		form  form
@@ -107,21 +116,23 @@ func (a accept) prefer(sentJSON bool) form {
 			best, bestQ, bestSpecificity = offer.form, q, specificity
 		}
 	}
+
 	if anything, _ := a.best(func(mediaRange) bool { return false }, ""); anything > bestQ {
 		return fallback
 	}
 	return best
 }
 
-// bestLanguage looks up one of the tags by Accept-Language (RFC 4647 section 3.4,
-// which shortens a range until it matches): the best weight, then the first named.
-// "" is the fallback.
+// bestLanguage returns the tag that Accept-Language prefers, by lookup (RFC 4647 section 3.4: a
+// range is shortened until it matches). Of equal weights the first wins. Without a match it returns
+// "".
 func bestLanguage(values, tags []string) (best string) {
 	bestQ := 0.0
 	weighted(values, func(want string, q float64) {
 		if q <= bestQ {
 			return
 		}
+
 		for want != "" {
 			for _, tag := range tags {
 				if strings.EqualFold(tag, want) {

@@ -6,34 +6,38 @@ import (
 	"strings"
 )
 
+// A kind of bypass has a field in [Bypass], which parse.go reads, a check and a test in this file,
+// and a [Rule] that begins with "bypass.".
+
+// compileBypass checks and compiles the bypasses of an app.
 func (a *app) compileBypass(c *checker) {
 	a.networks = make(networks)
 	for i, ip := range a.spec.Bypass.IPs {
 		if problem := a.networks.add(ip); problem != "" {
-			c.bad(fmt.Sprintf("bypass.ips[%d]", i), "%q %s", ip, problem)
+			c.reject(fmt.Sprintf("bypass.ips[%d]", i), "%q %s", ip, problem)
 		}
 	}
+
 	a.compileClaims(c)
+
 	for i, p := range a.spec.Bypass.Principals {
-		if field := fmt.Sprintf("bypass.principals[%d]", i); strings.Trim(p, "*") == "" {
-			c.bad(field, "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
-		} else if strings.Contains(p[:len(p)-1], "*") {
-			c.bad(field, "%q may have a * at its end only", p)
+		field := fmt.Sprintf("bypass.principals[%d]", i)
+		switch {
+		case strings.Trim(p, "*") == "":
+			c.reject(field, "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
+		case strings.Contains(p[:len(p)-1], "*"):
+			c.reject(field, "%q may have a * only at its end", p)
 		}
 	}
 }
 
+// bypass returns the rule that lets a request bypass maintenance, or "".
 func (a *app) bypass(r *Request) Rule {
-	if len(a.networks) > 0 && a.networks.contain(r.Attributes.SourceAddress()) {
+	if len(a.networks) > 0 && a.networks.contains(r.Attributes.SourceAddress()) {
 		return RuleBypassIP
 	}
-	if len(a.spec.Bypass.Principals) > 0 {
-		if p := r.Attributes.Principal(); p != "" && slices.ContainsFunc(a.spec.Bypass.Principals, func(rule string) bool {
-			prefix, wild := strings.CutSuffix(rule, "*")
-			return p == rule || wild && strings.HasPrefix(p, prefix)
-		}) {
-			return RuleBypassPrincipal
-		}
+	if len(a.spec.Bypass.Principals) > 0 && a.listsPrincipal(r.Attributes.Principal()) {
+		return RuleBypassPrincipal
 	}
 	if a.grantsClaims(r) {
 		return RuleBypassClaim
@@ -41,11 +45,23 @@ func (a *app) bypass(r *Request) Rule {
 	return ""
 }
 
-// Bypass is "ip", "principal" or "claim" for a request that the rule let through
-// although its app is in maintenance, else "".
+// listsPrincipal reports whether a mesh identity is on the list of the app.
+func (a *app) listsPrincipal(principal string) bool {
+	if principal == "" {
+		return false
+	}
+
+	return slices.ContainsFunc(a.spec.Bypass.Principals, func(listed string) bool {
+		prefix, isPrefix := strings.CutSuffix(listed, "*")
+		return principal == listed || isPrefix && strings.HasPrefix(principal, prefix)
+	})
+}
+
+// Bypass returns "ip", "principal" or "claim" if the rule lets a request pass although its app is
+// in maintenance, and "" otherwise.
 func (r Rule) Bypass() string {
-	kind, _ := strings.CutPrefix(string(r), "bypass.")
-	if kind == string(r) {
+	kind, isBypass := strings.CutPrefix(string(r), "bypass.")
+	if !isBypass {
 		return ""
 	}
 	return kind

@@ -1,36 +1,49 @@
 package maintenance
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// checker keeps the first error of an app's checks. The checks go on behind it, which
-// is harmless.
+// checker checks the fields of an app, or of the configuration. It keeps the first error. The
+// checks go on after it, which does no harm.
 type checker struct {
-	at    string // the app's field
-	first error
+	at  string // the JSON path of the app, or ""
+	err error  // a *FieldError
 }
 
-func (c *checker) bad(field, format string, args ...any) {
-	if c.first == nil {
-		if c.at != "" {
-			field = c.at + "." + field
-		}
-		c.first = &FieldError{field, fmt.Sprintf(format, args...)}
+func (c *checker) reject(field, format string, args ...any) {
+	if c.err != nil {
+		return
+	}
+
+	if c.at != "" {
+		field = c.at + "." + field
+	}
+	c.err = &FieldError{field, fmt.Sprintf(format, args...)}
+}
+
+func (c *checker) name(name string) {
+	if !validName(name) {
+		c.reject("name", "%q must be 1 to 63 of a-z, 0-9 and -, and must not begin or end with -", name)
 	}
 }
 
-// Names of apps, and what else looks like one: a DNS label, because it becomes part
-// of file names and keys.
+// validName reports whether name is a DNS label in lower case. Names of apps and the like must be,
+// because they become parts of file names and keys.
 func validName(name string) bool {
 	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
 		return false
 	}
+
 	for i := range len(name) {
 		if c := name[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') {
 			return false
@@ -44,20 +57,22 @@ func (c *checker) match(s *Spec) {
 	total := len(m.Hosts) + len(m.Paths) + len(m.Routes) + len(m.Clusters)
 	switch {
 	case s.Name == DefaultApp && total > 0:
-		c.bad("match", "the default app matches what no other app does and takes no match; name the app otherwise")
+		c.reject("match", "must be empty: the default app gets what no other app matches; use another name")
 	case s.Name != DefaultApp && total == 0:
-		c.bad("match", "is empty: give hosts, paths, routes or clusters, or use the app named default")
+		c.reject("match", "must not be empty: give hosts, paths, routes or clusters, or use the app named default")
 	}
+
 	for i, h := range m.Hosts {
 		if problem := hostProblem(h); problem != "" {
-			c.bad(fmt.Sprintf("match.hosts[%d]", i), "%q %s", h, problem)
+			c.reject(fmt.Sprintf("match.hosts[%d]", i), "%q %s", h, problem)
 		}
 	}
 	c.paths("match.paths", m.Paths)
-	c.present("match.routes", m.Routes)
-	c.present("match.clusters", m.Clusters)
+	c.nonEmpty("match.routes", m.Routes)
+	c.nonEmpty("match.clusters", m.Clusters)
 }
 
+// hostProblem returns what is wrong with a host in a match, or "".
 func hostProblem(host string) string {
 	name := strings.TrimPrefix(host, "*.")
 	switch {
@@ -68,15 +83,15 @@ func hostProblem(host string) string {
 	case strings.ContainsAny(name, `*/\?#@, `) || !printable(name) || canonicalHost(name) == "":
 		return "must be a host name or *.name, without scheme and path"
 	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
-		return "must be without a port: ports are not looked at"
+		return "must not have a port: hosts match on every port"
 	}
 	return ""
 }
 
-func (c *checker) present(field string, names []string) {
+func (c *checker) nonEmpty(field string, names []string) {
 	for i, n := range names {
 		if n == "" {
-			c.bad(fmt.Sprintf("%s[%d]", field, i), "must not be empty")
+			c.reject(fmt.Sprintf("%s[%d]", field, i), "must not be empty")
 		}
 	}
 }
@@ -89,21 +104,32 @@ func (c *checker) paths(field string, paths []string) {
 
 func (c *checker) path(field, path string) {
 	if !plain(path) || strings.IndexByte(path, '?') >= 0 {
-		c.bad(field, "%q must begin with / and hold only visible ASCII without ? %% ; \\ # or // or dot segments", path)
+		c.reject(field, "%q must begin with / and have only visible ASCII characters, none of ? %% ; \\ #, and no // or dot segments", path)
 	}
 }
 
+func (c *checker) rpcs(field string, rpcs []string) {
+	for i, rpc := range rpcs {
+		parts := strings.Split(rpc, "/")
+		if len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
+			c.reject(fmt.Sprintf("%s[%d]", field, i), "%q must be /package.Service/Method", rpc)
+		}
+	}
+}
+
+// rules checks the paths and methods of rules.
 func (c *checker) rules(field string, rules []PathRule) {
 	for i, r := range rules {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if (r.Path == "") == (r.Prefix == "") {
-			c.bad(at, "give either path or prefix")
+			c.reject(at, "must have either path or prefix")
 		} else {
 			c.path(at, r.Path+r.Prefix)
 		}
+
 		for j, m := range r.Methods {
 			if strings.ToUpper(m) != m || !token(m) {
-				c.bad(fmt.Sprintf("%s.methods[%d]", at, j), "%q must be a method in upper case, such as POST", m)
+				c.reject(fmt.Sprintf("%s.methods[%d]", at, j), "%q must be a method in upper case, such as POST", m)
 			}
 		}
 	}
@@ -117,29 +143,104 @@ func (c *checker) grants(field string, rules []PathRule) {
 			switch allowed {
 			case AllowUpgrades, AllowOverrides, AllowBodies:
 			default:
-				c.bad(fmt.Sprintf("%s[%d].allow[%d]", field, i, j), "%q must be upgrades, overrides or bodies", allowed)
+				c.reject(fmt.Sprintf("%s[%d].allow[%d]", field, i, j), "%q must be upgrades, overrides or bodies", allowed)
 			}
 		}
 	}
 }
 
-// readsNoBody refuses rules by which a request would pass only once its body was read.
-func (c *checker) readsNoBody(field string, rules []PathRule) {
+// withoutBodies rejects rules that let a request pass only once its body was read.
+func (c *checker) withoutBodies(field string, rules []PathRule) {
 	for i, rule := range rules {
-		if named := slices.IndexFunc(rule.Methods, overridable); named >= 0 && !slices.Contains(rule.Allow, AllowOverrides) {
-			c.bad(fmt.Sprintf("%s[%d].allow", field, i), `must have "overrides" where the methods have %s: bodies are not read for these rules, and one could name another method`, rule.Methods[named])
+		named := slices.IndexFunc(rule.Methods, overridable)
+		if named >= 0 && !slices.Contains(rule.Allow, AllowOverrides) {
+			c.reject(fmt.Sprintf("%s[%d].allow", field, i),
+				`must have "overrides" if the methods have %s: bodies are not read for these rules, and one could name another method`, rule.Methods[named])
 		}
 	}
 }
 
 func (c *checker) policy(field string, p Policy) {
 	if p != "" && p != PolicyRefuse && p != PolicyAllow {
-		c.bad(field, "%q must be refuse or allow", p)
+		c.reject(field, "%q must be refuse or allow", p)
 	}
 }
 
-// validOrigin takes what browsers send (RFC 6454 section 6.2): anything else would
-// never match.
+// graphQL checks the settings for GraphQL, apart from the hashes of persisted documents.
+func (c *checker) graphQL(g *GraphQL) {
+	c.paths("graphql.paths", g.Paths)
+	for _, bound := range []struct {
+		field  string
+		n, max int
+	}{
+		{"max_body", g.MaxBody, MaxBodyBytes},
+		{"max_tokens", g.MaxTokens, math.MaxInt32},
+		{"max_depth", g.MaxDepth, graphql.MaxNesting},
+		{"max_batch", g.MaxBatch, math.MaxInt32},
+	} {
+		if bound.n < 0 || bound.n > bound.max {
+			c.reject("graphql."+bound.field, "must be 0 (the default) to %d", bound.max)
+		}
+	}
+
+	if len(g.ExtraKeys) > maxExtraKeys {
+		c.reject("graphql.extra_keys", "must have at most %d entries, not %d", maxExtraKeys, len(g.ExtraKeys))
+	}
+	c.policy("graphql.below", g.Below)
+	c.policy("graphql.upgrades", g.Upgrades)
+}
+
+func (c *checker) retryAfter(seconds int) {
+	if seconds < 0 || seconds > math.MaxInt32 {
+		c.reject("retry_after", "must be seconds, 0 (the default) to %d", math.MaxInt32)
+	}
+}
+
+func (c *checker) pages(pages map[string]string, languages []string) {
+	if len(pages) > maxPages {
+		c.reject("pages", "must have at most %d entries, not %d", maxPages, len(pages))
+	}
+
+	for _, lang := range languages {
+		field, sha := join("pages", lang), pages[lang]
+		if !validLanguage(lang) {
+			c.reject(field, "%q must be a language tag, such as en or pt-BR", lang)
+		}
+		if len(sha) != 2*sha256.Size || strings.Trim(sha, "0123456789abcdef") != "" {
+			c.reject(field, "must be the SHA-256 of the page as 64 lower-case hex digits; upload the page first")
+		}
+	}
+}
+
+// validLanguage reports whether tag is "" or has the form of a language tag (RFC 5646 section 2.1).
+func validLanguage(tag string) bool {
+	if tag == "" {
+		return true
+	}
+
+	for part := range strings.SplitSeq(tag, "-") {
+		if part == "" || len(part) > 8 {
+			return false
+		}
+		for i := range len(part) {
+			if !alphanumeric(part[i]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (c *checker) origins(origins []string) {
+	for i, o := range origins {
+		if !validOrigin(o) {
+			c.reject(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *, no default port)", o)
+		}
+	}
+}
+
+// validOrigin reports whether a browser may send the origin (RFC 6454 section 6.2). Any other one
+// would never match.
 func validOrigin(origin string) bool {
 	scheme, host, _ := strings.Cut(origin, "://")
 	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme]
@@ -154,19 +255,21 @@ func (c *checker) activations(list []Activation) {
 		switch a.Source {
 		case SourceManual, SourceWindow, SourceFile, SourceResource:
 		default:
-			c.bad(at+".source", "%q must be manual, window, file or resource", a.Source)
+			c.reject(at+".source", "%q must be manual, window, file or resource", a.Source)
 		}
 		if a.ID == "" || ids[a.ID] {
-			c.bad(at+".id", "%q must be present and unique in its app", a.ID)
+			c.reject(at+".id", "%q must be present and unique in its app", a.ID)
 		}
 		ids[a.ID] = true
+
 		c.mode(at+".mode", a.Mode)
 		c.message(at+".message", a.Message)
+
 		if a.Since.IsZero() {
-			c.bad(at+".since", "is required")
+			c.reject(at+".since", "is required")
 		}
 		if !a.Until.IsZero() && !a.Until.After(a.Since) {
-			c.bad(at+".until", "%s must be after since, %s", a.Until.Format(time.RFC3339), a.Since.Format(time.RFC3339))
+			c.reject(at+".until", "%s must be after since, %s", a.Until.Format(time.RFC3339), a.Since.Format(time.RFC3339))
 		}
 	}
 }
@@ -176,23 +279,25 @@ func (c *checker) windows(list []Window) {
 	for i, w := range list {
 		at := fmt.Sprintf("windows[%d]", i)
 		if !validName(w.ID) || ids[w.ID] {
-			c.bad(at+".id", "%q must be a name of a-z, 0-9 and -, unique in its app", w.ID)
+			c.reject(at+".id", "%q must be a name of a-z, 0-9 and -, unique in its app", w.ID)
 		}
 		ids[w.ID] = true
+
 		c.mode(at+".mode", w.Mode)
 		c.message(at+".message", w.Message)
 		if w.Announce < 0 || w.Announce > 366*24*3600 {
-			c.bad(at+".announce", "must be 0 to a year, in seconds")
+			c.reject(at+".announce", "must be seconds, 0 to a year")
 		}
+
 		if len(w.Occurrences) > MaxOccurrences {
-			c.bad(at+".occurrences", "%d are more than %d", len(w.Occurrences), MaxOccurrences)
+			c.reject(at+".occurrences", "must have at most %d entries, not %d", MaxOccurrences, len(w.Occurrences))
 		}
 		for j, o := range w.Occurrences {
 			if o.Start.IsZero() {
-				c.bad(fmt.Sprintf("%s.occurrences[%d].start", at, j), "is required")
+				c.reject(fmt.Sprintf("%s.occurrences[%d].start", at, j), "is required")
 			}
 			if !o.End.After(o.Start) {
-				c.bad(fmt.Sprintf("%s.occurrences[%d].end", at, j), "must be after start")
+				c.reject(fmt.Sprintf("%s.occurrences[%d].end", at, j), "must be after start")
 			}
 		}
 	}
@@ -200,24 +305,25 @@ func (c *checker) windows(list []Window) {
 
 func (c *checker) mode(field string, m Mode) {
 	if !m.Valid() {
-		c.bad(field, "%q must be %s", m, ModeList())
+		c.reject(field, "%q must be %s", m, ModeList())
 	}
 }
 
 func (c *checker) message(field, message string) {
 	switch {
 	case len(message) > MaxMessageBytes:
-		c.bad(field, "%d bytes are more than %d", len(message), MaxMessageBytes)
+		c.reject(field, "must have at most %d bytes, not %d", MaxMessageBytes, len(message))
 	case !printable(message):
-		c.bad(field, "must be UTF-8 text without control characters")
+		c.reject(field, "must be UTF-8 text without control characters")
 	}
 }
 
+// printable reports whether s is UTF-8 text with no control characters but tabs and line feeds.
 func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) < 0
 }
 
-// token is RFC 9110 section 5.6.2.
+// token reports whether s is a token (RFC 9110 section 5.6.2).
 func token(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !alphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
@@ -227,24 +333,7 @@ func token(s string) bool {
 	return s != ""
 }
 
+// alphanumeric reports whether c is a letter or a digit in ASCII.
 func alphanumeric(c byte) bool {
 	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
-}
-
-// validLanguage takes "" and what has the shape of a language tag (RFC 5646 section 2.1).
-func validLanguage(tag string) bool {
-	if tag == "" {
-		return true
-	}
-	for part := range strings.SplitSeq(tag, "-") {
-		if part == "" || len(part) > 8 {
-			return false
-		}
-		for i := range len(part) {
-			if !alphanumeric(part[i]) {
-				return false
-			}
-		}
-	}
-	return true
 }

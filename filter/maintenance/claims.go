@@ -8,26 +8,24 @@ import (
 	"unicode/utf8"
 )
 
-// Claims are the payload of a JWT that the proxy has verified: a serialised
-// google.protobuf.Value that holds an object, in which every claim keeps its JSON type.
-// They are read strictly: of a payload that is malformed, is not UTF-8 or nests deeper
-// than maxClaimDepth no claim holds. Without a token they are empty.
+// Claims are the payload of a JWT that the proxy has verified: a serialised google.protobuf.Value
+// with an object, in which every claim keeps its JSON type. Without a token they are empty. If a
+// payload is malformed, is not UTF-8 or nests deeper than maxClaimDepth, no claim rule applies.
 type Claims string
 
-// maxClaimDepth bounds how deep objects and lists nest. Envoy's JSON parser stops at
-// about a hundred, so no token that it verifies is deeper.
+// maxClaimDepth bounds how deep objects and lists may nest. Envoy's JSON parser stops at about a
+// hundred, so no token that it verifies is deeper.
 const maxClaimDepth = 128
 
-// MetadataClaims returns the claims in the dynamic metadata of a request, which are a
-// serialised envoy.config.core.v3.Metadata. The path is the namespace of a filter and
-// at least one key below it. The result is empty where nothing is there, and where an
-// entry on the path is there twice.
+// MetadataClaims returns the claims in the dynamic metadata of a request, which is a serialised
+// envoy.config.core.v3.Metadata. The path is the namespace of a filter and at least one key below
+// it. The result is empty if there is nothing at the path, or if an entry on it is there twice.
 func MetadataClaims(metadata []byte, path []string) Claims {
 	return Claims(valueAt(member(string(metadata), path[0]), path[1:]))
 }
 
-// claimRule is a [ClaimRule] of which everything that is compared is a serialised Value.
-// Equal values of a type have equal bytes, and values of two types never have.
+// claimRule is a compiled [ClaimRule]. All that is compared is a serialised Value: equal values
+// have equal bytes, and values of different types never do.
 type claimRule struct {
 	issuer   string
 	audience string // "" for any
@@ -40,12 +38,12 @@ func (a *app) compileClaims(c *checker) {
 	for i, r := range a.spec.Bypass.Claims {
 		field := fmt.Sprintf("bypass.claims[%d]", i)
 		if r.Issuer == "" {
-			c.bad(field+".issuer", "is required: without it a token of any issuer that the proxy trusts would pass")
+			c.reject(field+".issuer", "is required: without it a token of any issuer that the proxy trusts would pass")
 		}
 		if len(r.Values) > 0 && len(r.Claim) == 0 {
-			c.bad(field+".claim", "is required where values are given")
+			c.reject(field+".claim", "is required if there are values")
 		}
-		c.present(field+".claim", r.Claim)
+		c.nonEmpty(field+".claim", r.Claim)
 
 		rule := claimRule{issuer: scalarValue(r.Issuer), path: r.Claim}
 		if r.Audience != "" {
@@ -54,7 +52,7 @@ func (a *app) compileClaims(c *checker) {
 		for j, v := range r.Values {
 			value := scalarValue(v)
 			if value == "" {
-				c.bad(fmt.Sprintf("%s.values[%d]", field, j), "%v must be a string, a boolean, or a number that is exact in every token, which is one below 2^53", v)
+				c.reject(fmt.Sprintf("%s.values[%d]", field, j), "%v must be a string, a boolean, or a number below 2^53, which is exact in every token", v)
 			}
 			rule.values = append(rule.values, value)
 			if value == zeroValue {
@@ -66,9 +64,9 @@ func (a *app) compileClaims(c *checker) {
 	}
 }
 
-// scalarValue returns a value of a rule as a serialised Value, "" where it cannot be
-// compared: from 2^53 on a float64, which Envoy makes of every number, stands for more
-// than one integer (RFC 8259 section 6).
+// scalarValue returns a value of a rule as a serialised Value, or "" if it cannot be compared.
+// Envoy makes a float64 of every number, which from 2^53 on stands for more than one integer (RFC
+// 8259 section 6).
 func scalarValue(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -95,8 +93,8 @@ func scalarValue(v any) string {
 	return ""
 }
 
-// verifiedClaims returns the claims of the request's token as a serialised Struct that is
-// valid. It asks for them once, however many rules of however many apps must be judged.
+// verifiedClaims returns the claims of the request's token as a valid serialised Struct, or "". It
+// keeps them for the rules of further apps.
 func (r *Request) verifiedClaims() string {
 	if !r.claimsRead {
 		r.claimsRead = true
@@ -123,6 +121,7 @@ func (a *app) grantsClaims(r *Request) bool {
 	return false
 }
 
+// holds reports whether claims of the rule's issuer satisfy the rest of the rule.
 func (c *claimRule) holds(claims string) bool {
 	if c.audience != "" && !isFor(member(claims, "aud"), c.audience) {
 		return false
@@ -155,8 +154,8 @@ func (c *claimRule) lists(value string) bool {
 	return found
 }
 
-// isFor reports whether aud names the audience. It must be a string or a list of strings
-// (RFC 7519 section 4.1.3).
+// isFor reports whether aud names the audience. It must be a string or a list of strings (RFC 7519
+// section 4.1.3).
 func isFor(aud, audience string) bool {
 	named := aud == audience
 	list, _, _ := field(aud, tagList)
@@ -170,9 +169,9 @@ func isFor(aud, audience string) bool {
 	return named
 }
 
-// Tags of protobuf, which are eight times a field's number plus its wire type. A
-// google.protobuf.Value has one of the fields from tagNull to tagList (struct.proto). A
-// ListValue has items. A Struct and a Metadata have items too, each with a key and a value.
+// Tags of protobuf: eight times the number of a field plus its wire type. A google.protobuf.Value
+// has one of the fields from tagNull to tagList (struct.proto). A ListValue has items. A Struct and
+// a Metadata have items too, each with a key and a value.
 const (
 	wireVarint  = 0
 	wireFixed64 = 1
@@ -199,12 +198,13 @@ const (
 	negativeZeroValue = "\x11\x00\x00\x00\x00\x00\x00\x00\x80"
 )
 
-// field returns the data of the field that b begins with, which must have the tag and be
-// shorter than 256 MiB, and what follows the field.
+// field returns the data of the field that b begins with, and the rest of b. The field must have
+// this tag and be shorter than 256 MiB.
 func field(b string, tag byte) (data, rest string, ok bool) {
 	if b == "" || b[0] != tag {
 		return "", "", false
 	}
+
 	size := 0
 	for i := 1; i < len(b) && i <= 4; i++ {
 		size |= int(b[i]&0x7f) << (7 * (i - 1))
@@ -218,15 +218,15 @@ func field(b string, tag byte) (data, rest string, ok bool) {
 	return "", "", false
 }
 
-// entry splits an item of a map. Serialisers write the key and the value, in this order.
+// entry splits an item of a map into its key and value, which serialisers write in this order.
 func entry(item string) (key, value string, ok bool) {
 	key, item, _ = field(item, tagKey)
 	value, rest, ok := field(item, tagValue)
 	return key, value, ok && rest == ""
 }
 
-// member returns the value of a key in a map, "" where it has none or more than one.
-// Other fields than the map are skipped: Metadata has them, a valid Struct does not.
+// member returns the value of a key in a map, or "" if it has none or more than one. It skips other
+// fields than the map: Metadata has some, a valid Struct does not.
 func member(message, key string) (value string) {
 	found := false
 	for message != "" {
@@ -236,6 +236,7 @@ func member(message, key string) (value string) {
 		if ok && tag != tagItem && tag < 0x80 && tag%8 == wireBytes {
 			continue
 		}
+
 		k, v, isEntry := entry(item)
 		if tag != tagItem || !isEntry || found && k == key {
 			return ""
@@ -247,8 +248,8 @@ func member(message, key string) (value string) {
 	return value
 }
 
-// valueAt returns the Value at a path of names in a Struct, "" where there is none. A
-// path leads through objects only.
+// valueAt returns the Value at a path of names in a Struct, or "" if there is none. All but the
+// last must name objects.
 func valueAt(object string, path []string) (value string) {
 	for i, name := range path {
 		if i > 0 {
@@ -259,8 +260,8 @@ func valueAt(object string, path []string) (value string) {
 	return value
 }
 
-// valid reports whether a Value, with all that is in it, is well formed and nests no
-// deeper than depth.
+// valid reports whether a Value and all that it contains are well formed, and nest no deeper than
+// depth.
 func valid(value string, depth int) bool {
 	if len(value) < 2 {
 		return false
@@ -286,6 +287,7 @@ func valid(value string, depth int) bool {
 	if tag == tagString {
 		return utf8.ValidString(data)
 	}
+
 	for data != "" {
 		value, data, ok = field(data, tagItem)
 		if tag == tagObject && ok {

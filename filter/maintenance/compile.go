@@ -5,28 +5,26 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// State is a document compiled for deciding. It never changes and may be used by
-// several goroutines.
+// State is a document that was compiled for deciding. It never changes and is safe for concurrent
+// use.
 type State struct {
 	doc      Document
 	apps     []*app
 	fallback *app // the default app
 
 	routes, clusters map[string]*app
-	routed           []*app               // that are in these
-	hosts            map[string]*prefixes // by name; "" for apps that name no host
-	wildcards        map[string]*prefixes // by what follows the *, with its dot
-	longestWildcard  int
-	places           int // pairs of host and path
+	routed           []*app               // the apps in routes and clusters
+	hosts            map[string]*prefixes // by name; "" for apps that match any host
+	wildcards        map[string]*prefixes // by the part after the *, with its dot
+	longestWildcard  int                  // in bytes
+	places           int                  // pairs of host and path
 
 	view atomic.Pointer[view]
 }
@@ -40,7 +38,7 @@ type app struct {
 	claims      []claimRule
 	graphql     []graphqlPath
 	options     graphql.Options
-	maxBody     int
+	maxBody     int // in bytes
 
 	exempt, writeThrough []grantRule
 	getWrites            []refusalRule
@@ -48,9 +46,8 @@ type app struct {
 	languages []string // of its pages
 }
 
-// Compile checks a document and makes it ready to decide by. Errors are [*FieldError].
-// The bounds on a document's JSON are for [Parse] to check, so publish only what that
-// takes.
+// Compile checks a document and compiles it to a state. Its errors are [*FieldError]. [Parse] and
+// not Compile checks the bounds on the JSON of a document, so only publish what Parse accepts.
 func Compile(doc Document) (*State, error) {
 	s := &State{
 		doc:       doc,
@@ -60,8 +57,9 @@ func Compile(doc Document) (*State, error) {
 		wildcards: map[string]*prefixes{},
 	}
 	if len(doc.Apps) > MaxApps {
-		return nil, &FieldError{"apps", fmt.Sprintf("%d apps are more than %d", len(doc.Apps), MaxApps)}
+		return nil, &FieldError{"apps", fmt.Sprintf("must have at most %d entries, not %d", MaxApps, len(doc.Apps))}
 	}
+
 	names := map[string]bool{}
 	for i := range doc.Apps {
 		at := "apps[" + strconv.Itoa(i) + "]"
@@ -69,39 +67,44 @@ func Compile(doc Document) (*State, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.index = i
 		if names[a.spec.Name] {
 			return nil, &FieldError{at + ".name", fmt.Sprintf("there are two apps named %q", a.spec.Name)}
 		}
 		names[a.spec.Name] = true
-		s.apps = append(s.apps, a)
+
+		s.append(a)
 		if a.spec.Name == DefaultApp {
 			s.fallback = a
 		} else if err := s.place(a, at+".match"); err != nil {
 			return nil, err
 		}
 	}
+
 	if s.fallback == nil {
 		s.fallback, _ = compileApp(&App{Spec: Spec{Name: DefaultApp}}, "")
-		s.fallback.index = len(s.apps)
-		s.apps = append(s.apps, s.fallback)
+		s.append(s.fallback)
 	}
 	return s, nil
 }
 
-// Document is what the state was compiled from. It must not be changed.
+func (s *State) append(a *app) {
+	a.index = len(s.apps)
+	s.apps = append(s.apps, a)
+}
+
+// Document returns the document that the state was compiled from. It must not be changed.
 func (s *State) Document() Document { return s.doc }
 
-// Version of the document.
+// Version returns the version of the document.
 func (s *State) Version() Version { return s.doc.Version }
 
+// compileApp checks and compiles one app. Errors are about fields of the app at the JSON path at.
 func compileApp(src *App, at string) (*app, error) {
 	s := &src.Spec
 	a := &app{spec: *s, activations: src.Activations}
 	c := &checker{at: at}
-	if !validName(s.Name) {
-		c.bad("name", "%q must be 1 to 63 of a-z, 0-9 and -, not beginning or ending with -", s.Name)
-	}
+
+	c.name(s.Name)
 	c.match(s)
 	a.compileBypass(c)
 	c.grants("exempt", s.Exempt)
@@ -111,7 +114,8 @@ func compileApp(src *App, at string) (*app, error) {
 	a.compileReplies(c)
 	c.activations(src.Activations)
 	c.windows(s.Windows)
-	return a, c.first
+
+	return a, c.err
 }
 
 func (a *app) compileReadOnly(c *checker) {
@@ -127,16 +131,12 @@ func (a *app) compileReadOnly(c *checker) {
 	c.rules("read_only.get_writes", r.GetWrites)
 	for i, rule := range r.GetWrites {
 		if len(rule.Allow) > 0 {
-			c.bad(fmt.Sprintf("read_only.get_writes[%d].allow", i), "is for rules that let requests pass; this one refuses them")
+			c.reject(fmt.Sprintf("read_only.get_writes[%d].allow", i), "is only for rules that let requests pass; this one refuses them")
 		}
 	}
 	a.getWrites = compileRefusals(r.GetWrites)
 
-	for i, rpc := range r.SafeRPCs {
-		if parts := strings.Split(rpc, "/"); len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
-			c.bad(fmt.Sprintf("read_only.safe_rpcs[%d]", i), "%q must be /package.Service/Method", rpc)
-		}
-	}
+	c.rpcs("read_only.safe_rpcs", r.SafeRPCs)
 	c.policy("read_only.upgrades", r.Upgrades)
 	c.policy("read_only.get_bodies", r.GetBodies)
 	c.policy("read_only.event_streams", r.EventStreams)
@@ -147,30 +147,13 @@ func (a *app) compileGraphQL(c *checker) {
 	if g == nil {
 		g = &GraphQL{Paths: []string{"/graphql"}}
 	} else if g.Paths == nil {
-		c.bad("graphql.paths", "is required; [] where nothing speaks GraphQL")
+		c.reject("graphql.paths", "is required; write [] if no path serves GraphQL")
 	}
-	c.paths("graphql.paths", g.Paths)
+	c.graphQL(g)
+
 	for _, p := range g.Paths {
 		a.graphql = append(a.graphql, graphqlPath{p, fold(p)})
 	}
-	for _, bound := range []struct {
-		field  string
-		n, max int
-	}{
-		{"max_body", g.MaxBody, MaxBodyBytes},
-		{"max_tokens", g.MaxTokens, math.MaxInt32},
-		{"max_depth", g.MaxDepth, graphql.MaxNesting},
-		{"max_batch", g.MaxBatch, math.MaxInt32},
-	} {
-		if bound.n < 0 || bound.n > bound.max {
-			c.bad("graphql."+bound.field, "must be 0 (the default) to %d", bound.max)
-		}
-	}
-	if len(g.ExtraKeys) > maxExtraKeys {
-		c.bad("graphql.extra_keys", "%d are more than %d", len(g.ExtraKeys), maxExtraKeys)
-	}
-	c.policy("graphql.below", g.Below)
-	c.policy("graphql.upgrades", g.Upgrades)
 	a.maxBody = cmp.Or(g.MaxBody, graphql.DefaultMaxBody)
 	a.options = graphql.Options{
 		Batching:  g.Batching == nil || *g.Batching,
@@ -180,13 +163,14 @@ func (a *app) compileGraphQL(c *checker) {
 		MaxBody:   a.maxBody,
 		ExtraKeys: g.ExtraKeys,
 	}
+
 	if len(g.Persisted) > 0 {
 		a.options.Persisted = make(map[[sha256.Size]byte]struct{}, len(g.Persisted))
 	}
 	for i, h := range g.Persisted {
 		sum, err := hex.DecodeString(h)
 		if err != nil || len(sum) != sha256.Size {
-			c.bad(fmt.Sprintf("graphql.persisted[%d]", i), "must be a SHA-256 as 64 hex digits")
+			c.reject(fmt.Sprintf("graphql.persisted[%d]", i), "must be a SHA-256 as 64 hex digits")
 			continue
 		}
 		a.options.Persisted[[sha256.Size]byte(sum)] = struct{}{}
@@ -194,29 +178,12 @@ func (a *app) compileGraphQL(c *checker) {
 }
 
 func (a *app) compileReplies(c *checker) {
-	s := &a.spec
-	if s.RetryAfter < 0 || s.RetryAfter > math.MaxInt32 {
-		c.bad("retry_after", "must be seconds, 0 (the default) to %d", math.MaxInt32)
-	}
-	if len(s.Pages) > maxPages {
-		c.bad("pages", "%d are more than %d", len(s.Pages), maxPages)
-	}
-	for lang := range s.Pages {
+	for lang := range a.spec.Pages {
 		a.languages = append(a.languages, lang)
 	}
 	slices.Sort(a.languages)
-	for _, lang := range a.languages {
-		field, sha := join("pages", lang), s.Pages[lang]
-		if !validLanguage(lang) {
-			c.bad(field, "%q is no language tag such as en or pt-BR", lang)
-		}
-		if len(sha) != 2*sha256.Size || strings.Trim(sha, "0123456789abcdef") != "" {
-			c.bad(field, "must be the page's SHA-256 as 64 lower-case hex digits; upload the page first")
-		}
-	}
-	for i, o := range s.CORS.Origins {
-		if !validOrigin(o) {
-			c.bad(fmt.Sprintf("cors.origins[%d]", i), "%q must be an origin as browsers send it, such as https://app.example.com (lower case, no path, no *, no default port)", o)
-		}
-	}
+
+	c.retryAfter(a.spec.RetryAfter)
+	c.pages(a.spec.Pages, a.languages)
+	c.origins(a.spec.CORS.Origins)
 }

@@ -6,33 +6,33 @@ import (
 	"time"
 )
 
-// Config is the filter's own configuration, from the proxy's. It holds before any
-// state does.
+// Config is the plugin configuration of the filter. It applies before there is a state.
 type Config struct {
-	// Cluster and Authority reach the controller's proxy listener.
+	// Cluster is Envoy's name for the controller's proxy listener, and Authority the :authority of
+	// requests to it.
 	Cluster, Authority string
-	// Name tells filters in one proxy apart that follow different controllers.
+	// Name distinguishes the filters in one proxy that follow different controllers.
 	Name string
-	// BootWait is how long a request waits for the first state.
+	// BootWait is how long a request waits for the first state, at most 1 min.
 	BootWait time.Duration
-	// Unknown is what holds when no state came in that time.
+	// Unknown applies if no state came in that time.
 	Unknown Unknown
-	// Exempt passes always: probes of the proxy itself, the controller.
+	// Exempt lists requests that always pass: probes of the proxy itself, or the controller.
 	Exempt []PathRule
 	exempt []grantRule
-	// JWTMetadata is where the proxy puts the claims of a verified token: the
-	// namespace of the dynamic metadata and the keys below it.
+	// JWTMetadata is where the proxy puts the claims of a verified token: the namespace of the
+	// dynamic metadata and the keys below it.
 	JWTMetadata []string
-	// AllowOnHeadersStopIteration says that Envoy's allow_on_headers_stop_iteration is set, so that
-	// nothing of a held request goes upstream. Where it is not, headers go on and the
-	// body is withheld.
+	// AllowOnHeadersStopIteration must be the value of Envoy's option of this name. If it is set,
+	// nothing of a paused request goes upstream. Otherwise headers go on, and only the body is
+	// withheld.
 	AllowOnHeadersStopIteration bool
-	// BodyTimeout is how long a request that is held for its body may take to send all
-	// of it, 1 s to 5 min.
+	// BodyTimeout is how long a request that is paused for its body may take to send all of it, 1 s
+	// to 5 min.
 	BodyTimeout time.Duration
 }
 
-// Unknown is a policy for the time without any state.
+// Unknown is the policy for requests while the filter has no state.
 type Unknown string
 
 const (
@@ -41,15 +41,15 @@ const (
 	UnknownDeny     Unknown = "deny"
 )
 
-// maxBootWait keeps a request from waiting longer than clients do; past maxBodyTimeout
-// the proxy's own idle timeout ends a stream (stream_idle_timeout, 5 min by default).
 const (
-	maxBootWait    = time.Minute
+	// maxBootWait is about as long as clients wait for an answer.
+	maxBootWait = time.Minute
+	// maxBodyTimeout is Envoy's default of stream_idle_timeout, after which it ends a stream.
 	maxBodyTimeout = 5 * time.Minute
 )
 
-// ParseConfig reads the plugin configuration. Nothing given means the defaults;
-// errors are those of [Parse].
+// ParseConfig reads the plugin configuration. Absent fields, and an empty configuration, mean the
+// defaults. Errors are those of [Parse].
 func ParseConfig(data []byte) (*Config, error) {
 	c := &Config{
 		Cluster:     "drydock",
@@ -63,63 +63,12 @@ func ParseConfig(data []byte) (*Config, error) {
 	if len(data) == 0 {
 		return c, nil
 	}
+
 	err := decode(data, func(v value) {
-		v.object(func(key string, v value) bool {
-			switch key {
-			case "controller":
-				v.object(func(key string, v value) bool {
-					switch key {
-					case "cluster":
-						c.Cluster = v.name()
-					case "authority":
-						c.Authority = v.name()
-					default:
-						return false
-					}
-					return true
-				})
-			case "name":
-				if c.Name = v.str(); !validName(c.Name) {
-					v.fail("%q must be 1 to 63 of a-z, 0-9 and -", c.Name)
-				}
-			case "boot_wait":
-				seconds := v.float()
-				if seconds < 0 || seconds > maxBootWait.Seconds() {
-					v.fail("must be seconds, 0 to %d", int(maxBootWait.Seconds()))
-				}
-				c.BootWait = time.Duration(seconds * float64(time.Second))
-			case "body_timeout":
-				seconds := v.float()
-				if seconds < 1 || seconds > maxBodyTimeout.Seconds() {
-					v.fail("must be seconds, 1 to %d", int(maxBodyTimeout.Seconds()))
-				}
-				c.BodyTimeout = time.Duration(seconds * float64(time.Second))
-			case "unknown":
-				switch c.Unknown = Unknown(v.str()); c.Unknown {
-				case UnknownAllow, UnknownReadOnly, UnknownDeny:
-				default:
-					v.fail("%q must be allow, read-only or deny", c.Unknown)
-				}
-			case "exempt":
-				c.Exempt = v.pathRules()
-			case "jwt_metadata":
-				if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 || slices.Contains(c.JWTMetadata, "") {
-					v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
-				}
-			case "allow_on_headers_stop_iteration":
-				c.AllowOnHeadersStopIteration = v.bool()
-			default:
-				return false
-			}
-			return true
-		})
+		v.object(func(key string, v value) bool { return v.configField(key, c) })
 	})
 	if err == nil {
-		check := checker{}
-		check.grants("exempt", c.Exempt)
-		check.readsNoBody("exempt", c.Exempt)
-		c.exempt = compileGrants(c.Exempt)
-		err = check.first
+		err = c.compile()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugin configuration: %w", err)
@@ -127,24 +76,95 @@ func ParseConfig(data []byte) (*Config, error) {
 	return c, nil
 }
 
-// Exempts reports whether a request passes before any state is asked. Bodies are not
-// held for it: a request that would have to show its body does not pass.
+// configField reads one field of the configuration, and reports whether it has a field of this
+// name.
+func (v value) configField(key string, c *Config) bool {
+	switch key {
+	case "controller":
+		v.object(func(key string, v value) bool { return v.controllerField(key, c) })
+	case "name":
+		if c.Name = v.str(); !validName(c.Name) {
+			v.fail("%q must be 1 to 63 of a-z, 0-9 and -", c.Name)
+		}
+	case "boot_wait":
+		c.BootWait = v.seconds(0, maxBootWait)
+	case "body_timeout":
+		c.BodyTimeout = v.seconds(time.Second, maxBodyTimeout)
+	case "unknown":
+		switch c.Unknown = Unknown(v.str()); c.Unknown {
+		case UnknownAllow, UnknownReadOnly, UnknownDeny:
+		default:
+			v.fail("%q must be allow, read-only or deny", c.Unknown)
+		}
+	case "exempt":
+		c.Exempt = v.pathRules()
+	case "jwt_metadata":
+		if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 || slices.Contains(c.JWTMetadata, "") {
+			v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
+		}
+	case "allow_on_headers_stop_iteration":
+		c.AllowOnHeadersStopIteration = v.bool()
+	default:
+		return false
+	}
+
+	return true
+}
+
+// controllerField reads one field of "controller", and reports whether there is one of this name.
+func (v value) controllerField(key string, c *Config) bool {
+	switch key {
+	case "cluster":
+		c.Cluster = v.name()
+	case "authority":
+		c.Authority = v.name()
+	default:
+		return false
+	}
+	return true
+}
+
+// seconds reads a number of seconds from least to most.
+func (v value) seconds(least, most time.Duration) time.Duration {
+	seconds := v.float()
+	if seconds < least.Seconds() || seconds > most.Seconds() {
+		v.fail("must be seconds, %d to %d", int(least.Seconds()), int(most.Seconds()))
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+func (c *Config) compile() error {
+	check := checker{}
+	check.grants("exempt", c.Exempt)
+	check.withoutBodies("exempt", c.Exempt)
+	c.exempt = compileGrants(c.Exempt)
+	return check.err
+}
+
+// Exempts reports whether a request passes without a look at the state. A request that could only
+// pass once its body was read does not.
 func (c *Config) Exempts(r *Request) bool {
 	return grantedBy(c.exempt, r, 0) == answerYes
 }
 
-// UnknownState stands in while there is no state: the policy as a state whose
-// default app catches everything.
+// UnknownState returns the state that applies to every request while the filter has none, as
+// Unknown says.
 func (c *Config) UnknownState() *State {
 	doc := Document{Apps: []App{{Spec: Spec{Name: DefaultApp, RetryAfter: 5}}}}
-	cause := Activation{ID: "unknown", Source: SourceManual, Mode: NoAccess, Message: "The maintenance state is not known yet. Please try again in a moment.", Since: time.Unix(0, 0).UTC()}
+	active := Activation{
+		ID: "unknown", Source: SourceManual, Since: time.Unix(0, 0).UTC(),
+		Message: "The maintenance state is not known yet. Please try again in a moment.",
+	}
 	switch c.Unknown {
 	case UnknownReadOnly:
-		cause.Mode = ReadOnly
-		fallthrough
+		active.Mode = ReadOnly
 	case UnknownDeny:
-		doc.Apps[0].Activations = []Activation{cause}
+		active.Mode = NoAccess
 	}
+	if active.Mode != "" {
+		doc.Apps[0].Activations = []Activation{active}
+	}
+
 	s, err := Compile(doc)
 	if err != nil {
 		panic("the unknown state must compile: " + err.Error())

@@ -5,36 +5,36 @@ import (
 	"time"
 )
 
-// Verdict is what is to be done with a request.
+// Verdict is what must be done with a request.
 type Verdict uint8
 
 const (
-	// Pass: let it go on.
+	// Pass means that the request goes on.
 	Pass Verdict = iota
-	// NeedBody: hold it, and decide again with Request.Body.
+	// NeedBody means that the request must be paused, and decided again with Request.Body.
 	NeedBody
-	// Refuse: answer it with [State.Reply].
+	// Refuse means that the request must be answered with [Decision.Reply].
 	Refuse
 )
 
 func (v Verdict) String() string { return [...]string{"pass", "need-body", "refuse"}[v] }
 
-// Decision is the verdict on a request and why.
+// Decision is the verdict on a request, and the reasons for it.
 type Decision struct {
 	Verdict Verdict
 	Rule    Rule
 	App     string
 	Mode    Mode
-	// Activation is the one that decides the app's mode, nil where the app is off.
+	// Activation is the one that decides the mode of the app, nil if the app is off.
 	Activation *Activation
-	// Until is when the mode ends, zero where that is not known.
+	// Until is when the mode ends, zero if that is not known.
 	Until time.Time
-	// MaxBody is how many bytes of body are looked at, with NeedBody. Of a longer one,
-	// one byte more is enough for the next decision, which refuses it.
+	// MaxBody is set with NeedBody: how many bytes of the body are read. Of a longer body, one byte
+	// more is enough for the next decision, which then refuses it.
 	MaxBody int
 
 	app     *app
-	graphql bool // the path speaks GraphQL
+	graphql bool // some server may find GraphQL at the path
 }
 
 // String returns the decision as access logs show it.
@@ -42,25 +42,23 @@ func (d *Decision) String() string {
 	return "app=" + d.App + " mode=" + string(d.Mode) + " rule=" + string(d.Rule)
 }
 
-// Decide judges one request.
+// Decide decides on a request.
 //
-// Where servers may read the path differently, the request may belong to several
-// apps: the strictest verdict counts, and no exemption holds.
+// If servers may read its host or path in different ways, the request may belong to several apps.
+// Then the strictest verdict counts, and no exemption applies.
 func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.at(now)
 	var buf [4]*app
 	apps := s.match(r, buf[:0])
 	if len(apps) > maxApps {
-		return s.refuseUnclear(apps, v)
+		return refuseUnclear(apps, v)
 	}
 
 	var strictest Decision
 	maxBody := 0
 	for i, a := range apps {
-		st := &v.apps[a.index]
-		d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
-		if st.activation != nil {
-			d.Mode, d.Activation, d.Until = st.activation.Mode, st.activation, st.until
+		d := v.decision(a)
+		if d.Activation != nil {
 			a.decide(r, &d)
 		}
 
@@ -69,7 +67,7 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 			strictest = d
 		}
 		if strictest.Verdict == Refuse && strictest.Mode.isStrictest() {
-			break // nothing is stricter
+			break // the other apps cannot make it stricter
 		}
 	}
 
@@ -82,55 +80,71 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	return strictest
 }
 
-// maxApps is how many apps a request may belong to before it is not judged by their
-// rules any more: one request must not cost as much as there are apps. Honest requests
-// belong to one or two.
-const maxApps = 16
-
-// refuseUnclear refuses a request that may belong to more apps than are judged if any of
-// them is in maintenance.
-func (s *State) refuseUnclear(apps []*app, v *view) Decision {
-	d := Decision{App: apps[0].spec.Name, Mode: Off, Rule: RuleOff, app: apps[0]}
-	for _, a := range apps {
-		if st := &v.apps[a.index]; st.activation != nil && st.activation.Mode.Compare(d.Mode) > 0 {
-			d = Decision{App: a.spec.Name, Mode: st.activation.Mode, Activation: st.activation, Until: st.until, app: a}
-			d.refuse(RuleUnclear)
-		}
+// decision returns the decision for an app before any rule was asked: to pass, because it is off.
+func (v *view) decision(a *app) Decision {
+	d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
+	if av := &v.apps[a.index]; av.activation != nil {
+		d.Mode, d.Activation, d.Until = av.activation.Mode, av.activation, av.until
 	}
 	return d
 }
 
-// guardNeighbours refuses a body that the method gives no meaning, sent to an app that
-// is off while another app of the same host, or one that is matched by Envoy's names, is not: the server behind both may take the
-// body for a request of its own, to the closed one. Who passes to the closed app anyway
-// may send it, and so may everybody where either app's rules allow bodies of GET.
-func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
-	body := r.unexpectedBody()
-	if body == answerNo || d.app.spec.ReadOnly.GetBodies == PolicyAllow ||
-		slices.ContainsFunc(d.app.exempt, func(rule grantRule) bool { return rule.bodies && rule.matches(r) }) {
-		return
-	}
+// maxApps is the number of apps to which a request may belong and still be judged by their rules.
+// Honest requests belong to one or two. Past it the cost of a request would grow with the number of
+// apps.
+const maxApps = 16
 
-	var closed *app
-	for _, a := range append(s.onHosts(r.read(), nil), s.routed...) {
-		if v.apps[a.index].activation != nil && a.spec.ReadOnly.GetBodies != PolicyAllow && a.bypass(r) == "" {
-			closed = a
-			break
+// refuseUnclear refuses a request that may belong to too many apps, if one of them is in
+// maintenance.
+func refuseUnclear(apps []*app, v *view) Decision {
+	strictest := v.decision(apps[0])
+	for _, a := range apps[1:] {
+		if d := v.decision(a); d.Mode.Compare(strictest.Mode) > 0 {
+			strictest = d
 		}
 	}
-	if closed == nil {
+
+	if strictest.Activation != nil {
+		strictest.refuse(RuleUnclear)
+	}
+	return strictest
+}
+
+// guardNeighbours looks at a body that has no meaning with the method, sent to an app that is off.
+// If another app on the same host, or one that matches by Envoy's names, is in maintenance, the
+// server behind both may take the body for a request of its own, to the other app. The body is then
+// refused, unless the client may pass to the other app anyway, or the rules of either app allow
+// bodies of GET.
+func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
+	body := r.unexpectedBody()
+	if body == answerNo || d.app.allowsUnexpectedBody(r) {
 		return
 	}
 
-	st := &v.apps[closed.index]
-	*d = Decision{App: closed.spec.Name, Mode: st.activation.Mode, Activation: st.activation, Until: st.until, app: closed}
-	if body == answerYes {
-		d.refuse(RuleGetBody)
-	} else {
-		d.needBody(RuleSafeMethod, 0)
+	for _, a := range append(s.onHosts(r.read(), nil), s.routed...) {
+		if v.apps[a.index].activation == nil || a.spec.ReadOnly.GetBodies == PolicyAllow || a.bypass(r) != "" {
+			continue
+		}
+
+		*d = v.decision(a)
+		if body == answerYes {
+			d.refuse(RuleGetBody)
+		} else {
+			d.needBody(RuleSafeMethod, 0)
+		}
+		return
 	}
 }
 
+// allowsUnexpectedBody reports whether the rules of the app allow the request a body that has no
+// meaning with its method.
+func (a *app) allowsUnexpectedBody(r *Request) bool {
+	return a.spec.ReadOnly.GetBodies == PolicyAllow ||
+		slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.bodies && rule.matches(r) })
+}
+
+// decide decides on a request to an app in maintenance: by its exemptions, its bypasses and its
+// mode.
 func (a *app) decide(r *Request, d *Decision) {
 	d.graphql = a.mayBeGraphQL(r)
 
@@ -143,14 +157,14 @@ func (a *app) decide(r *Request, d *Decision) {
 		d.Rule = rule
 		return
 	}
-
 	if exempt == answerNeedsBody {
 		d.needBody(RuleExempt, a.maxBody)
-	} else {
-		*d = d.Mode.judge(a, r, *d)
+		return
 	}
 
-	// Without a word of the exemption, its author would look for the mistake elsewhere.
+	*d = d.Mode.judge(a, r, *d)
+
+	// An operator who reads of the mode alone would not look for the reason in the exemption.
 	if (d.Rule == RuleNoAccess || d.Rule == RuleMethod) && slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.matches(r) }) {
 		d.refuse(RuleExemptUnclear)
 	}
@@ -158,6 +172,7 @@ func (a *app) decide(r *Request, d *Decision) {
 
 func (d *Decision) refuse(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
 
+// needBody asks for the body. The rule is the one that may then let the request pass.
 func (d *Decision) needBody(rule Rule, maxBody int) {
 	d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, max(maxBody, d.MaxBody)
 }

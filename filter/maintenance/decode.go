@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// FieldError is bad input. Field is the JSON path of what is wrong, such as
-// "apps[2].bypass.ips[0]"; Problem says what to write instead.
+// FieldError is the error for an invalid field. Field is its JSON path, such as
+// "apps[2].bypass.ips[0]", or empty for the whole document. Problem says what the field must be.
 type FieldError struct {
 	Field   string
 	Problem string
@@ -27,40 +27,44 @@ func (e *FieldError) Error() string {
 	return e.Field + ": " + e.Problem
 }
 
-// ErrJSON is input that is no JSON at all.
+// ErrJSON is wrapped by the errors for input that is not valid JSON.
 var ErrJSON = errors.New("not valid JSON")
 
-// decode runs read over the one value in data and returns the first error.
+// decode calls read for the one value in data and returns the first error.
 func decode(data []byte, read func(value)) error {
 	if len(data) > MaxDocumentBytes {
-		return &FieldError{Problem: fmt.Sprintf("%d bytes are more than the %d that a document may have", len(data), MaxDocumentBytes)}
+		return &FieldError{Problem: fmt.Sprintf("%d bytes, but a document may have at most %d", len(data), MaxDocumentBytes)}
 	}
+
 	in := &input{json: jsontext.NewDecoder(bytes.NewBuffer(data))}
 	read(value{in: in})
-	if in.err == nil {
-		if _, err := in.json.ReadToken(); err == nil {
-			return fmt.Errorf("%w: there is more after its end", ErrJSON)
-		} else if err != io.EOF {
-			return syntaxError(err)
-		}
+	if in.err != nil {
+		return in.err
 	}
-	return in.err
+
+	_, err := in.json.ReadToken()
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: there is more after its end", ErrJSON)
+	case err != io.EOF:
+		return syntaxError(err)
+	}
+	return nil
 }
 
-// input is a document as it is read. The first error stays, and from then on nothing
-// more is read: a reader of this shape would else test an error after every field, and
-// forget one.
+// input is a document that is being read. It keeps the first error, after which nothing more is
+// read. Otherwise every field would need its own error check, and one would be forgotten.
 type input struct {
 	json *jsontext.Decoder // strict: RFC 8259, UTF-8, no name twice
 	err  error
 }
 
-// more tells whether another entry comes before the end of the list or object.
+// more reports whether another entry comes before the end of the list or object.
 func (in *input) more(end jsontext.Kind) bool {
 	return in.err == nil && in.json.PeekKind() != end
 }
 
-// value is the value that comes next in the input, and where it stands there.
+// value is the next value in the input, and its place there.
 type value struct {
 	in     *input
 	parent *value // nil for the document
@@ -68,6 +72,7 @@ type value struct {
 	index  int // in a list; -1 in an object
 }
 
+// field returns the JSON path of the value.
 func (v *value) field() string {
 	switch {
 	case v.parent == nil:
@@ -78,6 +83,7 @@ func (v *value) field() string {
 	return join(v.parent.field(), v.key)
 }
 
+// join appends a key to a JSON path.
 func join(field, key string) string {
 	switch {
 	case key == "":
@@ -88,30 +94,34 @@ func join(field, key string) string {
 	return field + "." + key
 }
 
+// fail records an error about the value, unless there is one already.
 func (v *value) fail(format string, args ...any) {
 	if v.in.err == nil {
 		v.in.err = &FieldError{Field: v.field(), Problem: fmt.Sprintf(format, args...)}
 	}
 }
 
-// next reads a token, of the kind 0 once there was an error.
+// next reads the next token. After an error it returns tokens of kind 0.
 func (v *value) next() jsontext.Token {
 	if v.in.err != nil {
 		return jsontext.Token{}
 	}
+
 	token, err := v.in.json.ReadToken()
 	if err == nil {
 		return token
 	}
+
 	if at := (*jsontext.SyntacticError)(nil); errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &at) {
-		twice := value{in: v.in, parent: v, key: at.JSONPointer.LastToken(), index: -1}
-		twice.fail("given twice")
+		duplicate := value{in: v.in, parent: v, key: at.JSONPointer.LastToken(), index: -1}
+		duplicate.fail("given twice")
 	} else {
 		v.in.err = syntaxError(err)
 	}
 	return jsontext.Token{}
 }
 
+// syntaxError returns the error of the JSON decoder as an [ErrJSON].
 func syntaxError(err error) error {
 	var at *jsontext.SyntacticError
 	switch {
@@ -123,74 +133,81 @@ func syntaxError(err error) error {
 	return fmt.Errorf("%w: %w", ErrJSON, err)
 }
 
-// must complains unless the token is of one of the kinds.
-func (v *value) must(be string, token jsontext.Token, kinds ...jsontext.Kind) bool {
+// expect reports whether the token is of one of the kinds, and fails otherwise.
+func (v *value) expect(want string, token jsontext.Token, kinds ...jsontext.Kind) bool {
 	if slices.Contains(kinds, token.Kind()) {
 		return true
 	}
-	is := token.Kind().String()
+
+	got := token.Kind().String()
 	switch token.Kind() {
 	case '{':
-		is = "an object"
+		got = "an object"
 	case '[':
-		is = "a list"
+		got = "a list"
 	case '"':
-		is = "a string"
+		got = "a string"
 	case '0':
-		is = "a number"
+		got = "a number"
 	}
-	v.fail("must be %s, not %s", be, is)
+	v.fail("must be %s, not %s", want, got)
 	return false
 }
 
-// object calls each with every field; each returns false for one it does not know.
+// object calls each for every field of an object. If each returns false, the field is unknown.
 func (v value) object(each func(key string, v value) bool) {
-	if !v.must("an object", v.next(), '{') {
+	if !v.expect("an object", v.next(), '{') {
 		return
 	}
+
 	for v.in.more('}') {
 		sub := value{in: v.in, parent: &v, key: v.next().String(), index: -1}
 		if len(sub.key) > MaxMessageBytes {
-			v.fail("has a field whose name is %d bytes long", len(sub.key))
+			v.fail("has a field with a name of %d bytes, more than %d", len(sub.key), MaxMessageBytes)
 		}
+
 		if v.in.err == nil && !each(sub.key, sub) {
 			sub.fail("unknown field")
 		}
 	}
+
 	v.next()
 }
 
-// array calls each with every entry, and tells whether there was a list: null, which
-// is how Go writes a nil slice, is no error.
+// array calls each for every entry of a list. It returns false for null, which is not an error
+// because Go writes nil slices so.
 func (v value) array(limit int, each func(value)) bool {
 	token := v.next()
-	if token.Kind() == 'n' || !v.must("a list", token, '[') {
+	if token.Kind() == 'n' || !v.expect("a list", token, '[') {
 		return false
 	}
+
 	for i := 0; v.in.more(']'); i++ {
 		if i == limit {
-			v.fail("more than %d entries", limit)
+			v.fail("must have at most %d entries", limit)
 			return false
 		}
 		each(value{in: v.in, parent: &v, index: i})
 	}
+
 	v.next()
 	return true
 }
 
 func (v value) str() string {
 	token := v.next()
-	if !v.must("a string", token, '"') {
+	if !v.expect("a string", token, '"') {
 		return ""
 	}
+
 	s := token.String()
 	if len(s) > MaxMessageBytes {
-		v.fail("%d bytes are more than %d", len(s), MaxMessageBytes)
+		v.fail("must have at most %d bytes, not %d", MaxMessageBytes, len(s))
 	}
 	return s
 }
 
-// name is a string that says something.
+// name reads a string that must not be empty.
 func (v value) name() string {
 	s := v.str()
 	if s == "" {
@@ -206,9 +223,10 @@ func (v value) strs(limit int) (list []string) {
 
 func (v value) uint() uint64 {
 	token := v.next()
-	if !v.must("a whole number of 0 or more", token, '0') {
+	if !v.expect("a whole number of 0 or more", token, '0') {
 		return 0
 	}
+
 	n, err := strconv.ParseUint(token.String(), 10, 64)
 	if err != nil {
 		v.fail("must be a whole number of 0 or more")
@@ -226,22 +244,23 @@ func (v value) int() int {
 
 func (v value) float() float64 {
 	token := v.next()
-	if !v.must("a number", token, '0') {
+	if !v.expect("a number", token, '0') {
 		return 0
 	}
+
 	f, err := strconv.ParseFloat(token.String(), 64)
 	if err != nil {
-		v.fail("is too large a number")
+		v.fail("is too large")
 	}
 	return f
 }
 
 func (v value) bool() bool {
 	token := v.next()
-	return v.must("true or false", token, 't', 'f') && token.Bool()
+	return v.expect("true or false", token, 't', 'f') && token.Bool()
 }
 
-// scalar is a string, a float64 or a bool.
+// scalar reads a string, a number (as float64) or a boolean.
 func (v value) scalar() any {
 	switch v.in.json.PeekKind() {
 	case '"':
@@ -249,15 +268,16 @@ func (v value) scalar() any {
 	case '0':
 		return v.float()
 	}
+
 	token := v.next()
-	return v.must("a string, a number or a boolean", token, 't', 'f') && token.Bool()
+	return v.expect("a string, a number or a boolean", token, 't', 'f') && token.Bool()
 }
 
 func (v value) time() time.Time {
 	s := v.str()
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		v.fail("%q is no RFC 3339 time; write like 2026-11-21T22:00:00Z", s)
+		v.fail("%q must be an RFC 3339 time, such as 2026-11-21T22:00:00Z", s)
 	}
 	return t
 }

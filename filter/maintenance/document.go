@@ -1,12 +1,22 @@
-// Package maintenance is Drydock's core: the state that proxies follow, and the
-// decision about one request under it. The filter runs it inside Envoy, and the
-// controller runs the very same code to validate what it publishes and to explain
-// what would happen to a request.
+// Package maintenance is the core of Drydock: the state that proxies follow, and the decision on a
+// request under that state. The filter runs it inside Envoy. The controller runs the same code to
+// validate what it publishes and to explain what would happen to a request.
 //
-// The package is pure. It does no I/O and has no clock: time is an argument. All
-// durations in its JSON are whole seconds, all times are RFC 3339.
-// Configuration is compiled once per revision by [Compile]; [State.Decide] then
-// works on memory only.
+// The package is pure. It does no I/O and has no clock: time is an argument. All durations in its
+// JSON are whole seconds, all times are RFC 3339. A document is compiled once per revision;
+// [State.Decide] then works on memory only.
+//
+// From a document to a state: document.go has the types, parse.go reads their JSON by means of
+// decode.go, compile.go makes a [State] of them, and check.go says what is wrong with them.
+//
+// From a request to a reply: request.go has the request, readings.go and pathways.go have the ways
+// in which servers may read it, match.go finds its apps, and view.go knows what is on. decide.go
+// asks the exemptions (pathrule.go, override.go), the bypasses (bypass.go, networks.go, claims.go)
+// and the mode (mode.go, readonly.go). reply.go writes the answer, with page.go for HTML and
+// accept.go for what the client accepts. rule.go has the names of what decided.
+//
+// Beside them: config.go is the configuration of the filter, status.go the public status, and
+// sync.go what a proxy and the controller exchange; encode.go writes JSON.
 package maintenance
 
 import (
@@ -20,96 +30,94 @@ import (
 type Source string
 
 const (
-	SourceManual   Source = "manual"   // API, CLI, console
-	SourceWindow   Source = "window"   // a planned window that has opened
-	SourceFile     Source = "file"     // the MAINTENANCE file
-	SourceResource Source = "resource" // a Kubernetes object
+	SourceManual   Source = "manual"   // the API or the CLI
+	SourceWindow   Source = "window"   // a window that has opened
+	SourceFile     Source = "file"     // a file; reserved
+	SourceResource Source = "resource" // a Kubernetes object; reserved
 )
 
-// DefaultApp is the name of the app that catches what no other app matches. It
-// always exists; a document that does not list it means one without rules.
+// DefaultApp is the name of the app that gets the requests that no other app matches. It always
+// exists: a document that does not list it has one without rules.
 const DefaultApp = "default"
 
-// Bounds of a document. They keep a mistake from becoming an outage of the proxy:
-// the whole document lives in the memory of every VM.
+// Bounds on a document. The whole document is in the memory of every VM, so that without them a
+// mistake could become an outage of the proxy.
 const (
 	MaxDocumentBytes = 16 << 20 // bytes of JSON
 	MaxApps          = 2000
 	MaxCIDRs         = 20000   // per app
 	MaxOccurrences   = 64      // per window
 	MaxPlaces        = 100_000 // pairs of host and path that the apps match by, in all
-	MaxMessageBytes  = 4096    // no other string may be longer either
-	// MaxPageBytes bounds one page, before its placeholders are filled in. A client that
-	// reads nothing makes the proxy keep one for each of its streams.
+	MaxMessageBytes  = 4096    // of a message and of any other string
+	// MaxPageBytes bounds one page before its placeholders are replaced. For a client that reads
+	// nothing the proxy keeps one page for each of its streams.
 	MaxPageBytes = 128 << 10
-	// MaxBodyBytes bounds graphql.max_body: past Envoy's own buffer limit (1 MiB by
-	// default) Envoy answers 413 before the filter can judge.
+	// MaxBodyBytes bounds graphql.max_body. Envoy's own buffer limit is 1 MiB by default; past it
+	// Envoy answers 413 before the filter can decide.
 	MaxBodyBytes = 16 << 20
 
-	// DefaultMaxBody is how many bytes of a body are looked at unless graphql.max_body says
-	// otherwise. Envoy buffers as much by default.
+	// DefaultMaxBody is the default of graphql.max_body, in bytes. By default Envoy buffers just as
+	// much.
 	DefaultMaxBody = graphql.DefaultMaxBody
 
-	maxExtraKeys = 60  // as many as the graphql package looks at
+	maxExtraKeys = 60  // the graphql package ignores further ones
 	maxPages     = 200 // languages of an app
 
-	// DefaultRetryAfter is SeaTable's, in seconds.
+	// DefaultRetryAfter is in seconds. SeaTable's maintenance mode has the same default.
 	DefaultRetryAfter = 3600
 )
 
-// Version orders documents. A restored or new store starts a higher epoch, and a
-// proxy never goes back.
+// Version orders documents: a proxy never goes back to an older one. A store that is new or was
+// restored starts a higher epoch.
 type Version struct {
 	Epoch    uint64 `json:"epoch" doc:"Rises when the store is new or restored"`
 	Revision uint64 `json:"revision" doc:"Rises with every change"`
 }
 
-// Compare is -1, 0 or +1 as v is older than, the same as or newer than o.
+// Compare returns -1 if v is older than o, 0 if they are the same, and +1 if v is newer.
 func (v Version) Compare(o Version) int {
 	return cmp.Or(cmp.Compare(v.Epoch, o.Epoch), cmp.Compare(v.Revision, o.Revision))
 }
 
-// Format is the newest format of a document that this package reads. It rises when a
-// document may hold what an older filter does not know.
+// Format is the newest format of a document that this package reads. It must rise when a document
+// may contain what older filters cannot read.
 const Format = 1
 
-// Document is the state as it travels and is stored.
+// Document is the state as it is stored and sent to proxies.
 type Document struct {
-	// Format is that of the document; 0 stands for 1.
+	// Format 0 means 1.
 	Format int `json:"format,omitempty" doc:"The format of the document; a proxy refuses a newer one than it reads, by name"`
 	Version
 	Apps []App `json:"apps"`
 }
 
-// App is a named part of the traffic with its rules and the causes that hold it in
-// maintenance now.
+// App is a named part of the traffic, with its rules and its activations.
 type App struct {
 	Spec
 	Activations []Activation `json:"activations,omitempty"`
 }
 
-// Spec is what an operator writes about an app.
+// Spec is the part of an app that an operator writes.
 type Spec struct {
 	Name string `json:"name" doc:"A DNS label: a-z, 0-9 and -, at most 63 characters" example:"shop"`
-	// Match is empty for the default app and for no other.
-	Match  Match  `json:"match,omitzero"`
-	Bypass Bypass `json:"bypass,omitzero"`
-	// Exempt passes in every mode: health checks, ACME, webhooks, login.
-	Exempt   []PathRule    `json:"exempt,omitempty" doc:"What passes in every mode: health checks, ACME, webhooks, sign-in"`
-	GraphQL  *GraphQL      `json:"graphql,omitempty" doc:"Absent: POST /graphql is judged as GraphQL. Empty paths: nothing is"`
-	ReadOnly ReadOnlyRules `json:"read_only,omitzero"`
-	Windows  []Window      `json:"windows,omitempty"`
-	// RetryAfter is said when no end is known.
-	RetryAfter int `json:"retry_after,omitempty" doc:"Seconds; Retry-After when no end is known. Absent: 3600"`
-	// Pages are HTML pages by language tag ("" is the fallback) as SHA-256 in hex.
-	Pages map[string]string `json:"pages,omitempty" doc:"Own HTML pages: language tag (empty: any language) to the page's SHA-256 in hex"`
+	// Match must be empty for the default app and for no other.
+	Match      Match         `json:"match,omitzero"`
+	Bypass     Bypass        `json:"bypass,omitzero"`
+	Exempt     []PathRule    `json:"exempt,omitempty" doc:"What passes in every mode: health checks, ACME, webhooks, sign-in"`
+	GraphQL    *GraphQL      `json:"graphql,omitempty" doc:"Absent: POST /graphql is judged as GraphQL. Empty paths: nothing is"`
+	ReadOnly   ReadOnlyRules `json:"read_only,omitzero"`
+	Windows    []Window      `json:"windows,omitempty"`
+	RetryAfter int           `json:"retry_after,omitempty" doc:"Seconds; Retry-After when no end is known. Absent: 3600"`
+	// Pages are SHA-256 sums in hex by language tag. The page of the tag "" is for clients that
+	// want none of the others.
+	Pages map[string]string `json:"pages,omitempty" doc:"HTML pages of the app: language tag (empty: any language) to the SHA-256 of the page in hex"`
 	CORS  CORS              `json:"cors,omitzero"`
 }
 
-// Match names an app's traffic: hosts and path prefixes, or Envoy route or cluster
-// names. A request matches when its route or cluster is listed, or when a host and
-// a path match (none listed: any). The host is the :authority; where a server behind
-// prefers X-Forwarded-Host, the edge has to remove what clients send in it.
+// Match names the traffic of an app by hosts and path prefixes, or by Envoy's route or cluster
+// names. A request matches if its route or cluster is listed, or if a host and a path match; an
+// empty list of hosts or of paths matches any. The host is the :authority. If a server behind the
+// proxy prefers X-Forwarded-Host, the proxy must remove that header from what clients send.
 type Match struct {
 	Hosts    []string `json:"hosts,omitempty" doc:"Exact names, or *.name for every name below it" example:"[\"shop.example.com\"]"`
 	Paths    []string `json:"paths,omitempty" doc:"Prefixes, matched at a segment boundary"`
@@ -117,39 +125,39 @@ type Match struct {
 	Clusters []string `json:"clusters,omitempty" doc:"Envoy cluster names"`
 }
 
-// Bypass says who passes.
+// Bypass lists the clients whose requests pass in every mode.
 type Bypass struct {
 	IPs        []string    `json:"ips,omitempty" doc:"Addresses and CIDRs"`
 	Claims     []ClaimRule `json:"claims,omitempty" doc:"Claims of a JWT that the proxy verified"`
 	Principals []string    `json:"principals,omitempty" doc:"Mesh identities of the peer (SPIFFE ids); a trailing * matches any rest"`
 }
 
-// ClaimRule lets the holder of a verified JWT pass. Issuer is required: all issuers
-// of a proxy share one metadata key, so a rule without it would trust them all.
+// ClaimRule lets the holder of a verified JWT pass. Issuer is required: the proxy puts the tokens
+// of all issuers under one metadata key, so a rule without it would trust them all.
 type ClaimRule struct {
 	Issuer   string   `json:"issuer" doc:"The token's iss, exactly"`
 	Audience string   `json:"audience,omitempty" doc:"One of the token's aud"`
 	Claim    []string `json:"claim,omitempty" doc:"Path to the claim. Absent: any verified token of the issuer passes"`
-	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, any of which must be the claim or an element of it. Absent: the claim's presence is enough"`
+	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, one of which must be the claim or an element of it. Absent: the claim must only be present"`
 }
 
-// PathRule matches an exact path or a prefix (at a segment boundary), for some
-// methods or for all. GET includes HEAD (RFC 9110 section 9.3.2), and a rule that lets
-// requests pass includes OPTIONS, by which browsers ask before they send.
+// PathRule matches an exact path, or a prefix at a segment boundary, for the listed methods or for
+// all. GET includes HEAD (RFC 9110 section 9.3.2). A rule that lets requests pass includes OPTIONS,
+// because browsers send a preflight first.
 //
-// Such a rule says nothing of upgrades, of method overrides to other
-// methods than its own, or of bodies of GET, HEAD, OPTIONS and TRACE: requests with
-// these do not pass by it unless Allow lists them. To know that a request
-// overrides nothing, its body is held and read, up to graphql.max_body, and has to be JSON or a
-// URL-encoded form; uploads need a rule that allows overrides or names no methods.
+// A rule that lets requests pass does not extend to upgrades, to method overrides that name other
+// methods than its own, or to bodies of GET, HEAD, OPTIONS and TRACE, unless Allow lists them. To
+// find out that a request overrides nothing, its body is awaited and read, up to graphql.max_body
+// bytes. The body must then be JSON or a URL-encoded form; uploads need a rule that allows
+// overrides or lists no methods.
 type PathRule struct {
 	Methods []string    `json:"methods,omitempty" doc:"Absent: every method"`
 	Path    string      `json:"path,omitempty" doc:"Exact path"`
 	Prefix  string      `json:"prefix,omitempty" doc:"Path prefix, matched at a segment boundary"`
-	Allow   []Allowance `json:"allow,omitempty" doc:"What else passes by an exemption or a write-through rule: upgrades (WebSocket), overrides (bodies pass unread), bodies (of GET)" enum:"upgrades,overrides,bodies"`
+	Allow   []Allowance `json:"allow,omitempty" doc:"What an exemption or a write-through rule lets pass besides: upgrades (WebSocket), overrides (bodies pass unread), bodies (of GET)" enum:"upgrades,overrides,bodies"`
 }
 
-// An Allowance is what a rule that lets requests pass has to name before it passes.
+// Allowance is a property of requests that pass only by a rule that lists it.
 type Allowance string
 
 const (
@@ -158,21 +166,21 @@ const (
 	AllowBodies    Allowance = "bodies"
 )
 
-// GraphQL tells where an app speaks GraphQL and what its clients may send in read-only.
+// GraphQL lists the GraphQL paths of an app and what its clients may send to them in read-only.
 type GraphQL struct {
-	Paths     []string `json:"paths" doc:"Path prefixes that speak GraphQL"`
+	Paths     []string `json:"paths" doc:"Path prefixes that serve GraphQL"`
 	Batching  *bool    `json:"batching,omitempty" doc:"Judge batches element by element (absent: true), or refuse them (false)"`
-	ExtraKeys []string `json:"extra_keys,omitempty" doc:"Further top-level keys of the request that are known to be harmless"`
-	Persisted []string `json:"persisted,omitempty" doc:"SHA-256 in hex of documents known to be queries, which may be sent by hash alone"`
-	MaxBody   int      `json:"max_body,omitempty" doc:"Bytes; absent: 1 MiB. Envoy's own buffer limit also holds"`
+	ExtraKeys []string `json:"extra_keys,omitempty" doc:"Further top-level keys of a request that are harmless"`
+	Persisted []string `json:"persisted,omitempty" doc:"SHA-256 in hex of documents that only query, which clients may send by hash alone"`
+	MaxBody   int      `json:"max_body,omitempty" doc:"Bytes; absent: 1 MiB. Envoy's own buffer limit also applies"`
 	MaxTokens int      `json:"max_tokens,omitempty" doc:"Absent: 15000"`
 	MaxDepth  int      `json:"max_depth,omitempty" doc:"Absent: 200"`
 	MaxBatch  int      `json:"max_batch,omitempty" doc:"Absent: 50"`
-	Below     Policy   `json:"below,omitempty" doc:"Documents sent to paths below the GraphQL paths, which name stored documents to some servers; absent: refuse" enum:"refuse,allow"`
-	Upgrades  Policy   `json:"upgrades,omitempty" doc:"WebSocket upgrades on GraphQL paths; absent: refuse. Operations inside them cannot be seen" enum:"refuse,allow"`
+	Below     Policy   `json:"below,omitempty" doc:"Requests to paths below the GraphQL paths, which for some servers name stored documents; absent: refuse" enum:"refuse,allow"`
+	Upgrades  Policy   `json:"upgrades,omitempty" doc:"WebSocket upgrades on GraphQL paths; absent: refuse. Operations inside them are not visible" enum:"refuse,allow"`
 }
 
-// Policy opens or shuts what cannot be judged.
+// Policy decides requests of a kind that cannot be judged one by one.
 type Policy string
 
 const (
@@ -180,36 +188,36 @@ const (
 	PolicyAllow  Policy = "allow"
 )
 
-// ReadOnlyRules are an operator's knowledge of which requests write. Without them
-// every method that is not safe (RFC 9110 section 9.2.1) is refused.
+// ReadOnlyRules say which requests write, as far as the method does not. Without them every method
+// that is not safe (RFC 9110 section 9.2.1) is refused.
 type ReadOnlyRules struct {
 	SafeRPCs     []string   `json:"safe_rpcs,omitempty" doc:"gRPC methods that only read: /package.Service/Method"`
 	WriteThrough []PathRule `json:"write_through,omitempty" doc:"Requests that pass although their method writes"`
-	GetWrites    []PathRule `json:"get_writes,omitempty" doc:"Paths whose GET writes; refused"`
-	Upgrades     Policy     `json:"upgrades,omitempty" doc:"Upgrades (WebSocket) away from GraphQL paths; absent: refuse" enum:"refuse,allow"`
+	GetWrites    []PathRule `json:"get_writes,omitempty" doc:"Paths whose GET writes, and is therefore refused"`
+	Upgrades     Policy     `json:"upgrades,omitempty" doc:"Upgrades (WebSocket) on other than GraphQL paths; absent: refuse" enum:"refuse,allow"`
 	GetBodies    Policy     `json:"get_bodies,omitempty" doc:"Bodies of GET, HEAD, OPTIONS and TRACE; absent: refuse" enum:"refuse,allow"`
 	EventStreams Policy     `json:"event_streams,omitempty" doc:"Server-sent events; absent: allow" enum:"refuse,allow"`
 }
 
-// CORS lets the listed origins read the reply from a browser's script.
+// CORS lists the origins whose scripts may read the reply to a refused request.
 type CORS struct {
 	Origins []string `json:"origins,omitempty" doc:"Exact origins; credentials are allowed to them only" example:"[\"https://app.example.com\"]"`
 }
 
-// Activation is one cause that holds an app in a mode. The strictest active one
-// decides; among equals the one that began last.
+// Activation puts an app into a mode. The strictest one that is active decides; among equals the
+// one that began last.
 type Activation struct {
 	ID      string    `json:"id"`
 	Source  Source    `json:"source" enum:"manual,window,file,resource"`
 	Mode    Mode      `json:"mode"`
 	Message string    `json:"message,omitempty" doc:"What people read"`
 	Since   time.Time `json:"since"`
-	// Until is zero for an activation that somebody has to end.
+	// Until is zero for an activation that does not end by itself.
 	Until time.Time `json:"until,omitzero"`
 }
 
-// Window is a planned period of a mode. It opens and closes by itself, on the
-// proxy's own clock when the controller is away.
+// Window is a planned period of a mode. It opens and closes by itself, and by the proxy's own clock
+// if the controller cannot be reached.
 type Window struct {
 	ID          string       `json:"id"`
 	Mode        Mode         `json:"mode"`
@@ -218,7 +226,7 @@ type Window struct {
 	Occurrences []Occurrence `json:"occurrences"`
 }
 
-// Occurrence is [Start, End).
+// Occurrence is one time that a window is open: from Start on, and before End.
 type Occurrence struct {
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end"`

@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// jsonObject is JSON that ends within an object, to which fields are added. The
-// filter has no need of a marshaller, which would grow the module by a tenth.
+// jsonObject is JSON that ends within an object, to which fields are appended. A marshaller would
+// grow the module by a tenth.
 type jsonObject []byte
 
 func (o *jsonObject) key(key string) {
@@ -21,7 +21,7 @@ func (o *jsonObject) key(key string) {
 
 func (o *jsonObject) text(key, value string) {
 	o.key(key)
-	// The one error is about bytes that are not UTF-8, which it has replaced.
+	// Its only error is about bytes that are not UTF-8, and it has replaced them.
 	*o, _ = jsontext.AppendQuote(*o, value)
 }
 
@@ -42,10 +42,11 @@ func (o *jsonObject) version(v Version) {
 	*o = strconv.AppendUint(*o, v.Revision, 10)
 }
 
-// appendPairs appends the number of pairs, the sizes of each key and value, and then
-// each with a NUL behind it.
+// appendPairs appends pairs as proxy-wasm serialises maps: their number, the sizes of each key and
+// value, and then each key and value with a NUL after it.
 func appendPairs(b []byte, pairs [][2]string) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
+
 	for _, p := range pairs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))

@@ -7,15 +7,23 @@ import (
 	"strings"
 )
 
-// prefixes are the apps on one host, by path prefix without its last slash: as
-// written, and in lower case.
+// prefixes are the apps on one host, by path prefix without its last slash: as written, and in
+// lower case.
 type prefixes struct {
 	exact, folded map[string]*app
-	lengths       []int // of the prefixes, each once, the longest first
+	lengths       []int // of all prefixes, each once, the longest first
 }
 
-// at returns the app with the longest prefix that path lies under, or nil.
-func (p *prefixes) at(path string) *app {
+func (p *prefixes) add(prefix string, a *app) {
+	p.exact[prefix], p.folded[fold(prefix)] = a, a
+	descending := func(n, m int) int { return cmp.Compare(m, n) }
+	if at, found := slices.BinarySearchFunc(p.lengths, len(prefix), descending); !found {
+		p.lengths = slices.Insert(p.lengths, at, len(prefix))
+	}
+}
+
+// longest returns the app with the longest prefix that path equals or lies under, or nil.
+func (p *prefixes) longest(path string) *app {
 	for _, n := range p.lengths {
 		if n <= len(path) && (n == len(path) || path[n] == '/') {
 			if a := p.exact[path[:n]]; a != nil {
@@ -26,13 +34,14 @@ func (p *prefixes) at(path string) *app {
 	return nil
 }
 
-// atFolded does so for a path in lower case. It calls also with each app whose prefix is
-// longer, if what follows it may be a format suffix.
-func (p *prefixes) atFolded(path string, also func(*app)) *app {
+// longestFolded does the same for a path in lower case. In addition it calls also for each app with
+// a longer prefix after which the rest of the path may be a format suffix.
+func (p *prefixes) longestFolded(path string, also func(*app)) *app {
 	for _, n := range p.lengths {
 		if n > len(path) {
 			continue
 		}
+
 		switch rest := path[n:]; {
 		case rest == "" || rest[0] == '/':
 			if a := p.folded[path[:n]]; a != nil {
@@ -47,7 +56,8 @@ func (p *prefixes) atFolded(path string, also func(*app)) *app {
 	return nil
 }
 
-// place enters an app's match into the tables, and refuses one that another app has.
+// place adds the match of an app to the tables. It is an error if another app has the same. Errors
+// are about fields at the JSON path at.
 func (s *State) place(a *app, at string) error {
 	m := &a.spec.Match
 	if len(m.Hosts)+len(m.Paths) > 0 {
@@ -55,20 +65,22 @@ func (s *State) place(a *app, at string) error {
 			return err
 		}
 	}
+
 	if len(m.Routes)+len(m.Clusters) > 0 {
 		s.routed = append(s.routed, a)
 	}
-	for _, kind := range []struct {
-		field string
-		names []string
-		table map[string]*app
-	}{{"routes", m.Routes, s.routes}, {"clusters", m.Clusters, s.clusters}} {
-		for i, name := range kind.names {
-			if other := kind.table[name]; other != nil {
-				return &FieldError{fmt.Sprintf("%s.%s[%d]", at, kind.field, i), fmt.Sprintf("%q is also in app %q", name, other.spec.Name)}
-			}
-			kind.table[name] = a
+	if err := placeNames(s.routes, m.Routes, a, at+".routes"); err != nil {
+		return err
+	}
+	return placeNames(s.clusters, m.Clusters, a, at+".clusters")
+}
+
+func placeNames(table map[string]*app, names []string, a *app, at string) error {
+	for i, name := range names {
+		if other := table[name]; other != nil {
+			return &FieldError{fmt.Sprintf("%s[%d]", at, i), fmt.Sprintf("%q is also in app %q", name, other.spec.Name)}
 		}
+		table[name] = a
 	}
 	return nil
 }
@@ -82,35 +94,38 @@ func (s *State) placePaths(a *app, at string) error {
 		paths = []string{"/"}
 	}
 	if s.places += len(hosts) * len(paths); s.places > MaxPlaces {
-		return &FieldError{at, fmt.Sprintf("with %d hosts times %d paths here, the apps have more than %d; match by fewer paths or by routes", len(hosts), len(paths), MaxPlaces)}
+		return &FieldError{at, fmt.Sprintf("with the %d hosts times %d paths here, the apps have more than %d; match by fewer paths or by routes", len(hosts), len(paths), MaxPlaces)}
 	}
+
 	for _, host := range hosts {
-		table, key := s.hosts, canonicalHost(host)
-		if suffix, ok := strings.CutPrefix(host, "*"); ok {
-			table, key = s.wildcards, canonicalHost(suffix)
-			s.longestWildcard = max(s.longestWildcard, len(key))
-		}
-		on := table[key]
-		if on == nil {
-			on = &prefixes{exact: map[string]*app{}, folded: map[string]*app{}}
-			table[key] = on
-		}
+		on := s.onHost(host)
 		for _, path := range paths {
 			prefix := strings.TrimSuffix(path, "/")
 			if other := on.folded[fold(prefix)]; other != nil {
 				return &FieldError{at, fmt.Sprintf("host %q with path %q is also in app %q (letter case and a last dot or slash make no difference)", cmp.Or(host, "(any)"), path, other.spec.Name)}
 			}
-			on.exact[prefix], on.folded[fold(prefix)] = a, a
-			if at, found := slices.BinarySearchFunc(on.lengths, len(prefix), func(n, m int) int { return cmp.Compare(m, n) }); !found {
-				on.lengths = slices.Insert(on.lengths, at, len(prefix))
-			}
+			on.add(prefix, a)
 		}
 	}
 	return nil
 }
 
-// match appends to found the apps that a request may belong to: one, unless its host or
-// path can be read in ways that lie in different apps.
+// onHost returns the prefixes on a host as a match names it, to which an app is to be added.
+func (s *State) onHost(host string) *prefixes {
+	table, key := s.hosts, canonicalHost(host)
+	if suffix, ok := strings.CutPrefix(host, "*"); ok {
+		table, key = s.wildcards, canonicalHost(suffix)
+		s.longestWildcard = max(s.longestWildcard, len(key))
+	}
+
+	if table[key] == nil {
+		table[key] = &prefixes{exact: map[string]*app{}, folded: map[string]*app{}}
+	}
+	return table[key]
+}
+
+// match appends to found the apps to which a request may belong. It is one app, unless servers may
+// read the host or the path in ways that belong to different apps.
 func (s *State) match(r *Request, found []*app) []*app {
 	if len(s.routes) > 0 {
 		if a := s.routes[r.Attributes.Route()]; a != nil {
@@ -127,6 +142,7 @@ func (s *State) match(r *Request, found []*app) []*app {
 	if ways.anyHost || ways.anyPath {
 		return s.onHosts(ways, found)
 	}
+
 	add := func(a *app) {
 		if !slices.Contains(found, a) {
 			found = append(found, a)
@@ -137,43 +153,45 @@ func (s *State) match(r *Request, found []*app) []*app {
 		tables := s.tables(host, buf[:0])
 		for i := range ways.paths {
 			add(s.lookup(tables, ways.paths[i]))
-			// A server that ignores letter case may see another app than one that does not.
+			// A server that ignores letter case may find another app than one that does not.
 			add(s.lookupFolded(tables, ways.folded[i], add))
 		}
 	}
 	return found
 }
 
-// onHosts appends to found every app to which some path of a request's hosts belongs,
-// in the order of the document.
+// onHosts appends to found every app to which some path on the hosts of a request belongs, in the
+// order of the document.
 func (s *State) onHosts(ways *readings, found []*app) []*app {
 	if ways.anyHost {
 		return append(found, s.apps...)
 	}
 
 	for _, host := range ways.hosts {
-		rooted := false
+		hasRoot := false
 		for _, t := range s.tables(host, nil) {
 			for _, a := range t.exact {
 				found = append(found, a)
 			}
-			if rooted = t.exact[""] != nil; rooted {
+			if hasRoot = t.exact[""] != nil; hasRoot {
 				break
 			}
 		}
-		if !rooted {
+		if !hasRoot {
 			found = append(found, s.fallback)
 		}
 	}
+
 	slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
 	return slices.Compact(found)
 }
 
-// tables returns where a host's apps are looked for, the most specific first.
+// tables appends to found the prefixes on a host, the most specific table first.
 func (s *State) tables(host string, found []*prefixes) []*prefixes {
 	if t := s.hosts[host]; t != nil && host != "" {
 		found = append(found, t)
 	}
+
 	for i := max(0, len(host)-s.longestWildcard); i < len(host); i++ {
 		if host[i] == '.' {
 			if t := s.wildcards[host[i:]]; t != nil {
@@ -181,6 +199,7 @@ func (s *State) tables(host string, found []*prefixes) []*prefixes {
 			}
 		}
 	}
+
 	if t := s.hosts[""]; t != nil {
 		found = append(found, t)
 	}
@@ -189,7 +208,7 @@ func (s *State) tables(host string, found []*prefixes) []*prefixes {
 
 func (s *State) lookup(tables []*prefixes, path string) *app {
 	for _, t := range tables {
-		if a := t.at(path); a != nil {
+		if a := t.longest(path); a != nil {
 			return a
 		}
 	}
@@ -198,7 +217,7 @@ func (s *State) lookup(tables []*prefixes, path string) *app {
 
 func (s *State) lookupFolded(tables []*prefixes, path string, also func(*app)) *app {
 	for _, t := range tables {
-		if a := t.atFolded(path, also); a != nil {
+		if a := t.longestFolded(path, also); a != nil {
 			return a
 		}
 	}

@@ -5,30 +5,29 @@ import (
 	"strings"
 )
 
-// Mode says how much of an app is closed. This file holds all that is known of the modes;
-// what read-only lets pass is in readonly.go.
+// Mode says how much of an app is closed. All properties of the modes are in this file, apart from
+// what read-only lets pass (readonly.go).
 type Mode string
 
 const (
 	// Off lets every request pass.
 	Off Mode = "off"
-	// ReadOnly lets a request pass if it provably only reads.
+	// ReadOnly lets a request pass only if it provably writes nothing.
 	ReadOnly Mode = "read-only"
 	// NoAccess lets no request pass.
 	NoAccess Mode = "no-access"
 )
 
-// modes are the modes that close an app, from the least to the most strict. Whatever
-// lists, compares or applies modes does so by this list, so a new mode needs a constant
-// above and an entry here.
+// modes are the modes that close an app, from the least to the most strict. Everything that lists,
+// compares or applies modes uses this list, so a new mode needs a constant above and an entry here.
 var modes = [...]struct {
 	mode Mode
-	// judge decides a request that neither an exemption nor a bypass lets pass. It takes the
-	// decision that was made so far. (A pointer to it would be allocated for each request.)
+	// judge completes the decision on a request that neither an exemption nor a bypass lets pass.
+	// It takes a value because a pointer would escape, and so cost an allocation per request.
 	judge func(a *app, r *Request, d Decision) Decision
 	// graphQLCode is extensions.code in the GraphQL reply to a refused request.
 	graphQLCode string
-	// texts are what people read, by language. Each of builtinLanguages must be there.
+	// texts are what people read, for each of builtinLanguages.
 	texts map[string]modeText
 }{
 	{
@@ -62,12 +61,13 @@ var modes = [...]struct {
 // modeText is a mode's title and message in one language.
 type modeText struct{ title, message string }
 
-// Modes returns the modes that an activation or a window may have, from the least to the
-// most strict.
+// Modes returns the modes that an activation or a window may have, from the least to the most
+// strict.
 func Modes() (list []Mode) {
 	for i := range modes {
 		list = append(list, modes[i].mode)
 	}
+
 	return list
 }
 
@@ -78,10 +78,11 @@ func ModeList() string {
 	for i := range modes[:last] {
 		names = append(names, string(modes[i].mode))
 	}
+
 	return strings.Join(names, ", ") + " or " + string(modes[last].mode)
 }
 
-// Valid reports whether an activation or a window may have the mode, which Off is not.
+// Valid reports whether an activation or a window may have mode m. They may not have Off.
 func (m Mode) Valid() bool { return m.strictness() > 0 }
 
 // Compare returns +1 if m is stricter than o, -1 if o is stricter than m, and 0 otherwise.
@@ -109,8 +110,8 @@ func (m Mode) graphQLCode() string { return modes[m.index()].graphQLCode }
 
 func (m Mode) text(lang string) modeText { return modes[m.index()].texts[lang] }
 
-// index returns the mode's place in modes: the last where it has none, because a request
-// may also be refused while the state is not known and its app's mode is Off.
+// index returns the index of m in modes. For Off it returns the last one, because the filter also
+// refuses requests while it has no state, and the mode of their app is Off then.
 func (m Mode) index() int {
 	if i := m.strictness() - 1; i >= 0 {
 		return i

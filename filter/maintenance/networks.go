@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// networks is a set of prefixes by family and length: a lookup probes the few lengths
-// that occur, however many prefixes there are.
+// networks is a set of addresses and CIDRs, by family and prefix length. A lookup probes each
+// length that occurs, so its cost does not grow with the number of CIDRs.
 type networks map[family]map[netip.Prefix]struct{}
 
 type family struct {
@@ -15,42 +15,46 @@ type family struct {
 	bits int
 }
 
-// add takes an address or a CIDR, and tells what is wrong with another text.
-// IPv4-mapped IPv6 counts as the IPv4 that it means.
+// add adds an address or a CIDR, and returns what is wrong with it, or "". IPv4-mapped IPv6 means
+// the IPv4 addresses.
 func (n networks) add(s string) (problem string) {
-	addr, _, cidr := strings.Cut(s, "/")
+	addr, _, isCIDR := strings.Cut(s, "/")
 	ip, err := netip.ParseAddr(addr)
 	if err != nil || ip.Zone() != "" {
-		return "is no address or CIDR; write like 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
+		return "must be an address or CIDR, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
 	}
+
 	bits := ip.BitLen()
-	if cidr {
+	if isCIDR {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return fmt.Sprintf("must have a prefix length of 0 to %d behind the /", ip.BitLen())
+			return fmt.Sprintf("must have a prefix length of 0 to %d after the /", ip.BitLen())
 		}
 		bits = p.Bits()
 	}
 	if ip.Is4In6() {
 		if bits -= 96; bits < 0 {
-			return "spans more than the IPv4-mapped addresses; write IPv4 CIDRs as IPv4"
+			return "must not contain more than the IPv4-mapped addresses; write an IPv4 CIDR"
 		}
 		ip = ip.Unmap()
 	}
+
 	prefix, _ := ip.Prefix(bits)
 	if prefix.Addr() != ip {
-		return fmt.Sprintf("has address bits beyond its prefix; write %s, or %s for the one address", prefix, ip)
+		return fmt.Sprintf("must not have bits set after its prefix; write %s, or %s for the one address", prefix, ip)
 	}
-	at := family{ip.Is4(), bits}
-	if n[at] == nil {
-		n[at] = make(map[netip.Prefix]struct{})
+
+	key := family{ip.Is4(), bits}
+	if n[key] == nil {
+		n[key] = make(map[netip.Prefix]struct{})
 	}
-	n[at][prefix] = struct{}{}
+	n[key][prefix] = struct{}{}
 	return ""
 }
 
-// contain takes an address as Envoy writes it: with a port, brackets or a zone.
-func (n networks) contain(address string) bool {
+// contains reports whether the set contains an address as Envoy writes it: possibly with a port,
+// brackets or a zone.
+func (n networks) contains(address string) bool {
 	if len(n) == 0 {
 		return false
 	}
@@ -58,11 +62,12 @@ func (n networks) contain(address string) bool {
 	if !ok {
 		return false
 	}
-	for at, set := range n {
-		if at.v4 != ip.Is4() {
+
+	for key, set := range n {
+		if key.v4 != ip.Is4() {
 			continue
 		}
-		if prefix, err := ip.Prefix(at.bits); err == nil {
+		if prefix, err := ip.Prefix(key.bits); err == nil {
 			if _, ok := set[prefix]; ok {
 				return true
 			}
@@ -75,6 +80,7 @@ func parseSource(address string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
+
 	if n := len(address); n > 1 && address[0] == '[' && address[n-1] == ']' {
 		address = address[1 : n-1]
 	}

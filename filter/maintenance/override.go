@@ -7,16 +7,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Frameworks let a request name another method than its own: in a header (Rails,
-// Laravel, Symfony, Express, ASP.NET, Google's APIs), in a parameter of the URL, of a
-// form or of a JSON body, and, where parameters and cookies are one table, in a cookie
-// (PHP's $_REQUEST). docs/read-only.md lists who reads what.
+// Frameworks let a request name another method than its own: in a header (Rails, Laravel, Symfony,
+// Express, ASP.NET, Google's APIs), in a parameter of the URL, of a form or of a JSON body, or in a
+// cookie if cookies count as parameters (PHP's $_REQUEST). docs/read-only.md lists which framework
+// reads what.
 
-// severalMethods stands for an override that cannot be told.
+// severalMethods is the result if a request names several methods, or an empty one.
 const severalMethods = "?"
 
-// override returns the method that a request's headers, URL or cookies name beside its
-// own: "" without one, severalMethods where there are several or an empty one.
+// override returns the method that the headers, the URL or the cookies of a request name, "" if
+// they name none, or severalMethods.
 func (r *Request) override() string {
 	ways := r.read()
 	if ways.overrideRead {
@@ -38,15 +38,15 @@ func (r *Request) override() string {
 	return ways.overrideMethod
 }
 
-// overridden reports whether a request names another method than its own. That
-// includes a POST that names GET, which some servers believe and others do not.
+// overridden reports whether a request names another method than its own. A POST that names GET
+// counts, because some servers obey it and others do not.
 func (r *Request) overridden() bool {
 	method := r.override()
 	return method != "" && method != r.Method
 }
 
-// overrideIn looks for overrides in parameters as URLs, forms and cookies have them,
-// and adds them to method, which was found before.
+// overrideIn looks for overrides in parameters, as URLs, forms and cookies have them. It returns
+// the method that they name together with method, the one found before.
 func overrideIn(params, method string) string {
 	for begin := 0; begin < len(params) && method != severalMethods; {
 		end, equals := begin, -1
@@ -64,11 +64,13 @@ func overrideIn(params, method string) string {
 		if len(name) >= len("_method") && namesOverride(name, true) {
 			method = oneMethod(method, decoded(value))
 		}
+
 		begin = end + 1
 	}
 	return method
 }
 
+// oneMethod returns the method named, unless it is empty or there was one before.
 func oneMethod(before, named string) string {
 	named = strings.ToUpper(strings.TrimSpace(named))
 	if before != "" || named == "" {
@@ -77,13 +79,13 @@ func oneMethod(before, named string) string {
 	return named
 }
 
-// longestOverride is more than the letters and digits of any name below.
+// longestOverride is longer than any name below, in bytes.
 const longestOverride = 32
 
-// namesOverride reports whether a header, or a parameter, is one by which some server
-// lets a request name its method. Only the letters and digits of a name count: servers
-// take dots, blanks, brackets and more for underscores, drop them at the beginning
-// (PHP, Rack), and end a name at a NUL or a bracket. A parameter may be encoded twice.
+// namesOverride reports whether some server reads the method from a header or a parameter of this
+// name. Only the letters and digits of the name count: servers treat dots, blanks, brackets and
+// more like underscores, drop them at the beginning (PHP, Rack), and end a name at a NUL or a
+// bracket. A parameter may be percent-encoded twice, a header is not.
 func namesOverride(name string, encoded bool) bool {
 	var buf [longestOverride]byte
 	word := buf[:0]
@@ -109,9 +111,9 @@ func namesOverride(name string, encoded bool) bool {
 	return overrideWord(word, lead)
 }
 
-// overrideWord judges the letters and digits of a name; lead reports that other
-// characters came before them, as in "_method". Parameters that are just "method" or
-// "httpMethod" are common and no overrides.
+// overrideWord reports whether a name with these letters and digits is an override; lead says that
+// other characters come before them, as in "_method". Parameters that are just "method" or
+// "httpMethod" are common, and not overrides.
 func overrideWord(word []byte, lead bool) bool {
 	return lead && (string(word) == "method" || string(word) == "httpmethod") ||
 		bytes.Contains(word, []byte("methodoverride")) ||
@@ -120,30 +122,30 @@ func overrideWord(word []byte, lead bool) bool {
 		bytes.Contains(word, []byte("xhttpmethod"))
 }
 
-// unescapeTwice decodes the percent escape at name[i], and the one that it may itself
-// encode. It returns the byte and the index of the last character that it was made of.
+// unescapeTwice decodes the percent escape at name[i], and the escape that it may itself encode. It
+// returns the byte, and the index of the last character of the escape.
 func unescapeTwice(name string, i int) (c byte, last int) {
 	c, size := escape(name[i:])
 	if size == 0 {
 		return name[i], i
 	}
+
 	last = i + size - 1
-	if c == '%' && last+2 < len(name) {
-		if hi, lo := unhex(name[last+1]), unhex(name[last+2]); hi >= 0 && lo >= 0 {
-			return byte(hi<<4 | lo), last + 2
+	if c == '%' {
+		if inner, ok := hexByte(name[last+1:]); ok {
+			return inner, last + 2
 		}
 	}
 	return c, last
 }
 
-// bodyOverride answers whether the body of a request names, or may name, another
-// method. At most maxBody bytes of it are read.
+// bodyOverride returns whether the body of a request names, or may name, another method. It reads
+// at most maxBody bytes of it.
 //
-// Frameworks look into the body of a POST, and CakePHP also of PUT, PATCH and DELETE, by
-// its type. Only bodies that every server reads alike are known to name none: JSON and
-// URL-encoded forms, in UTF-8, not compressed. Any other body may: Rack reads
-// multipart/mixed and a body without a type as forms, Express inflates, Tomcat decodes
-// RFC 5987 names.
+// Frameworks look for a method in the body of a POST, and CakePHP also of PUT, PATCH and DELETE.
+// Only a body that every server reads alike can be known to name none: JSON or a URL-encoded form,
+// in UTF-8, not compressed. Any other body may name one: Rack reads multipart/mixed, and a body
+// without a type, as a form; Express decompresses; Tomcat decodes RFC 5987 names.
 func (r *Request) bodyOverride(maxBody int) answer {
 	if !overridable(r.Method) || r.EndStream || grpcMessages(r) {
 		return answerNo
@@ -165,18 +167,18 @@ func (r *Request) bodyOverride(maxBody int) answer {
 	return answerNo
 }
 
-// overridable reports whether some framework looks into the body of a method for another.
+// overridable reports whether some framework looks for another method in the body of this one.
 func overridable(method string) bool {
 	return method == "POST" || method == "PUT" || method == "PATCH" || method == "DELETE"
 }
 
-// bodyNamesMethod reports whether the body, which is whole, names a method or is not what
-// its type says. It is read once, however many rules ask.
+// bodyNamesMethod reports whether the whole body names a method, or is not what its type says. The
+// result is kept for further rules.
 func (r *Request) bodyNamesMethod(kind bodyForm) bool {
 	ways := r.read()
 	if !ways.bodyRead {
 		ways.bodyRead = true
-		// Clients that name no type send JSON as a form, and some servers take it for JSON.
+		// Clients that set no type send JSON as a form, and some servers recognise it.
 		text := bytes.TrimLeft(r.Body, " \t\r\n")
 		isJSON := kind == jsonText || len(text) > 0 && (text[0] == '{' || text[0] == '[')
 		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || isJSON && !plainJSON(r.Body)
@@ -184,16 +186,16 @@ func (r *Request) bodyNamesMethod(kind bodyForm) bool {
 	return ways.bodyNames
 }
 
-// bodyForm is how a body can be read.
+// bodyForm is the way in which a body can be read.
 type bodyForm uint8
 
 const (
-	opaque bodyForm = iota // not by us
+	opaque bodyForm = iota // not by the filter
 	jsonText
 	urlencoded
 )
 
-// formOf tells by the headers how every server reads a body.
+// formOf returns how every server reads a body, by the headers.
 func formOf(r *Request) bodyForm {
 	kind, ok := r.only("content-type")
 	if !ok || r.has("content-encoding") {
@@ -205,7 +207,7 @@ func formOf(r *Request) bodyForm {
 	case media == "application/x-www-form-urlencoded" && utf8Charset(params):
 		return urlencoded
 	case strings.Contains(media, "form") || strings.Contains(media, "multipart"):
-		// Undertow takes whatever begins like a form for one.
+		// Undertow reads whatever begins like the type of a form as a form.
 	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && token(media[len("application/"):]):
 		if jsonParameters(params) {
 			return jsonText
@@ -219,14 +221,15 @@ func utf8Charset(params string) bool {
 	return params == "" || params == "charset=utf-8" || params == `charset="utf-8"`
 }
 
-// jsonParameters reports whether the parameters of a JSON type leave it JSON in UTF-8 to
-// every server. Elasticsearch's clients send compatible-with=8, OData's odata.metadata,
-// ActivityPub's and JSON:API's a profile. Laravel looks for "json" anywhere in the value
-// and Slim for the form's name, so a parameter must not look like another type.
+// jsonParameters reports whether a JSON type with these parameters is JSON in UTF-8 for every
+// server. Clients of Elasticsearch send compatible-with=8, those of OData odata.metadata, those of
+// ActivityPub and JSON:API a profile. Laravel looks for "json" anywhere in the value, and Slim for
+// the type of a form, so a parameter must not look like another type.
 func jsonParameters(params string) bool {
 	if strings.Contains(params, ",") || strings.Contains(params, "form") || strings.Contains(params, "multipart") {
 		return false
 	}
+
 	for params != "" {
 		var param string
 		param, params, _ = strings.Cut(params, ";")
@@ -237,8 +240,7 @@ func jsonParameters(params string) bool {
 	return true
 }
 
-// plainJSON reports whether a body is strict JSON of which no top-level key names a
-// method.
+// plainJSON reports whether a body is strict JSON, and no key at its top level names a method.
 func plainJSON(body []byte) bool {
 	in := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch in.PeekKind() {
@@ -250,11 +252,12 @@ func plainJSON(body []byte) bool {
 		if in.SkipValue() != nil {
 			return false
 		}
-	default: // a string may be a form, too, to a server that looks at no type
+	default: // a server that ignores the type may read a string as a form
 		if overrideIn(string(body), "") != "" || in.SkipValue() != nil {
 			return false
 		}
 	}
+
 	return len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
 }
 
@@ -263,12 +266,14 @@ func plainObject(in *jsontext.Decoder) bool {
 	if _, err := in.ReadToken(); err != nil {
 		return false
 	}
+
 	for in.PeekKind() == '"' {
 		key, err := in.ReadToken()
 		if err != nil || namesOverride(key.String(), false) || in.SkipValue() != nil {
 			return false
 		}
 	}
+
 	end, err := in.ReadToken()
 	return err == nil && end.Kind() == '}'
 }

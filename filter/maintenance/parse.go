@@ -2,9 +2,9 @@ package maintenance
 
 import "fmt"
 
-// Parse reads and compiles a document. Unknown and duplicate fields are errors: a
-// rule that nobody reads must not look as if it protected something. An error is a
-// [*FieldError] or wraps [ErrJSON].
+// Parse reads and compiles a document. Unknown and duplicate fields are rejected, because a rule
+// that is not read must not look as if it protected something. An error is a [*FieldError] or wraps
+// [ErrJSON].
 func Parse(data []byte) (*State, error) {
 	var doc Document
 	err := decode(data, func(v value) {
@@ -24,8 +24,9 @@ func Parse(data []byte) (*State, error) {
 			return true
 		})
 	})
+
 	if doc.Format > Format {
-		// Whatever else is wrong with it follows from that.
+		// Any other error is a consequence of this one.
 		err = &FieldError{"format", fmt.Sprintf("%d is newer than %d, the newest that this module reads; update drydock.wasm", doc.Format, Format)}
 	}
 	if err != nil {
@@ -34,16 +35,17 @@ func Parse(data []byte) (*State, error) {
 	return Compile(doc)
 }
 
-// ParseSpec reads what an operator writes about one app and checks it by itself.
-// Errors are those of [Parse], with fields relative to the app.
+// ParseSpec reads what an operator writes about one app and checks it on its own. Errors are those
+// of [Parse], with fields relative to the app.
 func ParseSpec(data []byte) (Spec, error) {
 	var app App
 	err := decode(data, func(v value) {
-		v.object(func(key string, v value) bool { return v.spec(key, &app.Spec) })
+		v.object(func(key string, v value) bool { return v.specField(key, &app.Spec) })
 	})
 	if err != nil {
 		return Spec{}, err
 	}
+
 	if _, err := compileApp(&app, ""); err != nil {
 		return Spec{}, err
 	}
@@ -56,114 +58,75 @@ func (v value) app() (app App) {
 			v.array(1000, func(v value) { app.Activations = append(app.Activations, v.activation()) })
 			return true
 		}
-		return v.spec(key, &app.Spec)
+		return v.specField(key, &app.Spec)
 	})
 	return app
 }
 
-func (v value) spec(key string, s *Spec) bool {
+// specField reads one field of a spec, and reports whether a spec has a field of this name.
+func (v value) specField(key string, s *Spec) bool {
 	switch key {
 	case "name":
 		s.Name = v.str()
 	case "match":
-		v.object(func(key string, v value) bool {
-			switch key {
-			case "hosts":
-				s.Match.Hosts = v.strs(10000)
-			case "paths":
-				s.Match.Paths = v.strs(10000)
-			case "routes":
-				s.Match.Routes = v.strs(10000)
-			case "clusters":
-				s.Match.Clusters = v.strs(10000)
-			default:
-				return false
-			}
-			return true
-		})
+		s.Match = v.match()
 	case "bypass":
-		v.object(func(key string, v value) bool {
-			switch key {
-			case "ips":
-				s.Bypass.IPs = v.strs(MaxCIDRs)
-			case "claims":
-				v.array(1000, func(v value) { s.Bypass.Claims = append(s.Bypass.Claims, v.claimRule()) })
-			case "principals":
-				s.Bypass.Principals = v.strs(10000)
-			default:
-				return false
-			}
-			return true
-		})
+		s.Bypass = v.bypass()
 	case "exempt":
 		s.Exempt = v.pathRules()
 	case "graphql":
 		s.GraphQL = v.graphQL()
 	case "read_only":
-		v.object(func(key string, v value) bool {
-			switch key {
-			case "safe_rpcs":
-				s.ReadOnly.SafeRPCs = v.strs(10000)
-			case "write_through":
-				s.ReadOnly.WriteThrough = v.pathRules()
-			case "get_writes":
-				s.ReadOnly.GetWrites = v.pathRules()
-			case "upgrades":
-				s.ReadOnly.Upgrades = Policy(v.str())
-			case "get_bodies":
-				s.ReadOnly.GetBodies = Policy(v.str())
-			case "event_streams":
-				s.ReadOnly.EventStreams = Policy(v.str())
-			default:
-				return false
-			}
-			return true
-		})
+		s.ReadOnly = v.readOnlyRules()
 	case "windows":
 		v.array(1000, func(v value) { s.Windows = append(s.Windows, v.window()) })
 	case "retry_after":
 		s.RetryAfter = v.int()
 	case "pages":
-		s.Pages = make(map[string]string)
-		v.object(func(key string, v value) bool {
-			s.Pages[key] = v.str()
-			return true
-		})
+		s.Pages = v.pages()
 	case "cors":
-		v.object(func(key string, v value) bool {
-			if key == "origins" {
-				s.CORS.Origins = v.strs(1000)
-				return true
-			}
-			return false
-		})
+		s.CORS = v.cors()
 	default:
 		return false
 	}
+
 	return true
 }
 
-func (v value) pathRules() (rules []PathRule) {
-	v.array(10000, func(v value) {
-		var r PathRule
-		v.object(func(key string, v value) bool {
-			switch key {
-			case "methods":
-				r.Methods = v.strs(100)
-			case "path":
-				r.Path = v.str()
-			case "prefix":
-				r.Prefix = v.str()
-			case "allow":
-				v.array(8, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
-			default:
-				return false
-			}
-			return true
-		})
-		rules = append(rules, r)
+func (v value) match() (m Match) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "hosts":
+			m.Hosts = v.strs(10000)
+		case "paths":
+			m.Paths = v.strs(10000)
+		case "routes":
+			m.Routes = v.strs(10000)
+		case "clusters":
+			m.Clusters = v.strs(10000)
+		default:
+			return false
+		}
+		return true
 	})
-	return rules
+	return m
+}
+
+func (v value) bypass() (b Bypass) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "ips":
+			b.IPs = v.strs(MaxCIDRs)
+		case "claims":
+			v.array(1000, func(v value) { b.Claims = append(b.Claims, v.claimRule()) })
+		case "principals":
+			b.Principals = v.strs(10000)
+		default:
+			return false
+		}
+		return true
+	})
+	return b
 }
 
 func (v value) claimRule() (r ClaimRule) {
@@ -185,13 +148,61 @@ func (v value) claimRule() (r ClaimRule) {
 	return r
 }
 
+func (v value) readOnlyRules() (r ReadOnlyRules) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "safe_rpcs":
+			r.SafeRPCs = v.strs(10000)
+		case "write_through":
+			r.WriteThrough = v.pathRules()
+		case "get_writes":
+			r.GetWrites = v.pathRules()
+		case "upgrades":
+			r.Upgrades = Policy(v.str())
+		case "get_bodies":
+			r.GetBodies = Policy(v.str())
+		case "event_streams":
+			r.EventStreams = Policy(v.str())
+		default:
+			return false
+		}
+		return true
+	})
+	return r
+}
+
+func (v value) pathRules() (rules []PathRule) {
+	v.array(10000, func(v value) {
+		var r PathRule
+		v.object(func(key string, v value) bool {
+			switch key {
+			case "methods":
+				r.Methods = v.strs(100)
+			case "path":
+				r.Path = v.str()
+			case "prefix":
+				r.Prefix = v.str()
+			case "allow":
+				v.array(8, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
+			default:
+				return false
+			}
+			return true
+		})
+
+		rules = append(rules, r)
+	})
+	return rules
+}
+
 func (v value) graphQL() *GraphQL {
 	g := new(GraphQL)
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "paths":
-			if v.array(1000, func(v value) { g.Paths = append(g.Paths, v.str()) }) && g.Paths == nil {
-				g.Paths = []string{} // which is not the same as none given
+			isList := v.array(1000, func(v value) { g.Paths = append(g.Paths, v.str()) })
+			if isList && g.Paths == nil {
+				g.Paths = []string{} // no path, as opposed to the default
 			}
 		case "batching":
 			b := v.bool()
@@ -217,7 +228,28 @@ func (v value) graphQL() *GraphQL {
 		}
 		return true
 	})
+
 	return g
+}
+
+func (v value) pages() map[string]string {
+	pages := make(map[string]string)
+	v.object(func(key string, v value) bool {
+		pages[key] = v.str()
+		return true
+	})
+	return pages
+}
+
+func (v value) cors() (c CORS) {
+	v.object(func(key string, v value) bool {
+		if key == "origins" {
+			c.Origins = v.strs(1000)
+			return true
+		}
+		return false
+	})
+	return c
 }
 
 func (v value) activation() (a Activation) {
@@ -244,7 +276,7 @@ func (v value) activation() (a Activation) {
 }
 
 func (v value) window() (w Window) {
-	w.Occurrences = []Occurrence{} // null is not what the API's schema calls a list
+	w.Occurrences = []Occurrence{} // in the schema of the API a list cannot be null
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "id":
@@ -256,25 +288,27 @@ func (v value) window() (w Window) {
 		case "announce":
 			w.Announce = v.int()
 		case "occurrences":
-			v.array(MaxOccurrences, func(v value) {
-				var o Occurrence
-				v.object(func(key string, v value) bool {
-					switch key {
-					case "start":
-						o.Start = v.time()
-					case "end":
-						o.End = v.time()
-					default:
-						return false
-					}
-					return true
-				})
-				w.Occurrences = append(w.Occurrences, o)
-			})
+			v.array(MaxOccurrences, func(v value) { w.Occurrences = append(w.Occurrences, v.occurrence()) })
 		default:
 			return false
 		}
 		return true
 	})
+
 	return w
+}
+
+func (v value) occurrence() (o Occurrence) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "start":
+			o.Start = v.time()
+		case "end":
+			o.End = v.time()
+		default:
+			return false
+		}
+		return true
+	})
+	return o
 }

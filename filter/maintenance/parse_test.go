@@ -104,7 +104,7 @@ func TestParseErrors(t *testing.T) {
 		{"duplicate by escape", `{"epoch":1,"\u0065poch":2}`, "epoch", "given twice"},
 		{"duplicate in an app", apps(`{"name":"shop","match":{"paths":["/a"],"paths":["/b"]}}`), "apps[1].match.paths", "given twice"},
 		{"duplicate with a slash in its name", `{"a/b~":1,"a/b~":2}`, "a/b~", "unknown field"},
-		{"endless field name", `{"` + strings.Repeat("x", 5000) + `":1}`, "", "has a field whose name is 5000 bytes long"},
+		{"endless field name", `{"` + strings.Repeat("x", 5000) + `":1}`, "", "has a field with a name of 5000 bytes, more than 4096"},
 		{"epoch a string", `{"epoch":"1"}`, "epoch", "must be a whole number of 0 or more, not a string"},
 		{"epoch negative", `{"epoch":-1}`, "epoch", "must be a whole number of 0 or more"},
 		{"epoch minus zero", `{"epoch":-0}`, "epoch", "must be a whole number of 0 or more"},
@@ -115,7 +115,7 @@ func TestParseErrors(t *testing.T) {
 		{"apps an object", `{"apps":{}}`, "apps", "must be a list, not an object"},
 		{"newer format", `{"format":2,"apps":[{"name":"default","drains":[]}]}`, "format", "2 is newer than 1, the newest that this module reads; update drydock.wasm"},
 		{"app a string", `{"apps":["shop"]}`, "apps[0]", "must be an object, not a string"},
-		{"too many apps", `{"apps":[` + strings.Repeat(`{},`, maintenance.MaxApps) + `{}]}`, "apps", "more than 2000 entries"},
+		{"too many apps", `{"apps":[` + strings.Repeat(`{},`, maintenance.MaxApps) + `{}]}`, "apps", "at most 2000 entries"},
 
 		// Names.
 		{"no name", apps(`{"match":{"paths":["/a"]}}`), "apps[1].name", `"" must be 1 to 63 of a-z`},
@@ -123,15 +123,15 @@ func TestParseErrors(t *testing.T) {
 		{"name with a slash", apps(`{"name":"a/b"}`), "apps[1].name", "must be"},
 		{"name begins with a hyphen", apps(`{"name":"-a"}`), "apps[1].name", "must be"},
 		{"name too long", apps(`{"name":"` + strings.Repeat("a", 64) + `"}`), "apps[1].name", "must be"},
-		{"endless name", apps(`{"name":"` + strings.Repeat("a", 5000) + `"}`), "apps[1].name", "5000 bytes are more than 4096"},
+		{"endless name", apps(`{"name":"` + strings.Repeat("a", 5000) + `"}`), "apps[1].name", "at most 4096 bytes, not 5000"},
 		{"two apps of a name", apps(`{"name":"default"}`), "apps[1].name", `there are two apps named "default"`},
 		{"name a number", apps(`{"name":7}`), "apps[1].name", "must be a string, not a number"},
 		{"unknown field of an app", apps(`{"name":"shop","Match":{}}`), "apps[1].Match", "unknown field"},
 
 		// Matches.
-		{"empty match", match(`{}`), "apps[1].match", "is empty"},
-		{"null lists only", match(`{"hosts":null,"paths":null,"routes":null,"clusters":null}`), "apps[1].match", "is empty"},
-		{"default with a match", `{"apps":[{"name":"default","match":{"paths":["/"]}}]}`, "apps[0].match", "takes no match"},
+		{"empty match", match(`{}`), "apps[1].match", "must not be empty"},
+		{"null lists only", match(`{"hosts":null,"paths":null,"routes":null,"clusters":null}`), "apps[1].match", "must not be empty"},
+		{"default with a match", `{"apps":[{"name":"default","match":{"paths":["/"]}}]}`, "apps[0].match", "must be empty"},
 		{"match a list", match(`["/a"]`), "apps[1].match", "must be an object, not a list"},
 		{"host a number", match(`{"hosts":[1]}`), "apps[1].match.hosts[0]", "must be a string, not a number"},
 		{"host empty", match(`{"hosts":[""]}`), "apps[1].match.hosts[0]", "leave hosts out to match every host"},
@@ -139,7 +139,7 @@ func TestParseErrors(t *testing.T) {
 		{"host a dot", match(`{"hosts":["."]}`), "apps[1].match.hosts[0]", "must be a host name"},
 		{"host with a scheme", match(`{"hosts":["https://shop.example.com"]}`), "apps[1].match.hosts[0]", "without scheme and path"},
 		{"host with a path", match(`{"hosts":["shop.example.com/x"]}`), "apps[1].match.hosts[0]", "without scheme and path"},
-		{"host with a port", match(`{"hosts":["a","shop.example.com:8080"]}`), "apps[1].match.hosts[1]", "must be without a port"},
+		{"host with a port", match(`{"hosts":["a","shop.example.com:8080"]}`), "apps[1].match.hosts[1]", "must not have a port"},
 		{"host with a user", match(`{"hosts":["me@shop.example.com"]}`), "apps[1].match.hosts[0]", "must be a host name"},
 		{"inner wildcard", match(`{"hosts":["shop.*.com"]}`), "apps[1].match.hosts[0]", "must be a host name or *.name"},
 		{"wildcard without a dot", match(`{"hosts":["*example.com"]}`), "apps[1].match.hosts[0]", "must be a host name or *.name"},
@@ -156,43 +156,43 @@ func TestParseErrors(t *testing.T) {
 		{"path in Unicode", match(`{"paths":["/é"]}`), "apps[1].match.paths[0]", "must begin with /"},
 		{"route empty", match(`{"routes":[""]}`), "apps[1].match.routes[0]", "must not be empty"},
 		{"cluster empty", match(`{"clusters":["a",""]}`), "apps[1].match.clusters[1]", "must not be empty"},
-		{"too many places", match(manyHostsAndPaths(400)), "apps[1].match", "with 400 hosts times 400 paths here, the apps have more than 100000"},
+		{"too many places", match(manyHostsAndPaths(400)), "apps[1].match", "with the 400 hosts times 400 paths here, the apps have more than 100000"},
 
 		// Bypass.
-		{"bad address", shop(`"bypass":{"ips":["10.0.0.1","10.0.0.256"]}`), "apps[1].bypass.ips[1]", `"10.0.0.256" is no address or CIDR`},
-		{"host name as address", shop(`"bypass":{"ips":["localhost"]}`), "apps[1].bypass.ips[0]", "is no address or CIDR"},
-		{"leading zeros", shop(`"bypass":{"ips":["010.0.0.1"]}`), "apps[1].bypass.ips[0]", "is no address or CIDR"},
-		{"zone", shop(`"bypass":{"ips":["fe80::1%eth0"]}`), "apps[1].bypass.ips[0]", "is no address or CIDR"},
-		{"no prefix length", shop(`"bypass":{"ips":["10.0.0.0/"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 32 behind the /"},
-		{"prefix too long", shop(`"bypass":{"ips":["10.0.0.0/33"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 32 behind the /"},
-		{"prefix of IPv6 too long", shop(`"bypass":{"ips":["2001:db8::/129"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 128 behind the /"},
+		{"bad address", shop(`"bypass":{"ips":["10.0.0.1","10.0.0.256"]}`), "apps[1].bypass.ips[1]", `"10.0.0.256" must be an address or CIDR`},
+		{"host name as address", shop(`"bypass":{"ips":["localhost"]}`), "apps[1].bypass.ips[0]", "must be an address or CIDR"},
+		{"leading zeros", shop(`"bypass":{"ips":["010.0.0.1"]}`), "apps[1].bypass.ips[0]", "must be an address or CIDR"},
+		{"zone", shop(`"bypass":{"ips":["fe80::1%eth0"]}`), "apps[1].bypass.ips[0]", "must be an address or CIDR"},
+		{"no prefix length", shop(`"bypass":{"ips":["10.0.0.0/"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 32 after the /"},
+		{"prefix too long", shop(`"bypass":{"ips":["10.0.0.0/33"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 32 after the /"},
+		{"prefix of IPv6 too long", shop(`"bypass":{"ips":["2001:db8::/129"]}`), "apps[1].bypass.ips[0]", "must have a prefix length of 0 to 128 after the /"},
 		{"netmask", shop(`"bypass":{"ips":["10.0.0.0/255.0.0.0"]}`), "apps[1].bypass.ips[0]", "must have a prefix length"},
-		{"host bits", shop(`"bypass":{"ips":["10.0.0.7/8"]}`), "apps[1].bypass.ips[0]", "has address bits beyond its prefix; write 10.0.0.0/8, or 10.0.0.7 for the one address"},
+		{"host bits", shop(`"bypass":{"ips":["10.0.0.7/8"]}`), "apps[1].bypass.ips[0]", "must not have bits set after its prefix; write 10.0.0.0/8, or 10.0.0.7 for the one address"},
 		{"host bits of IPv6", shop(`"bypass":{"ips":["2001:db8::1/32"]}`), "apps[1].bypass.ips[0]", "write 2001:db8::/32, or 2001:db8::1 for the one address"},
 		{"host bits of mapped IPv4", shop(`"bypass":{"ips":["::ffff:10.0.0.7/104"]}`), "apps[1].bypass.ips[0]", "write 10.0.0.0/8, or 10.0.0.7 for the one address"},
-		{"wider than mapped IPv4", shop(`"bypass":{"ips":["::ffff:0.0.0.0/95"]}`), "apps[1].bypass.ips[0]", "spans more than the IPv4-mapped addresses"},
-		{"too many CIDRs", shop(`"bypass":{"ips":[` + strings.Repeat(`"::1",`, maintenance.MaxCIDRs) + `"::1"]}`), "apps[1].bypass.ips", "more than 20000 entries"},
+		{"wider than mapped IPv4", shop(`"bypass":{"ips":["::ffff:0.0.0.0/95"]}`), "apps[1].bypass.ips[0]", "more than the IPv4-mapped addresses"},
+		{"too many CIDRs", shop(`"bypass":{"ips":[` + strings.Repeat(`"::1",`, maintenance.MaxCIDRs) + `"::1"]}`), "apps[1].bypass.ips", "at most 20000 entries"},
 		{"claim without issuer", shop(`"bypass":{"claims":[{"claim":["a"]}]}`), "apps[1].bypass.claims[0].issuer", "is required"},
-		{"values without claim", shop(`"bypass":{"claims":[{"issuer":"i","values":["a"]}]}`), "apps[1].bypass.claims[0].claim", "is required where values are given"},
+		{"values without claim", shop(`"bypass":{"claims":[{"issuer":"i","values":["a"]}]}`), "apps[1].bypass.claims[0].claim", "is required if there are values"},
 		{"empty step of a claim", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a",""]}]}`), "apps[1].bypass.claims[0].claim[1]", "must not be empty"},
 		{"claim a string", shop(`"bypass":{"claims":[{"issuer":"i","claim":"role"}]}`), "apps[1].bypass.claims[0].claim", "must be a list, not a string"},
 		{"value null", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":["x",null]}]}`), "apps[1].bypass.claims[0].values[1]", "must be a string, a number or a boolean, not null"},
 		{"value a list", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[["x"]]}]}`), "apps[1].bypass.claims[0].values[0]", "must be a string, a number or a boolean, not a list"},
-		{"value too large", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1e999]}]}`), "apps[1].bypass.claims[0].values[0]", "is too large a number"},
+		{"value too large", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1e999]}]}`), "apps[1].bypass.claims[0].values[0]", "is too large"},
 		{"value that is no exact number", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[7,9007199254740993]}]}`), "apps[1].bypass.claims[0].values[1]", "below 2^53"},
 		{"unknown field of a claim", shop(`"bypass":{"claims":[{"issuer":"i","value":"x"}]}`), "apps[1].bypass.claims[0].value", "unknown field"},
 		{"principal of all", shop(`"bypass":{"principals":["*"]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},
 		{"principal empty", shop(`"bypass":{"principals":[""]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},
-		{"inner wildcard of a principal", shop(`"bypass":{"principals":["spiffe://*/ns/ops"]}`), "apps[1].bypass.principals[0]", "at its end only"},
+		{"inner wildcard of a principal", shop(`"bypass":{"principals":["spiffe://*/ns/ops"]}`), "apps[1].bypass.principals[0]", "only at its end"},
 
 		// Rules.
-		{"rule with neither", shop(`"exempt":[{"methods":["GET"]}]`), "apps[1].exempt[0]", "give either path or prefix"},
-		{"rule with both", shop(`"exempt":[{"path":"/a","prefix":"/b"}]`), "apps[1].exempt[0]", "give either path or prefix"},
+		{"rule with neither", shop(`"exempt":[{"methods":["GET"]}]`), "apps[1].exempt[0]", "must have either path or prefix"},
+		{"rule with both", shop(`"exempt":[{"path":"/a","prefix":"/b"}]`), "apps[1].exempt[0]", "must have either path or prefix"},
 		{"rule with a bad path", shop(`"exempt":[{"path":"/a"},{"path":"/a/./b"}]`), "apps[1].exempt[1]", "must begin with /"},
 		{"lower case method", shop(`"exempt":[{"path":"/a","methods":["GET","post"]}]`), "apps[1].exempt[0].methods[1]", `"post" must be a method in upper case`},
 		{"empty method", shop(`"exempt":[{"path":"/a","methods":[""]}]`), "apps[1].exempt[0].methods[0]", "must be a method"},
 		{"method no token", shop(`"exempt":[{"path":"/a","methods":["GE T"]}]`), "apps[1].exempt[0].methods[0]", "must be a method"},
-		{"write_through", shop(`"read_only":{"write_through":[{}]}`), "apps[1].read_only.write_through[0]", "give either path or prefix"},
+		{"write_through", shop(`"read_only":{"write_through":[{}]}`), "apps[1].read_only.write_through[0]", "must have either path or prefix"},
 		{"get_writes", shop(`"read_only":{"get_writes":[{"path":"x"}]}`), "apps[1].read_only.get_writes[0]", "must begin with /"},
 		{"safe RPC without a service", shop(`"read_only":{"safe_rpcs":["/Get"]}`), "apps[1].read_only.safe_rpcs[0]", "must be /package.Service/Method"},
 		{"safe RPC without a slash", shop(`"read_only":{"safe_rpcs":["shop.Shop/Get"]}`), "apps[1].read_only.safe_rpcs[0]", "must be /package.Service/Method"},
@@ -201,7 +201,7 @@ func TestParseErrors(t *testing.T) {
 		{"event stream policy", shop(`"read_only":{"event_streams":"deny"}`), "apps[1].read_only.event_streams", `"deny" must be refuse or allow`},
 
 		// GraphQL.
-		{"graphql without paths", shop(`"graphql":{"batching":true}`), "apps[1].graphql.paths", "is required; [] where nothing speaks GraphQL"},
+		{"graphql without paths", shop(`"graphql":{"batching":true}`), "apps[1].graphql.paths", "is required; write [] if no path serves GraphQL"},
 		{"graphql null paths", shop(`"graphql":{"paths":null}`), "apps[1].graphql.paths", "is required"},
 		{"graphql path", shop(`"graphql":{"paths":["graphql"]}`), "apps[1].graphql.paths[0]", "must begin with /"},
 		{"batching a string", shop(`"graphql":{"paths":[],"batching":"yes"}`), "apps[1].graphql.batching", "must be true or false, not a string"},
@@ -211,7 +211,7 @@ func TestParseErrors(t *testing.T) {
 		{"max_depth too large", shop(`"graphql":{"paths":[],"max_depth":1025}`), "apps[1].graphql.max_depth", "must be 0 (the default) to 1024"},
 		{"max_tokens negative", shop(`"graphql":{"paths":[],"max_tokens":-1}`), "apps[1].graphql.max_tokens", "must be a whole number of 0 or more"},
 		{"max_batch too large", shop(`"graphql":{"paths":[],"max_batch":2147483648}`), "apps[1].graphql.max_batch", "must be at most 2147483647"},
-		{"extra keys", shop(`"graphql":{"paths":[],"extra_keys":[` + strings.Repeat(`"k",`, 60) + `"k"]}`), "apps[1].graphql.extra_keys", "more than 60"},
+		{"extra keys", shop(`"graphql":{"paths":[],"extra_keys":[` + strings.Repeat(`"k",`, 60) + `"k"]}`), "apps[1].graphql.extra_keys", "at most 60 entries, not 61"},
 		{"graphql policy", shop(`"graphql":{"paths":[],"upgrades":"on"}`), "apps[1].graphql.upgrades", "must be refuse or allow"},
 
 		// Replies.
@@ -220,9 +220,9 @@ func TestParseErrors(t *testing.T) {
 		{"fallback page no string", shop(`"pages":{"":1}`), `apps[1].pages[""]`, "must be a string, not a number"},
 		{"fallback page no hash", shop(`"pages":{"":"x"}`), `apps[1].pages[""]`, "upload the page first"},
 		{"page hash in upper case", shop(`"pages":{"en":"` + strings.Repeat("A", 64) + `"}`), "apps[1].pages.en", "64 lower-case hex digits"},
-		{"page language", shop(`"pages":{"english!":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.english!", "is no language tag"},
-		{"page language of a part too long", shop(`"pages":{"en-abcdefghi":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.en-abcdefghi", "is no language tag"},
-		{"too many pages", shop(`"pages":{` + manyPages(201) + `}`), "apps[1].pages", "201 are more than 200"},
+		{"page language", shop(`"pages":{"english!":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.english!", "must be a language tag"},
+		{"page language of a part too long", shop(`"pages":{"en-abcdefghi":"` + strings.Repeat("a", 64) + `"}`), "apps[1].pages.en-abcdefghi", "must be a language tag"},
+		{"too many pages", shop(`"pages":{` + manyPages(201) + `}`), "apps[1].pages", "at most 200 entries, not 201"},
 		{"unknown field of a match", match(`{"host":"a"}`), "apps[1].match.host", "unknown field"},
 		{"unknown field of a bypass", shop(`"bypass":{"ip":[]}`), "apps[1].bypass.ip", "unknown field"},
 		{"unknown field of a rule", shop(`"exempt":[{"path":"/a","method":"GET"}]`), "apps[1].exempt[0].method", "unknown field"},
@@ -247,26 +247,26 @@ func TestParseErrors(t *testing.T) {
 		{"mode off", activation("mode", `"off"`), "apps[1].activations[0].mode", "must be read-only or no-access"},
 		{"no since", activation("since", `"0001-01-01T00:00:00Z"`), "apps[1].activations[0].since", "is required"},
 		{"since a number", activation("since", `1763762400`), "apps[1].activations[0].since", "must be a string, not a number"},
-		{"since without zone", activation("since", `"2026-11-21T22:00:00"`), "apps[1].activations[0].since", "is no RFC 3339 time; write like 2026-11-21T22:00:00Z"},
-		{"since without T", activation("since", `"2026-11-21 22:00:00Z"`), "apps[1].activations[0].since", "is no RFC 3339 time"},
-		{"since in no month", activation("since", `"2026-13-21T22:00:00Z"`), "apps[1].activations[0].since", "is no RFC 3339 time"},
-		{"zone of 25 hours", activation("since", `"2026-11-21T22:00:00+25:00"`), "apps[1].activations[0].since", "is no RFC 3339 time"},
+		{"since without zone", activation("since", `"2026-11-21T22:00:00"`), "apps[1].activations[0].since", "must be an RFC 3339 time, such as 2026-11-21T22:00:00Z"},
+		{"since without T", activation("since", `"2026-11-21 22:00:00Z"`), "apps[1].activations[0].since", "must be an RFC 3339 time"},
+		{"since in no month", activation("since", `"2026-13-21T22:00:00Z"`), "apps[1].activations[0].since", "must be an RFC 3339 time"},
+		{"zone of 25 hours", activation("since", `"2026-11-21T22:00:00+25:00"`), "apps[1].activations[0].since", "must be an RFC 3339 time"},
 		{"until before since", activation("until", `"2026-11-21T21:00:00Z"`), "apps[1].activations[0].until", "must be after since"},
 		{"until at since", activation("until", `"2026-11-21T23:00:00+01:00"`), "apps[1].activations[0].until", "must be after since"},
 		{"message with a control character", activation("message", `"a\u0007"`), "apps[1].activations[0].message", "without control characters"},
-		{"message too long", activation("message", `"`+strings.Repeat("a", 4097)+`"`), "apps[1].activations[0].message", "4097 bytes are more than 4096"},
+		{"message too long", activation("message", `"`+strings.Repeat("a", 4097)+`"`), "apps[1].activations[0].message", "at most 4096 bytes, not 4097"},
 		{"unknown field of an activation", activation("actor", `"bob"`), "apps[1].activations[0].actor", "unknown field"},
 
 		// Windows.
 		{"window without id", shop(`"windows":[{"mode":"no-access"}]`), "apps[1].windows[0].id", "must be a name"},
 		{"window mode", shop(`"windows":[{"id":"w","mode":"off"}]`), "apps[1].windows[0].mode", "must be read-only or no-access"},
 		{"windows of one id", shop(`"windows":[{"id":"w","mode":"no-access"},{"id":"w","mode":"no-access"}]`), "apps[1].windows[1].id", "unique in its app"},
-		{"announce", window(`"announce":31622401`), "apps[1].windows[0].announce", "must be 0 to a year, in seconds"},
+		{"announce", window(`"announce":31622401`), "apps[1].windows[0].announce", "must be seconds, 0 to a year"},
 		{"window message", window(`"message":"a\u0000b"`), "apps[1].windows[0].message", "without control characters"},
 		{"occurrence without start", window(`"occurrences":[{"end":"2026-11-21T22:00:00Z"}]`), "apps[1].windows[0].occurrences[0].start", "is required"},
 		{"occurrence without end", window(`"occurrences":[{"start":"2026-11-21T22:00:00Z"}]`), "apps[1].windows[0].occurrences[0].end", "must be after start"},
 		{"occurrence of no length", window(`"occurrences":[{"start":"2026-11-21T22:00:00Z","end":"2026-11-21T22:00:00Z"}]`), "apps[1].windows[0].occurrences[0].end", "must be after start"},
-		{"too many occurrences", window(`"occurrences":[` + strings.Repeat(`{},`, maintenance.MaxOccurrences) + `{}]`), "apps[1].windows[0].occurrences", "more than 64 entries"},
+		{"too many occurrences", window(`"occurrences":[` + strings.Repeat(`{},`, maintenance.MaxOccurrences) + `{}]`), "apps[1].windows[0].occurrences", "at most 64 entries"},
 		{"unknown field of an occurrence", window(`"occurrences":[{"rrule":"FREQ=DAILY"}]`), "apps[1].windows[0].occurrences[0].rrule", "unknown field"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -433,7 +433,7 @@ func TestParseLarge(t *testing.T) {
 	}
 
 	huge := append(append([]byte(`{"epoch":1`), strings.Repeat(" ", maintenance.MaxDocumentBytes)...), '}')
-	if _, err := maintenance.Parse(huge); err == nil || !strings.Contains(err.Error(), "are more than the 16777216 that a document may have") {
+	if _, err := maintenance.Parse(huge); err == nil || !strings.Contains(err.Error(), "a document may have at most 16777216") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -459,11 +459,11 @@ func TestParseSpec(t *testing.T) {
 		t.Errorf("%+v, %v", spec, err)
 	}
 	for doc, want := range map[string]string{
-		`{"name":"shop"}`: "match: is empty",
-		`{"name":"shop","match":{"paths":["/"]},"bypass":{"ips":["x"]}}`: `bypass.ips[0]: "x" is no address`,
+		`{"name":"shop"}`: "match: must not be empty",
+		`{"name":"shop","match":{"paths":["/"]},"bypass":{"ips":["x"]}}`: `bypass.ips[0]: "x" must be an address`,
 		`{"name":"shop","activations":[]}`:                               "activations: unknown field",
-		`{"name":"shop","pages":{"":""}}`:                                `match: is empty`,
-		`{"name":"default","pages":{"":""}}`:                             `pages[""]: must be the page's SHA-256`,
+		`{"name":"shop","pages":{"":""}}`:                                `match: must not be empty`,
+		`{"name":"default","pages":{"":""}}`:                             `pages[""]: must be the SHA-256 of the page`,
 		`[]`:                                                             "must be an object, not a list",
 		``:                                                               "not valid JSON",
 	} {

@@ -2,9 +2,9 @@ package maintenance
 
 import "slices"
 
-// A grantRule lets requests pass: an exemption, or a write that goes through in
-// read-only. It holds only for what every server reads as the request that the operator
-// wrote, so it asks the readings that are sure.
+// A grantRule lets requests pass: it is an exemption or a write-through rule. It applies only if
+// every server reads a request as one that the operator listed, and therefore uses the sure
+// readings.
 type grantRule struct {
 	PathRule
 	upgrades, overrides, bodies bool
@@ -22,8 +22,7 @@ func compileGrants(rules []PathRule) (grants []grantRule) {
 	return grants
 }
 
-// grants answers whether the rule lets a request pass. At most maxBody bytes of a body
-// are read.
+// grants returns whether the rule lets a request pass. It reads at most maxBody bytes of a body.
 func (rule *grantRule) grants(r *Request, maxBody int) answer {
 	if !rule.matches(r) || r.read().upgrade && !rule.upgrades {
 		return answerNo
@@ -34,7 +33,7 @@ func (rule *grantRule) grants(r *Request, maxBody int) answer {
 		body = r.unexpectedBody()
 	}
 	if !rule.overrides {
-		if method := r.override(); method != "" && !rule.speaksOf(method) {
+		if method := r.override(); method != "" && !rule.coversMethod(method) {
 			return answerNo
 		}
 		override = r.bodyOverride(maxBody)
@@ -43,15 +42,17 @@ func (rule *grantRule) grants(r *Request, maxBody int) answer {
 	return max(body, override).not()
 }
 
-// matches reports whether the rule is about the path and the method of a request. What
-// passes from a script passes after its preflight (Fetch standard, "CORS-preflight
-// fetch"), so OPTIONS passes wherever another method does.
+// matches reports whether the rule covers the path and the method of a request. Before the request
+// of a script a browser sends a preflight (Fetch standard, "CORS-preflight fetch"), so OPTIONS
+// matches wherever another method does.
 func (rule *grantRule) matches(r *Request) bool {
 	ways := r.read()
-	return (rule.speaksOf(r.Method) || r.Method == "OPTIONS") && (rule.Path == "" || ways.surelyIs(rule.Path)) && (rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
+	return (rule.coversMethod(r.Method) || r.Method == "OPTIONS") &&
+		(rule.Path == "" || ways.surelyIs(rule.Path)) &&
+		(rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
 }
 
-// grantedBy answers whether any of the rules lets a request pass.
+// grantedBy returns whether any of the rules lets a request pass.
 func grantedBy(rules []grantRule, r *Request, maxBody int) (best answer) {
 	for i := 0; i < len(rules) && best != answerYes; i++ {
 		best = max(best, rules[i].grants(r, maxBody))
@@ -59,8 +60,8 @@ func grantedBy(rules []grantRule, r *Request, maxBody int) (best answer) {
 	return best
 }
 
-// A refusalRule refuses requests. It holds for what some server may read as the request
-// that the operator wrote. Its paths are folded.
+// A refusalRule refuses requests. It applies if some server may read a request as one that the
+// operator listed. Its paths are in lower case.
 type refusalRule struct{ PathRule }
 
 func compileRefusals(rules []PathRule) (refusals []refusalRule) {
@@ -74,16 +75,17 @@ func compileRefusals(rules []PathRule) (refusals []refusalRule) {
 // refuses reports whether the rule refuses a request.
 func (rule *refusalRule) refuses(r *Request) bool {
 	ways := r.read()
-	return rule.speaksOf(r.Method) && (rule.Prefix != "" && ways.mayReach(rule.Prefix) || rule.Path != "" && ways.mayBe(rule.Path))
+	return rule.coversMethod(r.Method) &&
+		(rule.Prefix != "" && ways.mayReach(rule.Prefix) || rule.Path != "" && ways.mayBe(rule.Path))
 }
 
-// speaksOf reports whether a rule is about a method.
-func (rule *PathRule) speaksOf(method string) bool {
+// coversMethod reports whether a rule covers a method.
+func (rule *PathRule) coversMethod(method string) bool {
 	return len(rule.Methods) == 0 || slices.Contains(rule.Methods, method) ||
 		method == "HEAD" && slices.Contains(rule.Methods, "GET")
 }
 
-// answer is the answer to a question about a request that may depend on its body.
+// answer is the answer to a question about a request, which may need the body.
 type answer uint8
 
 const (
@@ -92,4 +94,5 @@ const (
 	answerYes
 )
 
+// not turns yes into no and no into yes.
 func (a answer) not() answer { return answerYes - a }

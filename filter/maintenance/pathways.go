@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A traits is what a path holds that some server reads in another way.
+// traits are the properties of a path for which some server reads it in another way.
 type traits uint16
 
 const (
@@ -15,18 +15,29 @@ const (
 	hasBackslash
 	hasSemicolon
 	hasEnd         // a character at which some server ends the path
-	hasEmpty       // an empty segment, but for the last, or no slash at the beginning
+	hasEmpty       // an empty segment, unless it is the last, or no slash at the beginning
 	hasDots        // a segment that may be . or ..
 	hasHighBytes   // bytes beyond ASCII
 	hasEdges       // blanks, control characters or dots at the edge of a segment
-	hasScript      // .php, or a segment, not the last, with a dot
+	hasScript      // .php, or a segment with a dot, unless it is the last
 	leadingSlashes // two slashes at the beginning
 	hasLineEnds    // a tab or the end of a line
 )
 
-// pathWays are the ways in which servers turn a path into the one that they look up.
-// Some servers go several of these ways, in any order and more than once. A way is
-// gone where the path has one of its traits.
+// byteTraits are the traits that a path has because of one byte, wherever it is.
+var byteTraits = func() (t [256]traits) {
+	t['%'], t['\\'], t[';'] = hasEscape, hasBackslash, hasSemicolon
+	t['#'], t['?'], t[0] = hasEnd, hasEnd, hasEnd
+	t['\t'], t['\n'], t['\r'] = hasLineEnds, hasLineEnds, hasLineEnds
+	for c := 0x80; c <= 0xff; c++ {
+		t[c] = hasHighBytes
+	}
+	return t
+}()
+
+// pathWays are the ways in which servers turn a path into the one that they look up. A server may
+// combine several of them, in any order and more than once. A way only matters for paths that have
+// one of its traits.
 var pathWays = [...]struct {
 	name  string // its row in docs/read-only.md
 	where traits
@@ -53,7 +64,7 @@ var pathWays = [...]struct {
 	{"end at NUL", hasEnd, func(p string) string { return upTo(p, 0) }},
 }
 
-// follow adds what the ways make of each reading until they make nothing new.
+// follow adds what the ways make of each reading, until they make nothing new.
 func (ways *readings) follow() {
 	work := 0
 	for i := 0; i < len(ways.paths) && !ways.anyPath; i++ {
@@ -64,101 +75,93 @@ func (ways *readings) follow() {
 		}
 
 		ways.cutPrefixes(path)
-		held := traitsOf(path)
-		if held&hasScript != 0 {
-			if _, found := script(path); !found {
-				held &^= hasScript
+		found := traitsOf(path)
+		if found&hasScript != 0 {
+			if _, isScript := script(path); !isScript {
+				found &^= hasScript
 			}
 		}
-		if held&leadingSlashes != 0 {
-			// A URL parser takes the host from there, too.
+		if found&leadingSlashes != 0 {
+			// A URL parser reads the host from there as well.
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
 			ways.readHost(host)
 		}
-		if held != 0 && work+len(path) > maxReadingWork {
+
+		if found != 0 && work+len(path) > maxReadingWork {
 			ways.anyPath = true // one more reading of this length would be too much
 			return
 		}
 		for _, way := range pathWays {
-			if held&way.where != 0 {
+			if found&way.where != 0 {
 				ways.add(way.read(path))
 			}
 		}
 	}
 }
 
-// traitsOf reads a path once, so that an ordinary one needs no more than that.
-func traitsOf(path string) (held traits) {
+// traitsOf returns the traits of a path. An ordinary path has none, and is read only here.
+func traitsOf(path string) (found traits) {
 	if path == "" || path[0] != '/' {
-		held |= hasEmpty
+		found |= hasEmpty
 	}
 	if strings.HasPrefix(path, "//") {
-		held |= leadingSlashes
+		found |= leadingSlashes
 	}
 
-	last := byte('/') // the character before
-	dot := false      // in this segment
+	last := byte('/') // the byte before
+	hasDot := false   // in this segment
 	for i := 0; i < len(path); i++ {
 		c := path[i]
+		found |= byteTraits[c]
+
 		switch {
 		case c == '/':
 			if i > 0 && last == '/' {
-				held |= hasEmpty
+				found |= hasEmpty
 			}
-			if last <= ' ' || last == 0x7f || last == '.' {
-				held |= hasEdges
+			if isEdge(last) {
+				found |= hasEdges
 			}
-			if dot {
-				held |= hasScript
+			if hasDot {
+				found |= hasScript
 			}
-			dot = false
+			hasDot = false
 		case c == '.':
-			dot = true
+			hasDot = true
 			if last == '/' {
-				held |= hasDots
+				found |= hasDots
 			}
 			if i+2 < len(path) && path[i+1]|0x20 == 'p' && path[i+2]|0x20 == 'h' {
-				held |= hasScript
+				found |= hasScript
 			}
 		case c == '%':
-			held |= hasEscape
 			if escaped, size := escape(path[i:]); size > 0 && (escaped == '/' || escaped == '\\') {
-				held |= hasSlashEscape
+				found |= hasSlashEscape
 			}
-		case c == '\\':
-			held |= hasBackslash
-		case c == ';':
-			held |= hasSemicolon
-		case c == '#' || c == '?':
-			held |= hasEnd
-		case c <= ' ' || c == 0x7f:
-			if c == 0 {
-				held |= hasEnd
-			}
-			if c == '\t' || c == '\n' || c == '\r' {
-				held |= hasLineEnds
-			}
-			if last == '/' {
-				held |= hasEdges
-			}
-		case c >= 0x80:
-			held |= hasHighBytes
+		case last == '/' && isEdge(c):
+			found |= hasEdges
 		}
 		last = c
 	}
-	if last <= ' ' || last == 0x7f || last == '.' {
-		held |= hasEdges
+
+	if isEdge(last) {
+		found |= hasEdges
 	}
-	return held
+	return found
 }
 
-// plain reports whether every server reads a path alike, but for letter case, format
-// suffixes and scripts: what a rule may be written with.
+// isEdge reports whether some server drops c at the end of a segment. Other than a dot, it may also
+// be dropped at the beginning.
+func isEdge(c byte) bool { return c <= ' ' || c == 0x7f || c == '.' }
+
+// plain reports whether a rule may have this path: every server must read it alike, apart from
+// letter case, format suffixes and scripts.
 func plain(path string) bool {
 	const disguises = hasEscape | hasBackslash | hasSemicolon | hasEnd | hasEmpty | hasHighBytes
 	if traitsOf(path)&disguises != 0 || strings.IndexFunc(path, isBlank) >= 0 {
 		return false
 	}
+
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return false
@@ -167,17 +170,19 @@ func plain(path string) bool {
 	return true
 }
 
-// decoded undoes one level of percent-encoding, and IIS's %uXXXX where it hides ASCII.
+// decoded undoes one level of percent-encoding, including the %uXXXX of IIS for ASCII characters.
 func decoded(p string) string { return unescape(p, "") }
 
-// decodedInSegments leaves encoded slashes, as servers do that split a path before
-// they decode it (RFC 3986 section 2.2), so that "a%2fb/%2e%2e" is one segment up.
+// decodedInSegments does not decode slashes, like servers that split a path before they decode it
+// (RFC 3986 section 2.2). To them, "a%2fb/%2e%2e" is one segment and a step back over it.
 func decodedInSegments(p string) string { return unescape(p, `/\`) }
 
+// unescape decodes the escapes in p, apart from those of the characters in except.
 func unescape(p, except string) string {
 	if strings.IndexByte(p, '%') < 0 {
 		return p
 	}
+
 	b := make([]byte, 0, len(p))
 	for i := 0; i < len(p); i++ {
 		c, size := p[i], 1
@@ -192,25 +197,39 @@ func unescape(p, except string) string {
 	return string(b)
 }
 
-// escape decodes the %XX or %u00XX that s begins with. A size of 0 means that s begins
-// with neither.
+// escape decodes the %XX or %u00XX that s begins with, and returns its size. The size is 0 if s
+// begins with neither.
 func escape(s string) (c byte, size int) {
 	digits := 1
 	if len(s) > 4 && s[1]|0x20 == 'u' && s[2:4] == "00" {
 		digits = 4
 	}
-	if len(s) < digits+2 {
+	if len(s) < digits {
 		return 0, 0
 	}
-	hi, lo := unhex(s[digits]), unhex(s[digits+1])
-	if hi < 0 || lo < 0 {
+
+	c, ok := hexByte(s[digits:])
+	if !ok {
 		return 0, 0
 	}
-	return byte(hi<<4 | lo), digits + 2
+	return c, digits + 2
 }
 
-// unhex returns the value of a hexadecimal digit, or -1.
-func unhex(c byte) int {
+// hexByte decodes the two hexadecimal digits that s begins with.
+func hexByte(s string) (c byte, ok bool) {
+	if len(s) < 2 {
+		return 0, false
+	}
+
+	high, low := hexValue(s[0]), hexValue(s[1])
+	if high < 0 || low < 0 {
+		return 0, false
+	}
+	return byte(high<<4 | low), true
+}
+
+// hexValue returns the value of a hexadecimal digit, or -1.
+func hexValue(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':
 		return int(c - '0')
@@ -220,15 +239,16 @@ func unhex(c byte) int {
 	return -1
 }
 
-// overlong undoes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3)
-// and lenient decoders accept: C0 AF, E0 80 AF and F0 80 80 AF for "/".
+// overlong decodes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3) but lenient
+// decoders accept: C0 AF, E0 80 AF and F0 80 80 AF for "/".
 func overlong(p string) string {
 	if utf8.ValidString(p) {
 		return p
 	}
+
 	b := make([]byte, 0, len(p))
 	for i := 0; i < len(p); i++ {
-		lead, last := p[i], i // last is where the form's last byte is
+		lead, last := p[i], i // last is the index of the last byte of the form
 		switch {
 		case lead|1 == 0xc1:
 			last = i + 1
@@ -237,6 +257,7 @@ func overlong(p string) string {
 		case strings.HasPrefix(p[i:], "\xf0\x80\x80"), strings.HasPrefix(p[i:], "\xf0\x80\x81"):
 			lead, last = p[i+2], i+3
 		}
+
 		if last > i && last < len(p) && p[last]&0xc0 == 0x80 {
 			b = append(b, lead&1<<6|p[last]&0x3f)
 			i = last
@@ -249,14 +270,13 @@ func overlong(p string) string {
 
 func backslashed(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 
-// withoutParams drops ";…" from every segment (RFC 3986 section 3.3).
+// withoutParams removes ";…" from every segment (RFC 3986 section 3.3).
 func withoutParams(p string) string {
 	return inSegments(p, func(segment string) string { return upTo(segment, ';') })
 }
 
-// withoutSuffixSegment drops a last segment that is only a format suffix: what a server
-// that drops suffixes makes of "/x/.json" leads to another path with one. All other
-// suffixes are seen where paths are compared.
+// withoutSuffixSegment removes a last segment that is only a format suffix, because what remains of
+// "/x/.json" can be read further. All other suffixes are handled when paths are compared.
 func withoutSuffixSegment(p string) string {
 	bare := strings.TrimRight(p, "/")
 	slash := strings.LastIndexByte(bare, '/')
@@ -266,23 +286,24 @@ func withoutSuffixSegment(p string) string {
 	return p
 }
 
-// trimmedSegments drops blanks and control characters from both ends of each segment,
-// and dots from its end, as Windows does with file names and Spring's AntPathMatcher
-// with tokens. A regular expression's $ matches before a last line feed (Starlette).
+// trimmedSegments removes blanks and control characters from both ends of each segment, and dots
+// from its end, as Windows does with file names and Spring's AntPathMatcher with tokens. The $ of a
+// regular expression matches before a last line feed (Starlette).
 func trimmedSegments(p string) string {
 	return inSegments(p, func(segment string) string {
 		if segment == "." || segment == ".." {
 			return segment
 		}
-		for segment != "" && (segment[len(segment)-1] == '.' || isBlank(rune(segment[len(segment)-1]))) {
+
+		for segment != "" && isEdge(segment[len(segment)-1]) {
 			segment = segment[:len(segment)-1]
 		}
 		return strings.TrimLeftFunc(segment, isBlank)
 	})
 }
 
-// withoutLineEnds drops tabs and line ends, as URL parsers do wherever they stand (WHATWG
-// URL, "basic URL parser", step 3).
+// withoutLineEnds removes tabs and line ends, as URL parsers do at any place (WHATWG URL, "basic
+// URL parser", step 3).
 func withoutLineEnds(p string) string { return lineEnds.Replace(p) }
 
 var lineEnds = strings.NewReplacer("\t", "", "\n", "", "\r", "")
@@ -304,8 +325,8 @@ func inSegments(p string, replace func(segment string) string) string {
 	return string(b)
 }
 
-// pathInfo returns what stands behind the first script in a path, which the script
-// gets as its path (PATH_INFO, RFC 3875 section 4.1.5).
+// pathInfo returns the part of a path after the first script in it, which the script gets as its
+// path (PATH_INFO, RFC 3875 section 4.1.5).
 func pathInfo(p string) string {
 	if at, found := script(p); found {
 		return p[at.end:]
@@ -313,8 +334,8 @@ func pathInfo(p string) string {
 	return p
 }
 
-// joinedPathInfo does so where no slash ends the script's name: Slim and Symfony take
-// the name off the path as a string, so that "/index.phporders" is "/orders" to them.
+// joinedPathInfo does the same if no slash ends the name of the script. Slim and Symfony remove the
+// name from the path as a string, so that "/index.phporders" becomes "/orders".
 func joinedPathInfo(p string) string {
 	if at, found := script(p); found && at.suffix < at.end {
 		return "/" + p[at.suffix:]
@@ -322,8 +343,8 @@ func joinedPathInfo(p string) string {
 	return p
 }
 
-// withoutScript returns a path without the name of the first script in it, as front
-// controllers do that stand in a folder.
+// withoutScript returns a path without the name of the first script in it, as front controllers in
+// a folder read it.
 func withoutScript(p string) string {
 	if at, found := script(p); found {
 		return p[:at.folder] + p[at.end:]
@@ -331,7 +352,7 @@ func withoutScript(p string) string {
 	return p
 }
 
-// withoutJoinedScript does so where no slash ends the script's name.
+// withoutJoinedScript does the same if no slash ends the name of the script.
 func withoutJoinedScript(p string) string {
 	if at, found := script(p); found && at.suffix < at.end {
 		return p[:at.folder] + "/" + p[at.suffix:]
@@ -339,16 +360,15 @@ func withoutJoinedScript(p string) string {
 	return p
 }
 
-// scriptSuffixes are the suffixes of files that servers run and hand the rest of the
-// path to.
+// scriptSuffixes are the suffixes of files that servers run with the rest of the path.
 var scriptSuffixes = [...]string{".php", ".phtml", ".phar", ".cgi", ".fcgi", ".pl", ".py", ".rb", ".asp", ".aspx", ".ashx", ".asmx", ".svc", ".jsp"}
 
-// scriptName is where a script's name stands in a path: folder is where its segment
-// begins, suffix where its suffix ends, and end where its segment ends.
+// scriptName is the place of a script's name in a path: folder is the index at which its segment
+// begins, suffix the one at which its suffix ends, and end the one at which its segment ends.
 type scriptName struct{ folder, suffix, end int }
 
-// script finds the first segment that names a script: one with .php in it, or one with
-// another suffix at its end that is not the last.
+// script finds the first segment that names a script: one that contains .php, or one that ends with
+// another suffix and is not the last.
 func script(p string) (at scriptName, found bool) {
 	for at.folder < len(p) {
 		at.end = len(p)
@@ -363,16 +383,18 @@ func script(p string) (at scriptName, found bool) {
 				return at, true
 			}
 		}
+
 		if dot := strings.LastIndexByte(segment, '.'); dot >= 0 && at.end < len(p) && slices.ContainsFunc(scriptSuffixes[:], func(s string) bool { return strings.EqualFold(segment[dot:], s) }) {
 			at.suffix = at.end
 			return at, true
 		}
+
 		at.folder = at.end
 	}
 	return at, false
 }
 
-// upTo returns a path up to a character at which some server ends it.
+// upTo returns the part of a path before a character at which some server ends it.
 func upTo(p string, end byte) string {
 	if i := strings.IndexByte(p, end); i >= 0 {
 		return p[:i]
@@ -380,13 +402,14 @@ func upTo(p string, end byte) string {
 	return p
 }
 
-// withoutAuthority returns what a server sees that takes the beginning for a
-// network-path reference (RFC 3986 section 4.2), also behind more than two slashes
-// (WHATWG URL, "special authority ignore slashes state").
+// withoutAuthority returns the path for a server that reads it as a network-path reference (RFC
+// 3986 section 4.2), possibly with more than two slashes (WHATWG URL, "special authority ignore
+// slashes state").
 func withoutAuthority(p string) string {
 	if !strings.HasPrefix(p, "//") {
 		return p
 	}
+
 	rest := strings.TrimLeft(p, "/")
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
 		return rest[i:]
@@ -394,7 +417,7 @@ func withoutAuthority(p string) string {
 	return "/"
 }
 
-// merged returns a path that begins with a slash and has no empty segments.
+// merged returns a path without empty segments, and with a slash at the beginning.
 func merged(p string) string {
 	if p == "" || p[0] != '/' {
 		return "/" + p
@@ -402,6 +425,7 @@ func merged(p string) string {
 	if !strings.Contains(p, "//") {
 		return p
 	}
+
 	b := make([]byte, 0, len(p))
 	for i := 0; i < len(p); i++ {
 		if p[i] != '/' || i == 0 || p[i-1] != '/' {
@@ -416,6 +440,7 @@ func resolved(p string) string {
 	if !strings.Contains(p, "/.") {
 		return p
 	}
+
 	out := make([]string, 0, 16)
 	segments := strings.Split(p, "/")[1:]
 	for i, s := range segments {

@@ -9,36 +9,36 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// readings are all the ways in which servers behind the proxy may read a request's
-// host and path. docs/read-only.md, "The book of readings", names the servers; a new
-// way is a row there, an entry in pathWays or in the header lists below, and a test.
+// readings are all the ways in which servers behind the proxy may read the host and the path of a
+// request. docs/read-only.md, "The book of readings", names the servers. A new way needs a row
+// there, an entry in pathWays or in the lists of headers below, and a test.
 //
-// Readings are lenient, so they may only make a decision stricter: whatever refuses
-// asks [readings.mayBe] or [readings.mayReach], whatever grants asks
-// [readings.surelyIs] or [readings.surelyUnder].
+// Readings are lenient, so they may only make a decision stricter: what refuses uses
+// [readings.mayBe] or [readings.mayReach], what grants uses [readings.surelyIs] or
+// [readings.surelyUnder].
 type readings struct {
 	done bool
 
-	// paths are the path in every way in which it may be read, as sent first; folded are
-	// the same in lower case.
+	// paths are all readings of the path, beginning with the path as sent; folded are the same in
+	// lower case.
 	paths, folded []string
-	// prefixes are what headers take off the beginning of the path, and cuts what they take
-	// off with all that is before it.
+	// prefixes are removed from the beginning of the path because of headers. cuts are removed
+	// together with all that is before them.
 	prefixes, cuts []string
-	// elsewhere reports that a header makes another path of the one that was sent.
+	// elsewhere means that a header makes some server read another path than the one that was sent.
 	elsewhere bool
-	// anyPath reports that there are more ways than are followed, so that the path may be
-	// any path of its hosts.
+	// anyPath means that there are more readings than were followed, so that the path may be any
+	// path on its hosts.
 	anyPath bool
 
-	// hosts are the names under which the request may be served, :authority first.
+	// hosts are the names under which the request may be served, beginning with :authority.
 	hosts []string
-	// anyHost reports that the host may be read as any name.
+	// anyHost means that the host may be read as any name.
 	anyHost bool
 
-	// query is whatever may be read as the query, joined by "&".
+	// query is everything that may be read as the query, joined by "&".
 	query string
-	// upgrade reports that the connection may carry another protocol than HTTP.
+	// upgrade means that the connection may carry another protocol than HTTP.
 	upgrade bool
 
 	// overrideMethod is what [Request.override] returns, once overrideRead is set.
@@ -46,19 +46,19 @@ type readings struct {
 	overrideRead   bool
 	// bodyNames is what [Request.bodyNamesMethod] returns, once bodyRead is set.
 	bodyNames, bodyRead bool
-	// graphQLRule is what [graphql.JSON] said of the body with these options, once
-	// graphQLRead is set.
+	// graphQLRule is what [graphql.JSON] returned for the body with these options, once graphQLRead
+	// is set.
 	graphQLRule                  graphql.Rule
 	graphQLLimits                [4]int
 	graphQLBatching, graphQLRead bool
 
-	// Most requests have one reading, for which nothing is allocated.
+	// Most requests have one reading. Its slices are in these arrays, so nothing is allocated.
 	pathBuf, foldedBuf [2]string
 	hostBuf            [1]string
 }
 
-// Bounds on how far the readings of a path are followed. Honest paths stay below them;
-// a path beyond them may be any path.
+// Bounds on how far the readings of a path are followed. Honest paths stay below them; for a path
+// beyond them anyPath is set.
 const (
 	maxReadings    = 32
 	maxReadingWork = 4 << 10  // bytes of all readings together
@@ -67,23 +67,24 @@ const (
 	maxHostBytes   = 255      // RFC 1035 section 2.3.4
 )
 
-// Headers in which gateways hand on what the client asked them for, and which some
-// servers believe from anybody.
+// Headers in which gateways pass on the original request, and which some servers believe no matter
+// who sent them.
 var (
-	// pathHeaders hold the path that the server is to serve.
+	// pathHeaders contain the path that the server must serve.
 	pathHeaders = [...]string{"x-original-url", "x-rewrite-url"}
-	// prefixHeaders hold a prefix that the server takes off the path.
+	// prefixHeaders contain a prefix that the server must remove from the path.
 	prefixHeaders = [...]string{"script-name", "x-script-name", "x-forwarded-prefix"}
-	// hostHeaders hold the host that the server is to be.
+	// hostHeaders contain the host that the request is for.
 	hostHeaders = [...]string{"x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
 )
 
-// read returns the readings of a request, which are computed once.
+// read returns the readings of a request. They are computed once.
 func (r *Request) read() *readings {
 	ways := &r.readings
 	if ways.done {
 		return ways
 	}
+
 	ways.done = true
 	ways.paths, ways.folded, ways.hosts = ways.pathBuf[:0], ways.foldedBuf[:0], ways.hostBuf[:0]
 
@@ -95,29 +96,30 @@ func (r *Request) read() *readings {
 	switch {
 	case path == "" || path == "*": // CONNECT, OPTIONS * (RFC 9112 section 3.2)
 		path = "/"
-	case path[0] != '/': // absolute-form, which Envoy resolves unless told otherwise
+	case path[0] != '/': // absolute-form, which Envoy resolves unless configured otherwise
 		ways.anyPath, ways.anyHost = true, true
 	}
 	ways.paths = append(ways.paths, path)
 	ways.readHeaders(r)
-
 	if !ways.anyPath {
 		ways.follow()
 	}
+
 	if ways.anyPath {
-		// What was not followed to its end may lead to a network-path reference.
+		// A reading that was not followed may be a network-path reference.
 		ways.anyHost = ways.anyHost || slices.ContainsFunc(ways.paths, mayNameHost)
 		return ways
 	}
+
 	for _, path := range ways.paths {
 		ways.folded = append(ways.folded, fold(path))
 	}
 	return ways
 }
 
-// mayNameHost reports whether some reading of a path may begin with two slashes, without
-// following them all: whether the path, decoded to its end, has anything that servers
-// make empty segments of.
+// mayNameHost reports whether some reading of a path may begin with two slashes, and so name a
+// host. It does not follow the readings, but looks whether the fully decoded path has anything that
+// some server turns into an empty segment.
 func mayNameHost(path string) bool {
 	const leads = hasEscape | hasBackslash | hasSemicolon | hasEmpty | hasEdges | hasLineEnds
 	for work := len(path); work <= maxDecodeWork; work += len(path) {
@@ -130,11 +132,12 @@ func mayNameHost(path string) bool {
 	return true
 }
 
-// readHeaders adds the hosts and paths that headers name.
+// readHeaders adds the hosts and paths in headers.
 func (ways *readings) readHeaders(r *Request) {
 	for i := range r.Headers {
 		name, value := r.Headers[i][0], r.Headers[i][1]
 		is := func(known string) bool { return mayMean(name, known) }
+
 		switch {
 		case len(value) > maxReadPath && (is("forwarded") || slices.ContainsFunc(hostHeaders[:], is)):
 			ways.anyHost = true
@@ -162,26 +165,29 @@ func (ways *readings) readForwarded(value string) {
 	}
 }
 
-// readHost adds a name under which the request may be served. Servers parse a host
-// with other characters than names and addresses have in ways of their own: as user
-// information, as a list, percent-encoded (WHATWG URL, section 3.5).
+// readHost adds a name under which the request may be served. A host with characters that neither
+// names nor addresses have can be parsed in several ways: as user information, as a list, or
+// percent-encoded (WHATWG URL, section 3.5).
 func (ways *readings) readHost(host string) {
 	if len(host) > maxHostBytes || !plainHost(host) || len(ways.hosts) >= maxReadings {
 		ways.anyHost = true
 		return
 	}
+
 	if name := canonicalHost(host); !slices.Contains(ways.hosts, name) {
 		ways.hosts = append(ways.hosts, name)
 	}
 }
 
-// plainHost reports whether every server reads a host alike: a name or an address,
-// and a port.
+// plainHost reports whether every server reads a host alike. It is then a name or an address,
+// possibly with a port.
 func plainHost(host string) bool {
 	if address, found := strings.CutPrefix(host, "["); found {
 		address, port, closed := strings.Cut(address, "]")
-		return closed && strings.Trim(address, "0123456789abcdefABCDEF:.") == "" && (port == "" || port[0] == ':' && strings.Trim(port[1:], "0123456789") == "")
+		isPort := port == "" || port[0] == ':' && strings.Trim(port[1:], "0123456789") == ""
+		return closed && isPort && strings.Trim(address, "0123456789abcdefABCDEF:.") == ""
 	}
+
 	for i := range len(host) {
 		if c := host[i]; !alphanumeric(c) && c != '.' && c != ':' && c != '_' && c != '-' {
 			return false
@@ -190,26 +196,28 @@ func plainHost(host string) bool {
 	return true
 }
 
-// canonicalHost returns a Host header as servers compare it: in lower case, without
-// port and trailing dots.
+// canonicalHost returns a host as servers compare it: in lower case, without port and trailing
+// dots.
 func canonicalHost(host string) string {
 	if strings.HasPrefix(host, "[") {
 		if end := strings.IndexByte(host, ']'); end >= 0 {
 			return strings.ToLower(host[:end+1])
 		}
 	}
+
 	if i := strings.IndexByte(host, ':'); i >= 0 {
 		host = host[:i]
 	}
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
-// readPath adds the path and query of a header that holds a path or a URL.
+// readPath adds the path and the query of a header that contains a path or a URL.
 func (ways *readings) readPath(value string) {
 	path, query, _ := strings.Cut(value, "?")
 	if scheme, rest, found := strings.Cut(path, "://"); found && !strings.Contains(scheme, "/") {
 		path = withoutAuthority("//" + rest)
 	}
+
 	if path != ways.paths[0] {
 		ways.elsewhere = true
 		ways.add(path)
@@ -217,13 +225,14 @@ func (ways *readings) readPath(value string) {
 	ways.addQuery(query)
 }
 
-// readPrefix notes a prefix that a header takes off the path; anywhere reports that some
-// server takes it off wherever it stands (gunicorn up to 21.2, http/wsgi.py). Gateways
-// join repeated headers (RFC 3875 section 4.1.18), so the prefix of two is not known.
+// readPrefix notes a prefix that is removed from the path because of a header. anywhere says that
+// some server removes it at any place in the path (gunicorn up to 21.2, http/wsgi.py). Gateways
+// join repeated headers (RFC 3875 section 4.1.18), so with two of them the prefix is not known.
 func (ways *readings) readPrefix(value string, anywhere bool) {
 	if len(ways.prefixes) > 0 {
 		ways.anyPath = true
 	}
+
 	if prefix := strings.TrimRight(decoded(value), "/"); prefix != "" {
 		ways.prefixes = append(ways.prefixes, prefix)
 		if anywhere {
@@ -232,7 +241,7 @@ func (ways *readings) readPrefix(value string, anywhere bool) {
 	}
 }
 
-// cutPrefixes adds a path without the prefixes that headers take off it.
+// cutPrefixes adds a path without the prefixes that are removed because of headers.
 func (ways *readings) cutPrefixes(path string) {
 	for _, prefix := range ways.prefixes {
 		if len(path) >= len(prefix) && strings.EqualFold(path[:len(prefix)], prefix) {
@@ -240,6 +249,7 @@ func (ways *readings) cutPrefixes(path string) {
 			ways.add(path[len(prefix):])
 		}
 	}
+
 	for _, cut := range ways.cuts {
 		if _, rest, found := strings.Cut(path, cut); found {
 			ways.elsewhere = true
@@ -272,12 +282,13 @@ func (ways *readings) addQuery(query string) {
 	}
 }
 
-// mayBe reports whether some server may read the path as the folded one: in any letter
-// case, with or without a last slash, and with a format suffix.
+// mayBe reports whether some server may read the path as folded, which is in lower case: whatever
+// the letter case, with or without a last slash, and with or without a format suffix.
 func (ways *readings) mayBe(folded string) bool {
 	if ways.anyPath {
 		return true
 	}
+
 	folded = strings.TrimSuffix(folded, "/")
 	return slices.ContainsFunc(ways.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
@@ -286,11 +297,12 @@ func (ways *readings) mayBe(folded string) bool {
 	})
 }
 
-// mayReach reports whether some server may find the path at or below the folded one.
+// mayReach reports whether some server may read the path as folded or as a path below it.
 func (ways *readings) mayReach(folded string) bool {
 	if ways.anyPath {
 		return true
 	}
+
 	folded = strings.TrimSuffix(folded, "/")
 	return slices.ContainsFunc(ways.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
@@ -298,18 +310,19 @@ func (ways *readings) mayReach(folded string) bool {
 	})
 }
 
-// mayBeginWith reports whether some reading of the path begins with the folded one, at a
-// segment boundary or not.
+// mayBeginWith reports whether some reading of the path begins with folded, at a segment boundary
+// or not.
 func (ways *readings) mayBeginWith(folded string) bool {
 	folded = strings.TrimSuffix(folded, "/")
 	return ways.anyPath || slices.ContainsFunc(ways.folded, func(path string) bool { return strings.HasPrefix(path, folded) })
 }
 
-// mayLieBelow reports whether some server may find the path below the folded one.
+// mayLieBelow reports whether some server may read the path as one below folded.
 func (ways *readings) mayLieBelow(folded string) bool {
 	if ways.anyPath {
 		return true
 	}
+
 	folded = strings.TrimSuffix(folded, "/") + "/"
 	return slices.ContainsFunc(ways.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
@@ -317,21 +330,21 @@ func (ways *readings) mayLieBelow(folded string) bool {
 	})
 }
 
-// suffix reports whether what follows a route's path may be a format suffix, such as
-// ".json", without which some frameworks look the path up.
+// suffix reports whether the rest of a path may be a format suffix such as ".json", which some
+// frameworks ignore when they look up a route.
 func suffix(rest string) bool {
 	rest = strings.TrimLeftFunc(rest, isBlank)
 	return rest != "" && rest[0] == '.' && strings.IndexByte(strings.TrimRight(rest, "/"), '/') < 0
 }
 
-// surelyIs reports whether every server reads the path as exactly this one, which has
-// to be plain: it was sent so, and no header names another.
+// surelyIs reports whether every server reads the path as exactly this one, which must be plain.
+// The path was then sent so, and no header names another.
 func (ways *readings) surelyIs(path string) bool {
 	return ways.paths[0] == path && !ways.elsewhere && !ways.anyPath
 }
 
-// surelyUnder reports whether every server finds the path at prefix or below it, in
-// the letter case that was written.
+// surelyUnder reports whether every server reads the path as prefix or as a path below it, in this
+// letter case.
 func (ways *readings) surelyUnder(prefix string) bool {
 	return !ways.anyPath && !slices.ContainsFunc(ways.paths, func(path string) bool { return !under(path, prefix) })
 }
@@ -342,8 +355,8 @@ func under(path, prefix string) bool {
 	return found && (rest == "" || rest[0] == '/')
 }
 
-// fold returns a text without its letter case. ASCII letters have relatives outside
-// ASCII, such as the Kelvin sign, that some servers take for them.
+// fold returns s in lower case. Characters outside ASCII that have an ASCII letter as their lower
+// case, such as the Kelvin sign, become that letter, because some servers do the same.
 func fold(s string) string {
 	upper := false
 	for i := range len(s) {
@@ -352,6 +365,7 @@ func fold(s string) string {
 		}
 		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
 	}
+
 	if !upper {
 		return s
 	}

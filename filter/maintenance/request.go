@@ -8,22 +8,21 @@ import (
 	"strings"
 )
 
-// Request is what a decision looks at. A request must not be changed between two
-// decisions on it, except that its body may be set and that [Request.Compact] may be
-// called.
+// Request is a request to decide on. Between two decisions on it, only its body may be set and
+// [Request.Compact] may be called.
 type Request struct {
 	Method    string // :method
 	Authority string // :authority
 	Path      string // :path, with the query, as received
 
-	// Headers are all headers as received, names in lower case; pseudo-headers may be
-	// among them. They are pairs because a header may be repeated.
+	// Headers are all headers as received, with names in lower case. They may include the
+	// pseudo-headers, and repeated headers.
 	Headers [][2]string
 
-	// EndStream reports that the request ended with its headers.
+	// EndStream means that the request has no body and no trailers.
 	EndStream bool
-	// Body is the whole body once BodyRead is set, or one byte more than the
-	// [Decision.MaxBody] that was asked for. Only a decision of [NeedBody] asks for it.
+	// Body is the whole body if BodyRead is set, or the first [Decision.MaxBody] bytes of it and
+	// one more. It is only needed after a decision of [NeedBody].
 	Body     []byte
 	BodyRead bool
 
@@ -36,24 +35,23 @@ type Request struct {
 	claimsRead bool
 }
 
-// Attributes are what the proxy knows about a request beyond its headers. In the filter
-// each method is a host call, so a decision calls it only when a rule needs the value.
+// Attributes are what the proxy knows about a request beyond its headers. In the filter each method
+// is a host call, so a decision calls it only when a rule needs the value.
 type Attributes interface {
-	// SourceAddress is the client's address with its port, after the proxy's own
-	// trusted-hop logic.
+	// SourceAddress returns the address of the client with its port, as the proxy determined it
+	// from its trusted hops.
 	SourceAddress() string
-	// Principal is the URI name of the peer's verified certificate, or "".
+	// Principal returns the URI name in the peer's verified certificate, or "".
 	Principal() string
-	// Route and Cluster are Envoy's names of them, or "".
+	// Route and Cluster return Envoy's names of them, or "".
 	Route() string
 	Cluster() string
-	// Claims are those of the request's verified JWT, empty without one. They are asked
-	// for at most once per request, and only where a claim rule must be judged.
+	// Claims returns the claims of the request's verified JWT, empty without one. It is called at
+	// most once per request.
 	Claims() Claims
 }
 
-// NewRequest returns a request as a proxy received it, with pseudo-headers among its
-// headers.
+// NewRequest returns a request as a proxy received it, with pseudo-headers among its headers.
 func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Request {
 	r := &Request{Headers: headers, EndStream: endStream, Attributes: attributes}
 	for i := range headers {
@@ -70,10 +68,9 @@ func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Req
 	return r
 }
 
-// A header is read in two ways, and which one is right depends on what the reader
-// does with it. Whatever lets a request pass, or makes the reply, asks for the exact
-// name. Whatever refuses a request asks for every spelling that some server takes for
-// the name; adding a header can then only make a decision stricter.
+// A header can be looked up in two ways. What lets a request pass, or makes the reply, looks for
+// the exact name. What refuses a request looks for every spelling that some server accepts for the
+// name, so that a further header can only make a decision stricter.
 
 // Header returns the first value of the header with exactly this name, or "".
 func (r *Request) Header(name string) string {
@@ -95,8 +92,8 @@ func (r *Request) headers(name string) (values []string) {
 	return values
 }
 
-// only returns the value of a header that is there once, in this spelling and in no
-// other that some server takes for it.
+// only returns the value of a header that is there once, with exactly this name, and in no other
+// spelling that some server accepts for it.
 func (r *Request) only(name string) (value string, ok bool) {
 	for i := range r.Headers {
 		switch got := r.Headers[i][0]; {
@@ -110,7 +107,7 @@ func (r *Request) only(name string) (value string, ok bool) {
 	return value, ok
 }
 
-// anySpelling returns the values of every header that some server takes for name.
+// anySpelling returns the values of every header that some server accepts for name.
 func (r *Request) anySpelling(name string) (values []string) {
 	for i := range r.Headers {
 		if mayMean(r.Headers[i][0], name) {
@@ -120,20 +117,20 @@ func (r *Request) anySpelling(name string) (values []string) {
 	return values
 }
 
-// has reports whether there is a header that some server takes for name.
+// has reports whether there is a header that some server accepts for name.
 func (r *Request) has(name string) bool {
 	return slices.ContainsFunc(r.Headers, func(h [2]string) bool { return mayMean(h[0], name) })
 }
 
-// mayMean reports whether some server takes the header got for the one called name,
-// which is in lower case with hyphens. Gateways that make variables of headers replace
-// every character that is not a letter or a digit by "_" (lighttpd's CGI and FastCGI;
-// RFC 3875 section 4.1.18 asks for that only of "-"), so any of them may stand for a
-// hyphen.
+// mayMean reports whether some server accepts the header got for name, which is in lower case with
+// hyphens. Gateways that make variables of headers replace characters other than letters and digits
+// by "_" (lighttpd's CGI and FastCGI; RFC 3875 section 4.1.18 requires it only for "-"), so each of
+// them may stand for a hyphen.
 func mayMean(got, name string) bool {
 	if len(got) != len(name) {
 		return false
 	}
+
 	for i := range len(got) {
 		if got[i] != name[i] && (name[i] != '-' || alphanumeric(got[i])) {
 			return false
@@ -142,17 +139,16 @@ func mayMean(got, name string) bool {
 	return true
 }
 
-// ReservedHeader reports whether only the filter may set a header: x-drydock-mode and its
-// like, with whatever servers take for a hyphen.
+// ReservedHeader reports whether only the filter may set a header: one that begins with x-drydock-,
+// in any spelling that some server accepts for it.
 func ReservedHeader(name string) bool {
-	const longest = len("x-drydock-")
-	return len(name) > longest && mayMean(name[:longest], "x-drydock-")
+	const prefix = "x-drydock-"
+	return len(name) > len(prefix) && mayMean(name[:len(prefix)], prefix)
 }
 
-// UnsafeTrailer reports whether a header, which some server may take from a request's
-// trailers (RFC 9110 section 6.5.1 forbids most of them there; uvicorn merges all), would
-// change how the request is read. A decision does not see trailers, so they must not
-// reach the server.
+// UnsafeTrailer reports whether a trailer of this name must not reach the server. Some servers
+// treat trailers like headers (uvicorn merges them, although RFC 9110 section 6.5.1 forbids it for
+// most names), and a decision does not see trailers.
 func UnsafeTrailer(name string) bool {
 	is := func(known string) bool { return mayMean(name, known) }
 	return ReservedHeader(name) || namesOverride(name, false) || strings.HasPrefix(name, "content") ||
@@ -160,8 +156,8 @@ func UnsafeTrailer(name string) bool {
 		slices.ContainsFunc(slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:]), is)
 }
 
-// LikelyNeedsBody reports whether a state is likely to ask for the body of a request
-// ([NeedBody]). It answers by the headers alone, before there is a state.
+// LikelyNeedsBody reports whether a state is likely to need the body of a request ([NeedBody]). It
+// is for the time before there is a state, and looks only at the headers.
 func (r *Request) LikelyNeedsBody() bool {
 	length, err := strconv.Atoi(r.Header("content-length"))
 	if err == nil && length > DefaultMaxBody {
@@ -173,20 +169,20 @@ func (r *Request) LikelyNeedsBody() bool {
 		mediaType := strings.ToLower(r.Header("content-type"))
 		return strings.Contains(mediaType, "json") || strings.Contains(mediaType, "urlencoded")
 	case "GET", "HEAD", "OPTIONS":
-		return !r.EndStream // a body that should not be there, or an empty one
+		return !r.EndStream // the body has no meaning, or is empty
 	}
 	return false
 }
 
-// unexpectedBody answers whether a request has a body though its method gives a body no
-// meaning (RFC 9110 section 9.3.1). Some servers act on one all the same, and others
-// take it for the next request on the connection (Python's http.server, NanoHTTPD).
+// unexpectedBody returns whether a request has a body that has no meaning with its method (RFC 9110
+// section 9.3.1). Some servers act on it all the same, and others take it for the next request on
+// the connection (Python's http.server, NanoHTTPD).
 func (r *Request) unexpectedBody() answer {
 	switch {
 	case !safe(r.Method) || r.EndStream:
 		return answerNo
 	case r.read().upgrade:
-		// What follows an upgrade is the other protocol's, and nobody can wait for its end.
+		// What follows an upgrade belongs to the other protocol, and may have no end.
 		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
 			return answerYes
 		}
@@ -196,17 +192,17 @@ func (r *Request) unexpectedBody() answer {
 	case r.BodyRead || r.announcedBytes() > 0:
 		return answerYes
 	}
-	return answerNeedsBody // HTTP/2 and chunked bodies may turn out to be empty
+	return answerNeedsBody // in HTTP/2, or chunked, it may turn out to be empty
 }
 
-// announcedBytes returns the length of the body by the Content-Length, or 0 where there
-// is none or it is no number. It only refuses: what is longer than is looked at need not
-// be held first.
+// announcedBytes returns the Content-Length, or 0 if there is none or it is not a number. It only
+// serves to refuse: a body that is too long to be judged need not be awaited.
 func (r *Request) announcedBytes() int {
 	length := r.Header("content-length")
 	if strings.Trim(length, "0123456789") != "" {
 		return 0
 	}
+
 	n, err := strconv.Atoi(length)
 	if errors.Is(err, strconv.ErrRange) {
 		return math.MaxInt
@@ -214,16 +210,16 @@ func (r *Request) announcedBytes() int {
 	return n
 }
 
-// keptHeaders are what a later decision or a reply looks at after [Request.Compact].
+// keptHeaders are the headers that a later decision or the reply needs after [Request.Compact].
 var keptHeaders = [...]string{
 	"accept", "accept-language", "content-encoding", "content-length", "content-type", "origin", "transfer-encoding",
 	"access-control-request-headers", "access-control-request-method",
 }
 
-// Compact makes a request fit to be held while its body is awaited. It reads what the
-// headers say beyond those that a later decision or the reply needs, drops the others,
-// and copies what stays, since the strings that a proxy hands out share one large
-// buffer. It returns the number of bytes that the request then keeps.
+// Compact reduces the memory of a request that is to be paused. It evaluates the headers, drops
+// those that neither a later decision nor the reply needs, and copies the rest, because the strings
+// that a proxy hands out share one large buffer. It returns the number of bytes that the request
+// then keeps.
 func (r *Request) Compact() (bytes int) {
 	keep := func(s string) string {
 		bytes += len(s)
@@ -247,12 +243,13 @@ func (r *Request) Compact() (bytes int) {
 		}
 	}
 	r.Headers = kept
-
 	r.Method, r.Authority, r.Path = keep(r.Method), keep(r.Authority), keep(r.Path)
 	r.claims = keep(r.claims)
+
 	ways.paths, ways.folded, ways.hosts = keepAll(ways.paths), keepAll(ways.folded), keepAll(ways.hosts)
 	ways.pathBuf, ways.foldedBuf, ways.hostBuf = [2]string{}, [2]string{}, [1]string{}
-	ways.prefixes, ways.cuts = nil, nil // they have been read, and would keep the buffer
+	ways.prefixes, ways.cuts = nil, nil // no longer needed, and they refer to the buffer
 	ways.query, ways.overrideMethod = keep(ways.query), keep(ways.overrideMethod)
+
 	return bytes
 }

@@ -2,8 +2,9 @@ package maintenance
 
 import "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 
-// Rule names what decided. The strings are stable: they are in replies, access logs
-// and metrics. Those that begin with "graphql." are [graphql.Rule]s.
+// Rule is the name of what decided on a request. The names are stable: they are in replies, access
+// logs and metrics. Those that begin with "graphql." are [graphql.Rule]s, apart from
+// RuleGraphQLQuery.
 type Rule string
 
 const (
@@ -27,6 +28,7 @@ const (
 	RuleUpgrade        Rule = "read-only.upgrade"
 	RuleEventStream    Rule = "read-only.event-stream"
 
+	// The filter refuses by these when it cannot pause a request until its body is there.
 	RuleBodyTimeout Rule = "read-only.body-timeout"
 	RuleBodyUnread  Rule = "read-only.body-unread"
 	RuleHeldLimit   Rule = "read-only.held-limit"
@@ -34,14 +36,15 @@ const (
 	RuleGraphQLQuery Rule = "graphql.query"
 )
 
+// explanations says of each rule, in one sentence, why it decided so, and what may help.
 var explanations = map[Rule]string{
 	RuleOff:             "The app is not in maintenance.",
 	RuleExempt:          "The path is exempt from maintenance.",
-	RuleExemptUnclear:   "An exemption names this method and path, but it does not allow the request's upgrade, its method override, or a body that may hold one (see allow in the exemption).",
+	RuleExemptUnclear:   "An exemption names this method and path, but it does not allow the request's upgrade, its method override, or a body that may contain one (see allow in the exemption).",
 	RuleBypassIP:        "The client's address is on the allowlist.",
 	RuleBypassPrincipal: "The peer's mesh identity is allowed.",
 	RuleBypassClaim:     "A claim of the verified token is allowed.",
-	RuleUnclear:         "The request's host or path can be read in so many ways that it may belong to almost any app, of which some are in maintenance; send a plain host and path.",
+	RuleUnclear:         "The request's host or path can be read in so many ways that the request may belong to almost any app, and some apps are in maintenance; send a plain host and path.",
 	RuleNoAccess:        "The app is closed for maintenance.",
 	RuleSafeMethod:      "The method only reads.",
 	RuleSafeRPC:         "The operator lists this RPC as one that only reads.",
@@ -49,17 +52,17 @@ var explanations = map[Rule]string{
 	RuleWriteBody:       "The operator lets this write through, but its body may name another method; send JSON or a URL-encoded form, in UTF-8, not compressed, that names none.",
 	RuleMethod:          "The method may write, and the app is read-only.",
 	RuleMethodOverride:  "A method override could turn the request into a write; send it without one.",
-	RuleGetBody:         "The method gives a body no meaning, and servers differ in what they do with one; send the request without it.",
+	RuleGetBody:         "A body has no meaning with this method, and servers differ in what they do with one; send the request without it.",
 	RuleGetWrites:       "The operator lists this path as one whose GET writes.",
-	RuleUpgrade:         "The connection could carry writes after its upgrade.",
+	RuleUpgrade:         "The connection could carry writes after the upgrade.",
 	RuleEventStream:     "Event streams are closed while the app is read-only.",
-	RuleBodyTimeout:     "The body, without which the request cannot be judged, did not come in time.",
-	RuleBodyUnread:      "The body, without which the request cannot be judged, could not be read; try again in a moment.",
-	RuleHeldLimit:       "Too many requests wait to be judged; try again in a moment.",
+	RuleBodyTimeout:     "The request can only be judged with its body, which did not arrive in time.",
+	RuleBodyUnread:      "The request can only be judged with its body, which could not be read; try again in a moment.",
+	RuleHeldLimit:       "Too many requests are waiting to be judged; try again in a moment.",
 	RuleGraphQLQuery:    "Every operation is a query.",
 }
 
-// Explain is the rule in one sentence.
+// Explain returns one sentence for the people whose request the rule decided on.
 func (r Rule) Explain() string {
 	if text, ok := explanations[r]; ok {
 		return text
@@ -67,8 +70,8 @@ func (r Rule) Explain() string {
 	return graphql.Rule(r).Explain()
 }
 
-// passing reports whether the rule refuses for a reason that is soon over, and not
-// because of what the request asks for: the same request may pass in a moment.
-func (r Rule) passing() bool {
+// isTemporary reports whether the same request may pass in a moment, because the rule refuses it
+// for a reason other than what it asks for.
+func (r Rule) isTemporary() bool {
 	return r == RuleHeldLimit || r == RuleBodyTimeout || r == RuleBodyUnread
 }

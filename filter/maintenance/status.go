@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Status is what the public may know of an app: no actor, nothing before its
-// announcement.
+// Status is the public status of an app. It omits who made a change, and windows that are not
+// announced.
 type Status struct {
 	App        string     `json:"app"`
 	Mode       Mode       `json:"mode"`
@@ -17,7 +17,7 @@ type Status struct {
 	Next       *Upcoming  `json:"next,omitempty" doc:"The next announced window"`
 }
 
-// Status of an app by name; false where there is none.
+// Status returns the status of the app of this name, and reports whether there is one.
 func (s *State) Status(name string, now time.Time) (Status, bool) {
 	for _, a := range s.apps {
 		if a.spec.Name == name {
@@ -27,22 +27,26 @@ func (s *State) Status(name string, now time.Time) (Status, bool) {
 	return Status{}, false
 }
 
-// StatusOf is the status of the app that a request belongs to.
+// StatusOf returns the status of the app that a request belongs to.
 func (s *State) StatusOf(r *Request, now time.Time) Status {
 	return s.status(s.match(r, nil)[0], now)
 }
 
 func (s *State) status(a *app, now time.Time) Status {
-	st := &s.at(now).apps[a.index]
-	out := Status{App: a.spec.Name, Mode: Off, Next: st.next}
-	if st.activation != nil {
-		d := Decision{app: a, Until: st.until}
-		since := st.activation.Since
-		out.Mode, out.Message, out.Since, out.RetryAfter = st.activation.Mode, st.activation.Message, &since, d.retryAfter(now)
-		if !st.until.IsZero() {
-			out.Until = &st.until
-		}
+	av := &s.at(now).apps[a.index]
+	out := Status{App: a.spec.Name, Mode: Off, Next: av.next}
+	if av.activation == nil {
+		return out
 	}
+
+	out.Mode, out.Message = av.activation.Mode, av.activation.Message
+	since := av.activation.Since
+	out.Since = &since
+	if !av.until.IsZero() {
+		out.Until = &av.until
+	}
+	d := Decision{app: a, Until: av.until}
+	out.RetryAfter = d.retryAfter(now)
 	return out
 }
 
@@ -54,6 +58,7 @@ func (st Status) AppendJSON(b []byte) []byte {
 	if st.Message != "" {
 		o.text("message", st.Message)
 	}
+
 	if st.Since != nil {
 		o.time("since", *st.Since)
 	}
@@ -63,31 +68,40 @@ func (st Status) AppendJSON(b []byte) []byte {
 	if st.RetryAfter != 0 {
 		o.number("retry_after", int64(st.RetryAfter))
 	}
-	if n := st.Next; n != nil {
+
+	if st.Next != nil {
 		o.key("next")
 		o = append(o, '{')
-		o.text("mode", string(n.Mode))
-		o.time("start", n.Start)
-		o.time("end", n.End)
-		if n.Message != "" {
-			o.text("message", n.Message)
-		}
+		st.Next.appendFields(&o)
 		o = append(o, '}')
 	}
 	return append(o, '}')
 }
 
-// EdgeStatus answers the public status of the app that a request belongs to.
+func (u *Upcoming) appendFields(o *jsonObject) {
+	o.text("mode", string(u.Mode))
+	o.time("start", u.Start)
+	o.time("end", u.End)
+	if u.Message != "" {
+		o.text("message", u.Message)
+	}
+}
+
+// EdgeStatus answers a request for the public status, with that of the app that the request belongs
+// to.
 func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 	headers := [][2]string{{"cache-control", "no-store"}, {"content-type", "application/json"}}
 	if r.Method != "GET" && r.Method != "HEAD" {
-		return Reply{Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1, Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`)}
+		return Reply{
+			Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1,
+			Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`),
+		}
 	}
 	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
 }
 
-// IsStatusPath reports whether a path, with or without a query, is the one of the public
-// status. No other spelling of it counts.
+// IsStatusPath reports whether a path, with or without a query, is the path of the public status.
+// No other spelling of it counts.
 func IsStatusPath(path string) bool {
 	path, _, _ = strings.Cut(path, "?")
 	return path == EdgePrefix+"status"

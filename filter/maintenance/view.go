@@ -2,9 +2,9 @@ package maintenance
 
 import "time"
 
-// view is the state at a moment, valid until the next planned change.
+// view is the state at a moment. It is valid until the next planned change.
 type view struct {
-	from, until time.Time // until is zero when nothing is planned
+	from, until time.Time // until is zero if no change is planned
 	idle        bool
 	apps        []appView // by app.index
 }
@@ -13,7 +13,7 @@ type view struct {
 type appView struct {
 	activation *Activation // the one that decides the mode; nil: off
 	until      time.Time   // when the mode ends; zero: not known
-	next       *Upcoming   // an announced window
+	next       *Upcoming   // the next announced window
 }
 
 // Upcoming is a window that is announced and has not begun.
@@ -24,77 +24,93 @@ type Upcoming struct {
 	Message string    `json:"message,omitempty"`
 }
 
-// Idle reports whether no app is in maintenance and no window is announced. Without a new
-// document the answer holds until the returned time, or for good if that is zero. While
-// the state is idle, every request passes and [State.Decide] need not be called.
+// Idle reports whether no app is in maintenance and no window is announced. Without a new document
+// the answer holds until the returned time, or for good if that is zero. While the state is idle,
+// every request passes and [State.Decide] need not be called.
 func (s *State) Idle(now time.Time) (idle bool, until time.Time) {
 	v := s.at(now)
 	return v.idle, v.until
 }
 
+// at returns the state at now. Most calls find the view of an earlier one still valid.
 func (s *State) at(now time.Time) *view {
 	if v := s.view.Load(); v != nil && !now.Before(v.from) && (v.until.IsZero() || now.Before(v.until)) {
 		return v
 	}
+
 	v := &view{from: now, idle: true, apps: make([]appView, len(s.apps))}
-	// later keeps the nearest moment after now at which anything changes.
-	later := func(t time.Time) {
-		if t.After(now) && (v.until.IsZero() || t.Before(v.until)) {
-			v.until = t
-		}
-	}
 	for i, a := range s.apps {
-		st := &v.apps[i]
-		var openEnded bool
-		consider := func(c *Activation) {
-			later(c.Until)
-			// Since is not asked: a cause that was published holds, whatever the proxy's
-			// own clock says of when that was.
-			if !c.Until.IsZero() && !now.Before(c.Until) {
-				return
-			}
-			stricter := 1
-			if st.activation != nil {
-				stricter = c.Mode.Compare(st.activation.Mode)
-			}
-			if stricter > 0 {
-				st.until, openEnded = time.Time{}, false
-			}
-			if stricter >= 0 {
-				if openEnded = openEnded || c.Until.IsZero(); openEnded {
-					st.until = time.Time{}
-				} else if c.Until.After(st.until) {
-					st.until = c.Until
-				}
-			}
-			if stricter > 0 || stricter == 0 && c.Since.After(st.activation.Since) {
-				st.activation = c
-			}
-		}
-		for j := range a.activations {
-			consider(&a.activations[j])
-		}
-		for _, w := range a.spec.Windows {
-			for _, o := range w.Occurrences {
-				later(o.Start)
-				later(o.End)
-				announced := o.Start.Add(-time.Duration(w.Announce) * time.Second)
-				later(announced)
-				switch {
-				case !now.Before(o.End) || now.Before(announced):
-				case now.Before(o.Start):
-					if st.next == nil || o.Start.Before(st.next.Start) {
-						st.next = &Upcoming{w.Mode, o.Start, o.End, w.Message}
-					}
-				default:
-					consider(&Activation{ID: w.ID, Source: SourceWindow, Mode: w.Mode, Message: w.Message, Since: o.Start, Until: o.End})
-				}
-			}
-		}
-		if st.activation != nil || st.next != nil {
+		av := v.app(a)
+		v.apps[i] = av
+		if av.activation != nil || av.next != nil {
 			v.idle = false
 		}
 	}
+
 	s.view.Store(v)
 	return v
+}
+
+// app returns an app at the moment of the view, and notes when it will change.
+func (v *view) app(a *app) (av appView) {
+	now := v.from
+	for i := range a.activations {
+		active := &a.activations[i]
+		v.changesAt(active.Until)
+		// Since is ignored: an activation that was published is active, whatever the proxy's own
+		// clock says.
+		if active.Until.IsZero() || now.Before(active.Until) {
+			av.add(active)
+		}
+	}
+
+	for i := range a.spec.Windows {
+		w := &a.spec.Windows[i]
+		for _, o := range w.Occurrences {
+			announced := o.Start.Add(-time.Duration(w.Announce) * time.Second)
+			v.changesAt(announced)
+			v.changesAt(o.Start)
+			v.changesAt(o.End)
+
+			switch {
+			case !now.Before(o.End) || now.Before(announced):
+			case !now.Before(o.Start):
+				av.add(&Activation{ID: w.ID, Source: SourceWindow, Mode: w.Mode, Message: w.Message, Since: o.Start, Until: o.End})
+			case av.next == nil || o.Start.Before(av.next.Start):
+				av.next = &Upcoming{w.Mode, o.Start, o.End, w.Message}
+			}
+		}
+	}
+	return av
+}
+
+// changesAt notes that something changes at t. The view is valid until the nearest such time.
+func (v *view) changesAt(t time.Time) {
+	if t.After(v.from) && (v.until.IsZero() || t.Before(v.until)) {
+		v.until = t
+	}
+}
+
+// add takes an active activation into account. The strictest one decides the mode, among equals the
+// one that began last. The mode ends when the last of its equals does.
+func (av *appView) add(active *Activation) {
+	stricter := 1
+	if av.activation != nil {
+		stricter = active.Mode.Compare(av.activation.Mode)
+	}
+
+	switch {
+	case stricter < 0:
+	case stricter > 0:
+		av.activation, av.until = active, active.Until
+	default:
+		if active.Since.After(av.activation.Since) {
+			av.activation = active
+		}
+		switch {
+		case av.until.IsZero(): // one of them does not end by itself
+		case active.Until.IsZero() || active.Until.After(av.until):
+			av.until = active.Until
+		}
+	}
 }
