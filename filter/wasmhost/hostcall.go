@@ -88,7 +88,7 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 
 	in.vm.calls[in.frame.callback][f.index]++
 	if in.frame.restrict&^f.allowed != 0 {
-		v := in.violation(in.frame.callback, f.name, "Envoy allows no such call in this phase")
+		v := in.violation(in.frame.callback, f.name, "Envoy does not allow this call in this phase")
 		in.trace(f, stack, "restricted")
 		panic(v)
 	}
