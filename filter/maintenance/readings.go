@@ -74,8 +74,9 @@ var (
 	pathHeaders = [...]string{"x-original-url", "x-rewrite-url"}
 	// prefixHeaders contain a prefix that the server must remove from the path.
 	prefixHeaders = [...]string{"script-name", "x-script-name", "x-forwarded-prefix"}
-	// hostHeaders contain the host that the request is for.
-	hostHeaders = [...]string{"x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
+	// hostHeaders contain the host that the request is for. A host header beside another :authority
+	// (RFC 9113 section 8.3.1) is discarded by Envoy, and forwarded by other gateways.
+	hostHeaders = [...]string{"host", "x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
 )
 
 // read returns the readings of a request. They are computed once.

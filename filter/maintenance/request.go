@@ -152,7 +152,7 @@ func ReservedHeader(name string) bool {
 func UnsafeTrailer(name string) bool {
 	is := func(known string) bool { return mayMean(name, known) }
 	return ReservedHeader(name) || namesOverride(name, false) || strings.HasPrefix(name, "content") ||
-		slices.ContainsFunc([]string{"x-method", "cookie", "host", "forwarded", "upgrade", "transfer-encoding", "accept"}, is) ||
+		slices.ContainsFunc([]string{"x-method", "cookie", "forwarded", "upgrade", "transfer-encoding", "accept"}, is) ||
 		slices.ContainsFunc(slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:]), is)
 }
 
