@@ -193,7 +193,8 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 			App  string
 			Mode maintenance.Mode
 		}
-		if err := json.Unmarshal([]byte(a.Body), &st); err != nil || a.Status != http.StatusOK || st.App != "default" || st.Mode != mode || a.Header.Get("Cache-Control") != "no-store" {
+		err := json.Unmarshal([]byte(a.Body), &st)
+		if err != nil || st.App != "default" || st.Mode != mode || a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("GET /.drydock/status in %s: %d %v %s", mode, a.Status, a.Header, a.Body)
 		}
 	}
@@ -201,7 +202,8 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	// Nor can a visitor open a WebSocket to the controller.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	a, err := d.visitor("127.0.0.1").try(ctx, "GET", "/.drydock/status", "", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	a, err := d.visitor("127.0.0.1").try(ctx, "GET", "/.drydock/status", "",
+		"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	if err == nil && a.Status == http.StatusSwitchingProtocols {
 		t.Error("an upgrade reached the controller")
 	}
@@ -230,7 +232,8 @@ func checkAPINotReached(d *deployment, when string) {
 
 	for _, prefix := range prefixes {
 		for _, to := range endpoints {
-			a := raw(d.t, d.edge.Addr(), fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\nIf-Match: *\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+			a := raw(d.t, d.edge.Addr(), fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\n"+
+				"If-Match: *\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 				to.method, prefix, to.path, to.token, len(to.body), to.body))
 			var object map[string]any
 			changed := a.Status < 300 && to.body != ""

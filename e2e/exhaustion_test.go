@@ -98,12 +98,14 @@ func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 	framer := http2.NewFramer(&out, nil)
 	framer.WriteSettings()
 	table := hpack.NewEncoder(&block)
+	pseudo := [][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", "/graphql"}}
 	padding := strings.Repeat("p", 3900)
 	for i := range n {
 		block.Reset()
-		for _, h := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", "shop.example.com"}, {":path", "/graphql"}, {"content-type", "application/json"}} {
+		for _, h := range pseudo {
 			table.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
 		}
+		table.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/json"})
 		for range 7 {
 			table.WriteField(hpack.HeaderField{Name: "accept", Value: padding})
 		}
@@ -223,7 +225,8 @@ func abortBody(d *deployment, size int, reset bool) {
 		return
 	}
 
-	fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: aborted\r\ncontent-length: 20000\r\n\r\n%s", strings.Repeat("{", size))
+	fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: aborted\r\n"+
+		"content-length: 20000\r\n\r\n%s", strings.Repeat("{", size))
 	if reset {
 		conn.(*net.TCPConn).SetLinger(0)
 	}

@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/drydock-proxy/drydock/"
 
-// mayImport says which of the module's packages a package may import. The imports run one
-// way; e2e and tests stand outside.
+// mayImport says which of the module's packages a package may import. The imports run one way; e2e
+// and tests stand outside.
 var mayImport = map[string][]string{
 	"filter/maintenance/graphql":   nil,
 	"filter/maintenance":           {"filter/maintenance/graphql"},
@@ -31,16 +31,16 @@ var mayImport = map[string][]string{
 	"controller/cmd/drydock":       {"controller/cli"},
 }
 
-// The core runs in every worker of every proxy. Each of these was looked at for what it
-// adds to the module and does at run time; to add one, do the same.
+// The core runs in every worker of every proxy. Each of these was looked at for what it adds to the
+// module and does at run time; to add one, do the same.
 var coreImports = []string{
 	"bytes", "cmp", "crypto/sha256", "embed", "encoding/binary", "encoding/hex", "errors", "fmt", "io", "iter", "maps", "math", "math/bits", "net/netip",
 	"slices", "strconv", "strings", "sync", "sync/atomic", "time", "unicode", "unicode/utf16", "unicode/utf8",
 	"github.com/go-json-experiment/json/jsontext", "github.com/tidwall/gjson",
 }
 
-// What must not get into the module by any detour: weight, or a part of the runtime that
-// Envoy has no host for.
+// What must not get into the module by any detour: weight, or a part of the runtime that Envoy has
+// no host for.
 var notInModule = []string{"net", "net/http", "crypto/tls", "crypto/x509", "regexp", "text/template", "html/template", "os/exec", "os/signal", "time/tzdata", "context", "log", "log/slog", "testing", "flag"}
 
 type goPackage struct {

@@ -21,7 +21,10 @@ func TestMakeRun(t *testing.T) {
 	m := newMakeRun(t)
 	first := m.start()
 	text := first.awaitGreeting()
-	for _, want := range []string{"Drydock is running", "http://" + m.proxy.Addr(), "http://" + m.controller.Addr(), "DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i"} {
+	for _, want := range []string{
+		"Drydock is running", "http://" + m.proxy.Addr(), "http://" + m.controller.Addr(),
+		"DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("`make run` does not print %q:\n%s\n%s", want, text, &first.stderr)
 		}

@@ -114,13 +114,16 @@ func testListedOrigin(t *testing.T, v *visitor) {
 	}
 
 	a = v.do("DELETE", "/api/orders/1", "", "Origin", origin, "Accept", "application/json")
-	if a.Status != 503 || !readable(a, origin) || !strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
+	if a.Status != 503 || !readable(a, origin) ||
+		!strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
 		t.Errorf("request: %d %v", a.Status, a.Header)
 	}
 }
 
 func testUnlistedOrigins(t *testing.T, v *visitor) {
-	for _, origin := range []string{"https://evil.example.com", "null", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"} {
+	for _, origin := range []string{
+		"https://evil.example.com", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443", "null",
+	} {
 		a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE")
 		if a.Status/100 == 2 || len(a.Header.Values("Access-Control-Allow-Origin")) > 0 {
 			t.Errorf("preflight from %s: %d %v", origin, a.Status, a.Header)

@@ -43,7 +43,8 @@ func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
 	expect("partners on", 200, 503)
 	d.on("default", maintenance.NoAccess, "closed")
 	expect("both on", 503, 503)
-	if a, b := public.get("/").Body, partner.get("/").Body; !strings.Contains(a, "closed") || strings.Contains(a, "partners") || !strings.Contains(b, "partners closed") {
+	a, b := public.get("/").Body, partner.get("/").Body
+	if !strings.Contains(a, "closed") || strings.Contains(a, "partners") || !strings.Contains(b, "partners closed") {
 		t.Errorf("public gets %q, partners get %q", a, b)
 	}
 

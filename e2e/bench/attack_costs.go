@@ -56,7 +56,8 @@ func measureAttacks(rounds, requests int) error {
 	fmt.Println("| request | bytes | processor time | plain refused request of its size | ratio | answer |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
 	for _, a := range all {
-		fmt.Printf("| %s | %d | %.0f µs | %.0f µs | %.1f | %s |\n", strings.ReplaceAll(a.name, "|", `\|`), len(a.request), median(a.cost), median(a.base), a.ratio(), a.answer)
+		name := strings.ReplaceAll(a.name, "|", `\|`)
+		fmt.Printf("| %s | %d | %.0f µs | %.0f µs | %.1f | %s |\n", name, len(a.request), median(a.cost), median(a.base), a.ratio(), a.answer)
 	}
 	return nil
 }

@@ -75,7 +75,10 @@ func pathAttacks() (all []*attack) {
 
 func headerAttacks() (all []*attack) {
 	all = append(all, inHead("X-Original-URL, 4 kB, nested escapes and invalid UTF-8", head("GET", "/", "X-Original-URL", "/%"+strings.Repeat("25", 60)+"3b"+strings.Repeat("\xff", 3900))))
-	for _, name := range []string{"x-original-url", "script_name", "x-forwarded-host", "cookie", "x-http-method-override", "accept", "accept-language", "content-type", "content-length-"} {
+	for _, name := range []string{
+		"x-original-url", "script_name", "x-forwarded-host", "cookie", "x-http-method-override",
+		"accept", "accept-language", "content-type", "content-length-",
+	} {
 		for _, text := range []string{"/%25%2f..;\xff", "_method=a; ", "a;q=0.1,"} {
 			all = append(all, inHead(fmt.Sprintf("header %s, 60 kB of %q", name, text), head("DELETE", "/cart", name, fill(headerBytes-500, text))))
 		}

@@ -2,7 +2,7 @@
 // Envoy with the filter, all on loopback, prints what to try, and stops them on Ctrl-C or SIGTERM.
 // The Makefile builds the programs first.
 //
-// settings.go reads the environment, and parent_linux.go handles a make that is killed.
+// settings.go reads the environment, and parent_linux.go ends this program when make is killed.
 package main
 
 import (
@@ -38,8 +38,8 @@ func main() {
 	}
 }
 
-// run starts everything and returns when ctx is done or a server has ended.
-func run(ctx context.Context) (err error) {
+// run prepares a run and serves until ctx is done or a server has ended.
+func run(ctx context.Context) error {
 	s, err := readSettings()
 	if err != nil {
 		return err
@@ -62,8 +62,13 @@ func run(ctx context.Context) (err error) {
 	if err := os.RemoveAll(s.logs()); err != nil { // those of an earlier run
 		return err
 	}
+	return s.serve(ctx, programs, tokens)
+}
 
-	controller, err := s.startController(ctx, programs, tokens)
+// serve starts everything, prints what to try, and returns when ctx is done or a server has ended.
+// It stops what it has started, in reverse order.
+func (s settings) serve(ctx context.Context, p programs, t tokens) (err error) {
+	controller, err := s.startController(ctx, p, t)
 	if err != nil {
 		return err
 	}
@@ -80,13 +85,13 @@ func run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, stop()) }()
 	}
 
-	envoy, err := s.startEnvoy(ctx, programs, upstream, tokens)
+	envoy, err := s.startEnvoy(ctx, p, upstream, t)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, envoy.Stop(10*time.Second)) }()
 
-	s.greet(tokens, envoy)
+	s.greet(t, envoy)
 	select {
 	case <-ctx.Done():
 		fmt.Println("\nstopping")
@@ -163,7 +168,8 @@ func (s settings) startController(ctx context.Context, p programs, t tokens) (*e
 		if t.operatorFile != "" {
 			source = t.operatorFile
 		}
-		err = fmt.Errorf("the controller does not know the token in %s: the data in %s was first started with another one; use that token, or another DATA", source, s.data)
+		err = fmt.Errorf("the controller does not know the token in %s: the data in %s was first used with another token; use that one, or another DATA",
+			source, s.data)
 	}
 	if err != nil {
 		return nil, errors.Join(err, controller.Stop(10*time.Second))
