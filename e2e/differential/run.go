@@ -133,7 +133,7 @@ func (p *progress) send(from, to int) {
 			if p.found[s] < enough {
 				free <- struct{}{}
 				wg.Go(func() {
-					p.one(s, i)
+					p.sendOne(s, i)
 					<-free
 				})
 			}
@@ -166,8 +166,8 @@ func (p *progress) send(from, to int) {
 	wg.Wait()
 }
 
-// one sends one request to one server and counts what became of it.
-func (p *progress) one(server, i int) {
+// sendOne sends one request to one server and counts what became of it.
+func (p *progress) sendOne(server, i int) {
 	r := p.Request(server, i)
 	begin := time.Now()
 	res, err := Send(p.Addrs[server], r)
@@ -184,7 +184,7 @@ func (p *progress) one(server, i int) {
 	switch {
 	case res.Malformed:
 		p.Malformed++
-	case res.ofTheGate():
+	case res.fromGate():
 		p.Refused++
 	case res.Status == 0:
 		p.Unanswered++
@@ -195,21 +195,21 @@ func (p *progress) one(server, i int) {
 	if took > 2*time.Second {
 		p.Slow++
 	}
-	if !r.alone() || !res.ofTheGate() {
+	if !r.answersForAll() || !res.fromGate() {
 		p.passed[server] = append(p.passed[server], i)
 	}
 }
 
-// alone reports whether the answer says what became of all that was sent. Frames after an upgrade
-// that is refused do not matter, because nobody reads them.
-func (r *Request) alone() bool {
+// answersForAll reports whether the answer to a request says what became of all that was sent with
+// it. Frames after an upgrade that is refused do not matter, because nobody reads them.
+func (r *Request) answersForAll() bool {
 	return r.Framing != Unfinished && r.Framing != Both && r.Framing != None && !r.pipelined() && len(r.http2().Beside) == 0
 }
 
-// ofTheGate reports whether an answer is known to come from the gate and not from the server behind
+// fromGate reports whether an answer is known to come from the gate and not from the server behind
 // it. CoreGate says so. Envoy adds the time that a server took to every answer of a server, except
 // for upgrades. Over HTTP/2 it closes the connection without an answer if the request is malformed.
-func (res *Response) ofTheGate() bool {
+func (res *Response) fromGate() bool {
 	if res.Malformed {
 		return true
 	}

@@ -51,20 +51,20 @@ func headerTricks() (all []trick) {
 				break
 			}
 			name := strings.ReplaceAll(name, "-", separator)
-			all = append(all, trick{"header " + name, func(r *differential.Request, method string) { add(r, name, method) }})
+			all = append(all, trick{"header " + name, func(r *differential.Request, method string) { addHeader(r, name, method) }})
 		}
 	}
 
 	name := overrideHeaders[0]
 	return append(all,
-		trick{"header twice, harmless first", func(r *differential.Request, m string) { add(r, name, r.Method); add(r, name, m) }},
-		trick{"header twice, harmless last", func(r *differential.Request, m string) { add(r, name, m); add(r, name, r.Method) }},
+		trick{"header twice, harmless first", func(r *differential.Request, m string) { addHeader(r, name, r.Method); addHeader(r, name, m) }},
+		trick{"header twice, harmless last", func(r *differential.Request, m string) { addHeader(r, name, m); addHeader(r, name, r.Method) }},
 		trick{"header in two spellings", func(r *differential.Request, m string) {
-			add(r, name, r.Method)
-			add(r, strings.ReplaceAll(name, "-", "_"), m)
+			addHeader(r, name, r.Method)
+			addHeader(r, strings.ReplaceAll(name, "-", "_"), m)
 		}},
-		trick{"header with a list", func(r *differential.Request, m string) { add(r, name, m+", "+r.Method) }},
-		trick{"header empty, then another", func(r *differential.Request, m string) { add(r, name, ""); add(r, overrideHeaders[1], m) }},
+		trick{"header with a list", func(r *differential.Request, m string) { addHeader(r, name, m+", "+r.Method) }},
+		trick{"header empty, then another", func(r *differential.Request, m string) { addHeader(r, name, ""); addHeader(r, overrideHeaders[1], m) }},
 	)
 }
 
@@ -78,26 +78,26 @@ var overrideParameters = []string{
 
 func queryTricks() (all []trick) {
 	for _, name := range overrideParameters {
-		all = append(all, trick{"query " + name, func(r *differential.Request, m string) { query(r, "&", name+"="+url.QueryEscape(m)) }})
+		all = append(all, trick{"query " + name, func(r *differential.Request, m string) { addParameter(r, "&", name+"="+url.QueryEscape(m)) }})
 	}
 
 	for _, separator := range []string{";", "&&", "?", "%26", "#", "\n"} {
 		if separator == "\n" {
 			separator = "%0a"
 		}
-		all = append(all, trick{"query after " + separator, func(r *differential.Request, m string) { query(r, "&", "x=1"+separator+"_method="+m) }})
+		all = append(all, trick{"query after " + separator, func(r *differential.Request, m string) { addParameter(r, "&", "x=1"+separator+"_method="+m) }})
 	}
 
 	return append(all,
-		trick{"query twice, harmless first", func(r *differential.Request, m string) { query(r, "&", "_method="+r.Method+"&_method="+m) }},
-		trick{"query twice, harmless last", func(r *differential.Request, m string) { query(r, "&", "_method="+m+"&_method="+r.Method) }},
-		trick{"query without a value, then with", func(r *differential.Request, m string) { query(r, "&", "_method&_method="+m) }},
+		trick{"query twice, harmless first", func(r *differential.Request, m string) { addParameter(r, "&", "_method="+r.Method+"&_method="+m) }},
+		trick{"query twice, harmless last", func(r *differential.Request, m string) { addParameter(r, "&", "_method="+m+"&_method="+r.Method) }},
+		trick{"query without a value, then with", func(r *differential.Request, m string) { addParameter(r, "&", "_method&_method="+m) }},
 	)
 }
 
 func cookieTricks() (all []trick) {
 	for _, cookie := range []string{"_method=%s", "a=b; _method=%s", "_METHOD=%s", "__METHOD_OVERRIDE__=%s", `_method="%s"`, "a=b;_method=%s", "X-HTTP-Method-Override=%s", "$Version=1; _method=%s", "%%5fmethod=%s", "_method[]=%s"} {
-		all = append(all, trick{"cookie " + cookie, func(r *differential.Request, m string) { add(r, "Cookie", fmt.Sprintf(cookie, m)) }})
+		all = append(all, trick{"cookie " + cookie, func(r *differential.Request, m string) { addHeader(r, "Cookie", fmt.Sprintf(cookie, m)) }})
 	}
 	return all
 }
@@ -115,7 +115,7 @@ func body(name, contentType string, text func(method string) string) trick {
 
 // with returns a trick that adds a header to what t does.
 func (t trick) with(name, header string) trick {
-	return trick{t.name, func(r *differential.Request, value string) { t.do(r, value); add(r, name, header) }}
+	return trick{t.name, func(r *differential.Request, value string) { t.do(r, value); addHeader(r, name, header) }}
 }
 
 // wide returns a text in UTF-16, percent-encoded.
@@ -229,7 +229,7 @@ func pathTricks() (all []trick) {
 		"http://" + differential.AnyHost + "%s", "http://" + closedHost + "%s", "http://x%s", "HTTP://" + differential.AnyHost + "%s", "https://" + differential.AnyHost + "%s", "http:%s", "http:///%s", "//x%s", `/\x%s`, "x%s", "/http://" + differential.AnyHost + "%s",
 	} {
 		all = append(all, trick{"path " + format, func(r *differential.Request, p string) {
-			path(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", p), "%%", "%"))
+			setPath(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", p), "%%", "%"))
 		}})
 	}
 
@@ -248,26 +248,26 @@ func pathTricks() (all []trick) {
 			if rest == "" {
 				return
 			}
-			path(r, head+spell(rest[0])+rest[1:])
+			setPath(r, head+spell(rest[0])+rest[1:])
 		}})
 	}
 
 	sortTricks(all)
 
 	return append(all,
-		trick{"path glued to a script", func(r *differential.Request, p string) { path(r, "/index.php"+strings.TrimPrefix(p, "/")) }},
-		trick{"path glued to a script in capitals", func(r *differential.Request, p string) { path(r, "/INDEX.PHP"+strings.TrimPrefix(p, "/")) }},
-		trick{"path glued to a folder", func(r *differential.Request, p string) { path(r, "/public"+strings.TrimPrefix(p, "/")) }},
-		trick{"path in capitals", func(r *differential.Request, p string) { path(r, strings.ToUpper(p)) }},
+		trick{"path glued to a script", func(r *differential.Request, p string) { setPath(r, "/index.php"+strings.TrimPrefix(p, "/")) }},
+		trick{"path glued to a script in capitals", func(r *differential.Request, p string) { setPath(r, "/INDEX.PHP"+strings.TrimPrefix(p, "/")) }},
+		trick{"path glued to a folder", func(r *differential.Request, p string) { setPath(r, "/public"+strings.TrimPrefix(p, "/")) }},
+		trick{"path in capitals", func(r *differential.Request, p string) { setPath(r, strings.ToUpper(p)) }},
 		trick{"path encoded", func(r *differential.Request, p string) {
 			var b strings.Builder
 			for _, c := range []byte(p[1:]) {
 				fmt.Fprintf(&b, "%%%02X", c)
 			}
-			path(r, "/"+b.String())
+			setPath(r, "/"+b.String())
 		}},
-		trick{"path with a dotless i or a long s", func(r *differential.Request, p string) { path(r, strings.ReplaceAll(p, "s", "%C5%BF")) }},
-		trick{"path with the Kelvin sign", func(r *differential.Request, p string) { path(r, strings.ReplaceAll(p, "o", "%C2%BA")) }},
+		trick{"path with a dotless i or a long s", func(r *differential.Request, p string) { setPath(r, strings.ReplaceAll(p, "s", "%C5%BF")) }},
+		trick{"path with the Kelvin sign", func(r *differential.Request, p string) { setPath(r, strings.ReplaceAll(p, "o", "%C2%BA")) }},
 	)
 }
 
@@ -282,8 +282,8 @@ func prefixTricks() (all []trick) {
 	for _, header := range prefixHeaders {
 		for _, prefix := range []string{"/x", exemptPrefix} {
 			all = append(all, trick{"prefix " + prefix + " by " + header, func(r *differential.Request, p string) {
-				add(r, header, prefix)
-				path(r, prefix+p)
+				addHeader(r, header, prefix)
+				setPath(r, prefix+p)
 			}})
 		}
 	}
@@ -291,8 +291,8 @@ func prefixTricks() (all []trick) {
 	for _, cut := range [][2]string{{"/x/", "/x/"}, {"x", "/x"}, {"/X", "/x"}, {"/x", "/X"}, {"/%78", "/x"}, {"/x", "/%78"}, {"//x", "/x"}, {"/x/y", "/x/y"}, {"/x, /y", "/x"}, {exemptPrefix + "/", exemptPrefix + "/"}, {exemptPrefix[:4], exemptPrefix[:4]}, {"/healthz", "/healthz"}, {"/login", "/login"}, {"/search", "/search"}} {
 		for _, header := range []string{"SCRIPT_NAME", "X-Script-Name", "X-Forwarded-Prefix"} {
 			all = append(all, trick{"prefix " + cut[1] + " by " + header + ": " + cut[0], func(r *differential.Request, p string) {
-				add(r, header, cut[0])
-				path(r, cut[1]+p)
+				addHeader(r, header, cut[0])
+				setPath(r, cut[1]+p)
 			}})
 		}
 	}
@@ -307,13 +307,13 @@ func rewriteTricks() (all []trick) {
 				continue
 			}
 			all = append(all, trick{"rewritten from " + at + " by " + header, func(r *differential.Request, p string) {
-				add(r, header, p)
+				addHeader(r, header, p)
 				if at == "/login" && r.Method != "POST" {
 					// By other methods /login writes, and it may do so if its app is open.
-					path(r, "/healthz")
+					setPath(r, "/healthz")
 					return
 				}
-				path(r, at)
+				setPath(r, at)
 			}})
 		}
 	}
@@ -325,14 +325,14 @@ func rewriteTricks() (all []trick) {
 // hostTricks name a host.
 func hostTricks() (all []trick) {
 	for _, header := range []string{"X-Forwarded-Host", "X_Forwarded_Host", "X.Forwarded.Host", "X-Forwarded-Server", "X-Host", "X-Original-Host", "X-HTTP-Host-Override", "X-Forwarded-Authority", "X-Real-Host", "X-Envoy-Original-Host", "HTTP_HOST", "SERVER_NAME", "X-Rewrite-Host"} {
-		all = append(all, trick{"host by " + header, func(r *differential.Request, host string) { add(r, header, host) }})
+		all = append(all, trick{"host by " + header, func(r *differential.Request, host string) { addHeader(r, header, host) }})
 	}
 
 	for _, value := range []string{"%s, app.test", "app.test, %s", "%s:80", "%s:443", "%s.", "%s,", ",%s", " %s ", `"%s"`} {
-		all = append(all, trick{"host by X-Forwarded-Host: " + value, func(r *differential.Request, host string) { add(r, "X-Forwarded-Host", fmt.Sprintf(value, host)) }})
+		all = append(all, trick{"host by X-Forwarded-Host: " + value, func(r *differential.Request, host string) { addHeader(r, "X-Forwarded-Host", fmt.Sprintf(value, host)) }})
 	}
 	for _, value := range []string{"host=%s", `host="%s"`, "for=192.0.2.1;host=%s", "for=192.0.2.1, host=%s", "Host=%s", "host=%s;proto=http, host=app.test", "host=app.test, host=%s", `host="%s:80"`, `HOST = %s`, `host="orders\.test"%.0s`} {
-		all = append(all, trick{"host by Forwarded: " + value, func(r *differential.Request, host string) { add(r, "Forwarded", fmt.Sprintf(value, host)) }})
+		all = append(all, trick{"host by Forwarded: " + value, func(r *differential.Request, host string) { addHeader(r, "Forwarded", fmt.Sprintf(value, host)) }})
 	}
 
 	for _, value := range []string{
@@ -356,14 +356,14 @@ func hostTricks() (all []trick) {
 	sortTricks(all)
 	for _, format := range []string{"http://%s", "//%s", "http:%s", `/\%s`, `http:\\%s`, "///%s", "/%%09/%s", "https://%s", "http://app.test@%s", "http://%s:80", "//u@%s", "\\\\%s", "http://%s.", "//%s:80"} {
 		all = append(all, trick{"host in the target: " + format, func(r *differential.Request, host string) {
-			path(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", host), "%%", "%")+r.Target)
+			setPath(r, strings.ReplaceAll(strings.ReplaceAll(format, "%s", host), "%%", "%")+r.Target)
 		}})
 	}
 
 	return append(all,
-		trick{"two Host headers, the second", func(r *differential.Request, host string) { add(r, "Host", host) }},
-		trick{"two Host headers, the first", func(r *differential.Request, host string) { r.Host = host; add(r, "Host", differential.AnyHost) }},
-		trick{"Host by another spelling", func(r *differential.Request, host string) { add(r, "Host ", host) }},
+		trick{"two Host headers, the second", func(r *differential.Request, host string) { addHeader(r, "Host", host) }},
+		trick{"two Host headers, the first", func(r *differential.Request, host string) { r.Host = host; addHeader(r, "Host", differential.AnyHost) }},
+		trick{"Host by another spelling", func(r *differential.Request, host string) { addHeader(r, "Host ", host) }},
 	)
 }
 
@@ -385,7 +385,7 @@ func smuggleTricks() (all []trick) {
 			all = append(all, trick{"smuggled by " + framing.name + " with " + header, func(r *differential.Request, host string) {
 				r.Framing, r.Body = framing.is, smuggled(host)
 				// The connection has to stay open, so that the server reads what is left on it.
-				add(r, "Connection", "keep-alive")
+				addHeader(r, "Connection", "keep-alive")
 				if name, value, ok := strings.Cut(header, ":"); ok {
 					r.Headers = append(r.Headers, [2]string{name, strings.TrimPrefix(value, " ")})
 				}
@@ -395,7 +395,7 @@ func smuggleTricks() (all []trick) {
 
 	return append(all,
 		trick{"smuggled in a chunk's extension", func(r *differential.Request, host string) {
-			add(r, "Transfer-Encoding", "chunked")
+			addHeader(r, "Transfer-Encoding", "chunked")
 			r.Framing = differential.None
 			r.Body = fmt.Appendf(nil, "1;\n%s\r\nx\r\n0\r\n\r\n", smuggled(host))
 		}},
@@ -414,7 +414,7 @@ func upgradeTricks() []trick {
 	}
 
 	edit := func(name, header, value string) trick {
-		return trick{"WebSocket, " + name, func(r *differential.Request, _ string) { handshake(r); r.Drop(header); add(r, header, value) }}
+		return trick{"WebSocket, " + name, func(r *differential.Request, _ string) { handshake(r); r.Drop(header); addHeader(r, header, value) }}
 	}
 
 	return []trick{
@@ -455,21 +455,21 @@ func textFrame(message string) []byte {
 
 // How a request is changed.
 
-// add adds a header, also if the request has one of that name.
-func add(r *differential.Request, name, value string) {
+// addHeader adds a header, also if the request has one of that name.
+func addHeader(r *differential.Request, name, value string) {
 	r.Headers = append(r.Headers, [2]string{name, value})
 }
 
-// path replaces the path and leaves the query.
-func path(r *differential.Request, path string) {
+// setPath replaces the path and leaves the query.
+func setPath(r *differential.Request, path string) {
 	if _, query, ok := strings.Cut(r.Target, "?"); ok {
 		path += "?" + query
 	}
 	r.Target = path
 }
 
-// query adds a parameter to the query.
-func query(r *differential.Request, separator, parameter string) {
+// addParameter adds a parameter to the query.
+func addParameter(r *differential.Request, separator, parameter string) {
 	if !strings.Contains(r.Target, "?") {
 		separator = "?"
 	}

@@ -231,7 +231,7 @@ func (d *dice) transport(r *differential.Request) {
 			r.Body = differential.Compress(coding, r.Body)
 		}
 		if d.Chance(85) {
-			add(r, d.One("Content-Encoding", "Content-Encoding", "Content_Encoding"), coding)
+			addHeader(r, d.One("Content-Encoding", "Content-Encoding", "Content_Encoding"), coding)
 		}
 		r.Did("coding " + coding)
 	case 10:
@@ -244,7 +244,7 @@ func (d *dice) transport(r *differential.Request) {
 
 	case 12:
 		p := d.One("x=1", "_method=GET", "_method", "q=_method", "format=json", "_=1", "a[]=1", "%", "_method=")
-		query(r, d.One("&", "&", ";", "?"), p)
+		addParameter(r, d.One("&", "&", ";", "?"), p)
 		r.Did("parameter " + p)
 
 	case 13:
@@ -272,7 +272,7 @@ func (d *dice) addHeader(r *differential.Request) {
 	name := d.One("Accept", "X-Forwarded-For", "X-Forwarded-Proto", "Expect", "TE", "Range", "If-None-Match", "Origin", "Access-Control-Request-Method", "X-Requested-With", "Authorization", "Via", "Max-Forwards", "Purpose")
 	value := map[string]string{"Accept": "text/event-stream", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "Expect": "100-continue", "TE": "trailers", "Range": "bytes=0-0", "If-None-Match": "*",
 		"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE", "X-Requested-With": "XMLHttpRequest", "Authorization": "Basic eDp4", "Via": "1.1 x", "Max-Forwards": "0", "Purpose": "prefetch"}[name]
-	add(r, name, value)
+	addHeader(r, name, value)
 	r.Did(name)
 }
 
