@@ -78,7 +78,6 @@ func (r *Request) frames() []frame {
 	id := func(i int) uint32 { return cmp.Or(r.http2().FirstStream, 1) + uint32(2*i) }
 
 	all := []frame{w.opening()}
-
 	bodies := make([][]frame, len(streams))
 	for i, s := range streams {
 		head, body := w.request(s, id(i))
@@ -241,7 +240,6 @@ func (r *Request) fields() [][2]string {
 	regular = lowered(regular, h.RawNames)
 
 	add := func(name, value string) { regular = append(regular, [2]string{name, value}) }
-
 	switch r.Framing {
 	case Length:
 		if len(r.Body) > 0 || r.Method == "POST" {

@@ -99,7 +99,6 @@ func (all *attacks) byHost() {
 	}
 
 	all.add("one-app", "node-http", "the target names the host", "POST", "//orders.test/tenant", plain)
-
 	for _, server := range []string{"express4", "express5", "koa", "fastify", "flask", "django", "net-http"} {
 		all.add("one-app", server, "X-Forwarded-Host names the host", "POST", "/tenant", header("X-Forwarded-Host", closedHost))
 	}

@@ -142,7 +142,6 @@ func bodyTricks() (all []trick) {
 	}
 
 	plain := func(m string) string { return "_method=" + m }
-
 	for _, t := range types {
 		all = append(all, body("form as "+t, t, plain), body("multipart as "+t, t, func(m string) string { return part(`form-data; name="_method"`, m) }),
 			body("JSON as "+t, t, func(m string) string { return `{"_method":"` + m + `","_METHOD":"` + m + `"}` }))
@@ -234,7 +233,6 @@ func pathTricks() (all []trick) {
 	}
 
 	last := func(p string) (head, rest string) { i := strings.LastIndexByte(p, '/') + 1; return p[:i], p[i:] }
-
 	for name, spell := range map[string]func(c byte) string{
 		"one character encoded": func(c byte) string { return fmt.Sprintf("%%%02x", c) }, "one character encoded twice": func(c byte) string { return fmt.Sprintf("%%25%02x", c) },
 		"one character as %u": func(c byte) string { return fmt.Sprintf("%%u%04x", c) }, "one character in two bytes": func(c byte) string { return fmt.Sprintf("%%%02x%%%02x", 0xc0|c>>6, 0x80|c&0x3f) },
@@ -251,7 +249,6 @@ func pathTricks() (all []trick) {
 			setPath(r, head+spell(rest[0])+rest[1:])
 		}})
 	}
-
 	sortTricks(all)
 
 	return append(all,

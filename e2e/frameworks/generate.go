@@ -56,6 +56,7 @@ func (g *Generator) corpus() (all []*differential.Request) {
 		all = append(all, g.base(method, "/orders"), g.base(method, "/orders/1"))
 	}
 	all = append(all, g.base("GET", "/logout"))
+
 	each := func(method, target, value string, lists ...[]trick) {
 		for _, t := range slices.Concat(lists...) {
 			r := g.base(method, target)
@@ -87,12 +88,10 @@ func (g *Generator) Request(i int) *differential.Request {
 	}
 
 	d := &dice{differential.NewDice(g.seed, i), g}
-
 	r := d.request()
 	for d.Chance(25) {
 		d.transport(r)
 	}
-
 	g.keepHost(r)
 	return r
 }
@@ -117,6 +116,7 @@ func (d *dice) trick(lists ...[]trick) trick {
 	l := lists[d.IntN(len(lists))]
 	return l[d.IntN(len(l))]
 }
+
 func (d *dice) write() string  { return d.One("POST", "PUT", "PATCH", "DELETE") }
 func (d *dice) orders() string { return d.One("/orders", "/orders", "/orders/1") }
 func (d *dice) safe() string   { return d.One("GET", "GET", "GET", "HEAD", "OPTIONS") }

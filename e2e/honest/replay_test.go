@@ -124,7 +124,6 @@ func (e *Entry) send2(proxy, host, id string) (answer, error) {
 		name := http.CanonicalHeaderKey(h[0])
 		req.Header[name] = append(req.Header[name], h[1])
 	}
-
 	req.Header.Set(idHeader, id)
 
 	resp, err := (&http.Client{Transport: transport, Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
