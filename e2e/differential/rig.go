@@ -1,13 +1,13 @@
-// Package differential holds Drydock against foreign servers as they are. A rig starts real
-// servers, each with a counter that only a write raises, and sends the requests of a generator to
-// each of them through a [Gate]: no counter may ever rise. The rigs themselves are e2e/graphql and
-// e2e/frameworks; this package is what they share.
+// Package differential tests Drydock with real servers. A rig starts servers of many projects, each
+// with a counter that only a write raises, and sends generated requests to each of them through a
+// [Gate]: no counter may ever rise. The rigs themselves are e2e/graphql and e2e/frameworks; this
+// package is what they share.
 //
-// rig.go and server.go install, start and end the servers. request.go, http2.go, exchange.go and
-// encode.go write requests byte by byte and read the answers. gate.go and envoy.go are the gates.
-// run.go sends many requests and watches the counters, minimize.go makes what it finds small, and
-// compare.go compares servers with one another and with golden files. dice.go has the choices that
-// generators make.
+// rig.go, install.sh and server.go install, start and end the servers. request.go and encode.go
+// write requests over HTTP/1 byte by byte and read the answers, http2.go and exchange.go do so over
+// HTTP/2. gate.go and envoy.go have the gates. run.go sends many requests and watches the counters,
+// and minimize.go reduces a request that raises one. compare.go compares servers with one another
+// and with golden files. dice.go has the random choices of generators.
 package differential
 
 import (
@@ -39,7 +39,9 @@ type Rig struct {
 // serves, answers GET /__counter with its counter in decimal, and serves until it is killed.
 type Command struct {
 	Name string
-	Args func(Tools) []string // the program and its arguments
+	// Args returns the program and its arguments: the result of Node, Python, Ruby, Java or Go, or
+	// a function of the rig.
+	Args func(Tools) []string
 }
 
 // Tools are the folders with the programs and packages that servers need.
@@ -48,7 +50,7 @@ type Tools struct {
 	Bin string // what Go built
 }
 
-// Node returns a server that Node runs: servers/FOLDER/NAME.js, with the packages of that folder.
+// Node starts servers/FOLDER/NAME.js with the packages of that folder.
 func Node(folder, name string, args ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		path := "NODE_PATH=" + tools.Dir + "/" + folder + "/node_modules"
@@ -56,20 +58,20 @@ func Node(folder, name string, args ...string) func(Tools) []string {
 	}
 }
 
-// Python returns the server servers/python/NAME_server.py.
+// Python starts servers/python/NAME_server.py.
 func Python(name string) func(Tools) []string {
 	return func(tools Tools) []string {
 		return []string{tools.Dir + "/python/bin/python", "-B", "servers/python/" + name + "_server.py"}
 	}
 }
 
-// Ruby returns the server servers/ruby/NAME.rb.
+// Ruby starts servers/ruby/NAME.rb.
 func Ruby(name string, args ...string) func(Tools) []string {
 	return func(Tools) []string { return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...) }
 }
 
-// Java returns the server servers/java/NAME.java, which Java compiles when it starts; options are
-// those of the virtual machine.
+// Java starts servers/java/NAME.java, which Java compiles first. The options are those of the virtual
+// machine.
 func Java(name string, options ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		args := append([]string{"java"}, options...)
@@ -77,7 +79,7 @@ func Java(name string, options ...string) func(Tools) []string {
 	}
 }
 
-// Go returns the server that the program of servers/golang starts by this name.
+// Go starts the server that the program in servers/golang knows by this name.
 func Go(name string) func(Tools) []string {
 	return func(tools Tools) []string { return []string{tools.Bin + "/golang", name} }
 }

@@ -1,30 +1,17 @@
 #!/bin/sh
-# Installs the foreign servers of this rig under .tools/ at the root of the repository and prints the folder, named by
-# the hash of all that is pinned: a changed pin installs afresh, an unchanged one costs nothing. Each language has its
-# own servers/LANGUAGE/install.sh DIR, which installs below DIR or by apt. What it pins is in itself and in the lock
-# file beside it.
+# Installs the foreign servers of this rig below .tools/ at the root of the repository and prints the
+# folder. Those of Ruby and PHP are packages of Debian.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-cd "$here"
-pins=$(ls install.sh servers/*/install.sh servers/*/package-lock.json servers/*/requirements.txt servers/*/pom.xml 2>/dev/null || true)
-key=$(cat $pins | sha256sum | cut -c1-16)
-dir=$here/../../.tools/frameworks-$key
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
+cd "$(dirname "$0")"
+. ../differential/install.sh
 
-exec 9>"$dir.lock"
-flock 9
-if [ ! -f "$dir/done" ]; then
-	{
-		for install in servers/*/install.sh; do
-			echo "== $install"
-			"$install" "$dir"
-		done
-		touch "$dir/done"
-	} >"$dir/install.log" 2>&1 || {
-		echo "installing the servers failed; the last lines of $dir/install.log:" >&2
-		tail -20 "$dir/install.log" >&2
-		exit 1
-	}
-fi
-echo "$dir"
+install() {
+	install_node servers/node "$1/node"
+	install_python servers/python/requirements.txt "$1/python"
+	install_java servers/java/pom.xml "$1/java"
+	install_debian ruby ruby-rails ruby-graphql ruby-rack ruby-webrick puma
+	install_debian php-cli php-cgi php-slim php-laravel-framework lighttpd
+}
+
+install_once ../../.tools frameworks install.sh ../differential/install.sh \
+	servers/node/package-lock.json servers/python/requirements.txt servers/java/pom.xml
