@@ -61,7 +61,6 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 
 				t.Logf("%d passed, %d were refused, %d were rejected by Envoy itself or name no rule", passed, refused, rejected)
 				if passed < 20 || refused < 200 {
-					t.Error("too few requests say anything")
 					t.Error("too few requests passed or were refused, so the test shows little")
 				}
 			})
