@@ -18,29 +18,6 @@ import (
 	"time"
 )
 
-func (c call) httpCall() Status {
-	root := c.in.current().root
-	co := &Callout{
-		in: c.in, root: root, Cluster: c.str(0), Headers: parsePairs(c.bytes(2)).normal(), Body: slices.Clone(c.bytes(4)),
-		Trailers: parsePairs(c.bytes(6)), Timeout: time.Duration(int32(c.u32(8))) * time.Millisecond,
-	}
-	co.Headers.hostIsAuthority()
-
-	st := co.start()
-	if put := c.put32(9, co.Token); st == StatusOK {
-		st = put
-	}
-	return st
-}
-
-func (c call) getStatus() Status {
-	root := c.in.current().root
-	if st := c.put32(0, uint32(root.status)); st != StatusOK {
-		return st
-	}
-	return c.putBytes(1, []byte(root.statusMessage))
-}
-
 // Callout is an HTTP call that a module has made (proxy_http_call). Answering it calls the module
 // back on the caller's goroutine, which must be the one that uses the VM. An answer to a callout
 // that was already answered, or whose VM or plugin is gone, is dropped.
@@ -57,6 +34,7 @@ type Callout struct {
 	cancel context.CancelFunc // ends the handler; nil without one
 }
 
+// calloutResponse is the answer that the module can read during the callback.
 type calloutResponse struct {
 	headers  Headers
 	body     []byte
@@ -105,6 +83,22 @@ func (vm *VM) Callouts() []*Callout {
 	return slices.DeleteFunc(vm.host.Callouts(), func(c *Callout) bool { return c.in.vm != vm })
 }
 
+// httpCall is proxy_http_call.
+func (c call) httpCall() Status {
+	root := c.in.current().root
+	co := &Callout{
+		in: c.in, root: root, Cluster: c.str(0), Headers: parsePairs(c.bytes(2)).normal(), Body: slices.Clone(c.bytes(4)),
+		Trailers: parsePairs(c.bytes(6)), Timeout: time.Duration(int32(c.u32(8))) * time.Millisecond,
+	}
+	co.Headers.hostIsAuthority()
+
+	st := co.start()
+	if put := c.put32(9, co.Token); st == StatusOK {
+		st = put
+	}
+	return st
+}
+
 // start makes the call, if the cluster exists and the headers are complete.
 func (c *Callout) start() Status {
 	h := c.in.vm.host
@@ -132,71 +126,6 @@ func (c *Callout) start() Status {
 		c.serve(handler)
 	}
 	return StatusOK
-}
-
-// remove takes the callout off the lists and reports whether it was still waiting for its answer.
-func (c *Callout) remove() bool {
-	if c.cancel != nil {
-		c.cancel()
-	}
-
-	waits := slices.Contains(c.root.callouts, c)
-	c.root.callouts = slices.DeleteFunc(c.root.callouts, func(d *Callout) bool { return d == c })
-
-	h := c.in.vm.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-
-	h.callouts = slices.DeleteFunc(h.callouts, func(d *Callout) bool { return d == c })
-	return waits
-}
-
-func (r *root) cancelCallouts() {
-	for _, c := range slices.Clone(r.callouts) {
-		c.remove()
-	}
-}
-
-// Respond answers the callout. The headers must include ":status".
-func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
-	if !c.remove() {
-		return
-	}
-
-	r := &calloutResponse{headers: headers.normal(), body: body}
-	if len(trailers) > 0 {
-		t := trailers.normal()
-		r.trailers = &t
-	}
-
-	c.root.response = r
-	c.call(len(headers), len(body), len(trailers))
-}
-
-// Fail breaks the callout off. The module's callback gets no headers.
-func (c *Callout) Fail() {
-	if !c.remove() {
-		return
-	}
-
-	c.root.status, c.root.statusMessage = StatusBrokenConnection, "reset"
-	c.call(0, 0, 0)
-}
-
-// Expire answers with 504, as Envoy does when the timeout of the callout has passed.
-func (c *Callout) Expire() {
-	const body = "upstream request timeout"
-	c.Respond(Headers{{":status", "504"}, {"content-length", strconv.Itoa(len(body))}, {"content-type", "text/plain"}}, []byte(body), nil)
-}
-
-// call calls the module back. The arguments are the numbers of header fields, bytes and trailers.
-func (c *Callout) call(headers, body, trailers int) {
-	in, r := c.in, c.root
-	if in.fns[cbHTTPCallResponse] != nil {
-		in.call(cbHTTPCallResponse, &r.wasmContext, uint64(r.id), uint64(c.Token), uint64(headers), uint64(body), uint64(trailers))
-	}
-	r.response, r.statusMessage = nil, ""
-	in.doAfterCallActions()
 }
 
 // serve runs the handler and posts its answer to the VM.
@@ -318,3 +247,78 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 }
 
 func (w *responseWriter) Flush() {}
+
+// Respond answers the callout. The headers must include ":status".
+func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
+	if !c.remove() {
+		return
+	}
+
+	r := &calloutResponse{headers: headers.normal(), body: body}
+	if len(trailers) > 0 {
+		t := trailers.normal()
+		r.trailers = &t
+	}
+
+	c.root.response = r
+	c.call(len(headers), len(body), len(trailers))
+}
+
+// Fail breaks the callout off. The module's callback gets no headers.
+func (c *Callout) Fail() {
+	if !c.remove() {
+		return
+	}
+
+	c.root.status, c.root.statusMessage = StatusBrokenConnection, "reset"
+	c.call(0, 0, 0)
+}
+
+// Expire answers with 504, as Envoy does when the timeout of the callout has passed.
+func (c *Callout) Expire() {
+	const body = "upstream request timeout"
+	c.Respond(Headers{{":status", "504"}, {"content-length", strconv.Itoa(len(body))}, {"content-type", "text/plain"}}, []byte(body), nil)
+}
+
+// call calls the module back. The arguments are the numbers of header fields, bytes and trailers.
+func (c *Callout) call(headers, body, trailers int) {
+	in, r := c.in, c.root
+	if in.fns[cbHTTPCallResponse] != nil {
+		in.call(cbHTTPCallResponse, &r.wasmContext, uint64(r.id), uint64(c.Token), uint64(headers), uint64(body), uint64(trailers))
+	}
+	r.response, r.statusMessage = nil, ""
+	in.doAfterCallActions()
+}
+
+// getStatus is proxy_get_status, which returns why a callout failed.
+func (c call) getStatus() Status {
+	root := c.in.current().root
+	if st := c.put32(0, uint32(root.status)); st != StatusOK {
+		return st
+	}
+	return c.putBytes(1, []byte(root.statusMessage))
+}
+
+// remove takes the callout off the lists and reports whether it was still waiting for its answer.
+func (c *Callout) remove() bool {
+	if c.cancel != nil {
+		c.cancel()
+	}
+
+	waits := slices.Contains(c.root.callouts, c)
+	c.root.callouts = slices.DeleteFunc(c.root.callouts, func(d *Callout) bool { return d == c })
+
+	h := c.in.vm.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.callouts = slices.DeleteFunc(h.callouts, func(d *Callout) bool { return d == c })
+	return waits
+}
+
+// cancelCallouts drops all callouts of the plugin without calling the module.
+func (r *root) cancelCallouts() {
+	for _, c := range slices.Clone(r.callouts) {
+		c.remove()
+	}
+}

@@ -54,6 +54,7 @@ type call struct {
 	stack []uint64
 }
 
+// hostFuncs are all functions that a module may import.
 var hostFuncs = slices.Concat(proxyFuncs, wasiFuncs)
 
 func init() {

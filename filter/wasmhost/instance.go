@@ -57,6 +57,21 @@ type wasmContext struct {
 // instanceKey is the key of the instance in [instance.ctx].
 type instanceKey struct{}
 
+// initialize runs a command's _start, or a reactor's _initialize and then its main.
+func (in *instance) initialize() {
+	if in.fns[cbInitialize] == nil {
+		in.call(cbStart, &in.vmContext)
+		return
+	}
+
+	in.call(cbInitialize, &in.vmContext)
+	if in.fns[cbMain] != nil {
+		in.call(cbMain, &in.vmContext, 0, 0)
+	} else {
+		in.call(cbMainVoid, &in.vmContext)
+	}
+}
+
 // current returns the context that host calls work on.
 func (in *instance) current() *wasmContext {
 	if c := in.contexts[in.frame.effective]; c != nil && in.frame.effective != 0 {

@@ -24,16 +24,6 @@ func (c call) getProperty() Status {
 	return c.putBytes(2, b)
 }
 
-func (c call) setProperty() Status {
-	f := c.in.current().filter
-	if f == nil {
-		return StatusNotFound
-	}
-
-	f.stream.filterState["wasm."+c.str(0)] = slices.Clone(c.bytes(2))
-	return StatusOK
-}
-
 // property returns a property in a context. It looks in this order (Context::getProperty): what
 // follows from the stream, the trees of StreamConfig and Config, what set_property has stored, and
 // the configuration of the plugin.
@@ -164,6 +154,12 @@ func (f *filter) requestProperty(name string, rest []string) (v any, ok, known b
 	return fields(headers, []string{field})
 }
 
+// requestFields maps names of request properties to the header fields with their values.
+var requestFields = map[string]string{
+	"host": ":authority", "scheme": ":scheme", "method": ":method", "referer": "referer",
+	"useragent": "user-agent", "id": "x-request-id",
+}
+
 // responseProperty returns the property response.name, or the part of it at the path rest.
 func (f *filter) responseProperty(name string, rest []string) (v any, ok, known bool) {
 	s := f.stream
@@ -189,12 +185,6 @@ func (f *filter) visible(mine, final *Headers) *Headers {
 		return final
 	}
 	return mine
-}
-
-// requestFields maps names of request properties to the header fields with their values.
-var requestFields = map[string]string{
-	"host": ":authority", "scheme": ":scheme", "method": ":method", "referer": "referer",
-	"useragent": "user-agent", "id": "x-request-id",
 }
 
 // fields returns the value of a header field, in which the values of a repeated field are joined by
@@ -410,4 +400,14 @@ func structValue(v any) *structpb.Value {
 		return value
 	}
 	panic(fmt.Sprintf("wasmhost: a property in metadata cannot be a %T, which a protobuf Struct cannot hold", v))
+}
+
+func (c call) setProperty() Status {
+	f := c.in.current().filter
+	if f == nil {
+		return StatusNotFound
+	}
+
+	f.stream.filterState["wasm."+c.str(0)] = slices.Clone(c.bytes(2))
+	return StatusOK
 }

@@ -7,52 +7,6 @@ import (
 	"sync"
 )
 
-func (c call) getSharedData() Status {
-	value, cas, ok := c.in.vm.host.store.get(c.in.vm.cfg.ID, c.str(0))
-	if !ok {
-		return StatusNotFound
-	}
-	if st := c.putBytes(2, value); st != StatusOK {
-		return st
-	}
-	return c.put32(4, cas)
-}
-
-func (c call) setSharedData() Status {
-	return c.in.vm.host.store.set(c.in.vm.cfg.ID, c.str(0), c.bytes(2), c.u32(4))
-}
-
-func (c call) registerQueue() Status {
-	vm, root := c.in.vm, c.in.current().root
-	var token uint32
-	token = vm.host.store.registerQueue(vm.cfg.ID, c.str(0), func() {
-		vm.Post(func() { vm.queueReady(root.id, token) })
-	})
-	return c.put32(2, token)
-}
-
-func (c call) resolveQueue() Status {
-	vmID := c.str(0)
-	if vmID == "" {
-		vmID = c.in.vm.cfg.ID
-	}
-	token, ok := c.in.vm.host.store.resolveQueue(vmID, c.str(2))
-	if !ok {
-		return StatusNotFound
-	}
-	return c.put32(4, token)
-}
-
-func (c call) dequeue() Status {
-	item, st := c.in.vm.host.store.dequeue(c.u32(0))
-	if st != StatusOK {
-		return st
-	}
-	return c.putBytes(1, item)
-}
-
-func (c call) enqueue() Status { return c.in.vm.host.store.enqueue(c.u32(0), c.bytes(1)) }
-
 // store holds what all VMs of a process share besides clusters: shared data, queues and metrics. It
 // has one mutex for all of them, as in Envoy.
 type store struct {
@@ -219,3 +173,49 @@ func (h *Host) SharedKeys(vmID string) []string {
 
 	return slices.Sorted(maps.Keys(h.store.data[vmID]))
 }
+
+func (c call) getSharedData() Status {
+	value, cas, ok := c.in.vm.host.store.get(c.in.vm.cfg.ID, c.str(0))
+	if !ok {
+		return StatusNotFound
+	}
+	if st := c.putBytes(2, value); st != StatusOK {
+		return st
+	}
+	return c.put32(4, cas)
+}
+
+func (c call) setSharedData() Status {
+	return c.in.vm.host.store.set(c.in.vm.cfg.ID, c.str(0), c.bytes(2), c.u32(4))
+}
+
+func (c call) registerQueue() Status {
+	vm, root := c.in.vm, c.in.current().root
+	var token uint32
+	token = vm.host.store.registerQueue(vm.cfg.ID, c.str(0), func() {
+		vm.Post(func() { vm.queueReady(root.id, token) })
+	})
+	return c.put32(2, token)
+}
+
+func (c call) resolveQueue() Status {
+	vmID := c.str(0)
+	if vmID == "" {
+		vmID = c.in.vm.cfg.ID
+	}
+	token, ok := c.in.vm.host.store.resolveQueue(vmID, c.str(2))
+	if !ok {
+		return StatusNotFound
+	}
+	return c.put32(4, token)
+}
+
+func (c call) dequeue() Status {
+	item, st := c.in.vm.host.store.dequeue(c.u32(0))
+	if st != StatusOK {
+		return st
+	}
+	return c.putBytes(1, item)
+}
+
+func (c call) enqueue() Status { return c.in.vm.host.store.enqueue(c.u32(0), c.bytes(1)) }

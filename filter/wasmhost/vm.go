@@ -89,21 +89,6 @@ func (vm *VM) start() error {
 	return in.err
 }
 
-// initialize runs a command's _start, or a reactor's _initialize and then its main.
-func (in *instance) initialize() {
-	if in.fns[cbInitialize] == nil {
-		in.call(cbStart, &in.vmContext)
-		return
-	}
-
-	in.call(cbInitialize, &in.vmContext)
-	if in.fns[cbMain] != nil {
-		in.call(cbMain, &in.vmContext, 0, 0)
-	} else {
-		in.call(cbMainVoid, &in.vmContext)
-	}
-}
-
 // Close ends the VM as Envoy does on exit and when its last plugin is removed: open streams are
 // aborted, and root contexts are asked whether they are done (proxy_on_done) and deleted.
 func (vm *VM) Close() {
