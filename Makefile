@@ -37,7 +37,7 @@ check: bin/drydock.wasm
 	cd e2e/graphql && go vet ./...
 	cd e2e/frameworks && go vet ./...
 	go test -short $(UNIT)
-	go test -short -run '^Test(ImportsRunOneWay|Bootstrap)' ./e2e
+	go test -short -run '^TestBootstrap' ./e2e
 
 # The race detector is only for the controller: a VM of the filter has one thread, and the hosts that
 # run it would take minutes under the race detector. The scenarios in ./e2e come last and run alone,

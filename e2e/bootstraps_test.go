@@ -14,7 +14,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/drydock-proxy/drydock/internal/golden"
+	"github.com/drydock-proxy/drydock/e2e/golden"
 )
 
 // Each bootstrap in envoy/ runs as it stands, and differs from drydock.yaml only in its own

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drydock-proxy/drydock/e2e/golden"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // While nothing is on or announced, no request costs a host call.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-proxy/drydock/e2e/golden"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // TestAPIAnswers calls the API step by step, and compares all answers with testdata/api.golden.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drydock-proxy/drydock/internal/golden"
+	"github.com/drydock-proxy/drydock/e2e/golden"
 )
 
 // Differ sends a corpus to every server, notes the servers whose counters each request raises, and

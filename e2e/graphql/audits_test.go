@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/drydock-proxy/drydock/e2e/differential"
-	"github.com/drydock-proxy/drydock/internal/golden"
+	"github.com/drydock-proxy/drydock/e2e/golden"
 )
 
 // audit is the outcome of one audit of the npm package graphql-http.

@@ -15,8 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/drydock-proxy/drydock/e2e/golden"
 	"github.com/drydock-proxy/drydock/filter/maintenance"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/drydock-proxy/drydock/e2e/golden"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // TestScenarios runs the scenarios of testdata, each of which shows step by step what happens to a

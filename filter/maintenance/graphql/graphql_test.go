@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-proxy/drydock/e2e/golden"
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
-	"github.com/drydock-proxy/drydock/internal/golden"
 )
 
 // decide asks in the order that the package comment gives. The package leaves the headers and

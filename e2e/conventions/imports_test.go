@@ -1,0 +1,114 @@
+// Package conventions checks the rules that the repository keeps for itself; CONTRIBUTING.md gives the
+// reasons.
+package conventions
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/drydock-proxy/drydock/"
+
+// mayImport names the module's packages that each of its packages may import. Imports run one
+// way: the filter's core knows neither the filter nor the controller, and what is stored knows
+// nothing of what serves it. The packages below e2e and all tests stand outside.
+var mayImport = map[string][]string{
+	"filter/maintenance/graphql":   nil,
+	"filter/maintenance":           {"filter/maintenance/graphql"},
+	"filter/maintenance/adversary": {"filter/maintenance"},
+	"filter/maintenance/cases":     nil,
+	"filter":                       {"filter/maintenance"},
+	"filter/trim":                  nil,
+	"filter/wasmhost":              nil,
+	"controller/store":             nil,
+	"controller/keeper":            {"controller/store", "filter/maintenance", "filter/maintenance/graphql"},
+	"controller/web":               {"controller/keeper", "filter/maintenance", "filter/maintenance/graphql"},
+	"controller":                   {"controller/keeper", "controller/store", "controller/web", "filter/maintenance"},
+	"controller/cli":               {"controller", "controller/keeper", "controller/web", "filter/maintenance"},
+	"controller/cmd/drydock":       {"controller/cli"},
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for _, p := range goList(t, nil, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if strings.HasPrefix(name, "e2e") {
+			continue
+		}
+
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("%s is a new package: name in mayImport what it may import, and describe it in CONTRIBUTING.md", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if own, found := strings.CutPrefix(imported, module); found && !slices.Contains(allowed, own) {
+				t.Errorf("%s imports %s; it may import %v", name, own, allowed)
+			}
+		}
+	}
+}
+
+// Every worker of every proxy holds the module, and V8 compiles all of it at each start of Envoy.
+var (
+	// foreign are the packages from outside the standard library that the core may draw in.
+	foreign = []string{module, "github.com/go-json-experiment/json/internal", "github.com/go-json-experiment/json/jsontext"}
+
+	// heavy are packages of the standard library that the module must not draw in, directly or
+	// not, because of their size or because Envoy offers nothing of what they need.
+	heavy = []string{
+		"context", "crypto/rand", "crypto/tls", "crypto/x509", "encoding/base64", "encoding/gob", "encoding/json", "flag",
+		"html/template", "log", "log/slog", "math/big", "net", "net/http", "net/url", "os/exec", "os/signal", "regexp",
+		"regexp/syntax", "sort", "testing", "text/template", "time/tzdata",
+	}
+)
+
+func TestModuleStaysSmall(t *testing.T) {
+	wasm := []string{"GOOS=wasip1", "GOARCH=wasm"}
+	for _, p := range goList(t, wasm, "-deps", "./filter") {
+		if slices.Contains(heavy, p.ImportPath) {
+			t.Errorf("the filter draws in %s, which makes the module heavy: do without it", p.ImportPath)
+		}
+	}
+
+	for _, p := range goList(t, wasm, "-deps", "./filter/maintenance") {
+		allowed := slices.ContainsFunc(foreign, func(prefix string) bool {
+			return strings.HasPrefix(p.ImportPath+"/", strings.TrimSuffix(prefix, "/")+"/")
+		})
+		if !p.Standard && !allowed {
+			t.Errorf("the core draws in %s; from outside the standard library it may use jsontext only", p.ImportPath)
+		}
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+// goList returns what "go list" says of packages in an environment.
+func goList(t *testing.T, environment []string, args ...string) (packages []goPackage) {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Standard"}, args...)...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), environment...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p goPackage
+		if err := dec.Decode(&p); err != nil {
+			t.Fatalf("reading what go list printed: %v", err)
+		}
+		packages = append(packages, p)
+	}
+	return packages
+}
