@@ -70,8 +70,8 @@ func Ruby(name string, args ...string) func(Tools) []string {
 	return func(Tools) []string { return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...) }
 }
 
-// Java starts servers/java/NAME.java, which Java compiles first. The options are those of the virtual
-// machine.
+// Java starts servers/java/NAME.java, which Java compiles first. The options are those of the
+// virtual machine.
 func Java(name string, options ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		args := append([]string{"java"}, options...)
