@@ -221,7 +221,6 @@ func headerFields(h http.Header) (fs Headers) {
 			fs = append(fs, [2]string{strings.ToLower(name), v})
 		}
 	}
-
 	return fs
 }
 

@@ -117,7 +117,6 @@ func (h Headers) size() (n int) {
 	for _, f := range h {
 		n += len(f[0]) + len(f[1])
 	}
-
 	return n
 }
 
@@ -182,7 +181,6 @@ func (c call) field(i int) string {
 	if name == "host" && c.u32(0) == mapRequestHeaders {
 		return ":authority"
 	}
-
 	return name
 }
 
@@ -278,6 +276,5 @@ func (c call) headersSize() Status {
 	if st != StatusOK {
 		return st
 	}
-
 	return c.put32(1, uint32(h.size()))
 }

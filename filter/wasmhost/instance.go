@@ -77,7 +77,6 @@ func (in *instance) current() *wasmContext {
 	if c := in.contexts[in.frame.effective]; c != nil && in.frame.effective != 0 {
 		return c
 	}
-
 	return in.frame.context
 }
 

@@ -111,7 +111,8 @@ func (p *pipe) paused() bool {
 }
 
 // from returns the index of the filter at which a frame starts or continues: the first filter if a
-// is nil, otherwise the one after a. With orAt, it is a itself if a gets what it held.
+// is nil, otherwise the one after a. With orAt, it continues at a itself if a must get again what
+// it held.
 func (p *pipe) from(a *activeFilter, orAt bool) int {
 	switch {
 	case a == nil:

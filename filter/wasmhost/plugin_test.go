@@ -110,6 +110,11 @@ func TestPluginsShareAVM(t *testing.T) {
 		t.Errorf("closing called\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	vm.Close()
+}
+
+func TestPluginReportsWhyItDoesNotStart(t *testing.T) {
+	p := newProcess(t, wasmhost.Config{})
+	cfg := wasmhost.PluginConfig{Name: "p", RootID: "r"}
 
 	refused := p.vm(wasmhost.VMConfig{Configuration: []byte("refuse")})
 	if _, err := refused.Plugin(cfg); !errors.Is(err, wasmhost.ErrStart) {
@@ -128,7 +133,6 @@ func TestPluginsShareAVM(t *testing.T) {
 	}
 
 	dead := p.add(other, cfg)
-
 	other.Crash(errors.New("crashed"))
 	if p.add(other, cfg) != dead || other.Err() != nil {
 		t.Errorf("the same plugin for a dead VM: %v, want a new life", other.Err())

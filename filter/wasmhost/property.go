@@ -20,7 +20,6 @@ func (c call) getProperty() Status {
 	if st != StatusOK {
 		return st
 	}
-
 	return c.putBytes(2, b)
 }
 

@@ -142,7 +142,6 @@ func pairs(h ...string) string {
 	for _, s := range h {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
 	}
-
 	return string(b) + strings.Join(append(h, ""), "\x00")
 }
 

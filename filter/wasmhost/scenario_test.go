@@ -59,7 +59,6 @@ func section(a *txtar.Archive, name string) string {
 			return string(f.Data)
 		}
 	}
-
 	return ""
 }
 
@@ -211,7 +210,6 @@ func fields(args []string) (h wasmhost.Headers) {
 		i := strings.LastIndex(f, "=")
 		h = append(h, [2]string{f[:i], f[i+1:]})
 	}
-
 	return h
 }
 

@@ -231,7 +231,7 @@ func (s *Stream) FilterState(name string) (value []byte, ok bool) {
 	return value, ok
 }
 
-// Paused reports whether a plugin holds the request, and whether one holds the response.
+// Paused reports whether a plugin has paused the request, and whether one has paused the response.
 func (s *Stream) Paused() (request, response bool) {
 	if s.done {
 		return false, false
@@ -252,7 +252,6 @@ func (s *Stream) ContextID(i int) uint32 {
 	if i >= len(s.chain) || s.chain[i].wasmContext == nil {
 		return 0
 	}
-
 	return s.chain[i].id
 }
 

@@ -42,7 +42,6 @@ func stdio(c call) Status {
 	if fd := c.u32(0); fd != 1 && fd != 2 {
 		return ebadf
 	}
-
 	return esuccess
 }
 
@@ -123,7 +122,6 @@ func (c call) environSizes() Status {
 	for k, v := range c.in.vm.cfg.Env {
 		size += len(k) + len(v) + 2
 	}
-
 	return c.sizes(uint32(len(c.in.vm.cfg.Env)), uint32(size))
 }
 

@@ -118,6 +118,5 @@ func (t *Tape) Split(body []byte) (parts [][]byte) {
 		n := t.UpTo(min(len(body)+1, 256))
 		parts, body = append(parts, body[:n]), body[n:]
 	}
-
 	return append(parts, body)
 }

@@ -50,7 +50,6 @@ func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
 	}
-
 	return c
 }
 

@@ -415,7 +415,6 @@ func jsonBody(doc string) []byte {
 	if err != nil {
 		panic(err)
 	}
-
 	return b
 }
 

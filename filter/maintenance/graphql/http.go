@@ -158,7 +158,6 @@ func percentEscaped(b []byte) bool {
 			return true
 		}
 	}
-
 	return false
 }
 
@@ -223,6 +222,5 @@ func isParameterWord(word []byte) bool {
 	case "query", "operationname", "variables", "extensions", "mutation", "subscription", "operations", "map":
 		return true
 	}
-
 	return isStoredWord(word)
 }

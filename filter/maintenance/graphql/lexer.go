@@ -43,7 +43,6 @@ func (l *lexer) unexpected(t token) Rule {
 	if t == invalid {
 		return l.rule
 	}
-
 	return RuleSyntax
 }
 
@@ -176,7 +175,6 @@ func closing(open byte) byte {
 	if open == '(' {
 		return ')'
 	}
-
 	return open + 2 // '[' ']' and '{' '}' in ASCII
 }
 

@@ -96,7 +96,6 @@ func (r *reader) notRequest() Rule {
 	if bytes.ContainsAny(r.src[r.pos:], "{\\%\x00") {
 		return RuleJSONAmbiguous
 	}
-
 	return RuleJSON
 }
 
@@ -369,7 +368,6 @@ func isStoredWord(word []byte) bool {
 	case "id", "doc", "docid", "document", "documentid", "queryid", "operationid", "sha256":
 		return true
 	}
-
 	return bytes.Contains(word, []byte("persist")) || bytes.Contains(word, []byte("hash"))
 }
 
@@ -381,6 +379,5 @@ func mayNameDocument(key []byte) bool {
 			return true
 		}
 	}
-
 	return namesStored(key) || strings.EqualFold(string(key), "query")
 }

@@ -102,7 +102,6 @@ func (r Rule) Explain() string {
 			return e.text
 		}
 	}
-
 	return ""
 }
 
@@ -141,6 +140,5 @@ func Rules() []Rule {
 	for i, e := range explanations {
 		rules[i] = e.rule
 	}
-
 	return rules
 }
