@@ -46,7 +46,7 @@ func member(name, value string) string {
 
 // Claims are those of a token that the proxy has verified. A value of a rule is compared by
 // type, with a claim and with the elements of a list.
-func TestBypassByClaim(t *testing.T) {
+func TestAllowlistedClaimsBypass(t *testing.T) {
 	const idp = "https://idp.example.com"
 	for _, c := range []struct {
 		name   string
@@ -252,7 +252,7 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 
 // Claims are found in the metadata under the namespace and the keys of the plugin's
 // configuration, among what other filters have written.
-func TestMetadataClaims(t *testing.T) {
+func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	payload := object(member("iss", text("i")))
 	other := bytesField(1, bytesField(1, "other")+bytesField(2, member("payload", object(member("iss", text("j"))))))
 	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("header", text("x"))+member("payload", payload)))
@@ -286,7 +286,7 @@ func TestMetadataClaims(t *testing.T) {
 }
 
 // The claims are a host call in the filter, and a copy of the token.
-func TestClaimsAreAskedForAtMostOnce(t *testing.T) {
+func TestClaimsAreReadAtMostOnce(t *testing.T) {
 	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
 	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.NoAccess)+`}]}`)
 	for _, c := range []struct {

@@ -1,6 +1,9 @@
 package maintenance_test
 
 import (
+	"encoding/json"
+	"os"
+	"testing"
 	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
@@ -16,9 +19,12 @@ type attributes struct {
 }
 
 func (a *attributes) SourceAddress() string { a.calls++; return a.source }
-func (a *attributes) Principal() string     { a.calls++; return a.principal }
-func (a *attributes) Route() string         { a.calls++; return a.route }
-func (a *attributes) Cluster() string       { a.calls++; return a.cluster }
+
+func (a *attributes) Principal() string { a.calls++; return a.principal }
+
+func (a *attributes) Route() string { a.calls++; return a.route }
+
+func (a *attributes) Cluster() string { a.calls++; return a.cluster }
 
 func (a *attributes) Claims() maintenance.Claims {
 	a.calls++
@@ -43,7 +49,102 @@ func get(host, target string, headers ...string) *maintenance.Request {
 	return request("GET", host, target, headers...)
 }
 
+// body makes a request that has one.
+func body(r *maintenance.Request, contentType, text string) *maintenance.Request {
+	r.EndStream = false
+	if contentType != "" {
+		r.Headers = append(r.Headers, [2]string{"content-type", contentType})
+	}
+	r.Body = []byte(text)
+	return r
+}
+
 // on is an activation without an end, as JSON.
 func on(mode maintenance.Mode) string {
 	return `"activations":[{"id":"a","source":"manual","mode":"` + string(mode) + `","since":"2026-11-21T11:00:00Z"}]`
+}
+
+func mustParse(t testing.TB, doc string) *maintenance.State {
+	t.Helper()
+	s, err := maintenance.Parse([]byte(doc))
+	if err != nil {
+		t.Fatalf("%v\nin %s", err, doc)
+	}
+	return s
+}
+
+func readOnly(t testing.TB, fields string) *maintenance.State {
+	t.Helper()
+	if fields != "" {
+		fields += ","
+	}
+	return mustParse(t, `{"apps":[{"name":"default",`+fields+on(maintenance.ReadOnly)+`}]}`)
+}
+
+// closed is the default app in no-access with further fields.
+func closed(t testing.TB, fields string) *maintenance.State {
+	t.Helper()
+	return mustParse(t, `{"apps":[{"name":"default",`+fields+`,`+on(maintenance.NoAccess)+`}]}`)
+}
+
+func compile(t testing.TB, apps ...maintenance.App) *maintenance.State {
+	t.Helper()
+	s, err := maintenance.Compile(maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func defaultApp(change func(*maintenance.App)) maintenance.App {
+	a := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}
+	change(&a)
+	return a
+}
+
+func at(clock string) time.Time {
+	t, err := time.Parse("15:04:05.999999999", clock)
+	if err != nil {
+		panic(err)
+	}
+	return time.Date(2026, 11, 21, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+func activation(id string, mode maintenance.Mode, since, until string) maintenance.Activation {
+	a := maintenance.Activation{ID: id, Source: maintenance.SourceManual, Mode: mode, Message: id, Since: at(since)}
+	if until != "" {
+		a.Until = at(until)
+	}
+	return a
+}
+
+// decide decides as the filter does: with the body once it is asked for.
+func decide(t testing.TB, s *maintenance.State, r *maintenance.Request) maintenance.Decision {
+	t.Helper()
+	d := s.Decide(r, noon)
+	if d.Verdict == maintenance.NeedBody {
+		r.BodyRead = true
+		if d = s.Decide(r, noon); d.Verdict == maintenance.NeedBody {
+			t.Error("the body is asked for twice")
+		}
+	}
+	return d
+}
+
+func marshal(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// everything is a document that uses every field.
+func everything(t testing.TB) []byte {
+	data, err := os.ReadFile("testdata/everything.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -2,7 +2,6 @@ package maintenance_test
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,40 +9,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func at(clock string) time.Time {
-	t, err := time.Parse("15:04:05.999999999", clock)
-	if err != nil {
-		panic(err)
-	}
-	return time.Date(2026, 11, 21, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
-}
-
-func activation(id string, mode maintenance.Mode, since, until string) maintenance.Activation {
-	a := maintenance.Activation{ID: id, Source: maintenance.SourceManual, Mode: mode, Message: id, Since: at(since)}
-	if until != "" {
-		a.Until = at(until)
-	}
-	return a
-}
-
-func compile(t testing.TB, apps ...maintenance.App) *maintenance.State {
-	t.Helper()
-	s, err := maintenance.Compile(maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func defaultApp(change func(*maintenance.App)) maintenance.App {
-	a := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}
-	change(&a)
-	return a
-}
-
 // The strictest activation decides; among equals the one that began last. The mode ends
 // when the last of the strictest ends, which is not known when one of them has no end.
-func TestActivations(t *testing.T) {
+func TestStrictestActivationDecides(t *testing.T) {
 	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
 	for _, c := range []struct {
 		name        string
@@ -90,7 +58,7 @@ func TestActivations(t *testing.T) {
 }
 
 // A window opens and closes on the proxy's own clock, with no word from the controller.
-func TestWindows(t *testing.T) {
+func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	window := maintenance.Window{ID: "w", Mode: maintenance.NoAccess, Message: "planned", Announce: 1800, Occurrences: []maintenance.Occurrence{
 		{Start: at("14:00:00"), End: at("15:00:00")},
 		{Start: at("17:00:00"), End: at("18:00:00")},
@@ -142,7 +110,7 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-func TestWindowsTogether(t *testing.T) {
+func TestWindowsAndActivationsTogether(t *testing.T) {
 	window := func(id string, mode maintenance.Mode, announce int, start, end string) maintenance.Window {
 		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: at(start), End: at(end)}}}
 	}
@@ -228,7 +196,7 @@ func TestWindowsTogether(t *testing.T) {
 }
 
 // Off is idle, so that a proxy need not ask.
-func TestIdle(t *testing.T) {
+func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		doc   string
@@ -254,7 +222,7 @@ func TestIdle(t *testing.T) {
 }
 
 // The controller asks one state from many goroutines, at times that are not in order.
-func TestConcurrentUse(t *testing.T) {
+func TestStateIsSafeForConcurrentUse(t *testing.T) {
 	s := compile(t, defaultApp(func(a *maintenance.App) {
 		for hour := range 23 {
 			a.Windows = append(a.Windows, maintenance.Window{ID: fmt.Sprint("w", hour), Mode: maintenance.NoAccess, Occurrences: []maintenance.Occurrence{{Start: at(fmt.Sprintf("%02d:00:00", hour)), End: at(fmt.Sprintf("%02d:30:00", hour))}}})
@@ -272,40 +240,4 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	all.Wait()
-}
-
-func TestVersion(t *testing.T) {
-	v := func(epoch, revision uint64) maintenance.Version {
-		return maintenance.Version{Epoch: epoch, Revision: revision}
-	}
-	ordered := []maintenance.Version{v(0, 0), v(0, 1), v(0, 1<<63), v(1, 0), v(1, 7), v(2, 0), v(1<<63, 0)}
-	for i, a := range ordered {
-		for j, b := range ordered {
-			want := 0
-			if i < j {
-				want = -1
-			} else if i > j {
-				want = 1
-			}
-			if got := a.Compare(b); got != want {
-				t.Errorf("%v and %v: %d", a, b, got)
-			}
-		}
-	}
-	if got := mustParse(t, `{"epoch":18446744073709551615,"revision":9}`).Version(); got != v(1<<64-1, 9) {
-		t.Errorf("got %v", got)
-	}
-}
-
-// Whatever an app may be called is fit for a file name and a key.
-func TestNames(t *testing.T) {
-	for name, ok := range map[string]bool{
-		"a": true, "shop": true, "shop-2": true, "0": true, strings.Repeat("a", 63): true,
-		"": false, "Shop": false, "a_b": false, "a.b": false, "a/b": false, "..": false, "-a": false, "a-": false, "ä": false, strings.Repeat("a", 64): false,
-	} {
-		_, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{{Spec: maintenance.Spec{Name: name, Match: maintenance.Match{Paths: []string{"/"}}}}}})
-		if (err == nil) != ok {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
 }

@@ -1,0 +1,159 @@
+package maintenance_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+)
+
+// Who gets a page, JSON or text: RFC 9110 section 12.5.1.
+func TestAcceptChoosesTheForm(t *testing.T) {
+	s := closed(t, `"graphql":{"paths":[]}`)
+	const html, problem, text = "text/html; charset=utf-8", "application/problem+json", "text/plain; charset=utf-8"
+	for _, c := range []struct {
+		accept []string
+		want   string
+	}{
+		{nil, text},
+		{[]string{""}, text},
+		{[]string{"*/*"}, text},
+		{[]string{browser}, html},
+		{[]string{"text/html"}, html},
+		{[]string{"TEXT/HTML"}, html},
+		{[]string{"application/xhtml+xml"}, html},
+		{[]string{"text/*"}, html},
+		{[]string{"text/plain"}, text},
+		{[]string{"text/plain, text/html;q=0.9"}, text},
+		{[]string{"text/html;q=0.8, text/plain"}, text},
+		{[]string{"text/html, */*"}, html},
+		{[]string{"*/*, text/html"}, html},
+		{[]string{"text/html;q=0.5, */*"}, text},
+		{[]string{"text/html;q=0"}, text},
+		{[]string{"text/html;q=0, */*"}, text},
+		{[]string{"text/*;q=0.5, text/html;q=0, application/json;q=0.1"}, text},
+		{[]string{"application/json"}, problem},
+		{[]string{"application/problem+json"}, problem},
+		{[]string{"application/vnd.api+json"}, problem},
+		{[]string{"application/*"}, problem},
+		{[]string{axios}, problem},
+		{[]string{"application/json;q=0.1, text/html;q=0.2"}, html},
+		{[]string{"application/json;q=0.2, text/html;q=0.1"}, problem},
+		{[]string{"application/*, text/html"}, html},            // the more specific
+		{[]string{"text/html", "application/json;q=0.9"}, html}, // lines are one list
+		{[]string{"application/json;q=0.9", "text/html"}, html},
+		{[]string{"text/html;level=1;q=0.3, application/json;q=0.4"}, problem},
+		{[]string{"text/html ; q = 0.3 , application/json"}, problem},
+		{[]string{"text/html;Q=0.3, application/json;q=0.4"}, problem},
+		{[]string{"image/png"}, text},
+		{[]string{"image/png, */*;q=0.1"}, text},
+		// Weights that are none count as nothing.
+		{[]string{"text/html;q=x"}, text},
+		{[]string{"text/html;q=-1"}, text},
+		{[]string{"text/html;q=1.001"}, text},
+		{[]string{"text/html;q=NaN"}, text},
+		{[]string{"text/html;q=Inf"}, text},
+		{[]string{"text/html;q="}, text},
+		// And what is no list of types.
+		{[]string{","}, text},
+		{[]string{"html"}, text},
+		{[]string{"/"}, text},
+		{[]string{";q=1"}, text},
+		{[]string{"text/html/x"}, text},
+	} {
+		r := get("h", "/")
+		for _, a := range c.accept {
+			r.Headers = append(r.Headers, [2]string{"accept", a})
+		}
+		reply := refusal(t, s, r, nil, noon)
+		if got := header(&reply, "content-type"); got != c.want {
+			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
+		}
+		// One who sends JSON is answered in JSON if it does not say otherwise.
+		sends := body(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
+		sends.Headers = append(sends.Headers, r.Headers[3:]...)
+		want := c.want
+		if want == text && !strings.Contains(strings.Join(c.accept, ","), "text/plain") && !strings.Contains(strings.Join(c.accept, ","), "text/*") {
+			want = problem
+		}
+		reply = refusal(t, s, sends, nil, noon)
+		if got := header(&reply, "content-type"); got != want {
+			t.Errorf("%q, sending JSON: %s, want %s", c.accept, got, want)
+		}
+	}
+}
+
+// Languages by Accept-Language: RFC 4647 section 3.4.
+func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
+	s := closed(t, `"retry_after":1`)
+	for accept, want := range map[string]string{
+		"": "en", "*": "en", "de": "de", "DE": "de", "de-CH": "de", "de-CH-1996": "de", "fr-CA, en;q=0.5": "fr", "en;q=0.5, it": "it",
+		"es;q=0, zh-Hant-TW": "zh", "tlh": "en", "tlh, de;q=0.1": "de", "de;q=0": "en", "de;q=0.5, fr;q=0.5": "de", "deutsch": "en", "-": "en", "de-": "de", "x,": "en",
+	} {
+		reply := refusal(t, s, get("h", "/", "accept", browser, "accept-language", accept), nil, noon)
+		if got := header(&reply, "content-language"); got != want || !bytes.Contains(reply.Body, []byte(`<html lang="`+want+`">`)) {
+			t.Errorf("%q: %s, want %s", accept, got, want)
+		}
+	}
+	// Every language has all of its phrases.
+	for _, mode := range []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly} {
+		s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"manual","mode":"`+string(mode)+`","since":"2026-11-21T11:00:00Z","until":"2026-11-21T13:00:00Z"}]}]}`)
+		seen := map[string]bool{}
+		for _, lang := range strings.Fields(maintenance.BuiltinLanguages()) {
+			reply := refusal(t, s, request("POST", "h", "/", "accept", browser, "accept-language", lang), nil, noon)
+			page := string(reply.Body)
+			if header(&reply, "content-language") != lang || seen[page] || strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`) || !strings.Contains(page, "2026-11-21T13:00:00Z") {
+				t.Errorf("%s in %s: %s", lang, mode, page)
+			}
+			seen[page] = true
+		}
+	}
+}
+
+// Whatever a client says that it accepts, it is answered in a form that it has not
+// ruled out where there is one, and in a language that there is.
+func FuzzAccept(f *testing.F) {
+	s := closed(f, `"retry_after":1`)
+	languages := strings.Fields(maintenance.BuiltinLanguages())
+	for _, seed := range [][3]string{
+		{browser, "de-CH,de;q=0.9,en;q=0.8", ""}, {axios, "*", "application/json"}, {"*/*", "", "application/grpc"}, {"text/html;q=0,*/*", "de;q=0", "application/grpc-web+proto"},
+		{"application/json;q=0.0001", "zh-Hant-x-a", "application/json;"}, {"a/b;q=1;q=0,,;=/", "-;q=,", "x"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, accept, language, contentType string) {
+		r := request("POST", "h", "/x", "accept", accept, "accept-language", language, "content-type", contentType)
+		reply := refusal(t, s, r, nil, noon)
+		kind, _, _ := strings.Cut(header(&reply, "content-type"), ";")
+		switch kind {
+		case "text/html":
+			if !slices.Contains(languages, header(&reply, "content-language")) {
+				t.Errorf("language %q", header(&reply, "content-language"))
+			}
+			lower := strings.ToLower(accept)
+			if !strings.Contains(lower, "html") && !strings.Contains(lower, "text/*") && !strings.Contains(lower, "application/*") {
+				t.Errorf("a page for %q", accept)
+			}
+		case "application/problem+json":
+			if !json.Valid(reply.Body) {
+				t.Errorf("not valid: %s", reply.Body)
+			}
+		case "text/plain":
+		case "":
+			if reply.GRPCStatus != 14 {
+				t.Errorf("no type, and gRPC status %d", reply.GRPCStatus)
+			}
+		default:
+			if !strings.HasPrefix(kind, "application/grpc-web") || reply.Status != http.StatusOK || len(reply.Body) == 0 {
+				t.Errorf("%d %s", reply.Status, kind)
+			}
+		}
+		if strings.TrimSpace(accept) == "text/html" && kind != "text/html" && kind != "" && !strings.HasPrefix(kind, "application/grpc") {
+			t.Errorf("%s for one who takes only pages", kind)
+		}
+	})
+}

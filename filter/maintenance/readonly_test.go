@@ -1,0 +1,353 @@
+package maintenance_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
+	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
+)
+
+// Read-only by HTTP's own rules, away from GraphQL.
+func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
+	const (
+		safe, method, override = maintenance.RuleSafeMethod, maintenance.RuleMethod, maintenance.RuleMethodOverride
+		upgrade, stream        = maintenance.RuleUpgrade, maintenance.RuleEventStream
+		through, writes, rpc   = maintenance.RuleWriteThrough, maintenance.RuleGetWrites, maintenance.RuleSafeRPC
+		writeBody, getBody     = maintenance.RuleWriteBody, maintenance.RuleGetBody
+	)
+	const plain, form, jsonType = "text/plain", "application/x-www-form-urlencoded", "application/json"
+	allows := map[maintenance.Rule]bool{safe: true, through: true, rpc: true}
+	for _, c := range []struct {
+		name  string
+		rules string // of read_only
+		r     *maintenance.Request
+		want  maintenance.Rule
+	}{
+		// RFC 9110 section 9.2.1.
+		{"GET", ``, get("h", "/x"), safe},
+		{"HEAD", ``, request("HEAD", "h", "/x"), safe},
+		{"OPTIONS", ``, request("OPTIONS", "h", "/x"), safe},
+		{"OPTIONS *", ``, request("OPTIONS", "h", "*"), safe},
+		{"TRACE", ``, request("TRACE", "h", "/x"), safe},
+		{"GET with a body", ``, body(get("h", "/x"), jsonType, `{}`), getBody},
+		{"GET with a body, allowed", `"get_bodies":"allow"`, body(get("h", "/x"), jsonType, `{}`), safe},
+		{"GET with a body that turns out to be empty", ``, body(get("h", "/x"), jsonType, ""), safe},
+		{"GET that announces a body", ``, body(get("h", "/x", "content-length", "2"), jsonType, ""), getBody},
+		{"HEAD with a body", ``, body(request("HEAD", "h", "/x"), "", "x"), getBody},
+		{"OPTIONS with a body", ``, body(request("OPTIONS", "h", "/x"), jsonType, `{}`), getBody},
+		{"GET with a body that CGI takes for empty", ``, body(get("h", "/x", "content_length", "0"), jsonType, `{}`), getBody},
+		{"POST", ``, request("POST", "h", "/x"), method},
+		{"PUT", ``, request("PUT", "h", "/x"), method},
+		{"PATCH", ``, request("PATCH", "h", "/x"), method},
+		{"DELETE", ``, request("DELETE", "h", "/x"), method},
+		{"PROPFIND", ``, request("PROPFIND", "h", "/x"), method},
+		{"MKCOL", ``, request("MKCOL", "h", "/x"), method},
+		{"PURGE", ``, request("PURGE", "h", "/x"), method},
+		{"lower case", ``, request("get", "h", "/x"), method},
+		{"mixed case", ``, request("Get", "h", "/x"), method},
+		{"a blank behind", ``, request("GET ", "h", "/x"), method},
+		{"none", ``, request("", "h", "/x"), method},
+		{"CONNECT", ``, request("CONNECT", "h:443", ""), upgrade},
+
+		// Method overrides.
+		{"GET that says DELETE", ``, get("h", "/x", "x-http-method-override", "DELETE"), override},
+		{"GET that says GET", ``, get("h", "/x", "x-http-method-override", "GET"), safe},
+		{"GET that says get", ``, get("h", "/x", "x-http-method-override", " get "), safe},
+		{"GET that says HEAD", ``, get("h", "/x", "x-http-method-override", "HEAD"), override},
+		{"GET that says nothing", ``, get("h", "/x", "x-http-method-override", ""), override},
+		{"POST that says GET", ``, request("POST", "h", "/x", "x-http-method-override", "GET"), override},
+		{"HEAD that says POST", ``, request("HEAD", "h", "/x", "x-http-method", "POST"), override},
+		{"OPTIONS that says PUT", ``, request("OPTIONS", "h", "/x", "x-method-override", "put"), override},
+		{"x-method", ``, get("h", "/x", "x-method", "DELETE"), override},
+		{"http-method-override", ``, get("h", "/x", "http-method-override", "DELETE"), override},
+		{"as CGI spells it", ``, get("h", "/x", "x_http_method_override", "DELETE"), override},
+		{"half as CGI spells it", ``, get("h", "/x", "x-http_method-override", "DELETE"), override},
+		{"twice", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "DELETE"), override},
+		{"twice the same", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "GET"), override},
+		{"by two headers", ``, get("h", "/x", "x-http-method-override", "GET", "x-method-override", "DELETE"), override},
+		{"a list", ``, get("h", "/x", "x-http-method-override", "GET, DELETE"), override},
+		{"in the query", ``, get("h", "/x?_method=DELETE"), override},
+		{"in the query, in lower case", ``, get("h", "/x?_method=delete"), override},
+		{"in the query, GET", ``, get("h", "/x?_method=get"), safe},
+		{"in the query, name in upper case", ``, get("h", "/x?_METHOD=DELETE"), override},
+		{"in the query, empty", ``, get("h", "/x?_method="), override},
+		{"in the query, no value", ``, get("h", "/x?_method"), override},
+		{"in the query, second", ``, get("h", "/x?a=b&_method=DELETE"), override},
+		{"in the query, behind a semicolon", ``, get("h", "/x?a=b;_method=DELETE"), override},
+		{"in the query, twice", ``, get("h", "/x?_method=GET&_method=DELETE"), override},
+		{"in the query, encoded", ``, get("h", "/x?%5fmethod=DELETE"), override},
+		{"in the query, encoded twice", ``, get("h", "/x?%255Fm%2565thod=DELETE"), override},
+		{"in the query, value encoded", ``, get("h", "/x?_method=%44ELETE"), override},
+		{"in the query, as a list", ``, get("h", "/x?_method[]=DELETE"), override},
+		{"in the query, as an encoded list", ``, get("h", "/x?_method%5B0%5D=DELETE"), override},
+		{"in the query, as PHP spells it", ``, get("h", "/x?.method=DELETE"), override},
+		{"in the query, as PHP spells it, with a bracket", ``, get("h", "/x?[method=DELETE"), override},
+		{"in the query, as PHP spells it, with blanks", ``, get("h", "/x?+%20_method=DELETE"), override},
+		{"in the query, as PHP spells it, with a NUL", ``, get("h", "/x?_method%00x=DELETE"), override},
+		{"in the query, behind many blanks", ``, get("h", "/x?"+strings.Repeat("+", 1000)+"_method=DELETE"), override},
+		{"in the query, before a NUL and more", ``, get("h", "/x?_method%00"+strings.Repeat("x", 1000)+"=DELETE"), override},
+		{"in the query, a blank", ``, get("h", "/x?_method=%20"), override},
+		{"in the query, $method", ``, get("h", "/x?$method=DELETE"), override},
+		{"in the query, as the header", ``, get("h", "/x?X-HTTP-Method-Override=DELETE"), override},
+		{"in a query that only a decoding server sees", ``, get("h", "/x%3f_method=DELETE"), override},
+		{"header and query", ``, get("h", "/x?_method=GET", "x-http-method-override", "GET"), override},
+		{"another parameter", ``, get("h", "/x?method=DELETE&payment_method=card&x_method=1"), safe},
+		{"in a value", ``, get("h", "/x?a=_method"), safe},
+		{"in the path", ``, get("h", "/_method=DELETE"), safe},
+		{"another header", ``, get("h", "/x", "access-control-request-method", "DELETE", "x-payment-method", "card"), safe},
+
+		// Upgrades.
+		{"WebSocket", ``, get("h", "/x", "upgrade", "websocket", "connection", "upgrade"), upgrade},
+		{"upgrade with an empty value first", ``, get("h", "/x", "upgrade", "", "upgrade", "websocket"), upgrade},
+		{"WebSocket over HTTP/2", ``, request("CONNECT", "h", "/x", ":protocol", "websocket"), upgrade},
+		{"WebSocket over HTTP/2, as a GET", ``, get("h", "/x", ":protocol", "websocket"), upgrade},
+		{"WebSocket, allowed", `"upgrades":"allow"`, get("h", "/x", "upgrade", "websocket"), safe},
+		{"WebSocket over HTTP/2, allowed", `"upgrades":"allow"`, request("CONNECT", "h", "/x", ":protocol", "websocket"), safe},
+		{"POST with an upgrade, allowed", `"upgrades":"allow"`, request("POST", "h", "/x", "upgrade", "websocket"), method},
+		{"WebSocket, refused in so many words", `"upgrades":"refuse"`, get("h", "/x", "upgrade", "websocket"), upgrade},
+
+		// Server-sent events.
+		{"event stream", ``, get("h", "/x", "accept", "text/event-stream"), safe},
+		{"event stream, refused", `"event_streams":"refuse"`, get("h", "/x", "accept", "text/event-stream"), stream},
+		{"event stream among others, refused", `"event_streams":"refuse"`, get("h", "/x", "accept", "application/json, Text/Event-Stream;q=0.5"), stream},
+		{"event stream in a second header, refused", `"event_streams":"refuse"`, get("h", "/x", "accept", "*/*", "accept", "text/event-stream"), stream},
+		{"no event stream", `"event_streams":"refuse"`, get("h", "/x", "accept", "text/html, */*"), safe},
+
+		// RPCs that only read.
+		{"safe RPC", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc"), rpc},
+		{"safe RPC with a codec", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc+proto"), rpc},
+		{"safe RPC by gRPC-Web", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc-web-text+proto;charset=utf-8"), rpc},
+		{"safe RPC in upper case", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "Application/gRPC"), rpc},
+		{"safe RPC with JSON for a codec", `"safe_rpcs":["/shop.v1.Shop/Get"]`, body(request("POST", "h", "/shop.v1.Shop/Get"), "application/grpc+json", `{"_method":"DELETE"}`), method},
+		{"safe RPC with a parameter", `"safe_rpcs":["/shop.v1.Shop/Get"]`, body(request("POST", "h", "/shop.v1.Shop/Get"), "application/grpc; x=/json", `{"_method":"DELETE"}`), method},
+		{"write through that calls itself gRPC", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/grpc+x-www-form-urlencoded", "_method=DELETE"), writeBody},
+		{"write through of gRPC", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/grpc+proto", "\x00\x00\x00\x00\x00"), through},
+		{"another RPC", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Put", "content-type", "application/grpc"), method},
+		{"RPC in other letter case", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/get", "content-type", "application/grpc"), method},
+		{"RPC with a slash more", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get/", "content-type", "application/grpc"), method},
+		{"RPC in disguise", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Put/..%2fGet", "content-type", "application/grpc"), method},
+		{"RPC that is no gRPC", `"safe_rpcs":["/shop.v1.Shop/Get"]`, body(request("POST", "h", "/shop.v1.Shop/Get"), jsonType, `{}`), method},
+		{"RPC without a type", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get"), method},
+		{"RPC with two types in one", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc, text/plain"), method},
+		{"RPC with two types", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc", "content-type", "text/plain"), method},
+		{"RPC with a type that begins alike", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpcx"), method},
+		{"RPC with a type of which half is gRPC-Web's", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc-text"), method},
+		{"RPC by PUT", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("PUT", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc"), method},
+		{"RPC with an override", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc", "x-http-method-override", "PUT"), override},
+
+		// Writes that the operator lets through.
+		{"write through", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/search"), through},
+		{"write through with a query", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/search?q=x"), through},
+		{"write through by another method", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("PUT", "h", "/search"), method},
+		{"write through elsewhere", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/search/x"), method},
+		{"write through in other letter case", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/Search"), method},
+		{"write through in disguise", `"write_through":[{"prefix":"/search"}]`, request("POST", "h", "/search/..%2fx"), method},
+		{"write through by any method", `"write_through":[{"prefix":"/search"}]`, request("DELETE", "h", "/search/x"), through},
+		{"write through with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/search", "x-http-method-override", "DELETE"), override},
+		{"write through with an override to what is let through", `"write_through":[{"methods":["POST","PUT"],"path":"/search"}]`, request("POST", "h", "/search", "x-http-method-override", "PUT"), through},
+		{"write through with an override in the query", `"write_through":[{"methods":["POST"],"path":"/search"}]`, request("POST", "h", "/search?_method=DELETE"), override},
+		{"write through by any method, with an override", `"write_through":[{"prefix":"/search"}]`, request("POST", "h", "/search", "x-http-method-override", "DELETE"), through},
+		{"write through with an upgrade", `"write_through":[{"prefix":"/search"}]`, get("h", "/search", "upgrade", "websocket"), upgrade},
+		{"write through with an upgrade, allowed", `"write_through":[{"prefix":"/search"}],"upgrades":"allow"`, get("h", "/search", "upgrade", "websocket"), through},
+
+		// An override may also stand in the body, where frameworks look for POST alone.
+		{"form", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&payment_method=card`), through},
+		{"form with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&_method=DELETE`), writeBody},
+		{"form with an encoded override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form+"; charset=utf-8", `q=x&%5Fmethod=DELETE`), writeBody},
+		{"form with an override to the method it has", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=POST`), writeBody},
+		{"form without a type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "", `_method=DELETE`), writeBody},
+		{"multipart", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"shipping_method\"\r\n\r\nthe _method of it\r\n--x--"), writeBody},
+		{"multipart with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"_METHOD\"\r\n\r\nDELETE\r\n--x--"), writeBody},
+		{"multipart with an override without quotes", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=_method\r\n\r\nDELETE\r\n--x--"), writeBody},
+		{"JSON", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"payment_method":"card","q":"\u00e9\u003c"}`), through},
+		{"JSON with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_method":"DELETE"}`), writeBody},
+		{"JSON with an escaped override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"\u005Fm\u0065thod":"DELETE"}`), writeBody},
+		{"JSON with a letter of it escaped", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `{"_\u006dethod":"DELETE"}`), writeBody},
+		{"JSON of Elasticsearch's clients", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/vnd.elasticsearch+json; compatible-with=8", `{"q":"x"}`), through},
+		{"JSON with a profile", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), `application/ld+json; profile="https://www.w3.org/ns/activitystreams"; charset=UTF-8`, `{"q":"x"}`), through},
+		{"JSON in another charset behind a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; version=2; charset=utf-16", `{"q":"x"}`), writeBody},
+		{"JSON in two charsets", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; charset=utf-8; charset=utf-7", `{"q":"x"}`), writeBody},
+		{"JSON in an encoded charset", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; charset*=utf-8''utf-7", `{"q":"x"}`), writeBody},
+		{"JSON that names a form in a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; x=y/z+x-www-form-urlencoded", `{"q":"x"}`), writeBody},
+		{"JSON that names multipart in a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; x=multipart/mixed; boundary=b", `{"q":"x"}`), writeBody},
+		{"JSON in a list of types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), "application/json; x=y, text/plain", `{"q":"x"}`), writeBody},
+		{"form with a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form+"; x=/json", `q=x`), writeBody},
+		{"two types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search", "content-type", plain), form, `_method=DELETE`), writeBody},
+		{"another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, `_method=DELETE`), writeBody},
+		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), writeBody},
+		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), writeBody},
+		{"PUT of a form with an override", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), form, `_method=DELETE`), writeBody},
+		{"PROPFIND, whose body no framework overrides by", `"write_through":[{"methods":["PROPFIND"],"path":"/dav"}]`, body(request("PROPFIND", "h", "/dav"), "application/xml", `<propfind/>`), through},
+		{"JSON that is a text", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), jsonType, `"text"`), through},
+		{"PUT of JSON", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, body(request("PUT", "h", "/search"), jsonType, `{"a":1}`), through},
+		{"PUT of a file, with overrides allowed", `"write_through":[{"methods":["PUT"],"path":"/search","allow":["overrides"]}]`, body(request("PUT", "h", "/search"), "image/png", "x"), through},
+		{"any method is let through anyway", `"write_through":[{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
+		{"another rule lets it through", `"write_through":[{"methods":["POST"],"path":"/search"},{"path":"/search"}]`, body(request("POST", "h", "/search"), form, `_method=DELETE`), through},
+
+		// GETs that write.
+		{"GET that writes", `"get_writes":[{"path":"/Unsubscribe"}]`, get("h", "/Unsubscribe?id=1"), writes},
+		{"GET that writes, with a slash", `"get_writes":[{"path":"/Unsubscribe"}]`, get("h", "/unsubscribe/"), writes},
+		{"GET that writes, HEAD", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("HEAD", "h", "/unsubscribe"), writes},
+		{"GET that writes, OPTIONS", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("OPTIONS", "h", "/unsubscribe"), safe},
+		{"GET beside it", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribed"), safe},
+		{"GET below it", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe/x"), safe},
+		{"GET below a prefix", `"get_writes":[{"prefix":"/unsubscribe/"}]`, get("h", "/unsubscribe/x"), writes},
+		{"in other letter case", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/UNSUBSCRIBE"), writes},
+		{"encoded", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%75nsubscribe"), writes},
+		{"by dots", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x/..%2funsubscribe"), writes},
+		{"with a parameter", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;x=1"), writes},
+		{"with a parameter that swallows the rest", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;/x"), writes},
+		{"with a double slash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", "/admin//do/x"), writes},
+		{"with a backslash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", `/admin\do\x`), writes},
+		{"more disguises than are followed", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%"+strings.Repeat("25", 70)+"41"), writes},
+		{"rewritten", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x", "x-original-url", "/unsubscribe"), writes},
+		{"POST to it", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("POST", "h", "/unsubscribe"), method},
+		{"let through as well", `"get_writes":[{"prefix":"/do"}],"write_through":[{"path":"/do/this"}]`, get("h", "/do/this"), through},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := decide(t, readOnly(t, `"read_only":{`+c.rules+`}`), c.r)
+			want := maintenance.Refuse
+			if allows[c.want] {
+				want = maintenance.Pass
+			}
+			if d.Verdict != want || d.Rule != c.want {
+				t.Errorf("%v by %s, want %v by %s", d.Verdict, d.Rule, want, c.want)
+			}
+		})
+	}
+}
+
+// caseRequest returns the request of a case.
+func caseRequest(c *cases.Case) *maintenance.Request {
+	r := request(c.Method, "api.example.com", c.Path)
+	r.Headers = append(r.Headers, c.Headers...)
+	r.Body = c.Body()
+	r.EndStream = len(r.Body) == 0
+	return r
+}
+
+// The table that the classifier, the compiled module and a real Envoy are held to,
+// through the whole decision.
+func TestGraphQLCasesAreDecidedAsListed(t *testing.T) {
+	s := readOnly(t, "")
+	for _, c := range cases.Load(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			d := decide(t, s, caseRequest(&c))
+			want := map[string]maintenance.Verdict{"pass": maintenance.Pass, "refuse": maintenance.Refuse}[c.Verdict]
+			if d.Verdict != want || c.Verdict == "refuse" && d.Rule != maintenance.Rule(c.Rule) {
+				t.Errorf("%v by %s, want %s by %s\n%s %s %q", d.Verdict, d.Rule, c.Verdict, c.Rule, c.Method, c.Path, c.Headers)
+			}
+		})
+	}
+}
+
+// What the table cannot say: how an app's GraphQL settings, its paths and the rest of
+// the request come together.
+func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
+	const json = "application/json"
+	query, mutation := `{"query":"{a}"}`, `{"query":"mutation{b}"}`
+	post := func(target, text string, headers ...string) *maintenance.Request {
+		return body(request("POST", "h", target, headers...), json, text)
+	}
+	for _, c := range []struct {
+		name string
+		app  string
+		r    *maintenance.Request
+		want maintenance.Rule
+	}{
+		{"the default path", ``, post("/graphql", query), maintenance.RuleGraphQLQuery},
+		{"the default path, below", ``, post("/graphql/v1?x=1", query), "graphql.path"},
+		{"the default path, below, allowed", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1?x=1", query), maintenance.RuleGraphQLQuery},
+		{"the default path, below, a mutation", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1", mutation), "graphql.mutation"},
+		{"the name of a stored document", ``, post("/graphql/persisted/60ddx/Pay", query), "graphql.path"},
+		{"the name of a stored document, by GET", ``, get("h", "/graphql/persisted/60ddx/Pay?query={a}"), "graphql.path"},
+		{"the name of a stored document, in disguise", ``, get("h", "/graphql%2fpersisted%2f60ddx/Pay?query={a}"), "graphql.path"},
+		{"the default path, a mutation", ``, post("/graphql", mutation), "graphql.mutation"},
+		{"another path", ``, post("/api", query), maintenance.RuleMethod},
+		{"not at a segment boundary", ``, post("/graphqlx", query), maintenance.RuleMethod},
+		{"own paths", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/v2/gql", query), maintenance.RuleGraphQLQuery},
+		{"own paths, a mutation", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/api", mutation), "graphql.mutation"},
+		{"own paths, not the default one", `"graphql":{"paths":["/api"]}`, post("/graphql", query), maintenance.RuleMethod},
+		{"no paths", `"graphql":{"paths":[]}`, post("/graphql", query), maintenance.RuleMethod},
+		{"the page that lets people try", ``, get("h", "/graphql"), maintenance.RuleSafeMethod},
+		{"the page, with a slash", ``, get("h", "/graphql/"), maintenance.RuleSafeMethod},
+		{"below it, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.path"},
+		{"a parameter that nobody knows", ``, get("h", "/graphql?v=7"), "graphql.unknown-key"},
+		{"a preflight below it", ``, request("OPTIONS", "h", "/graphql/v1"), "graphql.path"},
+		{"a preflight", ``, request("OPTIONS", "h", "/graphql"), maintenance.RuleSafeMethod},
+		{"a preflight of a client that adds the operation's name", ``, request("OPTIONS", "h", "/graphql?op=GetUser"), maintenance.RuleSafeMethod},
+		{"a preflight of a query", ``, request("OPTIONS", "h", "/graphql?query={a}&operationName=A"), maintenance.RuleGraphQLQuery},
+		{"GET", ``, get("h", "/graphql?query={a}"), maintenance.RuleGraphQLQuery},
+		{"GET of a mutation", ``, get("h", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"HEAD of a mutation", ``, request("HEAD", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"OPTIONS of a mutation", ``, request("OPTIONS", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"GET with a body to come", ``, body(get("h", "/graphql"), json, query), "graphql.get-body"},
+		{"GET with a body that CGI takes for empty", ``, body(get("h", "/graphql", "content_length", "0", "transfer-encoding", "chunked"), json, mutation), "graphql.get-body"},
+		{"OPTIONS with a body", ``, body(request("OPTIONS", "h", "/graphql"), json, mutation), "graphql.get-body"},
+		{"behind the JDK's server, a mutation by GET", ``, get("h", "/graphql%c2%a0?%71uery=mutation{b}"), "graphql.mutation"},
+		{"behind the JDK's server, a query by GET", ``, get("h", "/graphqlx?query={a}"), maintenance.RuleGraphQLQuery},
+		{"a path that begins alike", ``, get("h", "/graphql-docs?page=2"), maintenance.RuleSafeMethod},
+		{"with a format suffix, a mutation by GET", ``, get("h", "/graphql.json?query=mutation{b}"), "graphql.mutation"},
+		{"with a format suffix, a mutation by POST", ``, post("/graphql.json", mutation), maintenance.RuleMethod},
+		{"with a line feed, a mutation by GET", ``, get("h", "/graphql%0a?query=mutation{b}"), "graphql.mutation"},
+		{"GET with a body of nothing", ``, body(get("h", "/graphql", "content-length", "0"), "", ""), maintenance.RuleSafeMethod},
+		{"event stream of a query", `"read_only":{"event_streams":"refuse"}`, post("/graphql", query, "accept", "text/event-stream"), maintenance.RuleGraphQLQuery},
+
+		// Only where every server reads a GraphQL path does its body open the door.
+		{"a path that leads out", ``, post("/graphql/..%2forders", query), maintenance.RuleMethod},
+		{"a path that leads in", ``, post("/orders/..%2fgraphql", query), maintenance.RuleMethod},
+		{"double slash", ``, post("//graphql", query), maintenance.RuleMethod},
+		{"parameter", ``, post("/graphql;x", query), maintenance.RuleMethod},
+		{"encoded", ``, post("/%67raphql", query), maintenance.RuleMethod},
+		{"letter case", ``, post("/GraphQL", query), maintenance.RuleMethod},
+		{"rewritten", ``, post("/graphql", query, "x-rewrite-url", "/orders"), maintenance.RuleMethod},
+		{"rewritten into it", ``, get("h", "/x", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"GET of a mutation by a path that leads in", ``, get("h", "/x/..%2fGraphQL?query=mutation{b}"), "graphql.mutation"},
+		{"GET of a mutation in a query that only a decoding server sees", ``, get("h", "/graphql%3Fquery=mutation%7Bb%7D"), "graphql.mutation"},
+		{"GET of a mutation in a query that comes from a header", ``, get("h", "/graphql", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"GET of a query by a path that leads in", ``, get("h", "/x/..%2fgraphql?query={a}"), maintenance.RuleGraphQLQuery},
+		{"more disguises than are followed", ``, post("/%"+strings.Repeat("25", 70)+"41", query), maintenance.RuleMethod},
+		{"more disguises than are followed, GET of a mutation", ``, get("h", "/%"+strings.Repeat("25", 70)+"41?query=mutation{b}"), "graphql.path"},
+
+		// Headers that one may read and another not.
+		{"two types", ``, post("/graphql", query, "content-type", "text/plain"), "graphql.content-type"},
+		{"a second type as CGI spells it", ``, post("/graphql", query, "content_type", "application/x-www-form-urlencoded"), "graphql.content-type"},
+		{"a list of types", ``, body(request("POST", "h", "/graphql"), "application/json, text/plain", query), "graphql.content-type"},
+		{"an empty encoding first", ``, post("/graphql", query, "content-encoding", "", "content-encoding", "gzip"), "graphql.content-encoding"},
+		{"an empty encoding", ``, post("/graphql", query, "content-encoding", ""), "graphql.content-encoding"},
+		{"an override", ``, post("/graphql", query, "x-http-method-override", "PUT"), "graphql.method-override"},
+		{"an override in the query", ``, post("/graphql?_method=PUT", query), "graphql.method-override"},
+		{"CONNECT", ``, request("CONNECT", "h", "/graphql"), "graphql.upgrade"},
+		{"WebSocket", ``, get("h", "/graphql", "upgrade", "websocket"), "graphql.upgrade"},
+		{"WebSocket, allowed away from GraphQL", `"read_only":{"upgrades":"allow"}`, get("h", "/graphql", "upgrade", "websocket"), "graphql.upgrade"},
+		{"WebSocket, allowed", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql", "upgrade", "websocket"), maintenance.RuleSafeMethod},
+		{"WebSocket, allowed here, but maybe elsewhere", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql/..%2fx", "upgrade", "websocket"), maintenance.RuleUpgrade},
+
+		// The operator's settings reach the classifier.
+		{"batch", ``, post("/graphql", "["+query+"]"), maintenance.RuleGraphQLQuery},
+		{"batch, refused", `"graphql":{"paths":["/graphql"],"batching":false}`, post("/graphql", "["+query+"]"), "graphql.batch"},
+		{"batch too long", `"graphql":{"paths":["/graphql"],"max_batch":1}`, post("/graphql", "["+query+","+query+"]"), "graphql.limit-batch"},
+		{"too many tokens", `"graphql":{"paths":["/graphql"],"max_tokens":2}`, post("/graphql", query), "graphql.limit-tokens"},
+		{"too deep", `"graphql":{"paths":["/graphql"],"max_depth":1}`, post("/graphql", `{"query":"{a{b}}"}`), "graphql.limit-depth"},
+		{"too large", `"graphql":{"paths":["/graphql"],"max_body":10}`, post("/graphql", query), "graphql.limit-body"},
+		{"an unknown key", ``, post("/graphql", `{"query":"{a}","trace":1}`), "graphql.unknown-key"},
+		{"a known key", `"graphql":{"paths":["/graphql"],"extra_keys":["trace"]}`, post("/graphql", `{"query":"{a}","trace":1}`), maintenance.RuleGraphQLQuery},
+		{"an unlisted hash", ``, post("/graphql", persisted), "graphql.persisted"},
+		{"a listed hash", `"graphql":{"paths":["/graphql"],"persisted":["` + strings.Repeat("ab", 32) + `"]}`, post("/graphql", persisted), maintenance.RuleGraphQLQuery},
+		{"a hash listed in upper case", `"graphql":{"paths":["/graphql"],"persisted":["` + strings.Repeat("AB", 32) + `"]}`, post("/graphql", persisted), maintenance.RuleGraphQLQuery},
+		{"a mutation that the operator lets through", `"read_only":{"write_through":[{"path":"/graphql"}]}`, post("/graphql", mutation), maintenance.RuleWriteThrough},
+		{"an exempt path", `"exempt":[{"path":"/graphql"}]`, post("/graphql", mutation), maintenance.RuleExempt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := decide(t, readOnly(t, c.app), c.r)
+			pass := slices.Contains([]maintenance.Rule{maintenance.RuleGraphQLQuery, maintenance.RuleSafeMethod, maintenance.RuleWriteThrough, maintenance.RuleExempt}, c.want)
+			if d.Rule != c.want || pass != (d.Verdict == maintenance.Pass) {
+				t.Errorf("%v by %s, want %s", d.Verdict, d.Rule, c.want)
+			}
+		})
+	}
+}
+
+var persisted = `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("ab", 32) + `"}}}`
