@@ -217,6 +217,8 @@ func TestHeadersMayNameHostAndPath(t *testing.T) {
 		{"forwarded prefix", get("open.example.com", "/x/gated", "x-forwarded-prefix", "/x"), maintenance.Refuse},
 		{"script name that is not there", get("open.example.com", "/gated-not", "script_name", "/x"), maintenance.Pass},
 
+		{"host header beside another authority", get("open.example.com", "/", "host", "shop.example.com"), maintenance.Refuse},
+		{"host header that is the authority", get("open.example.com", "/", "host", "open.example.com"), maintenance.Pass},
 		{"forwarded host", get("open.example.com", "/", "x-forwarded-host", "shop.example.com"), maintenance.Refuse},
 		{"forwarded host among others", get("open.example.com", "/", "x-forwarded-host", "open.example.com, SHOP.example.com:443"), maintenance.Refuse},
 		{"forwarded host as CGI spells it", get("open.example.com", "/", "x_forwarded.host", "shop.example.com"), maintenance.Refuse},
