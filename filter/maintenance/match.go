@@ -167,23 +167,28 @@ func (s *State) onHosts(ways *readings, found []*app) []*app {
 		return append(found, s.apps...)
 	}
 
+	reached := make([]bool, len(s.apps)) // by app.index
 	for _, host := range ways.hosts {
 		hasRoot := false
 		for _, t := range s.tables(host, nil) {
 			for _, a := range t.exact {
-				found = append(found, a)
+				reached[a.index] = true
 			}
 			if hasRoot = t.exact[""] != nil; hasRoot {
 				break
 			}
 		}
 		if !hasRoot {
-			found = append(found, s.fallback)
+			reached[s.fallback.index] = true
 		}
 	}
 
-	slices.SortFunc(found, func(a, b *app) int { return cmp.Compare(a.index, b.index) })
-	return slices.Compact(found)
+	for i, a := range s.apps {
+		if reached[i] {
+			found = append(found, a)
+		}
+	}
+	return found
 }
 
 // tables appends to found the prefixes on a host, the most specific table first.
