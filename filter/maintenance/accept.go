@@ -51,6 +51,7 @@ func weight(params string) float64 {
 			q = 0
 		}
 	}
+
 	return q
 }
 
@@ -82,10 +83,12 @@ func (a accept) best(exact func(mediaRange) bool, kind string) (q float64, speci
 		case m.kind == "*" && m.subtype == "*":
 			s = 0
 		}
+
 		if s > specificity || s >= 0 && s == specificity && m.q > q {
 			q, specificity = m.q, s
 		}
 	}
+
 	return q, specificity
 }
 
@@ -120,6 +123,7 @@ func (a accept) prefer(sentJSON bool) form {
 	if anything, _ := a.best(func(mediaRange) bool { return false }, ""); anything > bestQ {
 		return fallback
 	}
+
 	return best
 }
 
@@ -140,6 +144,7 @@ func bestLanguage(values, tags []string) (best string) {
 					return
 				}
 			}
+
 			want = want[:max(0, strings.LastIndexByte(want, '-'))]
 		}
 	})

@@ -15,6 +15,7 @@ import (
 func TestAcceptChoosesTheForm(t *testing.T) {
 	s := closed(t, `"graphql":{"paths":[]}`)
 	const html, problem, text = "text/html; charset=utf-8", "application/problem+json", "text/plain; charset=utf-8"
+
 	for _, c := range []struct {
 		accept []string
 		want   string
@@ -69,10 +70,13 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		for _, a := range c.accept {
 			r.Headers = append(r.Headers, [2]string{"accept", a})
 		}
+
 		reply := refusal(t, s, r, nil, noon)
+
 		if got := header(&reply, "content-type"); got != c.want {
 			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
 		}
+
 		// One who sends JSON is answered in JSON if it does not say otherwise.
 		sends := body(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
 		sends.Headers = append(sends.Headers, r.Headers[3:]...)
@@ -80,7 +84,9 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		if want == text && !strings.Contains(strings.Join(c.accept, ","), "text/plain") && !strings.Contains(strings.Join(c.accept, ","), "text/*") {
 			want = problem
 		}
+
 		reply = refusal(t, s, sends, nil, noon)
+
 		if got := header(&reply, "content-type"); got != want {
 			t.Errorf("%q, sending JSON: %s, want %s", c.accept, got, want)
 		}
@@ -99,16 +105,19 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 			t.Errorf("%q: %s, want %s", accept, got, want)
 		}
 	}
+
 	// Every language has all of its phrases.
 	for _, mode := range []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly} {
 		s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"manual","mode":"`+string(mode)+`","since":"2026-11-21T11:00:00Z","until":"2026-11-21T13:00:00Z"}]}]}`)
 		seen := map[string]bool{}
+
 		for _, lang := range strings.Fields(maintenance.BuiltinLanguages()) {
 			reply := refusal(t, s, request("POST", "h", "/", "accept", browser, "accept-language", lang), nil, noon)
 			page := string(reply.Body)
 			if header(&reply, "content-language") != lang || seen[page] || strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`) || !strings.Contains(page, "2026-11-21T13:00:00Z") {
 				t.Errorf("%s in %s: %s", lang, mode, page)
 			}
+
 			seen[page] = true
 		}
 	}
@@ -119,12 +128,14 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 func FuzzAccept(f *testing.F) {
 	s := closed(f, `"retry_after":1`)
 	languages := strings.Fields(maintenance.BuiltinLanguages())
+
 	for _, seed := range [][3]string{
 		{browser, "de-CH,de;q=0.9,en;q=0.8", ""}, {axios, "*", "application/json"}, {"*/*", "", "application/grpc"}, {"text/html;q=0,*/*", "de;q=0", "application/grpc-web+proto"},
 		{"application/json;q=0.0001", "zh-Hant-x-a", "application/json;"}, {"a/b;q=1;q=0,,;=/", "-;q=,", "x"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
+
 	f.Fuzz(func(t *testing.T, accept, language, contentType string) {
 		r := request("POST", "h", "/x", "accept", accept, "accept-language", language, "content-type", contentType)
 		reply := refusal(t, s, r, nil, noon)
@@ -134,24 +145,30 @@ func FuzzAccept(f *testing.F) {
 			if !slices.Contains(languages, header(&reply, "content-language")) {
 				t.Errorf("language %q", header(&reply, "content-language"))
 			}
+
 			lower := strings.ToLower(accept)
+
 			if !strings.Contains(lower, "html") && !strings.Contains(lower, "text/*") && !strings.Contains(lower, "application/*") {
 				t.Errorf("a page for %q", accept)
 			}
 		case "application/problem+json":
+
 			if !json.Valid(reply.Body) {
 				t.Errorf("not valid: %s", reply.Body)
 			}
 		case "text/plain":
 		case "":
+
 			if reply.GRPCStatus != 14 {
 				t.Errorf("no type, and gRPC status %d", reply.GRPCStatus)
 			}
 		default:
+
 			if !strings.HasPrefix(kind, "application/grpc-web") || reply.Status != http.StatusOK || len(reply.Body) == 0 {
 				t.Errorf("%d %s", reply.Status, kind)
 			}
 		}
+
 		if strings.TrimSpace(accept) == "text/html" && kind != "text/html" && kind != "" && !strings.HasPrefix(kind, "application/grpc") {
 			t.Errorf("%s for one who takes only pages", kind)
 		}

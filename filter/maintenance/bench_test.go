@@ -15,9 +15,11 @@ func typical(method, target string, headers ...string) *maintenance.Request {
 	r := request(method, "shop.example.com", target,
 		":scheme", "https", "accept", browser, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
 		"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "x-forwarded-proto", "https", "x-request-id", "1f2e3d4c-0000-4000-8000-000000000000")
+
 	for i := 0; i < len(headers); i += 2 {
 		r.Headers = append(r.Headers, [2]string{headers[i], headers[i+1]})
 	}
+
 	r.Attributes = &attributes{source: "203.0.113.9:4711"}
 	return r
 }
@@ -28,10 +30,13 @@ func BenchmarkDecide(b *testing.B) {
 	for i := range 10_000 {
 		ips = append(ips, fmt.Sprintf(`"10.%d.%d.0/24"`, i/256, i%256))
 	}
+
 	var apps []string
+
 	for i := range 1_000 {
 		apps = append(apps, fmt.Sprintf(`{"name":"app-%d","match":{"hosts":["app%d.example.com"]}}`, i, i))
 	}
+
 	query := `{"operationName":"Products","variables":{"first":20},"query":"query Products($first: Int!) {` + strings.Repeat(" products(first: $first) { nodes { id name price { amount currency } } }", 13) + ` }"}`
 	graphQL := typical("POST", "/graphql", "content-type", "application/json")
 	graphQL.Body, graphQL.BodyRead, graphQL.EndStream = []byte(query), true, false
@@ -56,7 +61,9 @@ func BenchmarkDecide(b *testing.B) {
 			if d := s.Decide(c.r, noon); d.Verdict != c.want {
 				b.Fatalf("%v by %s", d.Verdict, d.Rule)
 			}
+
 			b.ReportAllocs()
+
 			for b.Loop() {
 				r := *c.r // whose readings are not kept
 				s.Decide(&r, noon)
@@ -73,12 +80,14 @@ func BenchmarkAttack(b *testing.B) {
 	for i := range 20 {
 		writes = append(writes, fmt.Sprintf(`{"prefix":"/w%d"}`, i))
 	}
+
 	s := mustParse(b, `{"apps":[{"name":"gated","match":{"paths":["/gated"]},`+on(maintenance.NoAccess)+`},
 		{"name":"default","exempt":[{"prefix":"/static"},{"methods":["GET"],"path":"/healthz"}],
 		"read_only":{"write_through":[{"methods":["POST"],"path":"/search"}],"get_writes":[`+strings.Join(writes, ",")+`]},`+on(maintenance.ReadOnly)+`}]}`)
 	const form, json = "application/x-www-form-urlencoded", "application/json"
 	fill := func(n int, piece string) string { return strings.Repeat(piece, n/len(piece)) }
 	many := make([]string, 0, 200)
+
 	for i := range 100 {
 		many = append(many, fmt.Sprintf("x.http.method.%d", i), fill(500, "method-override"))
 	}
@@ -138,6 +147,7 @@ func BenchmarkParse(b *testing.B) {
 	data := everything(b)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
+
 	for b.Loop() {
 		if _, err := maintenance.Parse(data); err != nil {
 			b.Fatal(err)
@@ -162,12 +172,15 @@ func BenchmarkClaims(b *testing.B) {
 		"realm_access": map[string]any{"roles": []any{"default-roles", "offline_access", "uma_authorization", "user"}}, "scope": "openid email profile", "name": "Joe Doe", "email": "joe@example.com"}
 	groups, names := map[string]any{"iss": "https://id.example.com"}, map[string]any{"iss": "https://id.example.com"}
 	var many []any
+
 	for i := range 4000 {
 		many = append(many, fmt.Sprintf("g%04d", i))
 		names[fmt.Sprintf("n%04d", i)] = true
 	}
+
 	groups["groups"] = many
 	var values, rules []string
+
 	for i := range 100 {
 		values = append(values, fmt.Sprintf(`"x%04d"`, i))
 		rules = append(rules, fmt.Sprintf(`{"issuer":"https://id.example.com","claim":["x%04d"]}`, i))
@@ -187,6 +200,7 @@ func BenchmarkClaims(b *testing.B) {
 			metadata := []byte(bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", string(payload)))))
 			b.SetBytes(int64(len(metadata)))
 			b.ReportAllocs()
+
 			for b.Loop() {
 				r := typical("GET", "/")
 				r.Attributes = &attributes{claims: maintenance.MetadataClaims(metadata, []string{"jwt", "payload"})}

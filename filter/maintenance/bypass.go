@@ -42,6 +42,7 @@ func (a *app) bypass(r *Request) Rule {
 	if a.grantsClaims(r) {
 		return RuleBypassClaim
 	}
+
 	return ""
 }
 

@@ -28,10 +28,12 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		r := get("h", "/")
 		r.Attributes = &attributes{source: address}
 		d := s.Decide(r, noon)
+
 		if passes != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleBypassIP) {
 			t.Errorf("%s: %v by %s", address, d.Verdict, d.Rule)
 		}
 	}
+
 	// The proxy's word alone counts.
 	for _, header := range []string{"x-forwarded-for", "x-real-ip", "x-envoy-external-address", "forwarded", "x-drydock-bypass", "true-client-ip"} {
 		r := get("h", "/", header, "192.0.2.7")
@@ -40,7 +42,9 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 			t.Errorf("%s lets pass", header)
 		}
 	}
+
 	everyone := closed(t, `"bypass":{"ips":["0.0.0.0/0"]}`)
+
 	for address, passes := range map[string]bool{"1.2.3.4:1": true, "[::ffff:1.2.3.4]:1": true, "[2001:db8::1]:1": false} {
 		r := get("h", "/")
 		r.Attributes = &attributes{source: address}
@@ -66,6 +70,7 @@ func TestAllowlistedPrincipalsBypass(t *testing.T) {
 		r := get("h", "/")
 		r.Attributes = &attributes{principal: principal}
 		d := s.Decide(r, noon)
+
 		if passes != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleBypassPrincipal) {
 			t.Errorf("%s: %v by %s", principal, d.Verdict, d.Rule)
 		}

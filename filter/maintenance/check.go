@@ -28,6 +28,7 @@ func (c *checker) reject(field, format string, args ...any) {
 	if c.at != "" {
 		field = c.at + "." + field
 	}
+
 	c.err = &FieldError{field, fmt.Sprintf(format, args...)}
 }
 
@@ -49,6 +50,7 @@ func validName(name string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -67,6 +69,7 @@ func (c *checker) match(s *Spec) {
 			c.reject(fmt.Sprintf("match.hosts[%d]", i), "%q %s", h, problem)
 		}
 	}
+
 	c.paths("match.paths", m.Paths)
 	c.nonEmpty("match.routes", m.Routes)
 	c.nonEmpty("match.clusters", m.Clusters)
@@ -85,6 +88,7 @@ func hostProblem(host string) string {
 	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
 		return "must not have a port: hosts match on every port"
 	}
+
 	return ""
 }
 
@@ -186,6 +190,7 @@ func (c *checker) graphQL(g *GraphQL) {
 	if len(g.ExtraKeys) > maxExtraKeys {
 		c.reject("graphql.extra_keys", "must have at most %d entries, not %d", maxExtraKeys, len(g.ExtraKeys))
 	}
+
 	c.policy("graphql.below", g.Below)
 	c.policy("graphql.upgrades", g.Upgrades)
 }
@@ -222,12 +227,14 @@ func validLanguage(tag string) bool {
 		if part == "" || len(part) > 8 {
 			return false
 		}
+
 		for i := range len(part) {
 			if !alphanumeric(part[i]) {
 				return false
 			}
 		}
 	}
+
 	return true
 }
 
@@ -257,6 +264,7 @@ func (c *checker) activations(list []Activation) {
 		default:
 			c.reject(at+".source", "%q must be manual, window, file or resource", a.Source)
 		}
+
 		if a.ID == "" || ids[a.ID] {
 			c.reject(at+".id", "%q must be present and unique in its app", a.ID)
 		}
@@ -292,6 +300,7 @@ func (c *checker) windows(list []Window) {
 		if len(w.Occurrences) > MaxOccurrences {
 			c.reject(at+".occurrences", "must have at most %d entries, not %d", MaxOccurrences, len(w.Occurrences))
 		}
+
 		for j, o := range w.Occurrences {
 			if o.Start.IsZero() {
 				c.reject(fmt.Sprintf("%s.occurrences[%d].start", at, j), "is required")

@@ -19,9 +19,11 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		fields := map[string]string{"id": `"a"`, "source": `"manual"`, "mode": `"no-access"`, "since": `"2026-11-21T22:00:00Z"`}
 		fields[field] = value
 		var list []string
+
 		for k, v := range fields {
 			list = append(list, fmt.Sprintf("%q:%s", k, v))
 		}
+
 		return shop(`"activations":[{` + strings.Join(list, ",") + `}]`)
 	}
 	window := func(rest string) string { return shop(`"windows":[{"id":"w","mode":"no-access",` + rest + `}]`) }
@@ -227,9 +229,12 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 				if !errors.Is(err, maintenance.ErrJSON) || !strings.Contains(err.Error(), c.problem) {
 					t.Errorf("got %v", err)
 				}
+
 				return
 			}
+
 			var fe *maintenance.FieldError
+
 			if !errors.As(err, &fe) {
 				t.Fatalf("no FieldError: %v", err)
 			}
@@ -279,11 +284,13 @@ func TestCompileChecksWhatJSONCannotSay(t *testing.T) {
 			c.spec.Name = maintenance.DefaultApp
 			_, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{{Spec: c.spec}}})
 			var fe *maintenance.FieldError
+
 			if !errors.As(err, &fe) || fe.Field != c.field {
 				t.Errorf("got %v, want an error of %s", err, c.field)
 			}
 		})
 	}
+
 	if _, err := maintenance.Compile(maintenance.Document{Apps: make([]maintenance.App, maintenance.MaxApps+1)}); err == nil {
 		t.Error("more than MaxApps were taken")
 	}
@@ -333,6 +340,7 @@ func TestOverlappingMatchesAreRejected(t *testing.T) {
 			}
 		})
 	}
+
 	// One app that says something twice has made a mistake, too.
 	if _, err := maintenance.Parse([]byte(`{"apps":[{"name":"one","match":{"paths":["/a","/a/"]}}]}`)); err == nil {
 		t.Error("a path given twice was taken")

@@ -43,12 +43,14 @@ func (a *app) compileClaims(c *checker) {
 		if len(r.Values) > 0 && len(r.Claim) == 0 {
 			c.reject(field+".claim", "is required if there are values")
 		}
+
 		c.nonEmpty(field+".claim", r.Claim)
 
 		rule := claimRule{issuer: scalarValue(r.Issuer), path: r.Claim}
 		if r.Audience != "" {
 			rule.audience = scalarValue(r.Audience)
 		}
+
 		for j, v := range r.Values {
 			value := scalarValue(v)
 			if value == "" {
@@ -59,6 +61,7 @@ func (a *app) compileClaims(c *checker) {
 				rule.values = append(rule.values, negativeZeroValue)
 			}
 		}
+
 		slices.Sort(rule.values)
 		a.claims = append(a.claims, rule)
 	}
@@ -90,6 +93,7 @@ func scalarValue(v any) string {
 			return string(b[:])
 		}
 	}
+
 	return ""
 }
 
@@ -118,6 +122,7 @@ func (a *app) grantsClaims(r *Request) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -145,6 +150,7 @@ func (c *claimRule) holds(claims string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -164,8 +170,10 @@ func isFor(aud, audience string) bool {
 		if item, list, _ = field(list, tagItem); item[0] != tagString {
 			return false
 		}
+
 		named = named || item == audience
 	}
+
 	return named
 }
 
@@ -212,9 +220,11 @@ func field(b string, tag byte) (data, rest string, ok bool) {
 			if b = b[i+1:]; size > len(b) {
 				break
 			}
+
 			return b[:size], b[size:], true
 		}
 	}
+
 	return "", "", false
 }
 
@@ -245,6 +255,7 @@ func member(message, key string) (value string) {
 			value, found = v, true
 		}
 	}
+
 	return value
 }
 
@@ -295,9 +306,11 @@ func valid(value string, depth int) bool {
 			name, value, ok = entry(value)
 			ok = ok && utf8.ValidString(name)
 		}
+
 		if !ok || !valid(value, depth-1) {
 			return false
 		}
 	}
+
 	return true
 }

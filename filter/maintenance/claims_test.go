@@ -22,10 +22,12 @@ func claims(t testing.TB, payload any) maintenance.Claims {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return maintenance.Claims(data)
 }
 
@@ -154,7 +156,9 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 			if c.claims != nil {
 				r.Attributes = &attributes{claims: claims(t, c.claims)}
 			}
+
 			d := s.Decide(r, noon)
+
 			if c.passes != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleBypassClaim) {
 				t.Errorf("%v by %s", d.Verdict, d.Rule)
 			}
@@ -173,9 +177,11 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 		for range depth {
 			v = bytesField(6, bytesField(1, v))
 		}
+
 		return object(iss, role, member("x", v))
 	}
 	overlong := func(s string) string { return s[:1] + string([]byte{s[1] | 0x80, 0}) + s[2:] }
+
 	for _, c := range []struct {
 		name, payload string
 		passes        bool
@@ -257,6 +263,7 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	other := bytesField(1, bytesField(1, "other")+bytesField(2, member("payload", object(member("iss", text("j"))))))
 	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("header", text("x"))+member("payload", payload)))
 	typed := bytesField(2, bytesField(1, "jwt")+bytesField(2, "any"))
+
 	for _, c := range []struct {
 		name, metadata, path, want string
 	}{
@@ -289,6 +296,7 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 func TestClaimsAreReadAtMostOnce(t *testing.T) {
 	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
 	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.NoAccess)+`}]}`)
+
 	for _, c := range []struct {
 		name   string
 		r      *maintenance.Request
@@ -306,7 +314,9 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 		if c.r.Method == "POST" {
 			c.r.EndStream, c.r.Body = false, []byte(`{"query":"{a}"}`)
 		}
+
 		decide(t, s, c.r)
+
 		if attributes.claimsCalls != c.asked {
 			t.Errorf("%s: the claims are asked for %d times, want %d", c.name, attributes.claimsCalls, c.asked)
 		}
@@ -320,15 +330,18 @@ func TestCompactCountsTheClaims(t *testing.T) {
 		attributes := &attributes{claims: claims}
 		r := request("POST", "h", "/graphql", "content-type", "application/json")
 		r.EndStream, r.Attributes = false, attributes
+
 		if d := s.Decide(r, noon); d.Verdict != maintenance.NeedBody {
 			t.Fatalf("%v by %s", d.Verdict, d.Rule)
 		}
+
 		bytes = r.Compact()
 
 		r.Body, r.BodyRead = []byte(`{"query":"{a}"}`), true
 		if d := s.Decide(r, noon); d.Verdict != maintenance.Pass {
 			t.Fatalf("%v by %s", d.Verdict, d.Rule)
 		}
+
 		return bytes, attributes.claimsCalls
 	}
 
@@ -354,18 +367,22 @@ func claimRulesHold(payload any) bool {
 				}
 			}
 		}
+
 		if all["aud"] != "a" && !slices.Contains(audiences, "a") {
 			return false
 		}
+
 		o, _ := all["o"].(map[string]any)
 		items, isList := o["c"].([]any)
 		if !isList {
 			items = []any{o["c"]}
 		}
+
 		return slices.ContainsFunc(items, func(v any) bool { return v == "admin" || v == true || v == 7.0 || v == 0.0 })
 	case "j":
 		return all["p"] != nil
 	}
+
 	return false
 }
 
@@ -382,13 +399,17 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 	payload := maintenance.MetadataClaims(metadata, []string{"jwt", "payload"})
 	passes = decide(payload)
 	var v structpb.Value
+
 	if err := proto.Unmarshal([]byte(payload), &v); err != nil {
 		if passes {
 			t.Fatalf("%q passes: %v", metadata, err)
 		}
+
 		return false
 	}
+
 	holds := claimRulesHold(v.AsInterface())
+
 	if passes && !holds {
 		t.Fatalf("%q passes, which is %v", metadata, &v)
 	}
@@ -400,6 +421,7 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 			t.Fatalf("%v passes: %v, want %v", &v, got, holds)
 		}
 	}
+
 	return passes
 }
 
@@ -410,16 +432,19 @@ func completeTo(v *structpb.Value, depth int) bool {
 	if depth == 0 || v.GetKind() == nil {
 		return false
 	}
+
 	for _, m := range v.GetStructValue().GetFields() {
 		if !completeTo(m, depth-1) {
 			return false
 		}
 	}
+
 	for _, item := range v.GetListValue().GetValues() {
 		if !completeTo(item, depth-1) {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -441,6 +466,7 @@ func claimSeeds(t testing.TB) (seeds [][]byte) {
 		jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", string(claims(t, payload)))))
 		seeds = append(seeds, []byte(jwt+bytesField(2, bytesField(1, "jwt")+bytesField(2, ""))))
 	}
+
 	return seeds
 }
 
@@ -457,6 +483,7 @@ func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 	s := closed(t, claimRules)
 	random := rand.New(rand.NewPCG(1, 2))
 	seeds, passed := claimSeeds(t), 0
+
 	for range 100_000 {
 		data := slices.Clone(seeds[random.IntN(len(seeds))])
 		for range 1 + random.IntN(3) {
@@ -473,10 +500,12 @@ func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 				data = slices.Insert(data, random.IntN(len(data)), slices.Clone(data[i:j])...)
 			}
 		}
+
 		if checkMetadata(t, s, data) {
 			passed++
 		}
 	}
+
 	if passed < 1000 {
 		t.Errorf("only %d passed, so little was tried", passed)
 	}

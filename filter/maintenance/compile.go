@@ -70,6 +70,7 @@ func Compile(doc Document) (*State, error) {
 		if names[a.spec.Name] {
 			return nil, &FieldError{at + ".name", fmt.Sprintf("there are two apps named %q", a.spec.Name)}
 		}
+
 		names[a.spec.Name] = true
 
 		s.append(a)
@@ -84,6 +85,7 @@ func Compile(doc Document) (*State, error) {
 		s.fallback, _ = compileApp(&App{Spec: Spec{Name: DefaultApp}}, "")
 		s.append(s.fallback)
 	}
+
 	return s, nil
 }
 
@@ -134,6 +136,7 @@ func (a *app) compileReadOnly(c *checker) {
 			c.reject(fmt.Sprintf("read_only.get_writes[%d].allow", i), "is only for rules that let requests pass; this one refuses them")
 		}
 	}
+
 	a.getWrites = compileRefusals(r.GetWrites)
 
 	c.rpcs("read_only.safe_rpcs", r.SafeRPCs)
@@ -149,11 +152,13 @@ func (a *app) compileGraphQL(c *checker) {
 	} else if g.Paths == nil {
 		c.reject("graphql.paths", "is required; write [] if no path serves GraphQL")
 	}
+
 	c.graphQL(g)
 
 	for _, p := range g.Paths {
 		a.graphql = append(a.graphql, graphqlPath{p, fold(p)})
 	}
+
 	a.maxBody = cmp.Or(g.MaxBody, graphql.DefaultMaxBody)
 	a.options = graphql.Options{
 		Batching:  g.Batching == nil || *g.Batching,
@@ -167,12 +172,14 @@ func (a *app) compileGraphQL(c *checker) {
 	if len(g.Persisted) > 0 {
 		a.options.Persisted = make(map[[sha256.Size]byte]struct{}, len(g.Persisted))
 	}
+
 	for i, h := range g.Persisted {
 		sum, err := hex.DecodeString(h)
 		if err != nil || len(sum) != sha256.Size {
 			c.reject(fmt.Sprintf("graphql.persisted[%d]", i), "must be a SHA-256 as 64 hex digits")
 			continue
 		}
+
 		a.options.Persisted[[sha256.Size]byte(sum)] = struct{}{}
 	}
 }
@@ -181,6 +188,7 @@ func (a *app) compileReplies(c *checker) {
 	for lang := range a.spec.Pages {
 		a.languages = append(a.languages, lang)
 	}
+
 	slices.Sort(a.languages)
 
 	c.retryAfter(a.spec.RetryAfter)

@@ -73,6 +73,7 @@ func ParseConfig(data []byte) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugin configuration: %w", err)
 	}
+
 	return c, nil
 }
 
@@ -121,6 +122,7 @@ func (v value) controllerField(key string, c *Config) bool {
 	default:
 		return false
 	}
+
 	return true
 }
 
@@ -161,6 +163,7 @@ func (c *Config) UnknownState() *State {
 	case UnknownDeny:
 		active.Mode = NoAccess
 	}
+
 	if active.Mode != "" {
 		doc.Apps[0].Activations = []Activation{active}
 	}
@@ -169,5 +172,6 @@ func (c *Config) UnknownState() *State {
 	if err != nil {
 		panic("the unknown state must compile: " + err.Error())
 	}
+
 	return s
 }

@@ -14,6 +14,7 @@ func TestConfigIsReadStrictly(t *testing.T) {
 		Cluster: "drydock", Authority: "drydock", Name: "drydock", BootWait: 2 * time.Second, Unknown: maintenance.UnknownAllow,
 		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"}, BodyTimeout: 30 * time.Second,
 	}
+
 	for _, c := range []struct {
 		name, config string
 		change       func(*maintenance.Config)
@@ -34,10 +35,12 @@ func TestConfigIsReadStrictly(t *testing.T) {
 		want := defaults
 		c.change(&want)
 		got, err := maintenance.ParseConfig([]byte(c.config))
+
 		if err != nil || !reflect.DeepEqual(maintenance.Written(*got), want) {
 			t.Errorf("%s: %+v, %v", c.name, got, err)
 		}
 	}
+
 	for config, want := range map[string]string{
 		` `:                             "not valid JSON: it ends too early",
 		`[]`:                            "must be an object, not a list",
@@ -81,6 +84,7 @@ func TestConfigExemptsPassWithoutAState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, tt := range []struct {
 		r    *maintenance.Request
 		want bool
@@ -101,7 +105,9 @@ func TestConfigExemptsPassWithoutAState(t *testing.T) {
 			t.Errorf("%s %s %v: %v", tt.r.Method, tt.r.Path, tt.r.Headers[3:], got)
 		}
 	}
+
 	none := maintenance.Config{}
+
 	if none.Exempts(get("h", "/ready")) {
 		t.Error("nothing is exempt by default")
 	}
@@ -121,8 +127,10 @@ func TestUnknownStateFollowsThePolicy(t *testing.T) {
 		if s.Version() != (maintenance.Version{}) {
 			t.Errorf("%s: version %v", unknown, s.Version())
 		}
+
 		read, write := s.Decide(get("h", "/"), noon), request("POST", "h", "/")
 		d := s.Decide(write, noon)
+
 		if got := [2]maintenance.Verdict{read.Verdict, d.Verdict}; got != want {
 			t.Errorf("%s: %v", unknown, got)
 		}

@@ -77,6 +77,7 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	if strictest.Verdict == NeedBody {
 		strictest.MaxBody = maxBody
 	}
+
 	return strictest
 }
 
@@ -107,6 +108,7 @@ func refuseUnclear(apps []*app, v *view) Decision {
 	if strictest.Activation != nil {
 		strictest.refuse(RuleUnclear)
 	}
+
 	return strictest
 }
 
@@ -132,6 +134,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 		} else {
 			d.needBody(RuleSafeMethod, 0)
 		}
+
 		return
 	}
 }

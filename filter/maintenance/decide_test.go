@@ -25,6 +25,7 @@ func TestNoAccessRefusesEveryRequest(t *testing.T) {
 func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 	s := readOnly(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
 	const json, form = "application/json", "application/x-www-form-urlencoded"
+
 	for _, c := range []struct {
 		name string
 		r    *maintenance.Request
@@ -45,7 +46,9 @@ func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 		if d.Verdict != c.want || (d.Verdict == maintenance.NeedBody) != (d.MaxBody == 1000) {
 			t.Errorf("%s: %v of %d bytes", c.name, d.Verdict, d.MaxBody)
 		}
+
 		c.r.Attributes = &attributes{source: "10.0.0.1:1"}
+
 		if d := s.Decide(c.r, noon); d.Verdict != maintenance.Pass {
 			t.Errorf("%s, bypassed: %v", c.name, d.Verdict)
 		}
@@ -63,7 +66,9 @@ func TestStrictestAppDecides(t *testing.T) {
 			}
 		}
 	}
+
 	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+on(maintenance.NoAccess)+`}]}`)
+
 	for target, want := range map[string]maintenance.Verdict{
 		"/open":       maintenance.Pass,
 		"/OPEN":       maintenance.Refuse, // some servers mind letter case
@@ -76,8 +81,10 @@ func TestStrictestAppDecides(t *testing.T) {
 			t.Errorf("%s: %v", target, d.Verdict)
 		}
 	}
+
 	// A path that may be anything belongs to every app of its host, in a stable order.
 	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+on(maintenance.NoAccess)+`}]}`)
+
 	for range 10 {
 		if d := s.Decide(request("POST", "h", "/%"+strings.Repeat("25", 70)+"41"), noon); d.App != "a" || d.Rule != maintenance.RuleMethod {
 			t.Fatalf("%s by %s", d.App, d.Rule)
@@ -91,6 +98,7 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	for i := range 100 {
 		apps = append(apps, fmt.Sprintf(`{"name":"app-%d","match":{"hosts":["app%d.example.com"]}}`, i, i))
 	}
+
 	open := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
 	apps[70] = `{"name":"app-70","match":{"hosts":["app70.example.com"]},` + on(maintenance.ReadOnly) + `}`
 	one := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
@@ -129,6 +137,7 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.ReadOnly)+`}
 	]}`)
 	const smuggled = "POST /orders HTTP/1.1"
+
 	for _, c := range []struct {
 		name string
 		r    *maintenance.Request
@@ -166,9 +175,11 @@ func ExampleState_Decide() {
 		fmt.Println(err)
 		return
 	}
+
 	d := s.Decide(request("DELETE", "shop.example.com", "/orders/7"), noon)
 	fmt.Println(d.Verdict, d.Rule)
 	fmt.Println(d.Rule.Explain())
+
 	// Output:
 	// refuse read-only.method
 	// The method may write, and the app is read-only.

@@ -49,6 +49,7 @@ func decode(data []byte, read func(value)) error {
 	case err != io.EOF:
 		return syntaxError(err)
 	}
+
 	return nil
 }
 
@@ -118,6 +119,7 @@ func (v *value) next() jsontext.Token {
 	} else {
 		v.in.err = syntaxError(err)
 	}
+
 	return jsontext.Token{}
 }
 
@@ -130,6 +132,7 @@ func syntaxError(err error) error {
 	case errors.As(err, &at):
 		return fmt.Errorf("%w: %w, at byte %d", ErrJSON, at.Err, at.ByteOffset)
 	}
+
 	return fmt.Errorf("%w: %w", ErrJSON, err)
 }
 
@@ -150,6 +153,7 @@ func (v *value) expect(want string, token jsontext.Token, kinds ...jsontext.Kind
 	case '0':
 		got = "a number"
 	}
+
 	v.fail("must be %s, not %s", want, got)
 	return false
 }
@@ -187,6 +191,7 @@ func (v value) array(limit int, each func(value)) bool {
 			v.fail("must have at most %d entries", limit)
 			return false
 		}
+
 		each(value{in: v.in, parent: &v, index: i})
 	}
 
@@ -204,6 +209,7 @@ func (v value) str() string {
 	if len(s) > MaxMessageBytes {
 		v.fail("must have at most %d bytes, not %d", MaxMessageBytes, len(s))
 	}
+
 	return s
 }
 
@@ -231,6 +237,7 @@ func (v value) uint() uint64 {
 	if err != nil {
 		v.fail("must be a whole number of 0 or more")
 	}
+
 	return n
 }
 
@@ -252,6 +259,7 @@ func (v value) float() float64 {
 	if err != nil {
 		v.fail("is too large")
 	}
+
 	return f
 }
 

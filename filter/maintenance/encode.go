@@ -51,9 +51,11 @@ func appendPairs(b []byte, pairs [][2]string) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
 	}
+
 	for _, p := range pairs {
 		b = append(append(b, p[0]...), 0)
 		b = append(append(b, p[1]...), 0)
 	}
+
 	return b
 }

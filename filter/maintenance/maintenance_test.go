@@ -39,9 +39,11 @@ func request(method, host, target string, headers ...string) *maintenance.Reques
 		Headers:   [][2]string{{":method", method}, {":authority", host}, {":path", target}},
 		EndStream: true, Attributes: &attributes{},
 	}
+
 	for i := 0; i < len(headers); i += 2 {
 		r.Headers = append(r.Headers, [2]string{headers[i], headers[i+1]})
 	}
+
 	return r
 }
 
@@ -128,6 +130,7 @@ func decide(t testing.TB, s *maintenance.State, r *maintenance.Request) maintena
 			t.Error("the body is asked for twice")
 		}
 	}
+
 	return d
 }
 

@@ -31,6 +31,7 @@ func (p *prefixes) longest(path string) *app {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -53,6 +54,7 @@ func (p *prefixes) longestFolded(path string, also func(*app)) *app {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -72,6 +74,7 @@ func (s *State) place(a *app, at string) error {
 	if err := placeNames(s.routes, m.Routes, a, at+".routes"); err != nil {
 		return err
 	}
+
 	return placeNames(s.clusters, m.Clusters, a, at+".clusters")
 }
 
@@ -104,9 +107,11 @@ func (s *State) placePaths(a *app, at string) error {
 			if other := on.folded[fold(prefix)]; other != nil {
 				return &FieldError{at, fmt.Sprintf("host %q with path %q is also in app %q (letter case and a last dot or slash make no difference)", cmp.Or(host, "(any)"), path, other.spec.Name)}
 			}
+
 			on.add(prefix, a)
 		}
 	}
+
 	return nil
 }
 
@@ -121,6 +126,7 @@ func (s *State) onHost(host string) *prefixes {
 	if table[key] == nil {
 		table[key] = &prefixes{exact: map[string]*app{}, folded: map[string]*app{}}
 	}
+
 	return table[key]
 }
 
@@ -132,6 +138,7 @@ func (s *State) match(r *Request, found []*app) []*app {
 			return append(found, a)
 		}
 	}
+
 	if len(s.clusters) > 0 {
 		if a := s.clusters[r.Attributes.Cluster()]; a != nil {
 			return append(found, a)
@@ -157,6 +164,7 @@ func (s *State) match(r *Request, found []*app) []*app {
 			add(s.lookupFolded(tables, ways.folded[i], add))
 		}
 	}
+
 	return found
 }
 
@@ -174,10 +182,12 @@ func (s *State) onHosts(ways *readings, found []*app) []*app {
 			for _, a := range t.exact {
 				reached[a.index] = true
 			}
+
 			if hasRoot = t.exact[""] != nil; hasRoot {
 				break
 			}
 		}
+
 		if !hasRoot {
 			reached[s.fallback.index] = true
 		}
@@ -208,6 +218,7 @@ func (s *State) tables(host string, found []*prefixes) []*prefixes {
 	if t := s.hosts[""]; t != nil {
 		found = append(found, t)
 	}
+
 	return found
 }
 

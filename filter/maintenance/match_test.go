@@ -27,6 +27,7 @@ func TestMostSpecificMatchWins(t *testing.T) {
 		{"name":"mixed","match":{"hosts":["mixed.example.org"],"routes":["mixed-route"]}},
 		{"name":"default"}
 	]}`)
+
 	for _, c := range []struct{ host, target, want string }{
 		{"shop.example.com", "/", "host"},
 		{"shop.example.com", "/x/y", "host"},
@@ -78,6 +79,7 @@ func TestMostSpecificMatchWins(t *testing.T) {
 			t.Errorf("%.40s %.40s: %s, want %s", c.host, c.target, got, c.want)
 		}
 	}
+
 	for _, c := range []struct {
 		attributes
 		want string

@@ -23,6 +23,7 @@ func TestModesAreOrderedByStrictness(t *testing.T) {
 		if mode.Compare(before) != +1 || before.Compare(mode) != -1 || mode.Compare(mode) != 0 {
 			t.Errorf("%s does not compare as stricter than %s", mode, before)
 		}
+
 		before = mode
 	}
 }
@@ -45,7 +46,9 @@ func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 			if d.Verdict != maintenance.Refuse || d.Mode != mode {
 				t.Fatalf("%s: %v in %s", mode, d.Verdict, d.Mode)
 			}
+
 			page := string(d.Reply(r, nil, noon).Body)
+
 			for _, empty := range []string{"<title></title>", "<p></p>"} {
 				if strings.Contains(page, empty) {
 					t.Errorf("%s in %s: the page has %s", mode, lang, empty)
@@ -56,6 +59,7 @@ func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 		r := body(request("POST", "h", "/graphql"), "application/json", `{"query":"mutation{a}"}`)
 		d := s.Decide(r, noon)
 		code := "MAINTENANCE_" + strings.ToUpper(strings.ReplaceAll(string(mode), "-", "_"))
+
 		if reply := d.Reply(r, nil, noon); !strings.Contains(string(reply.Body), `"code":"`+code+`"`) {
 			t.Errorf("%s: the GraphQL reply has no code %s: %s", mode, code, reply.Body)
 		}

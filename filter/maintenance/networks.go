@@ -30,12 +30,15 @@ func (n networks) add(s string) (problem string) {
 		if err != nil {
 			return fmt.Sprintf("must have a prefix length of 0 to %d after the /", ip.BitLen())
 		}
+
 		bits = p.Bits()
 	}
+
 	if ip.Is4In6() {
 		if bits -= 96; bits < 0 {
 			return "must not contain more than the IPv4-mapped addresses; write an IPv4 CIDR"
 		}
+
 		ip = ip.Unmap()
 	}
 
@@ -48,6 +51,7 @@ func (n networks) add(s string) (problem string) {
 	if n[key] == nil {
 		n[key] = make(map[netip.Prefix]struct{})
 	}
+
 	n[key][prefix] = struct{}{}
 	return ""
 }
@@ -58,6 +62,7 @@ func (n networks) contains(address string) bool {
 	if len(n) == 0 {
 		return false
 	}
+
 	ip, ok := parseSource(address)
 	if !ok {
 		return false
@@ -73,6 +78,7 @@ func (n networks) contains(address string) bool {
 			}
 		}
 	}
+
 	return false
 }
 
@@ -84,6 +90,7 @@ func parseSource(address string) (netip.Addr, bool) {
 	if n := len(address); n > 1 && address[0] == '[' && address[n-1] == ']' {
 		address = address[1 : n-1]
 	}
+
 	ip, err := netip.ParseAddr(address)
 	return ip.Unmap().WithZone(""), err == nil
 }

@@ -34,6 +34,7 @@ func (r *Request) override() string {
 			method = overrideIn(value, method)
 		}
 	}
+
 	ways.overrideMethod, ways.overrideRead = overrideIn(ways.query, method), true
 	return ways.overrideMethod
 }
@@ -54,6 +55,7 @@ func overrideIn(params, method string) string {
 			if params[end] == '=' && equals < 0 {
 				equals = end
 			}
+
 			end++
 		}
 
@@ -67,6 +69,7 @@ func overrideIn(params, method string) string {
 
 		begin = end + 1
 	}
+
 	return method
 }
 
@@ -101,6 +104,7 @@ func namesOverride(name string, encoded bool) bool {
 			if len(word) == len(buf) {
 				return false
 			}
+
 			word = append(word, c|0x20)
 		case len(word) == 0:
 			lead = lead || strings.IndexByte(" +\t", c) < 0
@@ -108,6 +112,7 @@ func namesOverride(name string, encoded bool) bool {
 			return overrideWord(word, lead)
 		}
 	}
+
 	return overrideWord(word, lead)
 }
 
@@ -136,6 +141,7 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 			return inner, last + 2
 		}
 	}
+
 	return c, last
 }
 
@@ -164,6 +170,7 @@ func (r *Request) bodyOverride(maxBody int) answer {
 	case len(r.Body) > maxBody || r.bodyNamesMethod(kind):
 		return answerYes
 	}
+
 	return answerNo
 }
 
@@ -183,6 +190,7 @@ func (r *Request) bodyNamesMethod(kind bodyForm) bool {
 		isJSON := kind == jsonText || len(text) > 0 && (text[0] == '{' || text[0] == '[')
 		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || isJSON && !plainJSON(r.Body)
 	}
+
 	return ways.bodyNames
 }
 
@@ -213,6 +221,7 @@ func formOf(r *Request) bodyForm {
 			return jsonText
 		}
 	}
+
 	return opaque
 }
 
@@ -237,6 +246,7 @@ func jsonParameters(params string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 

@@ -43,6 +43,7 @@ func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
 	if lang = bestLanguage(ranges, builtinLanguages); lang == "" {
 		lang = "en"
 	}
+
 	return lang, d.fill(builtinPage, lang, lang)
 }
 
@@ -101,6 +102,7 @@ func (p *placeholders) get(name string) (value string, known bool) {
 	case "until_text":
 		return p.untilText, true
 	}
+
 	return "", false
 }
 

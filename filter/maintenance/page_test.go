@@ -18,6 +18,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	known := map[string][]byte{}
 	pages := maintenance.Pages(func(sha string) []byte { return known[sha] })
 	hashes := map[string]string{}
+
 	for lang, html := range map[string]string{
 		"":      `<title>{{title}}</title>{{ message }}|{{mode}}|{{app}}|{{lang}}|{{until}}|{{until_text}}|{{unknown}}|{{ }}|{{{message}}}|{{message}`,
 		"de":    `<p title="{{message}}">Hinweis: {{message}}</p>`,
@@ -26,12 +27,14 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 		sha, data := page(html)
 		known[sha], hashes[lang] = data, sha
 	}
+
 	hashes["fr"] = strings.Repeat("0", 64) // not fetched yet
 	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: hashes}, Activations: []maintenance.Activation{{
 		ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Message: `<script>alert("1")</script> & 'more' {{app}}`, Since: noon, Until: noon.Add(time.Hour),
 	}}}
 	s := compile(t, spec)
 	const escaped = `&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt; &amp; &#39;more&#39; {{app}}`
+
 	for accept, want := range map[string]struct{ lang, html string }{
 		"":              {"", `<title>Down for maintenance</title>` + escaped + `|no-access|default||2026-11-21T13:00:00Z|Expected back:|{{unknown}}|{{ }}|{{{message}}}|{{message}`},
 		"de-AT":         {"de", `<p title="` + escaped + `">Hinweis: ` + escaped + `</p>`},
@@ -45,6 +48,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 			t.Errorf("%q: %s\n%s\nwant %s", accept, got, reply.Body, want.html)
 		}
 	}
+
 	// A page that is not there is no reason for none.
 	for _, p := range []maintenance.Pages{nil, func(string) []byte { return nil }, pages} {
 		reply := refusal(t, s, get("h", "/", "accept", "text/html", "accept-language", "fr"), p, noon)
@@ -52,15 +56,19 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 			t.Errorf("%s: %s", header(&reply, "content-language"), reply.Body)
 		}
 	}
+
 	want := slices.Sorted(maps.Values(hashes))
+
 	if got := s.PageHashes(); !slices.Equal(got, want) {
 		t.Errorf("PageHashes: %q, want %q", got, want)
 	}
+
 	// Whoever writes a page cannot make a worker stand still with it.
 	begin := time.Now()
 	sha, data := page(strings.Repeat("{{", maintenance.MaxPageBytes/2))
 	spec.Pages = map[string]string{"": sha}
 	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return data }, noon)
+
 	if took := time.Since(begin); took > time.Second || len(reply.Body) != len(data) {
 		t.Errorf("%d bytes in %v", len(reply.Body), took)
 	}
@@ -75,6 +83,7 @@ func TestFilledPagesAreBounded(t *testing.T) {
 			Message: strings.Repeat("\"", maintenance.MaxMessageBytes)}},
 	}
 	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return html }, noon)
+
 	if n := len(reply.Body); n > 3*maintenance.MaxPageBytes {
 		t.Errorf("%d bytes", n)
 	}
@@ -86,10 +95,13 @@ func TestOnlyTheShownPageIsFetched(t *testing.T) {
 	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: map[string]string{}}, Activations: []maintenance.Activation{{
 		ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: noon,
 	}}}
+
 	for i, lang := range []string{"", "de", "fr", "it"} {
 		spec.Pages[lang] = strings.Repeat(strconv.Itoa(i), 64)
 	}
+
 	s := compile(t, spec)
+
 	for _, c := range []struct {
 		accept, language string
 		want             []string
@@ -104,6 +116,7 @@ func TestOnlyTheShownPageIsFetched(t *testing.T) {
 			asked = append(asked, sha)
 			return nil
 		}, noon)
+
 		if !slices.Equal(asked, c.want) {
 			t.Errorf("%s in %s: asked for %q, want %q", c.accept, c.language, asked, c.want)
 		}

@@ -21,6 +21,7 @@ func Parse(data []byte) (*State, error) {
 			default:
 				return false
 			}
+
 			return true
 		})
 	})
@@ -32,6 +33,7 @@ func Parse(data []byte) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the state: %w", err)
 	}
+
 	return Compile(doc)
 }
 
@@ -49,6 +51,7 @@ func ParseSpec(data []byte) (Spec, error) {
 	if _, err := compileApp(&app, ""); err != nil {
 		return Spec{}, err
 	}
+
 	return app.Spec, nil
 }
 
@@ -58,6 +61,7 @@ func (v value) app() (app App) {
 			v.array(1000, func(v value) { app.Activations = append(app.Activations, v.activation()) })
 			return true
 		}
+
 		return v.specField(key, &app.Spec)
 	})
 	return app
@@ -107,6 +111,7 @@ func (v value) match() (m Match) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return m
@@ -124,6 +129,7 @@ func (v value) bypass() (b Bypass) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return b
@@ -143,6 +149,7 @@ func (v value) claimRule() (r ClaimRule) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return r
@@ -166,6 +173,7 @@ func (v value) readOnlyRules() (r ReadOnlyRules) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return r
@@ -187,6 +195,7 @@ func (v value) pathRules() (rules []PathRule) {
 			default:
 				return false
 			}
+
 			return true
 		})
 
@@ -226,6 +235,7 @@ func (v value) graphQL() *GraphQL {
 		default:
 			return false
 		}
+
 		return true
 	})
 
@@ -247,6 +257,7 @@ func (v value) cors() (c CORS) {
 			c.Origins = v.strs(1000)
 			return true
 		}
+
 		return false
 	})
 	return c
@@ -270,6 +281,7 @@ func (v value) activation() (a Activation) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return a
@@ -292,6 +304,7 @@ func (v value) window() (w Window) {
 		default:
 			return false
 		}
+
 		return true
 	})
 
@@ -308,6 +321,7 @@ func (v value) occurrence() (o Occurrence) {
 		default:
 			return false
 		}
+
 		return true
 	})
 	return o

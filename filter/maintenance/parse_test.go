@@ -19,12 +19,16 @@ func TestParseReadsEverything(t *testing.T) {
 	if err := json.Unmarshal(data, &want); err != nil {
 		t.Fatal(err)
 	}
+
 	got := mustParse(t, string(data)).Document()
+
 	if g, w := marshal(t, got), marshal(t, want); g != w {
 		t.Errorf("got  %s\nwant %s", g, w)
 	}
+
 	// The file is the test's proof that no field was forgotten.
 	var raw any
+
 	if err := json.Unmarshal(data, &raw); err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +43,12 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 	for i := range 10_000 {
 		ips = append(ips, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256))
 	}
+
 	doc := maintenance.Document{Apps: []maintenance.App{{
 		Spec:        maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: ips}},
 		Activations: []maintenance.Activation{{ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: time.Unix(1, 0)}},
 	}}}
+
 	for i := range 1_000 {
 		doc.Apps = append(doc.Apps, maintenance.App{Spec: maintenance.Spec{
 			Name:  fmt.Sprintf("app-%d", i),
@@ -54,16 +60,21 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 			},
 		}})
 	}
+
 	text := marshal(t, doc)
+
 	if len(text) < 5<<20 {
 		t.Fatalf("only %d bytes", len(text))
 	}
+
 	begin := time.Now()
 	s := mustParse(t, text)
 	t.Logf("%d bytes in %v", len(text), time.Since(begin))
+
 	if got := marshal(t, s.Document()); got != text {
 		t.Error("the document does not come back as it was")
 	}
+
 	for ip, want := range map[string]maintenance.Verdict{"10.39.15.7:1": maintenance.Pass, "10.39.16.7:1": maintenance.Refuse} {
 		r := get("other.example", "/")
 		r.Attributes = &attributes{source: ip}
@@ -71,6 +82,7 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 			t.Errorf("%s: %v by %s", ip, d.Verdict, d.Rule)
 		}
 	}
+
 	if d := s.Decide(get("app999.example.com", "/b/x"), noon); d.App != "app-999" {
 		t.Errorf("app %s", d.App)
 	}
@@ -101,6 +113,7 @@ func TestParseSpecChecksOneApp(t *testing.T) {
 	if err != nil || spec.Name != "shop" || spec.Match.Hosts[0] != "shop.example.com" {
 		t.Errorf("%+v, %v", spec, err)
 	}
+
 	for doc, want := range map[string]string{
 		`{"name":"shop"}`: "match: must not be empty",
 		`{"name":"shop","match":{"paths":["/"]},"bypass":{"ips":["x"]}}`: `bypass.ips[0]: "x" must be an address`,
@@ -128,6 +141,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := maintenance.Parse(data)
 		if err != nil {
@@ -135,8 +149,10 @@ func FuzzParse(f *testing.F) {
 			if !errors.As(err, &fe) && !errors.Is(err, maintenance.ErrJSON) {
 				t.Fatalf("an error of another kind: %v", err)
 			}
+
 			return
 		}
+
 		once := marshal(t, s.Document())
 		again, err := maintenance.Parse([]byte(once))
 		if err != nil {
@@ -145,8 +161,10 @@ func FuzzParse(f *testing.F) {
 		if twice := marshal(t, again.Document()); twice != once {
 			t.Fatalf("%s\nbecame %s", once, twice)
 		}
+
 		// Whatever it says, there is an app and a decision for every request.
 		now := noon
+
 		for range 3 {
 			idle, until := s.Idle(now)
 			d := s.Decide(get("a.example", "/a"), now)

@@ -19,6 +19,7 @@ func compileGrants(rules []PathRule) (grants []grantRule) {
 			bodies:    slices.Contains(rule.Allow, AllowBodies),
 		})
 	}
+
 	return grants
 }
 
@@ -36,6 +37,7 @@ func (rule *grantRule) grants(r *Request, maxBody int) answer {
 		if method := r.override(); method != "" && !rule.coversMethod(method) {
 			return answerNo
 		}
+
 		override = r.bodyOverride(maxBody)
 	}
 

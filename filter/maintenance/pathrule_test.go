@@ -20,6 +20,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{"methods":["POST"],"path":"/uploads","allow":["overrides"]},
 			{"prefix":"/"  ,"methods":["PURGE"]}
 		],`+on(mode)+`}]}`)
+
 		for _, c := range []struct {
 			r      *maintenance.Request
 			exempt bool
@@ -100,6 +101,7 @@ func TestRefusalNamesTheExemption(t *testing.T) {
 				t.Errorf("%s in %s: %v by %s", r.Body, mode, d.Verdict, d.Rule)
 			}
 		}
+
 		if d := decide(t, s, request("PUT", "h", "/hooks")); d.Verdict != maintenance.Refuse || d.Rule == maintenance.RuleExemptUnclear {
 			t.Errorf("PUT in %s: %v by %s", mode, d.Verdict, d.Rule)
 		}

@@ -81,6 +81,7 @@ func (ways *readings) follow() {
 				found &^= hasScript
 			}
 		}
+
 		if found&leadingSlashes != 0 {
 			// A URL parser reads the host from there as well.
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
@@ -91,6 +92,7 @@ func (ways *readings) follow() {
 			ways.anyPath = true // one more reading of this length would be too much
 			return
 		}
+
 		for _, way := range pathWays {
 			if found&way.where != 0 {
 				ways.add(way.read(path))
@@ -125,6 +127,7 @@ func traitsOf(path string) (found traits) {
 			if hasDot {
 				found |= hasScript
 			}
+
 			hasDot = false
 		case c == '.':
 			hasDot = true
@@ -141,12 +144,14 @@ func traitsOf(path string) (found traits) {
 		case last == '/' && isEdge(c):
 			found |= hasEdges
 		}
+
 		last = c
 	}
 
 	if isEdge(last) {
 		found |= hasEdges
 	}
+
 	return found
 }
 
@@ -167,6 +172,7 @@ func plain(path string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -191,9 +197,11 @@ func unescape(p, except string) string {
 				c, size = d, n
 			}
 		}
+
 		b = append(b, c)
 		i += size - 1
 	}
+
 	return string(b)
 }
 
@@ -212,6 +220,7 @@ func escape(s string) (c byte, size int) {
 	if !ok {
 		return 0, 0
 	}
+
 	return c, digits + 2
 }
 
@@ -225,6 +234,7 @@ func hexByte(s string) (c byte, ok bool) {
 	if high < 0 || low < 0 {
 		return 0, false
 	}
+
 	return byte(high<<4 | low), true
 }
 
@@ -265,6 +275,7 @@ func overlong(p string) string {
 			b = append(b, p[i])
 		}
 	}
+
 	return string(b)
 }
 
@@ -298,6 +309,7 @@ func trimmedSegments(p string) string {
 		for segment != "" && isEdge(segment[len(segment)-1]) {
 			segment = segment[:len(segment)-1]
 		}
+
 		return strings.TrimLeftFunc(segment, isBlank)
 	})
 }
@@ -322,6 +334,7 @@ func inSegments(p string, replace func(segment string) string) string {
 			b = append(b, '/')
 		}
 	}
+
 	return string(b)
 }
 
@@ -391,6 +404,7 @@ func script(p string) (at scriptName, found bool) {
 
 		at.folder = at.end
 	}
+
 	return at, false
 }
 
@@ -414,6 +428,7 @@ func withoutAuthority(p string) string {
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
 		return rest[i:]
 	}
+
 	return "/"
 }
 
@@ -432,6 +447,7 @@ func merged(p string) string {
 			b = append(b, p[i])
 		}
 	}
+
 	return string(b)
 }
 
@@ -457,5 +473,6 @@ func resolved(p string) string {
 			out = append(out, s)
 		}
 	}
+
 	return "/" + strings.Join(out, "/")
 }

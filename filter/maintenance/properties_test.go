@@ -62,8 +62,10 @@ func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
 	if added[0] == "content-type" && !typed {
 		return
 	}
+
 	more := adversary.Fresh(r)
 	more.Headers = slices.Insert(more.Headers, tape.UpTo(len(more.Headers)+1), added)
+
 	if d := decide(t, s, more); d.Verdict != maintenance.Refuse {
 		t.Errorf("%s was refused, and passes by %s with %q", adversary.Describe(r), d.Rule, added)
 	}
@@ -119,6 +121,7 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	held := adversary.Fresh(r)
 	first := s.Decide(held, noon)
 	held.Compact()
+
 	if again := s.Decide(held, noon); again.Verdict != first.Verdict || again.Rule != first.Rule {
 		t.Errorf("%s: %v by %s, and in compact form %v by %s", adversary.Describe(r), first.Verdict, first.Rule, again.Verdict, again.Rule)
 	}
@@ -129,8 +132,10 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	if whole.Verdict != maintenance.Refuse || len(r.Body) == 0 {
 		return
 	}
+
 	padded := adversary.Fresh(r)
 	padded.Body = tape.Pad(r.Body)
+
 	if d := decide(t, s, padded); d.Verdict != maintenance.Refuse {
 		t.Errorf("%s was refused, and passes by %s with the body %q", adversary.Describe(r), d.Rule, padded.Body)
 	}
@@ -151,6 +156,7 @@ func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 
 	before, counted := heap(), 0
 	held := make([]*maintenance.Request, n)
+
 	for i := range held {
 		// As the SDK hands them out: substrings of one buffer.
 		names := "script-namex-forwarded-hostx-original-urlcontent-typecookie"
@@ -169,5 +175,6 @@ func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 	if grown := heap() - before; grown > uint64(counted)+n*4096 {
 		t.Errorf("%d requests count %d bytes and keep %d", n, counted, grown)
 	}
+
 	runtime.KeepAlive(held)
 }

@@ -100,6 +100,7 @@ func (r *Request) read() *readings {
 	case path[0] != '/': // absolute-form, which Envoy resolves unless configured otherwise
 		ways.anyPath, ways.anyHost = true, true
 	}
+
 	ways.paths = append(ways.paths, path)
 	ways.readHeaders(r)
 	if !ways.anyPath {
@@ -115,6 +116,7 @@ func (r *Request) read() *readings {
 	for _, path := range ways.paths {
 		ways.folded = append(ways.folded, fold(path))
 	}
+
 	return ways
 }
 
@@ -128,8 +130,10 @@ func mayNameHost(path string) bool {
 		if next == path {
 			return traitsOf(path)&leads != 0 || !utf8.ValidString(path)
 		}
+
 		path = next
 	}
+
 	return true
 }
 
@@ -194,6 +198,7 @@ func plainHost(host string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -209,6 +214,7 @@ func canonicalHost(host string) string {
 	if i := strings.IndexByte(host, ':'); i >= 0 {
 		host = host[:i]
 	}
+
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
@@ -223,6 +229,7 @@ func (ways *readings) readPath(value string) {
 		ways.elsewhere = true
 		ways.add(path)
 	}
+
 	ways.addQuery(query)
 }
 
@@ -364,11 +371,13 @@ func fold(s string) string {
 		if s[i] >= utf8.RuneSelf {
 			return strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, s)
 		}
+
 		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
 	}
 
 	if !upper {
 		return s
 	}
+
 	return strings.ToLower(s)
 }

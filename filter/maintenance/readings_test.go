@@ -19,7 +19,9 @@ func TestBookOfReadings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	_, book, found := strings.Cut(string(page), "## The book of readings")
+
 	if !found {
 		t.Fatal("docs/read-only.md has no book of readings")
 	}
@@ -29,6 +31,7 @@ func TestBookOfReadings(t *testing.T) {
 			t.Errorf("docs/read-only.md: the book has no row for the path's way %q", name)
 		}
 	}
+
 	for _, name := range maintenance.ReadHeaders() {
 		if !strings.Contains(book, "`"+name+"`") {
 			t.Errorf("docs/read-only.md: the book does not name the header %s", name)
@@ -193,6 +196,7 @@ func TestHeadersMayNameHostAndPath(t *testing.T) {
 		{"name":"gated","match":{"paths":["/gated"]},`+on(maintenance.NoAccess)+`},
 		{"name":"default","exempt":[{"path":"/login"}]}
 	]}`)
+
 	for _, c := range []struct {
 		name string
 		r    *maintenance.Request
@@ -272,6 +276,7 @@ func manyRewrites() (headers []string) {
 func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	long := strings.Repeat("x", 5_000)
+
 	for _, c := range []struct {
 		name string
 		r    *maintenance.Request
@@ -302,6 +307,7 @@ func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 func TestHonestPathsAreFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	article := url.PathEscape("Категория:Википедия:Статьи с некорректным использованием шаблонов")
+
 	for _, target := range []string{
 		"/index.php/" + article,
 		"/remote.php/dav/files/alice/" + url.PathEscape(strings.Repeat("文", 30)) + ".pdf",
@@ -323,6 +329,7 @@ func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"/", "/a", "", "*", "a", "/a?b", "/a%2fb/../%2e;x", "/%", "/%u", "/%u00", "/%u0041", "//a//b", "/\xc0", "/\xe0\x80", "/\xf0\x80\x80\xaf", "/%c0%ae", `\`, "/a#b;c\x00d?e", "/A", "/K"} {
 		f.Add(seed)
 	}
+
 	f.Fuzz(func(t *testing.T, target string) {
 		r := get("h", target)
 		paths, anyPath := maintenance.Readings(r)
@@ -347,12 +354,14 @@ func FuzzPath(f *testing.F) {
 			if slices.Contains(paths[:i], p) {
 				t.Fatalf("%q twice", p)
 			}
+
 			for name, read := range maintenance.PathWays() {
 				if next := read(p); !slices.Contains(paths, next) {
 					t.Fatalf("%q leads by %s to %q, which is not among %q", p, name, next, paths)
 				}
 			}
 		}
+
 		if len(paths) == 1 && sent != "*" && target != "*" {
 			// What is read in one way is so by every server that takes the request, but for
 			// letter case, a last slash and a format suffix.
@@ -375,6 +384,7 @@ func onceDecoded(read func(p string) string) func(target string) string {
 		if err != nil {
 			return ""
 		}
+
 		return read(p)
 	}
 }
@@ -489,12 +499,14 @@ func inGated(p string) bool {
 func FuzzDecide(f *testing.F) {
 	s, reading := mustParse(f, gated), readOnly(f, "")
 	exempt := []string{"/gated/healthz", "/gated/hooks"}
+
 	for _, seed := range []string{
 		"/gated", "/open", "/x/..%2fgated", "/%67ated", "//gated", "/;/gated", `/\gated`, "/a%2fb/%2e%2e/gated", "/gated%00", "/gated/hooks/..%2f",
 		"/open%23/../gated%3fx", "http://h/gated", "*", "", "//h/gated", "/%252567ated", "/gated/healthz", "/GATED/x", "/open/..%c0%afgated", "/.%2e;/gated#?",
 	} {
 		f.Add("GET", "example.com", seed, "accept", "*/*", []byte{})
 	}
+
 	f.Add("HEAD", "SHOP.example.com.:80", "/gated", "x-rewrite-url", "/open", []byte{})
 	f.Add("CONNECT", "@,[", "/", ":protocol", "websocket", []byte{})
 	f.Add("POST", "h", "/graphql", "content-type", "application/json", []byte(`{"query":"{a}"}`))
@@ -504,11 +516,14 @@ func FuzzDecide(f *testing.F) {
 		r := request(method, host, target, name, value)
 		r.Body, r.EndStream = text, len(text) == 0
 		d := s.Decide(r, noon)
+
 		if d.App == "" {
 			t.Fatal("no app")
 		}
+
 		for name, read := range servers {
 			p := read(target)
+
 			// Only the exemptions let it pass, and only if every server sees one.
 			if d.Verdict == maintenance.Pass && inGated(p) && !slices.Contains(exempt, p) && !strings.HasPrefix(p, "/gated/hooks/") {
 				t.Errorf("%q passes by %s of %s, but a server that %s sees %q", target, d.Rule, d.App, name, p)
@@ -520,14 +535,17 @@ func FuzzDecide(f *testing.F) {
 			if reply := d.Reply(r, nil, noon); reply.Status != 503 && reply.Status != 413 && reply.Status != 200 {
 				t.Errorf("status %d", reply.Status)
 			}
+
 			return
 		}
+
 		switch d.Rule {
 		case maintenance.RuleSafeMethod:
 			if !slices.Contains([]string{"GET", "HEAD", "OPTIONS", "TRACE"}, method) {
 				t.Errorf("%s %s passes as safe", method, target)
 			}
 		case maintenance.RuleGraphQLQuery:
+
 			if method == "POST" && !strings.HasPrefix(target, "/graphql") {
 				t.Errorf("%s %s passes as a query", method, target)
 			}
@@ -544,12 +562,15 @@ func TestDisguisesAtRandom(t *testing.T) {
 	pieces := []string{"/", "/", "/", "//", ".", "..", "%2e", "%2E.", "%2f", "%2F", "%5c", `\`, ";", ";x=y", "%3b", "#", "%23", "%3f", "?", "%00", "%25", "%252e", "%252f", "x", "open", "gated", "gated", "GATED", "%67ated", "h:80"}
 	random := rand.New(rand.NewPCG(1, 2))
 	reached := 0
+
 	for range 40_000 {
 		target := "/"
 		for range 1 + random.IntN(12) {
 			target += pieces[random.IntN(len(pieces))]
 		}
+
 		d := s.Decide(get("h", target), noon)
+
 		for name, read := range servers {
 			if !inGated(read(target)) {
 				continue
@@ -560,6 +581,7 @@ func TestDisguisesAtRandom(t *testing.T) {
 			}
 		}
 	}
+
 	if reached < 10_000 {
 		t.Errorf("only %d ways into the app were tried", reached)
 	}

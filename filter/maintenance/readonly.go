@@ -33,9 +33,11 @@ func (a *app) readOnly(r *Request, d Decision) Decision {
 			return d
 		}
 	}
+
 	if d.graphql {
 		a.graphQL(r, &d)
 	}
+
 	return d
 }
 
@@ -240,5 +242,6 @@ func (a *app) graphQLByURL(r *Request, d *Decision) graphql.Rule {
 		d.Rule = RuleSafeMethod
 		return ""
 	}
+
 	return graphql.Query(ways.query, &a.options)
 }

@@ -19,6 +19,7 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 	)
 	const plain, form, jsonType = "text/plain", "application/x-www-form-urlencoded", "application/json"
 	allows := map[maintenance.Rule]bool{safe: true, through: true, rpc: true}
+
 	for _, c := range []struct {
 		name  string
 		rules string // of read_only
@@ -251,6 +252,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 	post := func(target, text string, headers ...string) *maintenance.Request {
 		return body(request("POST", "h", target, headers...), json, text)
 	}
+
 	for _, c := range []struct {
 		name string
 		app  string

@@ -60,11 +60,13 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 	if d.Rule == Rule(graphql.RuleLimitBody) {
 		status = 413
 	}
+
 	mediaType, lang, body := d.body(r, pages, accepted, form, status, now)
 	headers = append(headers, [2]string{"content-type", mediaType})
 	if lang != "" {
 		headers = append(headers, [2]string{"content-language", lang})
 	}
+
 	return Reply{Status: status, Headers: headers, Body: body, GRPCStatus: -1}
 }
 
@@ -79,6 +81,7 @@ func (d *Decision) cors(r *Request) (headers [][2]string, isListed bool) {
 	if origin == "" || !slices.Contains(d.app.spec.CORS.Origins, origin) {
 		return headers, false
 	}
+
 	return append(headers,
 		[2]string{"access-control-allow-origin", origin},
 		[2]string{"access-control-allow-credentials", "true"}), true
@@ -94,6 +97,7 @@ func preflight(r *Request, method string, headers [][2]string) Reply {
 	if names := strings.Join(r.headers("access-control-request-headers"), ","); names != "" {
 		headers = append(headers, [2]string{"access-control-allow-headers", names})
 	}
+
 	return Reply{Status: 204, Headers: headers, GRPCStatus: -1}
 }
 
@@ -130,6 +134,7 @@ func grpcType(r *Request) string {
 	if ok && isGRPC && (codec == "" || codec[0] == '+' && token(codec)) {
 		return media
 	}
+
 	return ""
 }
 
@@ -148,6 +153,7 @@ func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
 	if strings.HasPrefix(rpc, "application/grpc-web-text") {
 		body = []byte("gAAAAAA=") // an empty frame of trailers: clients of this form read the headers
 	}
+
 	return Reply{Status: 200, Headers: headers, Body: body, GRPCStatus: -1}
 }
 
@@ -168,6 +174,7 @@ func grpcMessage(s string) string {
 			b = append(b, c)
 		}
 	}
+
 	return string(b)
 }
 
@@ -187,12 +194,14 @@ func (d *Decision) retryAfter(now time.Time) int {
 		if left%time.Second > 0 {
 			seconds++
 		}
+
 		return max(1, seconds)
 	}
 
 	if d.app.spec.RetryAfter > 0 {
 		return d.app.spec.RetryAfter
 	}
+
 	return DefaultRetryAfter
 }
 
@@ -224,6 +233,7 @@ func (d *Decision) body(r *Request, pages Pages, accepted accept, form form, sta
 	case formJSON:
 		return "application/problem+json", "", d.problem(status, now)
 	}
+
 	return "text/plain; charset=utf-8", "", append([]byte(d.text()), '\n')
 }
 
@@ -268,6 +278,7 @@ func (d *Decision) graphQLErrors(now time.Time) []byte {
 		// (Apollo Server, "APQ protocol").
 		o = append(o, `,{"message":"PersistedQueryNotFound","extensions":{"code":"PERSISTED_QUERY_NOT_FOUND"}}`...)
 	}
+
 	return append(o, "]}"...)
 }
 

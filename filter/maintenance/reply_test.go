@@ -42,6 +42,7 @@ func refusal(t testing.TB, s *maintenance.State, r *maintenance.Request, pages m
 	if d.Verdict != maintenance.Refuse {
 		t.Fatalf("%s %s: %v by %s", r.Method, r.Path, d.Verdict, d.Rule)
 	}
+
 	return d.Reply(r, pages, now)
 }
 
@@ -56,6 +57,7 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 		return request("OPTIONS", "h", "/api", "origin", origin, "access-control-request-method", "PUT", "access-control-request-headers", "authorization,content-type")
 	}
 	var got bytes.Buffer
+
 	for _, c := range []struct {
 		name  string
 		state *maintenance.State
@@ -97,21 +99,27 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 		if reply.GRPCStatus >= 0 {
 			fmt.Fprintf(&got, "(gRPC status %d)\n", reply.GRPCStatus)
 		}
+
 		for _, h := range reply.Headers {
 			if h[0] != strings.ToLower(h[0]) {
 				t.Errorf("%s: header %s", c.name, h[0])
 			}
+
 			fmt.Fprintf(&got, "%s: %s\n", h[0], h[1])
 		}
+
 		text := string(bytes.TrimSuffix(reply.Body, []byte("\n")))
 		if !utf8.ValidString(text) || strings.Contains(text, "\r") {
 			text = strconv.Quote(text)
 		}
+
 		fmt.Fprintf(&got, "\n%s\n\n", text)
+
 		if kind := header(&reply, "content-type"); strings.Contains(kind, "json") && !json.Valid(reply.Body) {
 			t.Errorf("%s: not valid: %s", c.name, reply.Body)
 		}
 	}
+
 	golden.Compare(t, "testdata/replies.golden", got.String())
 }
 
@@ -123,6 +131,7 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 		return body(request("POST", "h", path, headers...), json, "")
 	}
 	two := readOnly(t, `"graphql":{"paths":["/graphql","/shop/graphql"]}`)
+
 	for _, c := range []struct {
 		name   string
 		state  *maintenance.State
@@ -154,7 +163,9 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 		if reply.Status != c.status {
 			t.Errorf("%s: %d, want %d", c.name, reply.Status, c.status)
 		}
+
 		told := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
+
 		if malformed := c.status == 400 || c.status == 415; malformed && (told || header(&reply, "retry-after") != "") || !malformed && header(&reply, "retry-after") == "" {
 			t.Errorf("%s: %v %s", c.name, reply.Headers, reply.Body)
 		}
@@ -185,11 +196,13 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 			t.Errorf("%s at %v: %s, want %s", c.fields, c.now, got, c.want)
 		}
 	}
+
 	// A reply that is made a little after its decision still asks for a pause.
 	s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"no-access","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:01:00Z"}]}]}`)
 	r := get("h", "/")
 	d := s.Decide(r, noon)
 	reply := d.Reply(r, nil, noon.Add(time.Hour))
+
 	if got := header(&reply, "retry-after"); got != "1" {
 		t.Errorf("afterwards: %s", got)
 	}
@@ -205,6 +218,7 @@ func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
 			d := s.Decide(r, noon)
 			d.Verdict, d.Rule, d.Until = maintenance.Refuse, rule, noon.Add(time.Hour)
 			reply := d.Reply(r, nil, noon)
+
 			if reply.Status != 503 || header(&reply, "retry-after") != "5" || !strings.Contains(string(reply.Body), rule.Explain()) {
 				t.Errorf("%s as %s: %d, retry after %s, %s", rule, accept, reply.Status, header(&reply, "retry-after"), reply.Body)
 			}
@@ -230,6 +244,7 @@ func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 				t.Errorf("%s: %v", kind, err)
 			}
 		}
+
 		if len(frame) < 5 || frame[0] != 0x80 || int(binary.BigEndian.Uint32(frame[1:])) != len(frame)-5 || string(frame[5:]) != want {
 			t.Errorf("%s: %q, want a frame of trailers of %q", kind, frame, want)
 		}
@@ -248,6 +263,7 @@ func TestRepliesEchoOnlyKnownValues(t *testing.T) {
 			t.Errorf("%s: %d %s", contentType, reply.Status, got)
 		}
 	}
+
 	for _, origin := range []string{"null", "https://app.example.com.evil.example", "https://app.example.com/", "HTTPS://APP.EXAMPLE.COM", "http://app.example.com", "*", "https://app.example.com, https://evil.example"} {
 		reply := refusal(t, s, get("h", "/", "origin", origin), nil, noon)
 		for _, h := range reply.Headers {
@@ -255,6 +271,7 @@ func TestRepliesEchoOnlyKnownValues(t *testing.T) {
 				t.Errorf("origin %s is told %s", origin, h)
 			}
 		}
+
 		if !strings.Contains(header(&reply, "vary"), "Origin") {
 			t.Error("the reply does not vary by origin")
 		}

@@ -104,6 +104,7 @@ func (r *Request) only(name string) (value string, ok bool) {
 			value, ok = r.Headers[i][1], true
 		}
 	}
+
 	return value, ok
 }
 
@@ -136,6 +137,7 @@ func mayMean(got, name string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -171,6 +173,7 @@ func (r *Request) LikelyNeedsBody() bool {
 	case "GET", "HEAD", "OPTIONS":
 		return !r.EndStream // the body has no meaning, or is empty
 	}
+
 	return false
 }
 
@@ -186,12 +189,14 @@ func (r *Request) unexpectedBody() answer {
 		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
 			return answerYes
 		}
+
 		return answerNo
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
 	case r.BodyRead || r.announcedBytes() > 0:
 		return answerYes
 	}
+
 	return answerNeedsBody // in HTTP/2, or chunked, it may turn out to be empty
 }
 
@@ -207,6 +212,7 @@ func (r *Request) announcedBytes() int {
 	if errors.Is(err, strconv.ErrRange) {
 		return math.MaxInt
 	}
+
 	return n
 }
 
@@ -230,6 +236,7 @@ func (r *Request) Compact() (bytes int) {
 		for i := range list {
 			kept[i] = keep(list[i])
 		}
+
 		return kept
 	}
 
@@ -242,6 +249,7 @@ func (r *Request) Compact() (bytes int) {
 			kept = append(kept, [2]string{keep(h[0]), keep(h[1])})
 		}
 	}
+
 	r.Headers = kept
 	r.Method, r.Authority, r.Path = keep(r.Method), keep(r.Authority), keep(r.Path)
 	r.claims = keep(r.claims)

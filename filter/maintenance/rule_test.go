@@ -15,14 +15,17 @@ func TestEveryRuleIsExplained(t *testing.T) {
 	for _, r := range graphql.Rules() {
 		rules = append(rules, maintenance.Rule(r))
 	}
+
 	for _, r := range rules {
 		if text := r.Explain(); !strings.HasSuffix(text, ".") || strings.ToUpper(text[:1]) != text[:1] {
 			t.Errorf("%s: %q", r, text)
 		}
 	}
+
 	if text := maintenance.Rule("no-such").Explain(); text != "" {
 		t.Errorf("an unknown rule says %q", text)
 	}
+
 	for v, want := range map[maintenance.Verdict]string{maintenance.Pass: "pass", maintenance.NeedBody: "need-body", maintenance.Refuse: "refuse"} {
 		if v.String() != want {
 			t.Errorf("%v", v)

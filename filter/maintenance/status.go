@@ -45,6 +45,7 @@ func (s *State) status(a *app, now time.Time) Status {
 	if !av.until.IsZero() {
 		out.Until = &av.until
 	}
+
 	d := Decision{app: a, Until: av.until}
 	out.RetryAfter = d.retryAfter(now)
 	return out
@@ -75,6 +76,7 @@ func (st Status) AppendJSON(b []byte) []byte {
 		st.Next.appendFields(&o)
 		o = append(o, '}')
 	}
+
 	return append(o, '}')
 }
 
@@ -97,6 +99,7 @@ func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 			Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`),
 		}
 	}
+
 	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
 }
 

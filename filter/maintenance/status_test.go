@@ -18,6 +18,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 		{"name":"planned","match":{"paths":["/planned"]},"windows":[{"id":"w","mode":"no-access","message":"Upgrade","announce":3600,"occurrences":[{"start":"2026-11-21T13:00:00Z","end":"2026-11-21T14:00:00Z"}]}]},
 		{"name":"secret","match":{"paths":["/secret"]},"windows":[{"id":"w","mode":"no-access","message":"Layoffs","announce":3599,"occurrences":[{"start":"2026-11-21T13:00:00Z","end":"2026-11-21T14:00:00Z"}]}]}
 	]}`)
+
 	for name, want := range map[string]string{
 		"off":        `{"app":"off","mode":"off"}`,
 		"on":         `{"app":"on","mode":"no-access","message":"Back soon","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:00:00Z","retry_after":1}`,
@@ -30,15 +31,19 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 		if name == "on" {
 			now = noon.Add(-time.Millisecond) // rounded up
 		}
+
 		st, ok := s.Status(name, now)
+
 		if got := string(st.AppendJSON(nil)); !ok || got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 		if got := string(s.StatusOf(get("h", "/"+name+"?x"), now).AppendJSON([]byte("prefix "))); got != "prefix "+want {
 			t.Errorf("of a request to %s: %s, want %s", name, got, want)
 		}
+
 		// What another program makes of it is the struct.
 		var back maintenance.Status
+
 		if err := json.Unmarshal(st.AppendJSON(nil), &back); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -46,6 +51,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 			t.Errorf("%s: encoding/json writes %s, AppendJSON %s", name, got, want)
 		}
 	}
+
 	if _, ok := s.Status("nobody", noon); ok {
 		t.Error("an app that does not exist has a status")
 	}

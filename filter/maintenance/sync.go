@@ -122,6 +122,7 @@ func ParseShared(value []byte) (*State, error) {
 	if err == nil && state.Version() != head.Version {
 		err = fmt.Errorf("it has version %d/%d, but its head has %d/%d", state.Version().Epoch, state.Version().Revision, head.Epoch, head.Revision)
 	}
+
 	return state, err
 }
 
@@ -148,6 +149,7 @@ func VersionOf(document []byte) (v Version) {
 		v.Epoch, _ = strconv.ParseUint(string(epoch), 10, 64)
 		v.Revision, _ = strconv.ParseUint(string(revision), 10, 64)
 	}
+
 	return v
 }
 

@@ -22,16 +22,20 @@ func TestMessagesAreJSON(t *testing.T) {
 		var want strings.Builder
 		encoder := json.NewEncoder(&want)
 		encoder.SetEscapeHTML(false)
+
 		if err := encoder.Encode(m); err != nil {
 			t.Fatal(err)
 		}
+
 		// The one liberty of encoding/json that remains.
 		if w := "before " + strings.ReplaceAll(strings.TrimSuffix(want.String(), "\n"), `\u2028`, "\u2028"); got != w {
 			t.Errorf("got  %s\nwant %s", got, w)
 		}
 	}
+
 	// A node id is whatever an operator wrote.
 	var back maintenance.Ack
+
 	if err := json.Unmarshal(maintenance.Ack{Node: "a\xffb"}.AppendJSON(nil), &back); err != nil || back.Node != "a\ufffdb" {
 		t.Errorf("%q, %v", back.Node, err)
 	}
@@ -54,6 +58,7 @@ func TestHeadSurvivesEncoding(t *testing.T) {
 			t.Error("half a head was taken")
 		}
 	}
+
 	if _, ok := maintenance.ParseHead(nil); ok {
 		t.Error("nothing was taken for a head")
 	}

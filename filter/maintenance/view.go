@@ -81,6 +81,7 @@ func (v *view) app(a *app) (av appView) {
 			}
 		}
 	}
+
 	return av
 }
 
@@ -107,6 +108,7 @@ func (av *appView) add(active *Activation) {
 		if active.Since.After(av.activation.Since) {
 			av.activation = active
 		}
+
 		switch {
 		case av.until.IsZero(): // one of them does not end by itself
 		case active.Until.IsZero() || active.Until.After(av.until):

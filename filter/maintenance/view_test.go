@@ -64,6 +64,7 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 		{Start: at("17:00:00"), End: at("18:00:00")},
 	}}
 	s := compile(t, defaultApp(func(a *maintenance.App) { a.Windows = []maintenance.Window{window} }))
+
 	for _, c := range []struct {
 		now   string
 		mode  maintenance.Mode
@@ -92,13 +93,16 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 		if idle != c.idle || untilText != c.until {
 			t.Errorf("%s: idle %v until %q, want %v until %q", c.now, idle, untilText, c.idle, c.until)
 		}
+
 		d := s.Decide(get("h", "/"), now)
+
 		if d.Mode != c.mode {
 			t.Errorf("%s: %s, want %s", c.now, d.Mode, c.mode)
 		}
 		if d.Activation != nil && (d.Activation.Source != maintenance.SourceWindow || d.Activation.ID != "w" || d.Activation.Message != "planned" || d.Until.Format("15:04:05") != c.until) {
 			t.Errorf("%s: held by %+v until %v", c.now, d.Activation, d.Until)
 		}
+
 		st, _ := s.Status(maintenance.DefaultApp, now)
 		next := ""
 		if st.Next != nil {
@@ -115,6 +119,7 @@ func TestWindowsAndActivationsTogether(t *testing.T) {
 		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: at(start), End: at(end)}}}
 	}
 	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
+
 	for _, c := range []struct {
 		name            string
 		app             maintenance.App
@@ -229,6 +234,7 @@ func TestStateIsSafeForConcurrentUse(t *testing.T) {
 		}
 	}))
 	var all sync.WaitGroup
+
 	for g := range 4 {
 		all.Go(func() {
 			for i := range 500 {
@@ -239,5 +245,6 @@ func TestStateIsSafeForConcurrentUse(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 }
