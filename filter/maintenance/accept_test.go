@@ -11,7 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Who gets a page, JSON or text: RFC 9110 section 12.5.1.
+// TestAcceptChoosesTheForm checks the choice between a page, JSON and text (RFC 9110 section
+// 12.5.1).
 func TestAcceptChoosesTheForm(t *testing.T) {
 	s := closed(t, `"graphql":{"paths":[]}`)
 	const html, problem, text = "text/html; charset=utf-8", "application/problem+json", "text/plain; charset=utf-8"
@@ -52,14 +53,14 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		{[]string{"text/html;Q=0.3, application/json;q=0.4"}, problem},
 		{[]string{"image/png"}, text},
 		{[]string{"image/png, */*;q=0.1"}, text},
-		// Weights that are none count as nothing.
+		// An invalid weight counts as 0.
 		{[]string{"text/html;q=x"}, text},
 		{[]string{"text/html;q=-1"}, text},
 		{[]string{"text/html;q=1.001"}, text},
 		{[]string{"text/html;q=NaN"}, text},
 		{[]string{"text/html;q=Inf"}, text},
 		{[]string{"text/html;q="}, text},
-		// And what is no list of types.
+		// So does a header that is not a list of types.
 		{[]string{","}, text},
 		{[]string{"html"}, text},
 		{[]string{"/"}, text},
@@ -77,7 +78,7 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
 		}
 
-		// One who sends JSON is answered in JSON if it does not say otherwise.
+		// A client that sends JSON gets JSON unless it asks for something else.
 		sends := body(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
 		sends.Headers = append(sends.Headers, r.Headers[3:]...)
 		want := c.want
@@ -93,7 +94,7 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 	}
 }
 
-// Languages by Accept-Language: RFC 4647 section 3.4.
+// TestAcceptLanguageChoosesTheLanguage checks the lookup of RFC 4647 section 3.4.
 func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 	s := closed(t, `"retry_after":1`)
 	for accept, want := range map[string]string{
@@ -106,7 +107,7 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 		}
 	}
 
-	// Every language has all of its phrases.
+	// Every language has all texts.
 	for _, mode := range []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly} {
 		s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"manual","mode":"`+string(mode)+`","since":"2026-11-21T11:00:00Z","until":"2026-11-21T13:00:00Z"}]}]}`)
 		seen := map[string]bool{}
@@ -123,8 +124,8 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 	}
 }
 
-// Whatever a client says that it accepts, it is answered in a form that it has not
-// ruled out where there is one, and in a language that there is.
+// FuzzAccept checks that a reply has a form that the client accepts, if there is one, and a
+// language that exists.
 func FuzzAccept(f *testing.F) {
 	s := closed(f, `"retry_after":1`)
 	languages := strings.Fields(maintenance.BuiltinLanguages())

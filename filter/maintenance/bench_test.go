@@ -10,7 +10,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// A browser's request as Envoy hands it over.
+// typical returns the request of a browser as Envoy passes it on.
 func typical(method, target string, headers ...string) *maintenance.Request {
 	r := request(method, "shop.example.com", target,
 		":scheme", "https", "accept", browser, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
@@ -24,7 +24,7 @@ func typical(method, target string, headers ...string) *maintenance.Request {
 	return r
 }
 
-// What a request costs while something is on.
+// BenchmarkDecide measures the cost of a request while an app is in maintenance.
 func BenchmarkDecide(b *testing.B) {
 	var ips []string
 	for i := range 10_000 {
@@ -72,8 +72,8 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// What attacks cost, beside a plain refused request of the same size: decision and reply.
-// The largest inputs are those that Envoy lets through, 60 KiB of headers and 1 MiB of
+// BenchmarkAttack measures the decision on attacks and the reply, beside plain refused requests of
+// the same size. The largest inputs are those that Envoy accepts: 60 KiB of headers and 1 MiB of
 // body.
 func BenchmarkAttack(b *testing.B) {
 	var writes []string
@@ -165,8 +165,8 @@ func BenchmarkReply(b *testing.B) {
 	}
 }
 
-// What a request costs whose token must be judged: that of a person, and the largest that
-// Envoy's 60 KiB of headers hold, before many rules.
+// BenchmarkClaims measures the cost of a request with a token: the token of a person, and the
+// largest ones that fit into Envoy's 60 KiB of headers, with many rules.
 func BenchmarkClaims(b *testing.B) {
 	person := map[string]any{"iss": "https://id.example.com", "aud": []any{"shop", "account"}, "sub": "f:8a3c:joe", "exp": 1.7e9, "iat": 1.7e9, "azp": "shop", "email_verified": true,
 		"realm_access": map[string]any{"roles": []any{"default-roles", "offline_access", "uma_authorization", "user"}}, "scope": "openid email profile", "name": "Joe Doe", "email": "joe@example.com"}

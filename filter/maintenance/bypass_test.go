@@ -6,7 +6,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Addresses are compared as addresses, whatever the spelling and the port.
+// Addresses are compared by value, whatever their spelling and port.
 func TestAllowlistedAddressesBypass(t *testing.T) {
 	s := closed(t, `"bypass":{"ips":["192.0.2.7","10.1.0.0/16","::ffff:198.51.100.0/120","::ffff:203.0.113.9","2001:db8:1::/48","2001:DB8:2::7","fe80::/10","0.0.0.0/32"]}`)
 	for address, passes := range map[string]bool{
@@ -34,7 +34,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		}
 	}
 
-	// The proxy's word alone counts.
+	// Only the address that the proxy determined counts.
 	for _, header := range []string{"x-forwarded-for", "x-real-ip", "x-envoy-external-address", "forwarded", "x-drydock-bypass", "true-client-ip"} {
 		r := get("h", "/", header, "192.0.2.7")
 		r.Attributes = &attributes{source: "198.18.0.1:1"}

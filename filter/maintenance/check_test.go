@@ -19,7 +19,6 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		fields := map[string]string{"id": `"a"`, "source": `"manual"`, "mode": `"no-access"`, "since": `"2026-11-21T22:00:00Z"`}
 		fields[field] = value
 		var list []string
-
 		for k, v := range fields {
 			list = append(list, fmt.Sprintf("%q:%s", k, v))
 		}
@@ -32,7 +31,7 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 	for _, c := range []struct {
 		name, doc, field, problem string
 	}{
-		// No JSON at all.
+		// Invalid JSON.
 		{"empty", ``, "", "not valid JSON: it ends too early"},
 		{"half", `{"apps":[`, "", "not valid JSON: it ends too early"},
 		{"trailing text", `{"epoch":1} x`, "", "not valid JSON"},
@@ -130,7 +129,7 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		{"value null", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":["x",null]}]}`), "apps[1].bypass.claims[0].values[1]", "must be a string, a number or a boolean, not null"},
 		{"value a list", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[["x"]]}]}`), "apps[1].bypass.claims[0].values[0]", "must be a string, a number or a boolean, not a list"},
 		{"value too large", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1e999]}]}`), "apps[1].bypass.claims[0].values[0]", "is too large"},
-		{"value that is no exact number", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[7,9007199254740993]}]}`), "apps[1].bypass.claims[0].values[1]", "below 2^53"},
+		{"value that is not an exact number", shop(`"bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[7,9007199254740993]}]}`), "apps[1].bypass.claims[0].values[1]", "below 2^53"},
 		{"unknown field of a claim", shop(`"bypass":{"claims":[{"issuer":"i","value":"x"}]}`), "apps[1].bypass.claims[0].value", "unknown field"},
 		{"principal of all", shop(`"bypass":{"principals":["*"]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},
 		{"principal empty", shop(`"bypass":{"principals":[""]}`), "apps[1].bypass.principals[0]", "would let every peer pass"},
@@ -223,7 +222,7 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := maintenance.Parse([]byte(c.doc))
 			if err == nil || s != nil {
-				t.Fatal("it was taken")
+				t.Fatal("it was accepted")
 			}
 			if strings.HasPrefix(c.problem, "not valid JSON") {
 				if !errors.Is(err, maintenance.ErrJSON) || !strings.Contains(err.Error(), c.problem) {
@@ -266,7 +265,7 @@ func manyPages(n int) string {
 	return strings.Join(pages, ",")
 }
 
-// What an API call or another program may hand over without JSON in between.
+// TestCompileChecksWhatJSONCannotSay checks documents that another program may build without JSON.
 func TestCompileChecksWhatJSONCannotSay(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -292,12 +291,12 @@ func TestCompileChecksWhatJSONCannotSay(t *testing.T) {
 	}
 
 	if _, err := maintenance.Compile(maintenance.Document{Apps: make([]maintenance.App, maintenance.MaxApps+1)}); err == nil {
-		t.Error("more than MaxApps were taken")
+		t.Error("more than MaxApps were accepted")
 	}
 }
 
-// Every combination in which two apps may claim the same request is an error that
-// names both; the others are none.
+// TestOverlappingMatchesAreRejected checks all combinations in which the same request may match two
+// apps. The error names both apps; other combinations are valid.
 func TestOverlappingMatchesAreRejected(t *testing.T) {
 	for _, c := range []struct {
 		name, a, b string
@@ -341,13 +340,13 @@ func TestOverlappingMatchesAreRejected(t *testing.T) {
 		})
 	}
 
-	// One app that says something twice has made a mistake, too.
+	// It is also an error if one app has the same path twice.
 	if _, err := maintenance.Parse([]byte(`{"apps":[{"name":"one","match":{"paths":["/a","/a/"]}}]}`)); err == nil {
-		t.Error("a path given twice was taken")
+		t.Error("a path given twice was accepted")
 	}
 }
 
-// Whatever an app may be called is fit for a file name and a key.
+// The name of an app must be fit for a file name and a key.
 func TestAppNamesAreLabels(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"a": true, "shop": true, "shop-2": true, "0": true, strings.Repeat("a", 63): true,

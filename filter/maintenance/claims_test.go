@@ -15,7 +15,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// claims is a payload as Envoy's metadata holds it.
+// claims returns a payload as it is in Envoy's metadata.
 func claims(t testing.TB, payload any) maintenance.Claims {
 	t.Helper()
 	v, err := structpb.NewValue(payload)
@@ -31,7 +31,7 @@ func claims(t testing.TB, payload any) maintenance.Claims {
 	return maintenance.Claims(data)
 }
 
-// Pieces of protobuf. The number of a field is that in struct.proto.
+// These functions write protobuf. The numbers of fields are those in struct.proto.
 func bytesField(number protowire.Number, data string) string {
 	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), data))
 }
@@ -46,8 +46,8 @@ func member(name, value string) string {
 	return bytesField(1, bytesField(1, name)+bytesField(2, value))
 }
 
-// Claims are those of a token that the proxy has verified. A value of a rule is compared by
-// type, with a claim and with the elements of a list.
+// TestAllowlistedClaimsBypass checks that a value of a rule is compared with a claim, and with the
+// elements of a list, by type as well.
 func TestAllowlistedClaimsBypass(t *testing.T) {
 	const idp = "https://idp.example.com"
 	for _, c := range []struct {
@@ -166,8 +166,8 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 	}
 }
 
-// Of a payload that is anything but what Envoy writes, no claim holds, wherever in it the
-// fault is.
+// TestMalformedClaimsGrantNothing checks that no claim of a payload counts if Envoy could not have
+// written it, wherever in the payload the fault is.
 func TestMalformedClaimsGrantNothing(t *testing.T) {
 	s := closed(t, `"bypass":{"claims":[{"issuer":"i","claim":["role"],"values":["admin",true,7]},{"issuer":"i","claim":["here"]}]}`)
 	iss, role := member("iss", text("i")), member("role", text("admin"))
@@ -256,8 +256,8 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 	}
 }
 
-// Claims are found in the metadata under the namespace and the keys of the plugin's
-// configuration, among what other filters have written.
+// TestClaimsAreFoundInTheMetadata checks that claims are found by the namespace and the keys in the
+// plugin configuration, among the metadata of other filters.
 func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	payload := object(member("iss", text("i")))
 	other := bytesField(1, bytesField(1, "other")+bytesField(2, member("payload", object(member("iss", text("j"))))))
@@ -292,7 +292,7 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	}
 }
 
-// The claims are a host call in the filter, and a copy of the token.
+// In the filter, reading the claims is a host call that copies the token.
 func TestClaimsAreReadAtMostOnce(t *testing.T) {
 	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
 	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.NoAccess)+`}]}`)
@@ -318,15 +318,15 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 		decide(t, s, c.r)
 
 		if attributes.claimsCalls != c.asked {
-			t.Errorf("%s: the claims are asked for %d times, want %d", c.name, attributes.claimsCalls, c.asked)
+			t.Errorf("%s: the claims are read %d times, want %d", c.name, attributes.claimsCalls, c.asked)
 		}
 	}
 }
 
-// A held request keeps the claims that were read, and says so.
+// A paused request keeps the claims that were read, and counts their bytes.
 func TestCompactCountsTheClaims(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"default","bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1]}]},`+on(maintenance.ReadOnly)+`}]}`)
-	held := func(claims maintenance.Claims) (bytes, asked int) {
+	paused := func(claims maintenance.Claims) (bytes, asked int) {
 		attributes := &attributes{claims: claims}
 		r := request("POST", "h", "/graphql", "content-type", "application/json")
 		r.EndStream, r.Attributes = false, attributes
@@ -345,16 +345,16 @@ func TestCompactCountsTheClaims(t *testing.T) {
 		return bytes, attributes.claimsCalls
 	}
 
-	without, _ := held("")
-	with, asked := held(claims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
+	without, _ := paused("")
+	with, asked := paused(claims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
 	if with < without+1000 || asked != 1 {
-		t.Errorf("%d bytes are kept with claims and %d without; they were asked for %d times", with, without, asked)
+		t.Errorf("%d bytes are kept with claims and %d without; they were read %d times", with, without, asked)
 	}
 }
 
 const claimRules = `"bypass":{"claims":[{"issuer":"i","audience":"a","claim":["o","c"],"values":["admin",true,7,0]},{"issuer":"j","claim":["p"]}]}`
 
-// claimRulesHold judges a payload by claimRules as somebody would who has the JSON.
+// claimRulesHold judges a payload by claimRules, from its JSON.
 func claimRulesHold(payload any) bool {
 	all, _ := payload.(map[string]any)
 	switch all["iss"] {
@@ -386,8 +386,8 @@ func claimRulesHold(payload any) bool {
 	return false
 }
 
-// checkMetadata holds the reader against the protobuf library: what passes is valid
-// protobuf that passes by its JSON too, and what the library writes is judged by its JSON.
+// checkMetadata compares the reader with the protobuf library: metadata that pass are valid
+// protobuf and also pass by their JSON, and what the library writes is judged like its JSON.
 func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes bool) {
 	t.Helper()
 	decide := func(claims maintenance.Claims) bool {
@@ -425,7 +425,7 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 	return passes
 }
 
-// complete reports whether all in a value has a kind, and it is not too deep to be read.
+// complete reports whether every value in v has a kind, and none is too deep to be read.
 func complete(v *structpb.Value) bool { return completeTo(v, 100) }
 
 func completeTo(v *structpb.Value, depth int) bool {
@@ -448,7 +448,7 @@ func completeTo(v *structpb.Value, depth int) bool {
 	return true
 }
 
-// claimSeeds are metadata that pass and such as nearly do.
+// claimSeeds returns metadata that pass, and others that nearly pass.
 func claimSeeds(t testing.TB) (seeds [][]byte) {
 	for _, payload := range []map[string]any{
 		{"iss": "i", "aud": "a", "o": map[string]any{"c": "admin"}},
@@ -478,7 +478,8 @@ func FuzzMetadataClaims(f *testing.F) {
 	f.Fuzz(func(t *testing.T, metadata []byte) { checkMetadata(t, s, metadata) })
 }
 
-// The same at random, by bytes that are changed, dropped, doubled and moved.
+// TestDamagedMetadataGrantNothingNew does the same at random: it changes, drops, doubles and moves
+// bytes.
 func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 	s := closed(t, claimRules)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -78,7 +78,7 @@ func TestConfigIsReadStrictly(t *testing.T) {
 	}
 }
 
-// What holds before any state does.
+// The exemptions in the configuration apply before there is a state.
 func TestConfigExemptsPassWithoutAState(t *testing.T) {
 	c, err := maintenance.ParseConfig([]byte(`{"exempt":[{"methods":["GET"],"path":"/ready"},{"prefix":"/proxy/v1/"}]}`))
 	if err != nil {

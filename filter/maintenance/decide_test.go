@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// In no-access nothing is looked at but who it is and where it goes.
+// In no-access only the client and the path matter.
 func TestNoAccessRefusesEveryRequest(t *testing.T) {
 	s := closed(t, `"read_only":{"write_through":[{"prefix":"/"}],"upgrades":"allow"},"graphql":{"paths":["/graphql"],"upgrades":"allow"}`)
 	for _, r := range []*maintenance.Request{
@@ -21,7 +21,7 @@ func TestNoAccessRefusesEveryRequest(t *testing.T) {
 	}
 }
 
-// The body is asked for only where it decides.
+// A body is only awaited if the decision depends on it.
 func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 	s := readOnly(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
 	const json, form = "application/json", "application/x-www-form-urlencoded"
@@ -55,8 +55,8 @@ func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 	}
 }
 
-// The strictest app counts in either order, and a default that is closed is not
-// escaped by a path that some server takes for an open app's.
+// TestStrictestAppDecides checks that the order of the apps does not matter, and that a path which
+// only some servers map to an open app does not pass a closed default app.
 func TestStrictestAppDecides(t *testing.T) {
 	for _, modes := range [][2]maintenance.Mode{{maintenance.NoAccess, maintenance.ReadOnly}, {maintenance.ReadOnly, maintenance.NoAccess}} {
 		s := mustParse(t, `{"apps":[{"name":"a","match":{"paths":["/a"]},`+on(modes[0])+`},{"name":"b","match":{"paths":["/b"]},`+on(modes[1])+`}]}`)
@@ -82,7 +82,7 @@ func TestStrictestAppDecides(t *testing.T) {
 		}
 	}
 
-	// A path that may be anything belongs to every app of its host, in a stable order.
+	// A path that may be any path belongs to every app on its host, in a stable order.
 	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+on(maintenance.NoAccess)+`}]}`)
 
 	for range 10 {
@@ -92,7 +92,7 @@ func TestStrictestAppDecides(t *testing.T) {
 	}
 }
 
-// A request that may belong to almost any app is not judged by the rules of each.
+// The cost of a request that may belong to almost any app does not grow with the number of apps.
 func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	var apps []string
 	for i := range 100 {
@@ -124,7 +124,7 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	}
 }
 
-// The server behind an open app may be the one behind a closed app of the same host, and
+// An open app and a closed one on the same host may have the same server behind them, and it may
 // take the body of a GET for the next request.
 func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 	s := mustParse(t, `{"apps":[
@@ -160,7 +160,7 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 	}
 }
 
-// So may an app that is matched by Envoy's name of its route, of which the hosts are not
+// The same applies to an app that is matched by the name of its route, because its hosts are not
 // known.
 func TestBodiesOfGetBesideAnAppMatchedByItsRoute(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"ledger","match":{"routes":["ledger"]},`+on(maintenance.NoAccess)+`},{"name":"notes","match":{"hosts":["notes.example.com"]}}]}`)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Readings returns the ways in which the path of a request may be read, as sent first,
-// and whether there are more than were followed.
+// Readings returns the readings of a request's path, beginning with the path as sent, and reports
+// whether there are more than were followed.
 func Readings(r *Request) (paths []string, anyPath bool) {
 	ways := r.read()
 	return ways.paths, ways.anyPath
@@ -17,7 +17,7 @@ const (
 	MaxReadPath = maxReadPath
 )
 
-// PathWays are the ways that lead from one reading to the next, by name.
+// PathWays returns the ways that lead from one reading to the next, by name.
 func PathWays() map[string]func(string) string {
 	ways := map[string]func(string) string{}
 	for _, way := range pathWays {
@@ -26,24 +26,24 @@ func PathWays() map[string]func(string) string {
 	return ways
 }
 
-// ReadHeaders are the headers from which paths and hosts are read.
+// ReadHeaders returns the headers from which paths and hosts are read.
 func ReadHeaders() []string {
 	return slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:], []string{"forwarded"})
 }
 
-// Query returns what may be read as the query of a request.
+// Query returns everything that may be read as the query of a request.
 func Query(r *Request) string { return r.read().query }
 
-// Written returns a configuration without what was compiled of it.
+// Written returns a configuration without its compiled fields.
 func Written(c Config) Config {
 	c.exempt = nil
 	return c
 }
 
-// BuiltinLanguages are those of the built-in page.
+// BuiltinLanguages returns the languages of the built-in page.
 func BuiltinLanguages() string { return strings.Join(builtinLanguages, " ") }
 
-// Rules are all rules that have an explanation here.
+// Rules returns all rules that are explained in this package.
 func Rules() (rules []Rule) {
 	for r := range explanations {
 		rules = append(rules, r)

@@ -11,7 +11,7 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// attributes are what a proxy would know. The zero value is a stranger.
+// attributes are what a proxy knows about a client. The zero value is a client without any bypass.
 type attributes struct {
 	source, principal, route, cluster string
 	claims                            maintenance.Claims
@@ -32,7 +32,7 @@ func (a *attributes) Claims() maintenance.Claims {
 	return a.claims
 }
 
-// request makes one without a body; headers are name, value, name, value.
+// request returns a request without a body. The headers are names, each followed by its value.
 func request(method, host, target string, headers ...string) *maintenance.Request {
 	r := &maintenance.Request{
 		Method: method, Authority: host, Path: target,
@@ -51,7 +51,7 @@ func get(host, target string, headers ...string) *maintenance.Request {
 	return request("GET", host, target, headers...)
 }
 
-// body makes a request that has one.
+// body gives a request a body.
 func body(r *maintenance.Request, contentType, text string) *maintenance.Request {
 	r.EndStream = false
 	if contentType != "" {
@@ -61,7 +61,7 @@ func body(r *maintenance.Request, contentType, text string) *maintenance.Request
 	return r
 }
 
-// on is an activation without an end, as JSON.
+// on returns an activation without an end, as JSON.
 func on(mode maintenance.Mode) string {
 	return `"activations":[{"id":"a","source":"manual","mode":"` + string(mode) + `","since":"2026-11-21T11:00:00Z"}]`
 }
@@ -83,7 +83,7 @@ func readOnly(t testing.TB, fields string) *maintenance.State {
 	return mustParse(t, `{"apps":[{"name":"default",`+fields+on(maintenance.ReadOnly)+`}]}`)
 }
 
-// closed is the default app in no-access with further fields.
+// closed returns a state whose default app has these fields and is in no-access.
 func closed(t testing.TB, fields string) *maintenance.State {
 	t.Helper()
 	return mustParse(t, `{"apps":[{"name":"default",`+fields+`,`+on(maintenance.NoAccess)+`}]}`)
@@ -120,14 +120,14 @@ func activation(id string, mode maintenance.Mode, since, until string) maintenan
 	return a
 }
 
-// decide decides as the filter does: with the body once it is asked for.
+// decide decides like the filter: with the body if a decision needs it.
 func decide(t testing.TB, s *maintenance.State, r *maintenance.Request) maintenance.Decision {
 	t.Helper()
 	d := s.Decide(r, noon)
 	if d.Verdict == maintenance.NeedBody {
 		r.BodyRead = true
 		if d = s.Decide(r, noon); d.Verdict == maintenance.NeedBody {
-			t.Error("the body is asked for twice")
+			t.Error("the body is needed twice")
 		}
 	}
 
@@ -143,7 +143,7 @@ func marshal(t testing.TB, v any) string {
 	return string(b)
 }
 
-// everything is a document that uses every field.
+// everything returns a document that uses every field.
 func everything(t testing.TB) []byte {
 	data, err := os.ReadFile("testdata/everything.json")
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The most specific match wins: the exact host, then the longest wildcard, then any
-// host; on it the longest path prefix at a segment boundary. Routes and clusters are
-// asked first.
+// TestMostSpecificMatchWins checks the order of matches: a route or cluster, then the exact host,
+// then the longest wildcard, then any host, and on each host the longest path prefix at a segment
+// boundary.
 func TestMostSpecificMatchWins(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"host","match":{"hosts":["shop.example.com"]}},
@@ -63,7 +63,7 @@ func TestMostSpecificMatchWins(t *testing.T) {
 		{"A.EU.Example.Com.:1", "/api", "wild-deep"},
 		{strings.Repeat("a.", 100) + "example.com", "/", "wild"},
 
-		// Where no path of the host matches, apps of any host are asked, and then the default.
+		// If no path on the host matches, apps on any host may, and then the default app.
 		{"part.example.org", "/only/x", "part"},
 		{"part.example.org", "/api", "any-api"},
 		{"part.example.org", "/", "default"},
@@ -99,14 +99,14 @@ func TestMostSpecificMatchWins(t *testing.T) {
 	}
 }
 
-// The proxy is not asked for what no rule needs: each attribute is a host call.
+// Each attribute is a host call, so only attributes that a rule needs are read.
 func TestOnlyNeededAttributesAreRead(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["10.0.0.0/8"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	for host, want := range map[string]int{"shop.example.com": 1, "other.example.com": 0} {
 		r := get(host, "/")
 		s.Decide(r, noon)
 		if got := r.Attributes.(*attributes).calls; got != want {
-			t.Errorf("%s: %d attributes asked for, want %d", host, got, want)
+			t.Errorf("%s: %d attributes were read, want %d", host, got, want)
 		}
 	}
 }

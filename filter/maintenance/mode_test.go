@@ -34,8 +34,7 @@ func TestModeListNamesEveryMode(t *testing.T) {
 	}
 }
 
-// An entry in the list of modes that misses a text or a code is only noticed when somebody
-// reads the reply.
+// If an entry in the list of modes lacks a text or a code, only the reply shows it.
 func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 	for _, mode := range maintenance.Modes() {
 		s := mustParse(t, `{"apps":[{"name":"default",`+on(mode)+`}]}`)

@@ -12,7 +12,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// An operator's own pages.
+// TestOwnPageReplacesTheBuiltInOne checks the choice of an operator's page, and its placeholders.
 func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	page := func(html string) (string, []byte) { return maintenance.PageHash([]byte(html)), []byte(html) }
 	known := map[string][]byte{}
@@ -49,7 +49,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 		}
 	}
 
-	// A page that is not there is no reason for none.
+	// The built-in page replaces a missing one.
 	for _, p := range []maintenance.Pages{nil, func(string) []byte { return nil }, pages} {
 		reply := refusal(t, s, get("h", "/", "accept", "text/html", "accept-language", "fr"), p, noon)
 		if header(&reply, "content-language") != "fr" || !bytes.Contains(reply.Body, []byte("Maintenance en cours")) {
@@ -63,7 +63,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 		t.Errorf("PageHashes: %q, want %q", got, want)
 	}
 
-	// Whoever writes a page cannot make a worker stand still with it.
+	// No page takes a worker long to fill.
 	begin := time.Now()
 	sha, data := page(strings.Repeat("{{", maintenance.MaxPageBytes/2))
 	spec.Pages = map[string]string{"": sha}
@@ -74,7 +74,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	}
 }
 
-// A page of nothing but placeholders for a long message does not grow without bound.
+// A page that consists of placeholders for a long message must not grow without bound.
 func TestFilledPagesAreBounded(t *testing.T) {
 	html := []byte(strings.Repeat("{{message}}", maintenance.MaxPageBytes/len("{{message}}")))
 	spec := maintenance.App{
@@ -89,8 +89,7 @@ func TestFilledPagesAreBounded(t *testing.T) {
 	}
 }
 
-// Only the page that is shown is asked for: none of another language, and none at all where
-// the reply is no page.
+// Pages in other languages are not fetched, and none is fetched if the reply is not a page.
 func TestOnlyTheShownPageIsFetched(t *testing.T) {
 	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: map[string]string{}}, Activations: []maintenance.Activation{{
 		ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: noon,
@@ -111,14 +110,14 @@ func TestOnlyTheShownPageIsFetched(t *testing.T) {
 		{"application/json", "fr", nil},
 		{"text/plain", "fr", nil},
 	} {
-		var asked []string
+		var fetched []string
 		refusal(t, s, get("h", "/", "accept", c.accept, "accept-language", c.language), func(sha string) []byte {
-			asked = append(asked, sha)
+			fetched = append(fetched, sha)
 			return nil
 		}, noon)
 
-		if !slices.Equal(asked, c.want) {
-			t.Errorf("%s in %s: asked for %q, want %q", c.accept, c.language, asked, c.want)
+		if !slices.Equal(fetched, c.want) {
+			t.Errorf("%s in %s: fetched %q, want %q", c.accept, c.language, fetched, c.want)
 		}
 	}
 }

@@ -11,8 +11,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// What encoding/json reads from a document is what Parse reads, so that the
-// controller may write one with either.
+// Parse must read the same from a document as encoding/json, because the controller uses both.
 func TestParseReadsEverything(t *testing.T) {
 	data := everything(t)
 	var want maintenance.Document
@@ -26,7 +25,7 @@ func TestParseReadsEverything(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", g, w)
 	}
 
-	// The file is the test's proof that no field was forgotten.
+	// The file is only a proof if it uses every field.
 	var raw any
 
 	if err := json.Unmarshal(data, &raw); err != nil {
@@ -37,7 +36,7 @@ func TestParseReadsEverything(t *testing.T) {
 	}
 }
 
-// The bounds are there for use: what is within them works, and fast.
+// TestLargestDocumentIsAccepted checks that a document at its bounds works, and fast.
 func TestLargestDocumentIsAccepted(t *testing.T) {
 	var ips []string
 	for i := range 10_000 {
@@ -53,7 +52,7 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 		doc.Apps = append(doc.Apps, maintenance.App{Spec: maintenance.Spec{
 			Name:  fmt.Sprintf("app-%d", i),
 			Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app%d.example.com", i)}, Paths: []string{"/a", "/b"}},
-			// As much text as makes five megabytes in all.
+			// The document has about five megabytes in all.
 			Windows: []maintenance.Window{
 				{ID: "w", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 4096), Occurrences: []maintenance.Occurrence{}},
 				{ID: "x", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 1024), Occurrences: []maintenance.Occurrence{}},
@@ -93,7 +92,8 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 	}
 }
 
-// What is read comes back as JSON that the API's schema takes: required lists as lists.
+// What was read must be written as JSON that the schema of the API accepts, with empty lists and
+// not null.
 func TestParsedListsAreNotNull(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"name":"default","windows":[{"id":"w","mode":"read-only"}]}`:                                                    `{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":[]}]}`,
@@ -162,7 +162,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s\nbecame %s", once, twice)
 		}
 
-		// Whatever it says, there is an app and a decision for every request.
+		// Whatever the document says, every request gets an app and a decision.
 		now := noon
 
 		for range 3 {

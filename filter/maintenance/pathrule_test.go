@@ -6,7 +6,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Exemptions are by method and path, and hold in every mode.
+// Exemptions match by method and path, and apply in every mode.
 func TestExemptionsPassInEveryMode(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
 		s := mustParse(t, `{"apps":[{"name":"default","exempt":[
@@ -48,7 +48,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{get("h", "/live", "upgrade", "websocket", "connection", "upgrade"), true},
 			{request("CONNECT", "h", "/live", ":protocol", "websocket"), true},
 
-			// A body that the method gives no meaning may be another request to some server.
+			// Some server may take a body that has no meaning with the method for another request.
 			{body(get("h", "/healthz", "content-length", "40"), "", "POST /orders HTTP/1.1"), false},
 			{body(get("h", "/healthz"), "", ""), true},
 			{body(get("h", "/chat"), "", "x"), false},
@@ -71,7 +71,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{body(request("POST", "h", "/hooks"), "application/grpc+json", `{"_method":"DELETE"}`), false},
 			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 
-			// Whatever method a framework may see must be one of the rule's.
+			// Every method that a framework may see must be one of the rule's.
 			{request("POST", "h", "/hooks", "x-http-method-override", "POST"), true},
 			{request("POST", "h", "/hooks", "x-http-method-override", "DELETE"), false},
 			{request("POST", "h", "/hooks?_method=delete"), false},
@@ -88,7 +88,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 	}
 }
 
-// A request that an exemption names and does not let pass is told so.
+// If an exemption names a request but does not let it pass, the refusal says so.
 func TestRefusalNamesTheExemption(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
 		s := mustParse(t, `{"apps":[{"name":"default","exempt":[{"methods":["POST"],"prefix":"/hooks"}],`+on(mode)+`}]}`)

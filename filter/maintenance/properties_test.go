@@ -10,11 +10,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// What holds for every request, whatever it looks like. One function for each property
-// serves the fuzzer, which mutates tapes, and the test, which draws them with a fixed
-// seed.
+// The properties in this file hold for every request. Each is one function, for the fuzzer, which
+// mutates tapes, and for the test, which draws them with a fixed seed.
 
-// tapes is how many random tapes each property is tried with in a test.
+// tapes is the number of random tapes with which a test checks each property.
 const tapes = 60_000
 
 func holdsAtRandom(t *testing.T, property func(t *testing.T, tape *adversary.Tape)) {
@@ -32,7 +31,7 @@ func holdsFuzzed(f *testing.F, property func(t *testing.T, tape *adversary.Tape)
 	f.Fuzz(func(t *testing.T, choices []byte) { property(t, adversary.NewTape(choices)) })
 }
 
-// worlds are compiled once.
+// worlds keeps the compiled state of each world.
 var worlds = map[adversary.World]*maintenance.State{}
 
 func compiled(t testing.TB, w adversary.World) *maintenance.State {
@@ -49,8 +48,8 @@ func drawn(tape *adversary.Tape) *maintenance.Request {
 	return r
 }
 
-// No header added to a refused request makes it pass. Only a first Content-Type may,
-// without which the type of a body is not known.
+// addedHeaderNeverGrants checks that a refused request does not pass with one more header. The
+// exception is a first Content-Type, without which the type of a body is not known.
 func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
 	s, r := compiled(t, tape.World()), drawn(tape)
 	if decide(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
@@ -74,8 +73,8 @@ func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
 func TestAddedHeaderNeverGrants(t *testing.T) { holdsAtRandom(t, addedHeaderNeverGrants) }
 func FuzzAddedHeader(f *testing.F)            { holdsFuzzed(f, addedHeaderNeverGrants) }
 
-// A refused path, host, method or header name never passes in another spelling that
-// some server undoes.
+// respellingNeverGrants checks that a refused request does not pass if its path, host, method or a
+// header name is spelled in another way that some server undoes.
 func respellingNeverGrants(t *testing.T, tape *adversary.Tape) {
 	s, r := compiled(t, tape.World()), drawn(tape)
 	if decide(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
@@ -93,7 +92,7 @@ func respellingNeverGrants(t *testing.T, tape *adversary.Tape) {
 func TestRespellingNeverGrants(t *testing.T) { holdsAtRandom(t, respellingNeverGrants) }
 func FuzzRespelling(f *testing.F)            { holdsFuzzed(f, respellingNeverGrants) }
 
-// What read-only refuses, no-access refuses too.
+// stricterModeRefusesMore checks that no-access refuses whatever read-only refuses.
 func stricterModeRefusesMore(t *testing.T, tape *adversary.Tape) {
 	w := tape.World()
 	w.Mode = maintenance.ReadOnly
@@ -112,20 +111,20 @@ func stricterModeRefusesMore(t *testing.T, tape *adversary.Tape) {
 func TestStricterModeRefusesMore(t *testing.T) { holdsAtRandom(t, stricterModeRefusesMore) }
 func FuzzStricterMode(f *testing.F)            { holdsFuzzed(f, stricterModeRefusesMore) }
 
-// Neither padding a refused body nor holding the request in compact form until the body
-// has come makes it pass.
+// delayNeverGrants checks that a refused request does not pass if its body is padded, or if it is
+// paused in compact form until its body is there.
 func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	s, r := compiled(t, tape.World()), drawn(tape)
 	whole := decide(t, s, adversary.Fresh(r))
 
-	held := adversary.Fresh(r)
-	first := s.Decide(held, noon)
-	held.Compact()
+	paused := adversary.Fresh(r)
+	first := s.Decide(paused, noon)
+	paused.Compact()
 
-	if again := s.Decide(held, noon); again.Verdict != first.Verdict || again.Rule != first.Rule {
+	if again := s.Decide(paused, noon); again.Verdict != first.Verdict || again.Rule != first.Rule {
 		t.Errorf("%s: %v by %s, and in compact form %v by %s", adversary.Describe(r), first.Verdict, first.Rule, again.Verdict, again.Rule)
 	}
-	if compact := decide(t, s, held); compact.Verdict != whole.Verdict || compact.Rule != whole.Rule {
+	if compact := decide(t, s, paused); compact.Verdict != whole.Verdict || compact.Rule != whole.Rule {
 		t.Errorf("%s: %v by %s, and in compact form with its body %v by %s", adversary.Describe(r), whole.Verdict, whole.Rule, compact.Verdict, compact.Rule)
 	}
 
@@ -144,7 +143,7 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 func TestDelayNeverGrants(t *testing.T) { holdsAtRandom(t, delayNeverGrants) }
 func FuzzDelay(f *testing.F)            { holdsFuzzed(f, delayNeverGrants) }
 
-// A request in compact form keeps nothing of the buffer that its strings came from.
+// A compact request must not refer to the buffer that its strings came from.
 func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 	const n = 200
 	heap := func() uint64 {
@@ -155,26 +154,26 @@ func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 	}
 
 	before, counted := heap(), 0
-	held := make([]*maintenance.Request, n)
+	paused := make([]*maintenance.Request, n)
 
-	for i := range held {
-		// As the SDK hands them out: substrings of one buffer.
+	for i := range paused {
+		// Like those of the SDK, the strings are substrings of one buffer.
 		names := "script-namex-forwarded-hostx-original-urlcontent-typecookie"
 		buffer := names + "/x" + "shop.example.com" + "/x/a%2fb;c" + "application/json" + strings.Repeat("c", 100_000)
 		cut := func(text string) string { at := strings.Index(buffer, text); return buffer[at : at+len(text)] }
-		held[i] = &maintenance.Request{
+		paused[i] = &maintenance.Request{
 			Method: "POST", Authority: cut("shop.example.com"), Path: cut("/x/a%2fb;c"), Attributes: &attributes{},
 			Headers: [][2]string{
 				{cut("script-name"), cut("/x")}, {cut("x-forwarded-host"), cut("shop.example.com")}, {cut("x-original-url"), cut("/x/a%2fb;c")},
 				{cut("content-type"), cut("application/json")}, {cut("cookie"), buffer[len(buffer)-100_000:]},
 			},
 		}
-		counted += held[i].Compact()
+		counted += paused[i].Compact()
 	}
 
 	if grown := heap() - before; grown > uint64(counted)+n*4096 {
 		t.Errorf("%d requests count %d bytes and keep %d", n, counted, grown)
 	}
 
-	runtime.KeepAlive(held)
+	runtime.KeepAlive(paused)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The book of readings in docs/read-only.md has a row for every way that is followed.
+// The book of readings in docs/read-only.md must have a row for every way that is followed.
 func TestBookOfReadings(t *testing.T) {
 	page, err := os.ReadFile("../../docs/read-only.md")
 	if err != nil {
@@ -39,14 +39,14 @@ func TestBookOfReadings(t *testing.T) {
 	}
 }
 
-// gated closes /gated and opens two paths by exemptions.
+// gated is a document that closes /gated, except for two exemptions.
 const gated = `{"apps":[
 	{"name":"gated","match":{"paths":["/gated"]},"exempt":[{"path":"/gated/healthz"},{"prefix":"/gated/hooks/"}],"activations":[{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T11:00:00Z"}]},
 	{"name":"default","exempt":[{"path":"/login"}]}
 ]}`
 
-// Where servers may read a path differently, the strictest app that any reading
-// reaches decides, and no exemption holds.
+// If servers may read a path differently, the strictest app that any reading reaches decides, and
+// no exemption applies.
 func TestReadings(t *testing.T) {
 	s := mustParse(t, gated)
 	for _, c := range []struct {
@@ -144,7 +144,7 @@ func TestReadings(t *testing.T) {
 		{"asterisk", "*", maintenance.Pass},
 		{"nothing", "", maintenance.Pass},
 
-		// Disguised, but nowhere near.
+		// Disguised, but without a reading in the closed app.
 		{"encoded blank", "/open/a%20b", maintenance.Pass},
 		{"encoded letters beyond ASCII", "/caf%C3%A9", maintenance.Pass},
 		{"session parameter", "/open;jsessionid=1/x", maintenance.Pass},
@@ -156,7 +156,7 @@ func TestReadings(t *testing.T) {
 		{"a broken escape", "/open/100%", maintenance.Pass},
 		{"everything that an honest title may hold", "/wiki/What%3F%20C%23%3B%20or%20AC%2FDC%3A%2025%25", maintenance.Pass},
 
-		// Exemptions hold for the path as it is written, and for no other.
+		// Exemptions apply only to the path as it is written.
 		{"exempt", "/gated/healthz", maintenance.Pass},
 		{"exempt with a query", "/gated/healthz?x", maintenance.Pass},
 		{"exempt in other letter case", "/gated/Healthz", maintenance.Refuse},
@@ -189,7 +189,7 @@ func TestReadings(t *testing.T) {
 	}
 }
 
-// Names and paths that come by another way than :authority and :path.
+// Hosts and paths may also come in other headers than :authority and :path.
 func TestHeadersMayNameHostAndPath(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},
@@ -272,7 +272,7 @@ func manyRewrites() (headers []string) {
 	return headers
 }
 
-// A path that is not followed to its end may still name a host, as any reading of it may.
+// A path with too many readings to follow may still name a host.
 func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	long := strings.Repeat("x", 5_000)
@@ -303,7 +303,7 @@ func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 	}
 }
 
-// Long honest paths are read in every way, and so do not belong to another app.
+// All readings of long honest paths are followed, so that they do not belong to another app.
 func TestHonestPathsAreFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	article := url.PathEscape("Категория:Википедия:Статьи с некорректным использованием шаблонов")
@@ -323,8 +323,8 @@ func TestHonestPathsAreFollowed(t *testing.T) {
 	}
 }
 
-// Readings are bounded, begin with the path as sent, and are closed: what undoes a
-// disguise of one of them leads to another.
+// FuzzPath checks that readings are bounded, begin with the path as sent, and are closed: every way
+// that applies to one of them leads to another.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"/", "/a", "", "*", "a", "/a?b", "/a%2fb/../%2e;x", "/%", "/%u", "/%u00", "/%u0041", "//a//b", "/\xc0", "/\xe0\x80", "/\xf0\x80\x80\xaf", "/%c0%ae", `\`, "/a#b;c\x00d?e", "/A", "/K"} {
 		f.Add(seed)
@@ -363,8 +363,8 @@ func FuzzPath(f *testing.F) {
 		}
 
 		if len(paths) == 1 && sent != "*" && target != "*" {
-			// What is read in one way is so by every server that takes the request, but for
-			// letter case, a last slash and a format suffix.
+			// If there is one reading, every server that accepts the request agrees with it, apart
+			// from letter case, a last slash and a format suffix.
 			for name, read := range servers {
 				got := strings.TrimSuffix(strings.ToLower(read(target)), "/")
 				rest, found := strings.CutPrefix(strings.TrimSuffix(strings.ToLower(sent), "/"), got)
@@ -376,7 +376,7 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// onceDecoded is a server that decodes the path of a target, and then reads it.
+// onceDecoded returns a server that decodes the path of a target before it reads it.
 func onceDecoded(read func(p string) string) func(target string) string {
 	return func(t string) string {
 		p, _, _ := strings.Cut(t, "?")
@@ -389,8 +389,8 @@ func onceDecoded(read func(p string) string) func(target string) string {
 	}
 }
 
-// servers are ways in which real servers turn a request target into the path by which
-// they find a handler. They share no code with the package.
+// servers are the ways in which real servers turn a request target into the path that selects a
+// handler. They share no code with the package.
 var servers = map[string]func(target string) string{
 	"as it comes": func(t string) string { p, _, _ := strings.Cut(t, "?"); return p },
 	"Go's ServeMux": func(t string) string {
@@ -494,8 +494,8 @@ func inGated(p string) bool {
 	return p == "/gated" || strings.HasPrefix(p, "/gated/")
 }
 
-// A path that any server would map into a closed app is never passed, whatever it
-// looks like; and in read-only nothing is but what is safe, or a query on a GraphQL path.
+// FuzzDecide checks that a path does not pass if any server would map it to a closed app, and that
+// in read-only only safe requests and GraphQL queries pass.
 func FuzzDecide(f *testing.F) {
 	s, reading := mustParse(f, gated), readOnly(f, "")
 	exempt := []string{"/gated/healthz", "/gated/hooks"}
@@ -524,7 +524,7 @@ func FuzzDecide(f *testing.F) {
 		for name, read := range servers {
 			p := read(target)
 
-			// Only the exemptions let it pass, and only if every server sees one.
+			// Only an exemption may let it pass, and only if every server reads the path as exempt.
 			if d.Verdict == maintenance.Pass && inGated(p) && !slices.Contains(exempt, p) && !strings.HasPrefix(p, "/gated/hooks/") {
 				t.Errorf("%q passes by %s of %s, but a server that %s sees %q", target, d.Rule, d.App, name, p)
 			}
@@ -555,8 +555,8 @@ func FuzzDecide(f *testing.F) {
 	})
 }
 
-// The same at random from the pieces of which disguises are made, which a fuzzer takes
-// long to put together.
+// TestDisguisesAtRandom does the same with random combinations of disguises, which a fuzzer would
+// take long to find.
 func TestDisguisesAtRandom(t *testing.T) {
 	s := mustParse(t, gated)
 	pieces := []string{"/", "/", "/", "//", ".", "..", "%2e", "%2E.", "%2f", "%2F", "%5c", `\`, ";", ";x=y", "%3b", "#", "%23", "%3f", "?", "%00", "%25", "%252e", "%252f", "x", "open", "gated", "gated", "GATED", "%67ated", "h:80"}

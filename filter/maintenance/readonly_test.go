@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
-// Read-only by HTTP's own rules, away from GraphQL.
+// TestReadOnlyRefusesWhatMayWrite checks the rules of HTTP, apart from GraphQL.
 func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 	const (
 		safe, method, override = maintenance.RuleSafeMethod, maintenance.RuleMethod, maintenance.RuleMethodOverride
@@ -129,7 +129,7 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"RPC in other letter case", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/get", "content-type", "application/grpc"), method},
 		{"RPC with a slash more", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get/", "content-type", "application/grpc"), method},
 		{"RPC in disguise", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Put/..%2fGet", "content-type", "application/grpc"), method},
-		{"RPC that is no gRPC", `"safe_rpcs":["/shop.v1.Shop/Get"]`, body(request("POST", "h", "/shop.v1.Shop/Get"), jsonType, `{}`), method},
+		{"RPC that is not gRPC", `"safe_rpcs":["/shop.v1.Shop/Get"]`, body(request("POST", "h", "/shop.v1.Shop/Get"), jsonType, `{}`), method},
 		{"RPC without a type", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get"), method},
 		{"RPC with two types in one", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc, text/plain"), method},
 		{"RPC with two types", `"safe_rpcs":["/shop.v1.Shop/Get"]`, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc", "content-type", "text/plain"), method},
@@ -153,7 +153,7 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"write through with an upgrade", `"write_through":[{"prefix":"/search"}]`, get("h", "/search", "upgrade", "websocket"), upgrade},
 		{"write through with an upgrade, allowed", `"write_through":[{"prefix":"/search"}],"upgrades":"allow"`, get("h", "/search", "upgrade", "websocket"), through},
 
-		// An override may also stand in the body, where frameworks look for POST alone.
+		// An override may also be in the body, where frameworks look for one only with POST.
 		{"form", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&payment_method=card`), through},
 		{"form with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form, `q=x&_method=DELETE`), writeBody},
 		{"form with an encoded override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, body(request("POST", "h", "/search"), form+"; charset=utf-8", `q=x&%5Fmethod=DELETE`), writeBody},
@@ -229,8 +229,7 @@ func caseRequest(c *cases.Case) *maintenance.Request {
 	return r
 }
 
-// The table that the classifier, the compiled module and a real Envoy are held to,
-// through the whole decision.
+// TestGraphQLCasesAreDecidedAsListed checks the table of package cases against the whole decision.
 func TestGraphQLCasesAreDecidedAsListed(t *testing.T) {
 	s := readOnly(t, "")
 	for _, c := range cases.Load(t) {
@@ -244,8 +243,8 @@ func TestGraphQLCasesAreDecidedAsListed(t *testing.T) {
 	}
 }
 
-// What the table cannot say: how an app's GraphQL settings, its paths and the rest of
-// the request come together.
+// TestReadOnlyPassesOnlyGraphQLQueries checks what the table of cases cannot: how the GraphQL
+// settings of an app, its paths and the rest of a request act together.
 func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 	const json = "application/json"
 	query, mutation := `{"query":"{a}"}`, `{"query":"mutation{b}"}`
@@ -297,7 +296,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"GET with a body of nothing", ``, body(get("h", "/graphql", "content-length", "0"), "", ""), maintenance.RuleSafeMethod},
 		{"event stream of a query", `"read_only":{"event_streams":"refuse"}`, post("/graphql", query, "accept", "text/event-stream"), maintenance.RuleGraphQLQuery},
 
-		// Only where every server reads a GraphQL path does its body open the door.
+		// The body only counts if every server reads the path as a GraphQL path.
 		{"a path that leads out", ``, post("/graphql/..%2forders", query), maintenance.RuleMethod},
 		{"a path that leads in", ``, post("/orders/..%2fgraphql", query), maintenance.RuleMethod},
 		{"double slash", ``, post("//graphql", query), maintenance.RuleMethod},
@@ -313,7 +312,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"more disguises than are followed", ``, post("/%"+strings.Repeat("25", 70)+"41", query), maintenance.RuleMethod},
 		{"more disguises than are followed, GET of a mutation", ``, get("h", "/%"+strings.Repeat("25", 70)+"41?query=mutation{b}"), "graphql.path"},
 
-		// Headers that one may read and another not.
+		// Some servers read these headers, and others do not.
 		{"two types", ``, post("/graphql", query, "content-type", "text/plain"), "graphql.content-type"},
 		{"a second type as CGI spells it", ``, post("/graphql", query, "content_type", "application/x-www-form-urlencoded"), "graphql.content-type"},
 		{"a list of types", ``, body(request("POST", "h", "/graphql"), "application/json, text/plain", query), "graphql.content-type"},
@@ -327,7 +326,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"WebSocket, allowed", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql", "upgrade", "websocket"), maintenance.RuleSafeMethod},
 		{"WebSocket, allowed here, but maybe elsewhere", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql/..%2fx", "upgrade", "websocket"), maintenance.RuleUpgrade},
 
-		// The operator's settings reach the classifier.
+		// The settings of the operator apply.
 		{"batch", ``, post("/graphql", "["+query+"]"), maintenance.RuleGraphQLQuery},
 		{"batch, refused", `"graphql":{"paths":["/graphql"],"batching":false}`, post("/graphql", "["+query+"]"), "graphql.batch"},
 		{"batch too long", `"graphql":{"paths":["/graphql"],"max_batch":1}`, post("/graphql", "["+query+","+query+"]"), "graphql.limit-batch"},

@@ -31,7 +31,7 @@ func header(reply *maintenance.Reply, name string) string {
 	return strings.Join(values, " | ")
 }
 
-// refusal is the reply to a request that must be refused.
+// refusal returns the reply to a request, which must be refused.
 func refusal(t testing.TB, s *maintenance.State, r *maintenance.Request, pages maintenance.Pages, now time.Time) maintenance.Reply {
 	t.Helper()
 	d := s.Decide(r, now)
@@ -46,7 +46,8 @@ func refusal(t testing.TB, s *maintenance.State, r *maintenance.Request, pages m
 	return d.Reply(r, pages, now)
 }
 
-// What each kind of client is answered, to the byte: testdata/replies.golden.
+// TestEachClientIsAnsweredInItsForm compares the reply to each kind of client with
+// testdata/replies.golden.
 func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 	const cors = `"cors":{"origins":["https://app.example.com"]}`
 	const message = `"activations":[{"id":"a","source":"manual","mode":"MODE","message":"We move the \"warehouse\" <now> & are back at 3 — promised","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]`
@@ -92,7 +93,7 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 		{"preflight of a listed origin", noAccess, preflight("https://app.example.com")},
 		{"preflight of an unlisted origin", noAccess, preflight("https://evil.example.com")},
 		{"preflight of no headers", noAccess, request("OPTIONS", "h", "/", "origin", "https://app.example.com", "access-control-request-method", "GET")},
-		{"OPTIONS that is no preflight", noAccess, request("OPTIONS", "h", "/", "origin", "https://app.example.com")},
+		{"OPTIONS that is not a preflight", noAccess, request("OPTIONS", "h", "/", "origin", "https://app.example.com")},
 	} {
 		reply := refusal(t, c.state, c.r, nil, noon)
 		fmt.Fprintf(&got, "== %s\n%d\n", c.name, reply.Status)
@@ -123,8 +124,9 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 	golden.Compare(t, "testdata/replies.golden", got.String())
 }
 
-// What is wrong by itself is told so, once, and what Drydock alone refuses is told when to come back. The one is known
-// only on a GraphQL path itself, and only a GraphQL client reads it.
+// TestMalformedGraphQLIsAClientError checks that a request which is always wrong gets a client
+// error, and that any other gets a Retry-After. A request can only be known to be always wrong on a
+// GraphQL path itself, and only a GraphQL client is told so.
 func TestMalformedGraphQLIsAClientError(t *testing.T) {
 	const json = "application/json"
 	empty := func(path string, headers ...string) *maintenance.Request {
@@ -175,7 +177,7 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 	}
 }
 
-// Seconds, never 0, never too early: RFC 9110 section 10.2.3.
+// Retry-After is in seconds (RFC 9110 section 10.2.3), never 0 and never too early.
 func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 	for _, c := range []struct {
 		fields string
@@ -197,7 +199,7 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 		}
 	}
 
-	// A reply that is made a little after its decision still asks for a pause.
+	// A reply that is made some time after its decision still asks for a pause.
 	s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"no-access","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:01:00Z"}]}]}`)
 	r := get("h", "/")
 	d := s.Decide(r, noon)
@@ -208,8 +210,8 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 	}
 }
 
-// What is refused for a reason that is soon over says so in place of the maintenance's
-// message, and asks for a retry in seconds and not at the maintenance's end.
+// A temporary refusal gives its reason instead of the message of the activation, and asks for a
+// retry in a few seconds instead of at the end of the maintenance.
 func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
 	s := readOnly(t, `"retry_after":7200`)
 	for _, rule := range []maintenance.Rule{maintenance.RuleHeldLimit, maintenance.RuleBodyTimeout, maintenance.RuleBodyUnread} {
@@ -226,8 +228,8 @@ func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
 	}
 }
 
-// A gRPC-Web body is frames: a byte that tells trailers from messages, a length, and
-// that much. In the text form all of it is in base64.
+// A gRPC-Web body consists of frames: a byte that distinguishes trailers from messages, a length,
+// and as many bytes. The text form is in base64.
 func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 	s := closed(t, `"retry_after":1`)
 	for kind, want := range map[string]string{
@@ -254,7 +256,7 @@ func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 	}
 }
 
-// What comes from the client and goes back to it cannot become anything else.
+// Values from the client go back to it only if they are known to be harmless.
 func TestRepliesEchoOnlyKnownValues(t *testing.T) {
 	s := closed(t, `"cors":{"origins":["https://app.example.com"]}`)
 	for _, contentType := range []string{"application/grpc-web<script>", "application/grpc-web, text/html", "application/grpc-webx", "application/grpcx", "application/grpc-web+<b>"} {
@@ -278,7 +280,7 @@ func TestRepliesEchoOnlyKnownValues(t *testing.T) {
 	}
 }
 
-// The form in which the proxy takes headers.
+// TestHeadersAreEncodedForProxyWasm checks the encoding of maps in proxy-wasm.
 func TestHeadersAreEncodedForProxyWasm(t *testing.T) {
 	reply := maintenance.Reply{Headers: [][2]string{{"a", "bc"}, {"def", ""}}}
 	if got, want := string(reply.EncodeHeaders()), "\x02\x00\x00\x00"+"\x01\x00\x00\x00\x02\x00\x00\x00"+"\x03\x00\x00\x00\x00\x00\x00\x00"+"a\x00bc\x00"+"def\x00\x00"; got != want {

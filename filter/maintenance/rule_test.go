@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// Each rule says what it means in one sentence.
+// Each rule must be explained in one sentence.
 func TestEveryRuleIsExplained(t *testing.T) {
 	rules := maintenance.Rules()
 	for _, r := range graphql.Rules() {

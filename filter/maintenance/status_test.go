@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The public status says what people may know, and nothing before it is announced.
+// The public status must not contain anything that was not announced, nor who did it.
 func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 	s := mustParse(t, `{"epoch":1,"revision":4,"apps":[
 		{"name":"off","match":{"paths":["/off"]}},
@@ -41,7 +41,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 			t.Errorf("of a request to %s: %s, want %s", name, got, want)
 		}
 
-		// What another program makes of it is the struct.
+		// Another program must read the same struct from it.
 		var back maintenance.Status
 
 		if err := json.Unmarshal(st.AppendJSON(nil), &back); err != nil {

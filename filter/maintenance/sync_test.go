@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The messages are JSON as encoding/json writes it.
+// The messages must be JSON as encoding/json writes it.
 func TestMessagesAreJSON(t *testing.T) {
 	version := maintenance.Version{Epoch: 1<<64 - 1, Revision: 7}
 	for _, m := range []interface{ AppendJSON([]byte) []byte }{
@@ -27,13 +27,13 @@ func TestMessagesAreJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// The one liberty of encoding/json that remains.
+		// encoding/json also escapes U+2028, which is not required.
 		if w := "before " + strings.ReplaceAll(strings.TrimSuffix(want.String(), "\n"), `\u2028`, "\u2028"); got != w {
 			t.Errorf("got  %s\nwant %s", got, w)
 		}
 	}
 
-	// A node id is whatever an operator wrote.
+	// A node id may contain any bytes.
 	var back maintenance.Ack
 
 	if err := json.Unmarshal(maintenance.Ack{Node: "a\xffb"}.AppendJSON(nil), &back); err != nil || back.Node != "a\ufffdb" {
@@ -55,11 +55,11 @@ func TestHeadSurvivesEncoding(t *testing.T) {
 			t.Errorf("%+v became %+v", h, got)
 		}
 		if _, ok := maintenance.ParseHead(b[:len(b)-1]); ok {
-			t.Error("half a head was taken")
+			t.Error("half a head was accepted")
 		}
 	}
 
 	if _, ok := maintenance.ParseHead(nil); ok {
-		t.Error("nothing was taken for a head")
+		t.Error("nothing was accepted as a head")
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The strictest activation decides; among equals the one that began last. The mode ends
-// when the last of the strictest ends, which is not known when one of them has no end.
+// TestStrictestActivationDecides checks that among equals the one that began last decides, and that
+// the mode ends with the last of them, or at no known time if one has no end.
 func TestStrictestActivationDecides(t *testing.T) {
 	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
 	for _, c := range []struct {
@@ -57,7 +57,7 @@ func TestStrictestActivationDecides(t *testing.T) {
 	}
 }
 
-// A window opens and closes on the proxy's own clock, with no word from the controller.
+// A window opens and closes by the clock of the proxy, without the controller.
 func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	window := maintenance.Window{ID: "w", Mode: maintenance.NoAccess, Message: "planned", Announce: 1800, Occurrences: []maintenance.Occurrence{
 		{Start: at("14:00:00"), End: at("15:00:00")},
@@ -100,7 +100,7 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.now, d.Mode, c.mode)
 		}
 		if d.Activation != nil && (d.Activation.Source != maintenance.SourceWindow || d.Activation.ID != "w" || d.Activation.Message != "planned" || d.Until.Format("15:04:05") != c.until) {
-			t.Errorf("%s: held by %+v until %v", c.now, d.Activation, d.Until)
+			t.Errorf("%s: in %+v until %v", c.now, d.Activation, d.Until)
 		}
 
 		st, _ := s.Status(maintenance.DefaultApp, now)
@@ -200,7 +200,7 @@ func TestWindowsAndActivationsTogether(t *testing.T) {
 	}
 }
 
-// Off is idle, so that a proxy need not ask.
+// While a state is idle, a proxy need not ask it.
 func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -226,7 +226,7 @@ func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	}
 }
 
-// The controller asks one state from many goroutines, at times that are not in order.
+// The controller uses one state in many goroutines, and not in the order of time.
 func TestStateIsSafeForConcurrentUse(t *testing.T) {
 	s := compile(t, defaultApp(func(a *maintenance.App) {
 		for hour := range 23 {
