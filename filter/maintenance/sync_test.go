@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
@@ -61,5 +62,79 @@ func TestHeadSurvivesEncoding(t *testing.T) {
 
 	if _, ok := maintenance.ParseHead(nil); ok {
 		t.Error("nothing was accepted as a head")
+	}
+}
+
+// A document that is invalid in all other respects must still be recognised when it comes again.
+func TestVersionOfInvalidDocumentsIsRead(t *testing.T) {
+	for document, want := range map[string]maintenance.Version{
+		`{"epoch":3,"revision":7,"apps":[{"name":"?"}]}`: {Epoch: 3, Revision: 7},
+		`{"epoch":3,"revision":7,"news":1`:               {Epoch: 3, Revision: 7},
+		`{"epoch":3,"revision":7}`:                       {},
+		`{"revision":7,"epoch":3,"apps":[]}`:             {},
+		`{"epoch":x,"revision":7,"apps":[]}`:             {Revision: 7},
+		``:                                               {},
+	} {
+		if got := maintenance.VersionOf([]byte(document)); got != want {
+			t.Errorf("%s: %v, want %v", document, got, want)
+		}
+	}
+}
+
+func TestSharedValuesAreReadWithTheirHead(t *testing.T) {
+	head := maintenance.Head{Version: maintenance.Version{Epoch: 1, Revision: 2}, Contact: 3}
+	alone := head.Append(nil)
+	whole := append(head.Append(nil), `{"epoch":1,"revision":2}`...)
+	other := append(head.Append(nil), `{"epoch":1,"revision":3}`...)
+	damaged := append(head.Append(nil), `{"epoch":1`...)
+
+	if state, err := maintenance.ParseShared(alone); state != nil || err != nil {
+		t.Errorf("a head alone: %v, %v", state, err)
+	}
+	if state, err := maintenance.ParseShared(whole); err != nil || state.Version() != head.Version {
+		t.Errorf("a head with its document: %v, %v", state, err)
+	}
+	for _, value := range [][]byte{nil, alone[:5], other, damaged} {
+		if _, err := maintenance.ParseShared(value); err == nil {
+			t.Errorf("%q was accepted", value)
+		}
+	}
+
+	older, newer := maintenance.Version{Epoch: 1, Revision: 1}, maintenance.Version{Epoch: 2}
+	for _, value := range [][]byte{alone, whole} {
+		if !maintenance.SharedIsNewer(value, older) {
+			t.Errorf("%q is not newer than %v", value, older)
+		}
+		if maintenance.SharedIsNewer(value, head.Version) || maintenance.SharedIsNewer(value, newer) {
+			t.Errorf("%q is newer than its own version, or than %v", value, newer)
+		}
+	}
+	if maintenance.SharedIsNewer(damaged, older) {
+		t.Error("a value that cannot be read counts as newer, and so cannot be replaced")
+	}
+}
+
+// Another VM may lead when the lease has run out, or when it runs longer than any lease does.
+func TestLeaseAllowsOtherVMsWhenItEnds(t *testing.T) {
+	lease := maintenance.Lease{VM: "a", Expires: noon.Add(maintenance.LeaseTime)}
+	if got := maintenance.ParseLease(lease.Append(nil)); got.VM != lease.VM || !got.Expires.Equal(lease.Expires) {
+		t.Errorf("%v became %v", lease, got)
+	}
+	for now, want := range map[time.Time]bool{
+		noon: false,
+		noon.Add(maintenance.LeaseTime - time.Millisecond): false,
+		noon.Add(maintenance.LeaseTime):                    true,
+		noon.Add(-time.Millisecond):                        true,
+	} {
+		if got := lease.AllowsOther(now); got != want {
+			t.Errorf("at %v: %v, want %v", now, got, want)
+		}
+	}
+
+	for _, damaged := range []string{"", "1234567", "12345678"} {
+		none := maintenance.ParseLease([]byte(damaged))
+		if none.VM != "" || !none.AllowsOther(noon) {
+			t.Errorf("%q is the lease %v", damaged, none)
+		}
 	}
 }
