@@ -165,7 +165,7 @@ func (a *app) decide(r *Request, d *Decision) {
 		return
 	}
 
-	*d = d.Mode.judge(a, r, *d)
+	d.Mode.judge(a, r, d)
 
 	// An operator who reads of the mode alone would not look for the reason in the exemption.
 	if (d.Rule == RuleNoAccess || d.Rule == RuleMethod) && slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.matches(r) }) {

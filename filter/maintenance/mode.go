@@ -19,12 +19,10 @@ const (
 )
 
 // modes are the modes that close an app, from the least to the most strict. Everything that lists,
-// compares or applies modes uses this list, so a new mode needs a constant above and an entry here.
+// compares or describes modes uses this list. A new mode needs a constant above, an entry here and
+// a case in judge.
 var modes = [...]struct {
 	mode Mode
-	// judge completes the decision on a request that neither an exemption nor a bypass lets pass.
-	// It takes a value because a pointer would escape, and so cost an allocation per request.
-	judge func(a *app, r *Request, d Decision) Decision
 	// graphQLCode is extensions.code in the GraphQL reply to a refused request.
 	graphQLCode string
 	// texts are what people read, for each of builtinLanguages.
@@ -32,7 +30,6 @@ var modes = [...]struct {
 }{
 	{
 		mode:        ReadOnly,
-		judge:       (*app).readOnly,
 		graphQLCode: "MAINTENANCE_READ_ONLY",
 		texts: map[string]modeText{
 			"de": {"Wartung: nur Lesen", "Wegen Wartungsarbeiten kann zurzeit nur gelesen und nichts geändert werden."},
@@ -45,7 +42,6 @@ var modes = [...]struct {
 	},
 	{
 		mode:        NoAccess,
-		judge:       (*app).noAccess,
 		graphQLCode: "MAINTENANCE_NO_ACCESS",
 		texts: map[string]modeText{
 			"de": {"Wartungsarbeiten", "Wegen Wartungsarbeiten sind wir gerade nicht erreichbar und bald wieder da."},
@@ -101,9 +97,16 @@ func (m Mode) strictness() int {
 // isStrictest reports whether no mode is stricter.
 func (m Mode) isStrictest() bool { return m.strictness() == len(modes) }
 
-// judge decides a request to an app in mode m.
-func (m Mode) judge(a *app, r *Request, d Decision) Decision {
-	return modes[m.index()].judge(a, r, d)
+// judge completes the decision on a request that neither an exemption nor a bypass of the app lets
+// pass. It is a switch, and not a function in modes, because there d would escape: that costs an
+// allocation for each request.
+func (m Mode) judge(a *app, r *Request, d *Decision) {
+	switch m {
+	case ReadOnly:
+		a.readOnly(r, d)
+	default:
+		d.refuse(RuleNoAccess)
+	}
 }
 
 func (m Mode) graphQLCode() string { return modes[m.index()].graphQLCode }
@@ -117,11 +120,6 @@ func (m Mode) index() int {
 		return i
 	}
 	return len(modes) - 1
-}
-
-func (a *app) noAccess(_ *Request, d Decision) Decision {
-	d.refuse(RuleNoAccess)
-	return d
 }
 
 // builtinLanguages are the languages of the texts above, sorted.

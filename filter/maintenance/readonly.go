@@ -9,36 +9,34 @@ import (
 )
 
 // readOnly judges a request to an app in read-only. It refuses whatever is not known to read.
-func (a *app) readOnly(r *Request, d Decision) Decision {
+func (a *app) readOnly(r *Request, d *Decision) {
 	switch grantedBy(a.writeThrough, r, a.maxBody) {
 	case answerYes:
 		d.Rule = RuleWriteThrough
-		return d
+		return
 	case answerNeedsBody:
 		d.needBody(RuleWriteThrough, a.maxBody)
-		return d
+		return
 	}
 
 	for i := range a.getWrites {
 		if a.getWrites[i].refuses(r) {
 			d.refuse(RuleGetWrites)
-			return d
+			return
 		}
 	}
 
 	// If some servers may find GraphQL at the path and others may not, the request must pass by the
 	// rules for both.
 	if !d.graphql || !a.onlyGraphQL(r.read()) {
-		if a.http(r, &d); d.Verdict == Refuse {
-			return d
+		if a.http(r, d); d.Verdict == Refuse {
+			return
 		}
 	}
 
 	if d.graphql {
-		a.graphQL(r, &d)
+		a.graphQL(r, d)
 	}
-
-	return d
 }
 
 // http judges a request by the rules of HTTP.
