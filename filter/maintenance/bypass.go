@@ -6,8 +6,33 @@ import (
 	"strings"
 )
 
-// A kind of bypass has a field in [Bypass], which parse.go reads, a check and a test in this file,
-// and a [Rule] that begins with "bypass.".
+// To add a kind of bypass, add a field to Bypass, read it in value.bypass, check it in
+// compileBypass, apply it in app.bypass, and give it a [Rule] that begins with "bypass.".
+
+// Bypass lists the clients whose requests pass in every mode.
+type Bypass struct {
+	IPs        []string    `json:"ips,omitempty" doc:"Addresses and CIDRs"`
+	Claims     []ClaimRule `json:"claims,omitempty" doc:"Claims of a JWT that the proxy verified"`
+	Principals []string    `json:"principals,omitempty" doc:"Mesh identities of the peer (SPIFFE ids); a trailing * matches any rest"`
+}
+
+func (v value) bypass() (b Bypass) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "ips":
+			b.IPs = v.strs(MaxCIDRs)
+		case "claims":
+			v.array(1000, func(v value) { b.Claims = append(b.Claims, v.claimRule()) })
+		case "principals":
+			b.Principals = v.strs(10000)
+		default:
+			return false
+		}
+
+		return true
+	})
+	return b
+}
 
 // compileBypass checks and compiles the bypasses of an app.
 func (a *app) compileBypass(c *checker) {

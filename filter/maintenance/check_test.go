@@ -193,8 +193,8 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		{"no id", activation("id", `""`), "apps[1].activations[0].id", "must be present and unique"},
 		{"two of an id", shop(`"activations":[{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T22:00:00Z"},{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T22:00:00Z"}]`), "apps[1].activations[1].id", "must be present and unique"},
 		{"source", activation("source", `"cron"`), "apps[1].activations[0].source", `"cron" must be manual, window, file or resource`},
-		{"mode", activation("mode", `"closed"`), "apps[1].activations[0].mode", `"closed" must be read-only or no-access`},
-		{"mode off", activation("mode", `"off"`), "apps[1].activations[0].mode", "must be read-only or no-access"},
+		{"mode", activation("mode", `"closed"`), "apps[1].activations[0].mode", `"closed" must be ` + maintenance.ModeList()},
+		{"mode off", activation("mode", `"off"`), "apps[1].activations[0].mode", "must be " + maintenance.ModeList()},
 		{"no since", activation("since", `"0001-01-01T00:00:00Z"`), "apps[1].activations[0].since", "is required"},
 		{"since a number", activation("since", `1763762400`), "apps[1].activations[0].since", "must be a string, not a number"},
 		{"since without zone", activation("since", `"2026-11-21T22:00:00"`), "apps[1].activations[0].since", "must be an RFC 3339 time, such as 2026-11-21T22:00:00Z"},
@@ -209,7 +209,7 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 
 		// Windows.
 		{"window without id", shop(`"windows":[{"mode":"no-access"}]`), "apps[1].windows[0].id", "must be a name"},
-		{"window mode", shop(`"windows":[{"id":"w","mode":"off"}]`), "apps[1].windows[0].mode", "must be read-only or no-access"},
+		{"window mode", shop(`"windows":[{"id":"w","mode":"off"}]`), "apps[1].windows[0].mode", "must be " + maintenance.ModeList()},
 		{"windows of one id", shop(`"windows":[{"id":"w","mode":"no-access"},{"id":"w","mode":"no-access"}]`), "apps[1].windows[1].id", "unique in its app"},
 		{"announce", window(`"announce":31622401`), "apps[1].windows[0].announce", "must be seconds, 0 to a year"},
 		{"window message", window(`"message":"a\u0000b"`), "apps[1].windows[0].message", "without control characters"},

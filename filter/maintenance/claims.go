@@ -24,6 +24,35 @@ func MetadataClaims(metadata []byte, path []string) Claims {
 	return Claims(valueAt(member(string(metadata), path[0]), path[1:]))
 }
 
+// ClaimRule lets the holder of a verified JWT pass. Issuer is required: the proxy puts the tokens
+// of all issuers under one metadata key, so a rule without it would trust them all.
+type ClaimRule struct {
+	Issuer   string   `json:"issuer" doc:"The token's iss, exactly"`
+	Audience string   `json:"audience,omitempty" doc:"One of the token's aud"`
+	Claim    []string `json:"claim,omitempty" doc:"Path to the claim. Absent: any verified token of the issuer passes"`
+	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, one of which must be the claim or an element of it. Absent: the claim must only be present"`
+}
+
+func (v value) claimRule() (r ClaimRule) {
+	v.object(func(key string, v value) bool {
+		switch key {
+		case "issuer":
+			r.Issuer = v.str()
+		case "audience":
+			r.Audience = v.str()
+		case "claim":
+			r.Claim = v.strs(16)
+		case "values":
+			v.array(1000, func(v value) { r.Values = append(r.Values, v.scalar()) })
+		default:
+			return false
+		}
+
+		return true
+	})
+	return r
+}
+
 // claimRule is a compiled [ClaimRule]. All that is compared is a serialised Value: equal values
 // have equal bytes, and values of different types never do.
 type claimRule struct {

@@ -6,8 +6,9 @@
 // JSON are whole seconds, all times are RFC 3339. A document is compiled once per revision;
 // [State.Decide] then works on memory only.
 //
-// From a document to a state: document.go has the types, parse.go reads their JSON by means of
-// decode.go, compile.go makes a [State] of them, and check.go says what is wrong with them.
+// From a document to a state: document.go has the types (bypass.go and claims.go have those of
+// bypasses), parse.go reads their JSON by means of decode.go, compile.go makes a [State] of them,
+// and check.go says what is wrong with them.
 //
 // From a request to a reply: request.go has the request, readings.go and pathways.go have the ways
 // in which servers may read it, match.go finds its apps, and view.go knows what is on. decide.go
@@ -123,22 +124,6 @@ type Match struct {
 	Paths    []string `json:"paths,omitempty" doc:"Prefixes, matched at a segment boundary"`
 	Routes   []string `json:"routes,omitempty" doc:"Envoy route names"`
 	Clusters []string `json:"clusters,omitempty" doc:"Envoy cluster names"`
-}
-
-// Bypass lists the clients whose requests pass in every mode.
-type Bypass struct {
-	IPs        []string    `json:"ips,omitempty" doc:"Addresses and CIDRs"`
-	Claims     []ClaimRule `json:"claims,omitempty" doc:"Claims of a JWT that the proxy verified"`
-	Principals []string    `json:"principals,omitempty" doc:"Mesh identities of the peer (SPIFFE ids); a trailing * matches any rest"`
-}
-
-// ClaimRule lets the holder of a verified JWT pass. Issuer is required: the proxy puts the tokens
-// of all issuers under one metadata key, so a rule without it would trust them all.
-type ClaimRule struct {
-	Issuer   string   `json:"issuer" doc:"The token's iss, exactly"`
-	Audience string   `json:"audience,omitempty" doc:"One of the token's aud"`
-	Claim    []string `json:"claim,omitempty" doc:"Path to the claim. Absent: any verified token of the issuer passes"`
-	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, one of which must be the claim or an element of it. Absent: the claim must only be present"`
 }
 
 // PathRule matches an exact path, or a prefix at a segment boundary, for the listed methods or for

@@ -117,44 +117,6 @@ func (v value) match() (m Match) {
 	return m
 }
 
-func (v value) bypass() (b Bypass) {
-	v.object(func(key string, v value) bool {
-		switch key {
-		case "ips":
-			b.IPs = v.strs(MaxCIDRs)
-		case "claims":
-			v.array(1000, func(v value) { b.Claims = append(b.Claims, v.claimRule()) })
-		case "principals":
-			b.Principals = v.strs(10000)
-		default:
-			return false
-		}
-
-		return true
-	})
-	return b
-}
-
-func (v value) claimRule() (r ClaimRule) {
-	v.object(func(key string, v value) bool {
-		switch key {
-		case "issuer":
-			r.Issuer = v.str()
-		case "audience":
-			r.Audience = v.str()
-		case "claim":
-			r.Claim = v.strs(16)
-		case "values":
-			v.array(1000, func(v value) { r.Values = append(r.Values, v.scalar()) })
-		default:
-			return false
-		}
-
-		return true
-	})
-	return r
-}
-
 func (v value) readOnlyRules() (r ReadOnlyRules) {
 	v.object(func(key string, v value) bool {
 		switch key {
