@@ -77,8 +77,8 @@ func (s settings) serve(ctx context.Context, p programs, t tokens) (err error) {
 	upstream := s.upstream
 	if upstream == "" {
 		upstream = loopback(s.appPort)
-		l, err := net.Listen("tcp", upstream)
-		if err != nil {
+		var l net.Listener
+		if l, err = net.Listen("tcp", upstream); err != nil {
 			return fmt.Errorf("the demo app (APP_PORT): %w", err)
 		}
 		stop := demo.New().Serve(l)
