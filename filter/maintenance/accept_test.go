@@ -171,7 +171,7 @@ func FuzzAccept(f *testing.F) {
 		}
 
 		if strings.TrimSpace(accept) == "text/html" && kind != "text/html" && kind != "" && !strings.HasPrefix(kind, "application/grpc") {
-			t.Errorf("%s for one who takes only pages", kind)
+			t.Errorf("%s for a client that accepts only pages", kind)
 		}
 	})
 }

@@ -228,7 +228,6 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 				if !errors.Is(err, maintenance.ErrJSON) || !strings.Contains(err.Error(), c.problem) {
 					t.Errorf("got %v", err)
 				}
-
 				return
 			}
 

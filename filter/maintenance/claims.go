@@ -249,7 +249,6 @@ func field(b string, tag byte) (data, rest string, ok bool) {
 			if b = b[i+1:]; size > len(b) {
 				break
 			}
-
 			return b[:size], b[size:], true
 		}
 	}

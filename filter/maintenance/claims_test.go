@@ -404,7 +404,6 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 		if passes {
 			t.Fatalf("%q passes: %v", metadata, err)
 		}
-
 		return false
 	}
 

@@ -38,7 +38,6 @@ func (n networks) add(s string) (problem string) {
 		if bits -= 96; bits < 0 {
 			return "must not contain more than the IPv4-mapped addresses; write an IPv4 CIDR"
 		}
-
 		ip = ip.Unmap()
 	}
 

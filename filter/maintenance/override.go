@@ -55,7 +55,6 @@ func overrideIn(params, method string) string {
 			if params[end] == '=' && equals < 0 {
 				equals = end
 			}
-
 			end++
 		}
 
@@ -104,7 +103,6 @@ func namesOverride(name string, encoded bool) bool {
 			if len(word) == len(buf) {
 				return false
 			}
-
 			word = append(word, c|0x20)
 		case len(word) == 0:
 			lead = lead || strings.IndexByte(" +\t", c) < 0

@@ -37,7 +37,6 @@ func (rule *grantRule) grants(r *Request, maxBody int) answer {
 		if method := r.override(); method != "" && !rule.coversMethod(method) {
 			return answerNo
 		}
-
 		override = r.bodyOverride(maxBody)
 	}
 

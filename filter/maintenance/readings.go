@@ -371,7 +371,6 @@ func fold(s string) string {
 		if s[i] >= utf8.RuneSelf {
 			return strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, s)
 		}
-
 		upper = upper || 'A' <= s[i] && s[i] <= 'Z'
 	}
 

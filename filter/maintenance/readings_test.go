@@ -535,7 +535,6 @@ func FuzzDecide(f *testing.F) {
 			if reply := d.Reply(r, nil, noon); reply.Status != 503 && reply.Status != 413 && reply.Status != 200 {
 				t.Errorf("status %d", reply.Status)
 			}
-
 			return
 		}
 

@@ -275,7 +275,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"the page that lets people try", ``, get("h", "/graphql"), maintenance.RuleSafeMethod},
 		{"the page, with a slash", ``, get("h", "/graphql/"), maintenance.RuleSafeMethod},
 		{"below it, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.path"},
-		{"a parameter that nobody knows", ``, get("h", "/graphql?v=7"), "graphql.unknown-key"},
+		{"an unknown parameter", ``, get("h", "/graphql?v=7"), "graphql.unknown-key"},
 		{"a preflight below it", ``, request("OPTIONS", "h", "/graphql/v1"), "graphql.path"},
 		{"a preflight", ``, request("OPTIONS", "h", "/graphql"), maintenance.RuleSafeMethod},
 		{"a preflight of a client that adds the operation's name", ``, request("OPTIONS", "h", "/graphql?op=GetUser"), maintenance.RuleSafeMethod},

@@ -105,7 +105,6 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 			if h[0] != strings.ToLower(h[0]) {
 				t.Errorf("%s: header %s", c.name, h[0])
 			}
-
 			fmt.Fprintf(&got, "%s: %s\n", h[0], h[1])
 		}
 

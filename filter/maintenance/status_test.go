@@ -84,7 +84,7 @@ func TestStatusPathHasOneSpelling(t *testing.T) {
 		"/.drydock/status":             true,
 		"/.drydock/status?x":           true,
 		"/.drydock/status/":            false,
-		"/.drydock/banner.js":          false,
+		"/.drydock/other":              false,
 		"/.drydock/":                   false,
 		"/":                            false,
 		"/.DRYDOCK/status":             false,
