@@ -73,7 +73,6 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		}
 
 		reply := refusal(t, s, r, nil, noon)
-
 		if got := header(&reply, "content-type"); got != c.want {
 			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
 		}
@@ -87,7 +86,6 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		}
 
 		reply = refusal(t, s, sends, nil, noon)
-
 		if got := header(&reply, "content-type"); got != want {
 			t.Errorf("%q, sending JSON: %s, want %s", c.accept, got, want)
 		}
@@ -148,7 +146,6 @@ func FuzzAccept(f *testing.F) {
 			}
 
 			lower := strings.ToLower(accept)
-
 			if !strings.Contains(lower, "html") && !strings.Contains(lower, "text/*") && !strings.Contains(lower, "application/*") {
 				t.Errorf("a page for %q", accept)
 			}

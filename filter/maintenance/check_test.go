@@ -232,7 +232,6 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 			}
 
 			var fe *maintenance.FieldError
-
 			if !errors.As(err, &fe) {
 				t.Fatalf("no FieldError: %v", err)
 			}

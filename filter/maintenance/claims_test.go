@@ -158,7 +158,6 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 			}
 
 			d := s.Decide(r, noon)
-
 			if c.passes != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleBypassClaim) {
 				t.Errorf("%v by %s", d.Verdict, d.Rule)
 			}
@@ -408,7 +407,6 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 	}
 
 	holds := claimRulesHold(v.AsInterface())
-
 	if passes && !holds {
 		t.Fatalf("%q passes, which is %v", metadata, &v)
 	}

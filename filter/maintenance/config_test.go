@@ -107,7 +107,6 @@ func TestConfigExemptsPassWithoutAState(t *testing.T) {
 	}
 
 	none := maintenance.Config{}
-
 	if none.Exempts(get("h", "/ready")) {
 		t.Error("nothing is exempt by default")
 	}

@@ -58,7 +58,6 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	}
 
 	want := slices.Sorted(maps.Values(hashes))
-
 	if got := s.PageHashes(); !slices.Equal(got, want) {
 		t.Errorf("PageHashes: %q, want %q", got, want)
 	}

@@ -20,7 +20,6 @@ func TestParseReadsEverything(t *testing.T) {
 	}
 
 	got := mustParse(t, string(data)).Document()
-
 	if g, w := marshal(t, got), marshal(t, want); g != w {
 		t.Errorf("got  %s\nwant %s", g, w)
 	}
@@ -61,7 +60,6 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 	}
 
 	text := marshal(t, doc)
-
 	if len(text) < 5<<20 {
 		t.Fatalf("only %d bytes", len(text))
 	}

@@ -21,7 +21,6 @@ func TestBookOfReadings(t *testing.T) {
 	}
 
 	_, book, found := strings.Cut(string(page), "## The book of readings")
-
 	if !found {
 		t.Fatal("docs/read-only.md has no book of readings")
 	}

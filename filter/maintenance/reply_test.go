@@ -166,7 +166,6 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 		}
 
 		told := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
-
 		if malformed := c.status == 400 || c.status == 415; malformed && (told || header(&reply, "retry-after") != "") || !malformed && header(&reply, "retry-after") == "" {
 			t.Errorf("%s: %v %s", c.name, reply.Headers, reply.Body)
 		}

@@ -33,7 +33,6 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 		}
 
 		st, ok := s.Status(name, now)
-
 		if got := string(st.AppendJSON(nil)); !ok || got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}

@@ -95,7 +95,6 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 		}
 
 		d := s.Decide(get("h", "/"), now)
-
 		if d.Mode != c.mode {
 			t.Errorf("%s: %s, want %s", c.now, d.Mode, c.mode)
 		}
