@@ -64,3 +64,14 @@ func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 		}
 	}
 }
+
+// A mode without a case in Mode.judge refuses everything, as no-access does.
+func TestEveryModeHasRulesOfItsOwn(t *testing.T) {
+	for _, mode := range maintenance.Modes() {
+		s := mustParse(t, `{"apps":[{"name":"default",`+on(mode)+`}]}`)
+		d := s.Decide(request("DELETE", "h", "/"), noon)
+		if isNoAccess := mode == maintenance.NoAccess; (d.Rule == maintenance.RuleNoAccess) != isNoAccess {
+			t.Errorf("%s refuses by %s", mode, d.Rule)
+		}
+	}
+}

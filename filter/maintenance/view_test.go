@@ -36,9 +36,9 @@ func TestStrictestActivationDecides(t *testing.T) {
 		{"the last end of equals, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", "13:00:00"), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", "14:00:00"},
 		{"one of the equals has no end", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
 		{"one of the equals has no end, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", ""},
-		{"the end of a laxer one is of no matter", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", no, "11:00:00", "14:00:00"), activation("c", ro, "11:30:00", "23:00:00")}, "12:00:00", no, "b", "14:00:00"},
-		{"the end of a laxer one before it is of no matter", []maintenance.Activation{activation("a", ro, "10:00:00", "23:00:00"), activation("b", no, "11:00:00", "")}, "12:00:00", no, "b", ""},
-		{"several causes, the next takes over", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", no, "11:00:00", "13:00:00")}, "13:00:00", ro, "a", "14:00:00"},
+		{"the end of a laxer one does not matter", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", no, "11:00:00", "14:00:00"), activation("c", ro, "11:30:00", "23:00:00")}, "12:00:00", no, "b", "14:00:00"},
+		{"the end of a laxer one before it does not matter", []maintenance.Activation{activation("a", ro, "10:00:00", "23:00:00"), activation("b", no, "11:00:00", "")}, "12:00:00", no, "b", ""},
+		{"several activations, the next takes over", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", no, "11:00:00", "13:00:00")}, "13:00:00", ro, "a", "14:00:00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := compile(t, defaultApp(func(a *maintenance.App) { a.Activations = c.activations }))
