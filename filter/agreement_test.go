@@ -18,14 +18,14 @@ import (
 func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 	for _, config := range []string{bootstrapConfig, `{"name":"edge"}`} {
 		for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
-			compiled(t, setup{config: config}, func(t *testing.T, w *world) {
+			testCompiled(t, setup{config: config}, func(t *testing.T, w *world) {
 				document := adversary.World{Mode: mode, Permissive: true, Closed: true}.Document()
 				state, err := maintenance.Parse([]byte(document))
 				if err != nil {
 					t.Fatal(err)
 				}
 
-				w.follow(document)
+				w.startWith(document)
 				adversary.Tapes(11, 1_500, func(tape *adversary.Tape) bool {
 					agree(t, w, state, tape)
 					return !t.Failed()
@@ -59,7 +59,7 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 		}
 	}
 
-	v := x.view()
+	v := x.outcomeSoFar()
 	answered, resumed := v.reply != nil, !v.paused && v.headers != nil
 	switch refused := want.Verdict == maintenance.Refuse; {
 	case answered != refused || !refused && !resumed:
@@ -75,8 +75,8 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 // The module decides the table of read-only GraphQL requests as the core does.
 func TestGraphQLCasesCompiled(t *testing.T) {
 	table := cases.Load(t)
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 		passes := 0
 		for _, c := range table {
 			body := string(c.Body())

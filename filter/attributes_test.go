@@ -16,8 +16,8 @@ func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 	app := appIn(maintenance.NoAccess)
 	app.Bypass.Claims = []maintenance.ClaimRule{{Issuer: "https://id.example.com", Claim: []string{"realm", "roles"}, Values: []any{"sre", 7, true}}}
 
-	compiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
-		w.follow(doc(1, app))
+	testCompiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, app))
 		payload := func(issuer string, roles any) map[string]any {
 			return map[string]any{"verified": map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}}
 		}
@@ -46,7 +46,7 @@ func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
 			}})
 
-			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, true)
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, endOfStream)
 			if got := s.Upstream().End; got != c.passes {
 				t.Errorf("%s: passed: %v", c.name, got)
 			}
@@ -66,8 +66,8 @@ func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
 	route.Bypass.Principals = []string{"spiffe://cluster.local/ns/ops/*"}
 	cluster.Name, cluster.Match.Clusters = "by-cluster", []string{"outbound|80||legacy"}
 
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(docOf(1, 1, route, cluster))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(docOf(1, 1, route, cluster))
 
 		for _, c := range []struct {
 			route, cluster, peer string
@@ -84,7 +84,7 @@ func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
 				"connection": map[string]any{"uri_san_peer_certificate": c.peer},
 				"xds":        map[string]any{"route_name": c.route, "cluster_name": c.cluster},
 			}})
-			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
+			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, endOfStream)
 
 			note, _ := s.FilterState("wasm.drydock.decision")
 			if passes := !strings.HasSuffix(c.note, "=no-access"); string(note) != c.note || s.Upstream().End != passes {

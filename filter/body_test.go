@@ -47,10 +47,10 @@ func TestReadOnlyDecidesByTheBody(t *testing.T) {
 	for _, c := range bodies {
 		t.Run(c.name, func(t *testing.T) {
 			test := func(t *testing.T, w *world, headersGoOn bool) {
-				w.follow(doc(1, app))
+				w.startWith(doc(1, app))
 				x, sent := sendBody(t, w, c, headersGoOn)
 
-				v := x.view()
+				v := x.outcomeSoFar()
 				if headersGoOn && v.headers != nil {
 					if v.headers["x-drydock-mode"] != "" {
 						t.Errorf("the upstream saw %v although its headers had gone on", v.headers)
@@ -64,32 +64,32 @@ func TestReadOnlyDecidesByTheBody(t *testing.T) {
 				}
 
 				if c.rule != "" {
-					refused(t, v, c.rule)
+					wantRefused(t, v, c.rule)
 					if v.reply.status != c.status {
 						t.Errorf("got %s, want %d", v, c.status)
 					}
-				} else if passed(t, v); !strings.HasSuffix(sent, v.body) || !c.trailers && v.body == "" && sent != "" {
+				} else if wantPassed(t, v); !strings.HasSuffix(sent, v.body) || !c.trailers && v.body == "" && sent != "" {
 					t.Errorf("the upstream saw %q of %q", v.body, sent)
 				}
 				if s, ok := x.(*compiledExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
 					t.Errorf("the upstream saw %+v", s.Upstream())
 				}
 
-				x.end()
+				x.disconnect()
 				w.wantMetric("misconfigured", 0)
 				w.wantMetric("errors", 0)
-				w.run(1500 * time.Millisecond)
+				w.runFor(1500 * time.Millisecond)
 				if a := w.lastAck(); a.Requests != 0 {
 					t.Errorf("%d requests are left", a.Requests)
 				}
 			}
 
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) { test(t, w, false) })
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) { test(t, w, false) })
 			t.Run("headers go on", func(t *testing.T) {
-				compiled(t, setup{config: `{"name": "edge"}`, headersGoOn: true}, func(t *testing.T, w *world) { test(t, w, true) })
+				testCompiled(t, setup{config: `{"name": "edge"}`, headersGoOn: true}, func(t *testing.T, w *world) { test(t, w, true) })
 			})
 			t.Run("headers are paused unexpectedly", func(t *testing.T) {
-				compiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
+				testCompiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
 			})
 		})
 	}
@@ -104,19 +104,19 @@ func sendBody(t *testing.T, w *world, c bodyCase, headersGoOn bool) (x exchange,
 		headers = append(headers, strings.Split(c.headers, ",")...)
 	}
 
-	x = w.begin("POST", "/graphql", false, headers...)
+	x = w.begin("POST", "/graphql", moreFollows, headers...)
 	for i, part := range c.parts {
-		if v := x.view(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
+		if v := x.outcomeSoFar(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
 			t.Fatalf("after %q: %s", sent, v)
 		}
-		w.run(300 * time.Millisecond) // slowly, but within firstByteTimeout
+		w.runFor(300 * time.Millisecond) // slowly, but within firstByteTimeout
 		end := i == len(c.parts)-1 && !c.trailers && !strings.Contains(c.name, "not its end")
 		x.send(part, end)
 		sent += part
 	}
 
 	if c.trailers {
-		x.trailers()
+		x.sendTrailers()
 	}
 	return x, sent
 }
@@ -128,43 +128,43 @@ func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 		return a
 	}
 
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, limit(30)))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, limit(30)))
 		off, closed, open := w.beginGraphQL(), w.beginGraphQL(), w.beginGraphQL()
-		off.send(aMutation[:20], false)
-		closed.send(aQuery[:20], false)
-		open.send(aQuery[:20], false)
+		off.send(aMutation[:20], moreFollows)
+		closed.send(aQuery[:20], moreFollows)
+		open.send(aQuery[:20], moreFollows)
 
 		// The new state reads more: what arrived before is not decided as if it were the whole.
 		w.answerPoll(200, doc(2, limit(100)))
-		open.send(aQuery[20:], false)
-		open.send(strings.Repeat(" ", 40), false)
-		paused(t, open.view())
-		open.send(aMutation, true)
-		refused(t, open.view(), "graphql.json-ambiguous")
+		open.send(aQuery[20:], moreFollows)
+		open.send(strings.Repeat(" ", 40), moreFollows)
+		wantPaused(t, open.outcomeSoFar())
+		open.send(aMutation, endOfStream)
+		wantRefused(t, open.outcomeSoFar(), "graphql.json-ambiguous")
 
 		// The new state reads less.
 		less := w.beginGraphQL()
-		less.send(aQuery, false)
+		less.send(aQuery, moreFollows)
 		w.answerPoll(200, doc(3, limit(10)))
-		less.send(" ", true)
-		refused(t, less.view(), "graphql.limit-body")
+		less.send(" ", endOfStream)
+		wantRefused(t, less.outcomeSoFar(), "graphql.limit-body")
 
 		w.answerPoll(200, doc(4, appIn(maintenance.Off)))
-		off.send(aMutation[20:], true)
-		passed(t, off.view())
+		off.send(aMutation[20:], endOfStream)
+		wantPassed(t, off.outcomeSoFar())
 
 		w.answerPoll(200, doc(5, appIn(maintenance.NoAccess)))
-		closed.send(aQuery[20:], true)
-		refused(t, closed.view(), maintenance.RuleNoAccess)
+		closed.send(aQuery[20:], endOfStream)
+		wantRefused(t, closed.outcomeSoFar(), maintenance.RuleNoAccess)
 
 		// A request without a body goes on after firstByteTimeout if its app is off by then.
 		w.answerPoll(200, doc(6, appIn(maintenance.ReadOnly)))
 		waits := w.beginGraphQL()
 		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
-		w.run(5100 * time.Millisecond)
-		waits.send(aMutation, true)
-		passed(t, waits.view())
+		w.runFor(5100 * time.Millisecond)
+		waits.send(aMutation, endOfStream)
+		wantPassed(t, waits.outcomeSoFar())
 	})
 }
 
@@ -181,21 +181,21 @@ func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 		return wasmhost.StatusOK
 	}}
 
-	compiled(t, s, func(t *testing.T, w *world) {
+	testCompiled(t, s, func(t *testing.T, w *world) {
 		fails = wasmhost.StatusOK
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 
 		for _, fails = range []wasmhost.Status{wasmhost.StatusNotFound, wasmhost.StatusBadArgument, wasmhost.StatusInternalFailure} {
 			for _, path := range []string{"/save", "/graphql"} {
-				x := w.begin("POST", path, false, "content-type", "application/json")
-				x.send(`{}`, true)
+				x := w.begin("POST", path, moreFollows, "content-type", "application/json")
+				x.send(`{}`, endOfStream)
 
-				v := x.view()
-				refused(t, v, maintenance.RuleBodyUnread)
+				v := x.outcomeSoFar()
+				wantRefused(t, v, maintenance.RuleBodyUnread)
 				if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" {
 					t.Errorf("got %s", v)
 				}
-				x.end()
+				x.disconnect()
 			}
 		}
 
@@ -213,22 +213,22 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 		{bootstrapConfig, 30 * time.Second},
 		{`{"name": "edge", "allow_on_headers_stop_iteration": true, "body_timeout": 7.5}`, 7500 * time.Millisecond},
 	} {
-		everywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
-			w.follow(doc(1, appIn(maintenance.ReadOnly)))
+		testEverywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
+			w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 			x := w.beginGraphQL()
 			for i := range 6 {
 				// Neither slow parts nor new states give it more time.
-				x.send(aQuery[i:i+1], false)
-				w.run(time.Second)
+				x.send(aQuery[i:i+1], moreFollows)
+				w.runFor(time.Second)
 				w.answerPoll(200, doc(uint64(i+2), appIn(maintenance.ReadOnly)))
 			}
 
-			w.run(c.timeout - 6*time.Second - tickPeriod)
-			paused(t, x.view())
+			w.runFor(c.timeout - 6*time.Second - tickPeriod)
+			wantPaused(t, x.outcomeSoFar())
 
-			w.run(100 * time.Millisecond)
-			v := x.view()
-			refused(t, v, maintenance.RuleBodyTimeout)
+			w.runFor(100 * time.Millisecond)
+			v := x.outcomeSoFar()
+			wantRefused(t, v, maintenance.RuleBodyTimeout)
 			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not arrive in time") {
 				t.Errorf("got %s", v)
 			}
@@ -243,18 +243,18 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 // If the app is off when its body times out, the request goes on with the next part of its body,
 // and nothing of it is lost.
 func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 		x := w.beginGraphQL()
-		x.send(aMutation[:7], false)
-		w.run(29 * time.Second)
+		x.send(aMutation[:7], moreFollows)
+		w.runFor(29 * time.Second)
 
 		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
-		w.run(5 * time.Second)
+		w.runFor(5 * time.Second)
 
-		x.send(aMutation[7:9], false)
-		x.send(aMutation[9:], true)
-		if v := x.view(); v.reply != nil || v.body != aMutation || !v.ended {
+		x.send(aMutation[7:9], moreFollows)
+		x.send(aMutation[9:], endOfStream)
+		if v := x.outcomeSoFar(); v.reply != nil || v.body != aMutation || !v.ended {
 			t.Errorf("got %s, to the end: %v", v, v.ended)
 		}
 		w.wantMetric("errors", 0)
@@ -263,22 +263,22 @@ func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
 
 // A missing body does not count as a misconfiguration if the bodies of other requests arrived.
 func TestMissingBodyTimesOut(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
-		passed(t, w.graphQL(aQuery))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
+		wantPassed(t, w.graphQL(aQuery))
 
 		x := w.beginGraphQL()
 		slow := w.beginGraphQL()
-		slow.send(aQuery[:5], false)
+		slow.send(aQuery[:5], moreFollows)
 
-		w.run(5100 * time.Millisecond)
-		refused(t, x.view(), maintenance.RuleBodyTimeout)
+		w.runFor(5100 * time.Millisecond)
+		wantRefused(t, x.outcomeSoFar(), maintenance.RuleBodyTimeout)
 
-		w.run(20 * time.Second)
-		paused(t, slow.view())
+		w.runFor(20 * time.Second)
+		wantPaused(t, slow.outcomeSoFar())
 
-		slow.send(aQuery[5:], true)
-		passed(t, slow.view())
+		slow.send(aQuery[5:], endOfStream)
+		wantPassed(t, slow.outcomeSoFar())
 
 		w.wantMetric("misconfigured", 0)
 		w.wantMetric("errors", 0)
@@ -288,18 +288,18 @@ func TestMissingBodyTimesOut(t *testing.T) {
 // If Envoy does not pause headers although the plugin's configuration says so, no body ever
 // arrives. Paused requests are then answered after 5 s, which is counted and logged.
 func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	testCompiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 
 		x, y := w.beginGraphQL(), w.beginGraphQL()
-		x.send(aQuery, true)
-		w.run(4950 * time.Millisecond)
-		paused(t, x.view())
+		x.send(aQuery, endOfStream)
+		w.runFor(4950 * time.Millisecond)
+		wantPaused(t, x.outcomeSoFar())
 
-		w.run(150 * time.Millisecond)
-		refused(t, x.view(), maintenance.RuleBodyTimeout)
-		refused(t, y.view(), maintenance.RuleBodyTimeout)
-		if v := x.view(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
+		w.runFor(150 * time.Millisecond)
+		wantRefused(t, x.outcomeSoFar(), maintenance.RuleBodyTimeout)
+		wantRefused(t, y.outcomeSoFar(), maintenance.RuleBodyTimeout)
+		if v := x.outcomeSoFar(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
 			t.Errorf("got %s, %s", v, v.reply.details)
 		}
 
@@ -316,12 +316,12 @@ func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
 
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, app))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, app))
 
 		x := w.beginGraphQL()
 		for range 3 {
-			x.send(strings.Repeat(" ", 512<<10), false)
+			x.send(strings.Repeat(" ", 512<<10), moreFollows)
 		}
 
 		s := x.(*compiledExchange)
@@ -329,7 +329,7 @@ func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
 			t.Errorf("the client saw %+v, %s; the upstream %+v", s.Downstream(), s.Details(), s.Upstream())
 		}
 
-		w.run(10 * time.Second)
+		w.runFor(10 * time.Second)
 		if a := w.lastAck(); a.Requests != 0 {
 			t.Errorf("%d requests are left", a.Requests)
 		}

@@ -28,7 +28,7 @@ func TestRequestsWaitForTheFirstState(t *testing.T) {
 		{maintenance.ReadOnly, "POST", "/graphql", []string{aMutation}, "graphql.mutation"},
 	} {
 		t.Run(string(c.mode)+" "+c.method+" "+c.path, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.begin(c.method, c.path, c.body == nil, "content-type", "application/json")
 				body := ""
 				for i, part := range c.body {
@@ -36,16 +36,16 @@ func TestRequestsWaitForTheFirstState(t *testing.T) {
 					body += part
 				}
 
-				paused(t, x.view())
-				w.run(time.Second)
-				paused(t, x.view())
+				wantPaused(t, x.outcomeSoFar())
+				w.runFor(time.Second)
+				wantPaused(t, x.outcomeSoFar())
 
 				w.answerPoll(200, doc(1, appIn(c.mode)))
 
 				if c.rule != "" {
-					refused(t, x.view(), c.rule)
-				} else if passed(t, x.view()); x.view().body != body {
-					t.Errorf("the upstream saw %q, want %q", x.view().body, body)
+					wantRefused(t, x.outcomeSoFar(), c.rule)
+				} else if wantPassed(t, x.outcomeSoFar()); x.outcomeSoFar().body != body {
+					t.Errorf("the upstream saw %q, want %q", x.outcomeSoFar().body, body)
 				}
 
 				w.wantMetric("unknown", 0)
@@ -64,37 +64,37 @@ func TestFirstStateInTheMiddleOfABodyLosesNothing(t *testing.T) {
 		{"/api", "Application/JSON; charset=utf-8"},
 	} {
 		t.Run(c.path, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				x := w.begin("POST", c.path, false, "content-type", c.kind)
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				x := w.begin("POST", c.path, moreFollows, "content-type", c.kind)
 
 				w.tick()
-				x.send("first, ", false)
-				x.send("second, ", false)
-				paused(t, x.view())
+				x.send("first, ", moreFollows)
+				x.send("second, ", moreFollows)
+				wantPaused(t, x.outcomeSoFar())
 
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 				w.tick()
 
-				x.send("third, ", false)
-				x.send("last", true)
-				passed(t, x.view())
-				if got := x.view().body; !strings.HasSuffix(got, "last") || len(got) > 4 && got != "first, second, third, last" {
+				x.send("third, ", moreFollows)
+				x.send("last", endOfStream)
+				wantPassed(t, x.outcomeSoFar())
+				if got := x.outcomeSoFar().body; !strings.HasSuffix(got, "last") || len(got) > 4 && got != "first, second, third, last" {
 					t.Errorf("the upstream saw %q", got)
 				}
 			})
 
 			// The emulator shows only the last part that went on.
-			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				x := w.begin("POST", c.path, false, "content-type", c.kind)
+			testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				x := w.begin("POST", c.path, moreFollows, "content-type", c.kind)
 				w.tick()
 
-				x.send("first, ", false)
+				x.send("first, ", moreFollows)
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 
-				x.send("second, ", false)
-				x.send("last", true)
+				x.send("second, ", moreFollows)
+				x.send("last", endOfStream)
 
-				if v := x.view(); v.body != "first, second, last" || !v.ended {
+				if v := x.outcomeSoFar(); v.body != "first, second, last" || !v.ended {
 					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
 				}
 			})
@@ -120,28 +120,28 @@ func TestLongUploadWaitsForTheFirstStateCompiled(t *testing.T) {
 			{"GET", "application/json", ""},
 		} {
 			t.Run(fmt.Sprintf("%s %s of length %q, headers go on: %v", c.method, c.kind, c.length, headersGoOn), func(t *testing.T) {
-				compiled(t, setup{config: config, headersGoOn: headersGoOn}, func(t *testing.T, w *world) {
+				testCompiled(t, setup{config: config, headersGoOn: headersGoOn}, func(t *testing.T, w *world) {
 					headers := []string{"content-type", c.kind}
 					if c.length != "" {
 						headers = append(headers, "content-length", c.length)
 					}
 
-					x := w.begin(c.method, "/upload", false, headers...)
+					x := w.begin(c.method, "/upload", moreFollows, headers...)
 
 					w.tick()
 					for range 4 {
-						x.send(strings.Repeat("x", part), false)
+						x.send(strings.Repeat("x", part), moreFollows)
 					}
 
-					paused(t, x.view())
+					wantPaused(t, x.outcomeSoFar())
 
 					w.answerPoll(200, doc(1, appIn(maintenance.Off)))
-					if v := x.view(); len(v.body) != 4*part {
+					if v := x.outcomeSoFar(); len(v.body) != 4*part {
 						t.Errorf("with the state the upstream saw %d bytes, not all that was paused", len(v.body))
 					}
 
-					x.send(strings.Repeat("x", part), true)
-					if v := x.view(); v.reply != nil || len(v.body) != 5*part || !v.ended {
+					x.send(strings.Repeat("x", part), endOfStream)
+					if v := x.outcomeSoFar(); v.reply != nil || len(v.body) != 5*part || !v.ended {
 						t.Errorf("got %v, the upstream saw %d bytes, to the end: %v", v.reply, len(v.body), v.ended)
 					}
 					w.wantMetric("errors", 0)
@@ -173,38 +173,38 @@ func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 		{"more arrived than is read", []string{strings.Repeat(" ", 1<<20), " "}, nil, false, unread},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+			testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				x := w.beginGraphQL()
 
 				w.tick()
 				for _, part := range c.before {
-					x.send(part, false)
+					x.send(part, moreFollows)
 				}
 
 				w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
 
 				for i, part := range c.after {
-					paused(t, x.view())
+					wantPaused(t, x.outcomeSoFar())
 					w.tick()
 					x.send(part, i == len(c.after)-1 && !c.trailers)
 				}
 
 				if c.trailers {
-					x.trailers()
+					x.sendTrailers()
 				}
 
 				w.tick()
 
-				v := x.view()
+				v := x.outcomeSoFar()
 				if c.rule != "" {
-					if refused(t, v, c.rule); c.rule == unread && v.reply.headers["retry-after"] != "5" {
+					if wantRefused(t, v, c.rule); c.rule == unread && v.reply.headers["retry-after"] != "5" {
 						t.Errorf("got %s", v)
 					}
-				} else if passed(t, v); v.body != strings.Join(append(c.before, c.after...), "") || !v.ended {
+				} else if wantPassed(t, v); v.body != strings.Join(append(c.before, c.after...), "") || !v.ended {
 					t.Errorf("the upstream saw %q, to the end: %v", v.body, v.ended)
 				}
 
-				x.end()
+				x.disconnect()
 				w.wantMetric("errors", 0)
 				w.tick()
 				w.wantMetric("held_requests", 0)
@@ -217,41 +217,41 @@ func TestBodyThatBeganBeforeTheFirstStateIsReadCompiled(t *testing.T) {
 // A GET that could have a body is paused until its stream ends, which can happen in several ways.
 func TestGetWaitsUntilItIsKnownToHaveNoBody(t *testing.T) {
 	ends := map[string]func(x exchange){
-		"an empty part":                   func(x exchange) { x.send("", true) },
-		"empty parts":                     func(x exchange) { x.send("", false); x.send("", true) },
-		"trailers":                        func(x exchange) { x.trailers() },
-		"an empty part and then trailers": func(x exchange) { x.send("", false); x.trailers() },
+		"an empty part":                   func(x exchange) { x.send("", endOfStream) },
+		"empty parts":                     func(x exchange) { x.send("", moreFollows); x.send("", endOfStream) },
+		"trailers":                        func(x exchange) { x.sendTrailers() },
+		"an empty part and then trailers": func(x exchange) { x.send("", moreFollows); x.sendTrailers() },
 	}
 
 	for _, boot := range []bool{false, true} {
 		for name, end := range ends {
 			for _, path := range []string{"/", "/graphql?query={cart{id}}"} {
 				t.Run(fmt.Sprintf("%s, boot %v, %s", name, boot, path), func(t *testing.T) {
-					everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+					testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 						if !boot {
-							w.follow(doc(1, appIn(maintenance.ReadOnly)))
+							w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 						}
 
-						x := w.begin("GET", path, false)
-						paused(t, x.view())
+						x := w.begin("GET", path, moreFollows)
+						wantPaused(t, x.outcomeSoFar())
 						end(x)
 						if boot {
-							paused(t, x.view())
-							w.follow(doc(1, appIn(maintenance.ReadOnly)))
+							wantPaused(t, x.outcomeSoFar())
+							w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 						}
 
-						v := x.view()
-						if passed(t, v); v.body != "" {
+						v := x.outcomeSoFar()
+						if wantPassed(t, v); v.body != "" {
 							t.Errorf("the upstream saw %q", v.body)
 						}
 						if s, ok := x.(*compiledExchange); ok && !v.ended {
 							t.Errorf("the upstream saw %+v", s.Upstream())
 						}
 
-						y := w.begin("GET", path, false)
-						y.send("GET / HTTP/1.1", false)
-						y.send("x", true)
-						if v := y.view(); v.reply == nil || v.headers != nil {
+						y := w.begin("GET", path, moreFollows)
+						y.send("GET / HTTP/1.1", moreFollows)
+						y.send("x", endOfStream)
+						if v := y.outcomeSoFar(); v.reply == nil || v.headers != nil {
 							t.Errorf("with a body: %s", v)
 						}
 
@@ -274,7 +274,7 @@ func appWithLongBodies() maintenance.App {
 
 // beginSave begins a request whose body only that app needs.
 func beginSave(w *world) exchange {
-	return w.begin("POST", "/save", false, "content-type", "application/x-www-form-urlencoded", "content-length", "2000000")
+	return w.begin("POST", "/save", moreFollows, "content-type", "application/x-www-form-urlencoded", "content-length", "2000000")
 }
 
 // A state may need a body that was not expected to be needed. Then the headers go on and only the
@@ -285,27 +285,27 @@ func TestUnexpectedlyNeededBodyLetsHeadersGoOnCompiled(t *testing.T) {
 		rule maintenance.Rule
 	}{{"name=x", ""}, {"_method=DELETE", maintenance.RuleWriteBody}} {
 
-		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			x := beginSave(w)
-			x.send(c.body, true)
+			x.send(c.body, endOfStream)
 
 			w.tick()
-			paused(t, x.view())
+			wantPaused(t, x.outcomeSoFar())
 			w.answerPoll(200, doc(1, appWithLongBodies()))
 
-			v := x.view()
+			v := x.outcomeSoFar()
 
 			if v.headers == nil {
 				t.Error("the headers did not go on")
 			}
 
 			if c.rule == "" {
-				if passed(t, v); v.body != c.body || !v.ended {
+				if wantPassed(t, v); v.body != c.body || !v.ended {
 					t.Errorf("the upstream saw %q", v.body)
 				}
 			} else {
 				v.headers = nil
-				if refused(t, v, c.rule); v.ended {
+				if wantRefused(t, v, c.rule); v.ended {
 					t.Error("the upstream saw all of it")
 				}
 			}
@@ -318,13 +318,13 @@ func TestUnexpectedlyNeededBodyLetsHeadersGoOnCompiled(t *testing.T) {
 // If such a body does not arrive, that does not count as a misconfiguration. If it arrives, that
 // does not prove that the configuration is right.
 func TestUnexpectedlyNeededBodyDoesNotCountAsMisconfiguredCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		x := beginSave(w)
-		w.follow(doc(1, appWithLongBodies()))
+		w.startWith(doc(1, appWithLongBodies()))
 
-		w.run(firstByteTimeout + 100*time.Millisecond)
+		w.runFor(firstByteTimeout + 100*time.Millisecond)
 
-		if v := x.view(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
+		if v := x.outcomeSoFar(); v.reply == nil || !strings.HasSuffix(v.note, string(maintenance.RuleBodyTimeout)) {
 			t.Errorf("got %s", v)
 		}
 
@@ -333,28 +333,28 @@ func TestUnexpectedlyNeededBodyDoesNotCountAsMisconfiguredCompiled(t *testing.T)
 	})
 
 	t.Run("and the state changes", func(t *testing.T) {
-		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			x := beginSave(w)
-			w.follow(doc(1, appWithLongBodies()))
+			w.startWith(doc(1, appWithLongBodies()))
 			w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 
-			w.run(firstByteTimeout + 100*time.Millisecond)
-			x.send("_method=DELETE", true)
-			passed(t, x.view())
+			w.runFor(firstByteTimeout + 100*time.Millisecond)
+			x.send("_method=DELETE", endOfStream)
+			wantPassed(t, x.outcomeSoFar())
 			w.wantMetric("misconfigured", 0)
 		})
 	})
 
 	t.Run("misconfigured", func(t *testing.T) {
-		compiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
+		testCompiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
 			x := beginSave(w)
-			w.follow(doc(1, appWithLongBodies()))
-			x.send("name=x", true)
-			passed(t, x.view())
+			w.startWith(doc(1, appWithLongBodies()))
+			x.send("name=x", endOfStream)
+			wantPassed(t, x.outcomeSoFar())
 
 			y := w.beginGraphQL()
-			w.run(firstByteTimeout + 100*time.Millisecond)
-			refused(t, y.view(), maintenance.RuleBodyTimeout)
+			w.runFor(firstByteTimeout + 100*time.Millisecond)
+			wantRefused(t, y.outcomeSoFar(), maintenance.RuleBodyTimeout)
 			w.wantMetric("misconfigured", 1)
 		})
 	})
@@ -370,34 +370,34 @@ func TestUnknownPolicyDecidesAfterBootWait(t *testing.T) {
 		{"deny", maintenance.RuleNoAccess, maintenance.RuleNoAccess},
 	} {
 		t.Run(c.unknown, func(t *testing.T) {
-			everywhere(t, setup{config: `{"name": "edge", "boot_wait": 1.5, "unknown": "` + c.unknown + `"}`}, func(t *testing.T, w *world) {
-				check := func(v view, rule maintenance.Rule) {
+			testEverywhere(t, setup{config: `{"name": "edge", "boot_wait": 1.5, "unknown": "` + c.unknown + `"}`}, func(t *testing.T, w *world) {
+				check := func(v outcome, rule maintenance.Rule) {
 					t.Helper()
 					if rule == "" {
-						passed(t, v)
-					} else if refused(t, v, rule); v.reply.headers["retry-after"] != "5" {
+						wantPassed(t, v)
+					} else if wantRefused(t, v, rule); v.reply.headers["retry-after"] != "5" {
 						t.Errorf("retry-after is %q", v.reply.headers["retry-after"])
 					}
 				}
 
-				get, post := w.begin("GET", "/", true), w.begin("POST", "/cart", false)
+				get, post := w.begin("GET", "/", endOfStream), w.begin("POST", "/cart", moreFollows)
 
 				w.tick() // From here on a state can arrive.
-				w.run(1450 * time.Millisecond)
-				paused(t, get.view())
-				paused(t, post.view())
+				w.runFor(1450 * time.Millisecond)
+				wantPaused(t, get.outcomeSoFar())
+				wantPaused(t, post.outcomeSoFar())
 				w.wantMetric("unknown", 0)
 
-				w.run(50 * time.Millisecond)
-				check(get.view(), c.get)
-				check(post.view(), c.post)
+				w.runFor(50 * time.Millisecond)
+				check(get.outcomeSoFar(), c.get)
+				check(post.outcomeSoFar(), c.post)
 				w.wantMetric("unknown", 2)
 
 				check(w.request("GET", "/", ""), c.get)
 				check(w.request("POST", "/cart", "x"), c.post)
 				w.wantMetric("unknown", 4)
 
-				w.run(10 * time.Second)
+				w.runFor(10 * time.Second)
 				if n := w.countLogged("no state arrived within 1.5s"); n != 1 {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
@@ -405,7 +405,7 @@ func TestUnknownPolicyDecidesAfterBootWait(t *testing.T) {
 
 				// A state that arrives late is in force from then on.
 				w.answerPoll(200, doc(1, appIn(maintenance.Off)))
-				passed(t, w.request("POST", "/cart", "x"))
+				wantPassed(t, w.request("POST", "/cart", "x"))
 				w.wantMetric("unknown", 4)
 			})
 		})

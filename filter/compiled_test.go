@@ -20,8 +20,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// module is the filter as it is shipped. It is built and compiled once.
-var module = sync.OnceValues(func() (*wasmhost.Module, error) {
+// buildModule is the filter as it is shipped. It is built and compiled once.
+var buildModule = sync.OnceValues(func() (*wasmhost.Module, error) {
 	dir, err := os.MkdirTemp("", "drydock")
 	if err != nil {
 		return nil, err
@@ -50,8 +50,8 @@ type process struct {
 	setup setup
 	host  *wasmhost.Host
 	clock *wasmhost.ManualClock
-	// crashes is set if the test crashes VMs on purpose.
-	crashes bool
+	// expectCrashes is set if the test expectCrashes VMs on purpose.
+	expectCrashes bool
 
 	mu    sync.Mutex
 	lines []wasmhost.LogEntry
@@ -80,7 +80,7 @@ func newProcess(t *testing.T, s setup) *process {
 		for _, v := range p.host.Violations() {
 			t.Error(v)
 		}
-		if n := p.logs("VM failed"); len(n) > 0 && !p.crashes {
+		if n := p.logs("VM failed"); len(n) > 0 && !p.expectCrashes {
 			t.Error(n)
 		}
 	})
@@ -104,7 +104,7 @@ func (p *process) logs(text string) (lines []string) {
 // vm starts a VM without a plugin.
 func (p *process) vm(thread string) *wasmhost.VM {
 	p.t.Helper()
-	m, err := module()
+	m, err := buildModule()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -122,8 +122,8 @@ func (p *process) worker(thread string) *world {
 	return p.plugin(p.vm(thread), p.setup.config)
 }
 
-// workers starts Envoy's main thread and n workers.
-func (p *process) workers(n int) (all []*world) {
+// mainAndWorkers starts Envoy's main thread and n mainAndWorkers.
+func (p *process) mainAndWorkers(n int) (all []*world) {
 	p.t.Helper()
 
 	all = append(all, p.worker("main"))
@@ -154,16 +154,16 @@ func tickAll(all []*world) {
 	}
 }
 
-// runAll ticks every plugin at tickPeriod, as Envoy does, until d has passed.
-func (p *process) runAll(all []*world, d time.Duration) {
+// runAllFor ticks every plugin at tickPeriod, as Envoy does, until d has passed.
+func (p *process) runAllFor(all []*world, d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
 		p.clock.Advance(min(d, tickPeriod))
 		tickAll(all)
 	}
 }
 
-// leader returns the one plugin that polls.
-func leader(t *testing.T, all []*world) *world {
+// wantOneLeader returns the one plugin that polls.
+func wantOneLeader(t *testing.T, all []*world) *world {
 	t.Helper()
 	leaders := slices.DeleteFunc(slices.Clone(all), func(w *world) bool { return !w.hasPoll() })
 	if len(leaders) != 1 {
@@ -185,7 +185,7 @@ func rigOf(w *world) *compiledRig { return w.rig.(*compiledRig) }
 func (r *compiledRig) tick()                   { r.plugin.Tick() }
 func (r *compiledRig) advance(d time.Duration) { r.clock.Advance(d) }
 
-func (r *compiledRig) calls() (calls []call) {
+func (r *compiledRig) pendingCalls() (calls []call) {
 	for _, c := range r.vm.Callouts() {
 		calls = append(calls, call{headers: fields(c.Headers), body: string(c.Body), timeout: c.Timeout, out: c})
 	}
@@ -219,10 +219,10 @@ func (r *compiledRig) logged() []string { return r.logs("") }
 type compiledExchange struct{ *wasmhost.Stream }
 
 func (x *compiledExchange) send(body string, end bool) { x.RequestBody([]byte(body), end) }
-func (x *compiledExchange) trailers()                  { x.RequestTrailers(wasmhost.Headers{{"x-trailer", "1"}}) }
-func (x *compiledExchange) end()                       { x.Abort() }
+func (x *compiledExchange) sendTrailers()              { x.RequestTrailers(wasmhost.Headers{{"x-trailer", "1"}}) }
+func (x *compiledExchange) disconnect()                { x.Abort() }
 
-func (x *compiledExchange) view() (v view) {
+func (x *compiledExchange) outcomeSoFar() (v outcome) {
 	note, _ := x.FilterState("wasm.drydock.decision")
 	v.note = string(note)
 
@@ -235,7 +235,7 @@ func (x *compiledExchange) view() (v view) {
 
 	if r := x.LocalReply(); r != nil {
 		v.paused = false
-		v.reply = &reply{r.Status, fields(r.Headers), string(r.Body), r.GRPCStatus, r.Details}
+		v.reply = &sentReply{r.Status, fields(r.Headers), string(r.Body), r.GRPCStatus, r.Details}
 	}
 	return v
 }

@@ -49,7 +49,7 @@ func (e *emulatorRig) tick() {
 	} else {
 		e.withUniqueIDs(e.host.Tick)
 	}
-	e.calls()
+	e.pendingCalls()
 }
 
 // withUniqueIDs calls do, which may make callouts. The emulator numbers a callout by how many
@@ -75,7 +75,7 @@ func (e *emulatorRig) withUniqueIDs(do func()) {
 	}
 
 	do()
-	e.calls()
+	e.pendingCalls()
 	for _, id := range fillers {
 		e.host.CallOnHttpCallResponse(id, nil, nil, nil)
 		delete(e.numbers, id)
@@ -84,7 +84,7 @@ func (e *emulatorRig) withUniqueIDs(do func()) {
 
 const filler = "filler"
 
-func (e *emulatorRig) calls() []call {
+func (e *emulatorRig) pendingCalls() []call {
 	all := e.host.GetCalloutAttributesFromContext(proxytest.PluginContextID)
 	for _, c := range all[e.taken:] {
 		if c.Upstream == filler {
@@ -111,7 +111,7 @@ func (e *emulatorRig) answer(c call, status int, body string) {
 	do := func() {
 		e.waiting = slices.DeleteFunc(e.waiting, func(o call) bool { return o.id == c.id })
 		e.host.CallOnHttpCallResponse(c.id, headers, nil, []byte(body))
-		e.calls()
+		e.pendingCalls()
 		delete(e.numbers, c.id)
 	}
 
@@ -183,16 +183,16 @@ func (x *emulatorExchange) send(body string, end bool) {
 	x.do(func() { x.host.CallOnRequestBody(x.id, []byte(body), end) })
 }
 
-func (x *emulatorExchange) trailers() {
+func (x *emulatorExchange) sendTrailers() {
 	x.do(func() { x.host.CallOnRequestTrailers(x.id, [][2]string{{"x-trailer", "1"}}) })
 }
 
-func (x *emulatorExchange) end() {
+func (x *emulatorExchange) disconnect() {
 	x.host.CompleteHttpContext(x.id)
 	x.rig.streams = slices.DeleteFunc(x.rig.streams, func(o *emulatorExchange) bool { return o == x })
 }
 
-func (x *emulatorExchange) view() (v view) {
+func (x *emulatorExchange) outcomeSoFar() (v outcome) {
 	x.flow()
 
 	note, err := x.host.GetProperty([]string{"drydock.decision"})
@@ -205,7 +205,7 @@ func (x *emulatorExchange) view() (v view) {
 
 	switch r := x.host.GetSentLocalResponse(x.id); {
 	case r != nil:
-		v.reply = &reply{int(r.StatusCode), fields(r.Headers), string(r.Data), int(r.GRPCStatus), ""}
+		v.reply = &sentReply{int(r.StatusCode), fields(r.Headers), string(r.Data), int(r.GRPCStatus), ""}
 	case x.host.GetCurrentHttpStreamAction(x.id) != types.ActionContinue:
 		v.paused = true
 	default:

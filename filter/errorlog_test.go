@@ -12,14 +12,14 @@ import (
 
 // An error that goes on is logged once, even if it alternates with another one and lasts for long.
 func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{"de": strings.Repeat("1", 64), "fr": strings.Repeat("2", 64)}
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 
 		for range 40 {
-			w.run(pageRetry)
-			for _, c := range w.pending(maintenance.PagePath) {
+			w.runFor(pageRetry)
+			for _, c := range w.pendingTo(maintenance.PagePath) {
 				w.answer(c, 404, "")
 			}
 			if w.hasPoll() {
@@ -36,17 +36,17 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 
 // The log has a bound, however many different errors there are.
 func TestManyDifferentErrorsAreBoundedCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{}
 		for i := range 100 {
 			app.Pages[fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)] = maintenance.PageHash([]byte(fmt.Sprint(i)))
 		}
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 
 		for range 100 {
-			w.run(pageRetry)
-			w.answer(w.pending(maintenance.PagePath)[0], 404, "")
+			w.runFor(pageRetry)
+			w.answer(w.pendingTo(maintenance.PagePath)[0], 404, "")
 		}
 
 		w.wantMetric("errors", 100)

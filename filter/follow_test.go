@@ -13,13 +13,13 @@ import (
 
 // A poll names the version that the plugin has. The next one follows as soon as it is answered.
 func TestPollNamesTheCurrentVersion(t *testing.T) {
-	everywhere(t, setup{config: `{"name": "edge", "controller": {"cluster": "drydock", "authority": "drydock.example"}}`}, func(t *testing.T, w *world) {
-		if n := len(w.calls()); n != 0 {
+	testEverywhere(t, setup{config: `{"name": "edge", "controller": {"cluster": "drydock", "authority": "drydock.example"}}`}, func(t *testing.T, w *world) {
+		if n := len(w.pendingCalls()); n != 0 {
 			t.Fatalf("the start of the plugin made %d calls", n)
 		}
 
 		w.tick()
-		c, request := w.poll()
+		c, request := w.wantOnePoll()
 		want := map[string]string{
 			":method": "POST", ":path": "/proxy/v1/sync", ":authority": "drydock.example", ":scheme": "http",
 			"content-type": "application/json", "authorization": "Bearer " + token,
@@ -38,24 +38,24 @@ func TestPollNamesTheCurrentVersion(t *testing.T) {
 		proxy := request.Proxy
 
 		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
-		if _, request = w.poll(); request.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || request.Proxy != proxy {
+		if _, request = w.wantOnePoll(); request.Version != (maintenance.Version{Epoch: 1, Revision: 7}) || request.Proxy != proxy {
 			t.Errorf("then the poll was %+v", request)
 		}
 
-		w.run(25 * time.Second)
-		w.poll()
+		w.runFor(25 * time.Second)
+		w.wantOnePoll()
 		w.answerPoll(204, "")
-		if _, request = w.poll(); request.Revision != 7 {
+		if _, request = w.wantOnePoll(); request.Revision != 7 {
 			t.Errorf("after 204 the poll was %+v", request)
 		}
 
-		w.run(time.Second)
+		w.runFor(time.Second)
 		w.answerPoll(200, doc(8, appIn(maintenance.NoAccess)))
-		if _, request = w.poll(); request.Revision != 8 {
+		if _, request = w.wantOnePoll(); request.Revision != 8 {
 			t.Errorf("then the poll was %+v", request)
 		}
 
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		w.wantMetric("errors", 0)
 		if lines := w.logged(); len(lines) != 0 {
 			t.Error(lines)
@@ -65,12 +65,12 @@ func TestPollNamesTheCurrentVersion(t *testing.T) {
 
 // A controller that answers at once without a newer state is polled about once a second.
 func TestPollIsPaced(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.Off)))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.Off)))
 
 		polls := 0
 		for range 100 {
-			w.run(tickPeriod)
+			w.runFor(tickPeriod)
 			if w.hasPoll() {
 				polls++
 				w.answerPoll(204, "")
@@ -101,14 +101,14 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 		{"not JSON", 200, "<html>", "is refused"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				w.follow(doc(5, appIn(maintenance.NoAccess)))
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.startWith(doc(5, appIn(maintenance.NoAccess)))
 				w.answerPoll(c.status, c.body)
 
 				var pauses []time.Duration
 				pause := time.Duration(0)
 				for len(pauses) < 7 && pause < time.Minute {
-					w.run(tickPeriod)
+					w.runFor(tickPeriod)
 					if pause += tickPeriod; w.hasPoll() {
 						pauses = append(pauses, pause)
 						pause = 0
@@ -126,7 +126,7 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 					t.Fatalf("polled only after %v", pauses)
 				}
 
-				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+				wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 				if n := w.countLogged(c.log); n != 1 {
 					t.Errorf("logged %d times, want once: %q", n, w.logged())
 				}
@@ -134,9 +134,9 @@ func TestFailedPollKeepsTheLastState(t *testing.T) {
 					t.Errorf("errors = %d, want 8", errors)
 				}
 
-				w.run(maxBackoff * 2)
+				w.runFor(maxBackoff * 2)
 				w.answerPoll(200, doc(6, appIn(maintenance.Off)))
-				passed(t, w.request("GET", "/", ""))
+				wantPassed(t, w.request("GET", "/", ""))
 				w.answerPoll(c.status, c.body)
 				if n := w.countLogged(c.log); n != 2 {
 					t.Errorf("logged %d times after the controller came back and went away again, want 2", n)
@@ -164,26 +164,26 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 		{"with a version past all", `{"epoch":99999999999999999999999,"revision":2,"apps":[3]}`, maintenance.Version{Epoch: 1<<64 - 1, Revision: 2}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				w.follow(doc(5, appIn(maintenance.NoAccess)))
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.startWith(doc(5, appIn(maintenance.NoAccess)))
 				w.answerPoll(200, c.bad)
-				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+				wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 				w.wantMetric("errors", 1)
 				if n := w.countLogged("is refused"); n != 1 {
 					t.Fatalf("logged %d times: %q", n, w.logged())
 				}
 
-				w.run(300 * time.Millisecond)
-				if _, request := w.poll(); request.Version != c.request {
+				w.runFor(300 * time.Millisecond)
+				if _, request := w.wantOnePoll(); request.Version != c.request {
 					t.Errorf("the poll names %+v, want %+v", request.Version, c.request)
 				}
 
 				// The version may be as wrong as the rest. After one wait, the document is
 				// requested again.
-				w.run(25 * time.Second)
+				w.runFor(25 * time.Second)
 				w.answerPoll(204, "")
-				w.run(time.Second)
-				if _, request := w.poll(); request.Revision != 5 || request.Epoch != 1 {
+				w.runFor(time.Second)
+				if _, request := w.wantOnePoll(); request.Revision != 5 || request.Epoch != 1 {
 					t.Errorf("after the wait the poll names %+v", request.Version)
 				}
 
@@ -193,10 +193,10 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 					t.Errorf("logged %d times: %q", n, w.logged())
 				}
 
-				w.run(300 * time.Millisecond)
+				w.runFor(300 * time.Millisecond)
 				if c.request.Epoch < 9 { // The controller answers only with a newer version than asked.
 					w.answerPoll(200, docOf(9, 9, appIn(maintenance.Off)))
-					passed(t, w.request("GET", "/", ""))
+					wantPassed(t, w.request("GET", "/", ""))
 				}
 			})
 		})
@@ -205,12 +205,12 @@ func TestBadDocumentIsRefusedAsAWhole(t *testing.T) {
 
 // A plugin whose first document cannot be used has no state, so that the policy decides.
 func TestBadFirstDocumentLeavesTheStateUnknown(t *testing.T) {
-	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny"}`}, func(t *testing.T, w *world) {
-		w.follow(`{"epoch":3,"revision":1200,"apps":[],"later":1}`)
-		w.run(3 * time.Second)
+	testEverywhere(t, setup{config: `{"name": "edge", "unknown": "deny"}`}, func(t *testing.T, w *world) {
+		w.startWith(`{"epoch":3,"revision":1200,"apps":[],"later":1}`)
+		w.runFor(3 * time.Second)
 
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
-		if _, request := w.poll(); request.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		if _, request := w.wantOnePoll(); request.Version != (maintenance.Version{Epoch: 3, Revision: 1200}) {
 			t.Errorf("the poll names %+v", request.Version)
 		}
 
@@ -218,7 +218,7 @@ func TestBadFirstDocumentLeavesTheStateUnknown(t *testing.T) {
 		w.wantMetric("unknown", 1)
 
 		w.answerPoll(200, docOf(3, 1201, appIn(maintenance.Off)))
-		passed(t, w.request("GET", "/", ""))
+		wantPassed(t, w.request("GET", "/", ""))
 	})
 }
 
@@ -236,16 +236,16 @@ func TestOlderStateIsRefused(t *testing.T) {
 		{"new epoch, lower revision", 3, 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-				w.follow(docOf(2, 5, appIn(maintenance.NoAccess)))
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				w.startWith(docOf(2, 5, appIn(maintenance.NoAccess)))
 				w.answerPoll(200, docOf(c.epoch, c.revision, appIn(maintenance.Off)))
 
 				v := w.request("GET", "/", "")
 				if c.adopted {
-					passed(t, v)
+					wantPassed(t, v)
 					w.wantMetric("errors", 0)
 				} else {
-					refused(t, v, maintenance.RuleNoAccess)
+					wantRefused(t, v, maintenance.RuleNoAccess)
 					w.wantMetric("errors", 1)
 					if n := w.countLogged("not newer than the current one"); n != 1 {
 						t.Errorf("logged %q", w.logged())
@@ -255,7 +255,7 @@ func TestOlderStateIsRefused(t *testing.T) {
 					}
 				}
 
-				w.run(time.Second)
+				w.runFor(time.Second)
 				want := maintenance.Version{Epoch: 2, Revision: 5}
 				if c.adopted {
 					want = maintenance.Version{Epoch: c.epoch, Revision: c.revision}
@@ -271,83 +271,83 @@ func TestOlderStateIsRefused(t *testing.T) {
 // While the cluster is unknown (discovery is not done) or has no healthy host, the poll is
 // repeated. At boot it is repeated often enough for requests that are paused for the first state.
 func TestPollIsRetriedWithoutClusterCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		host := rigOf(w).host
 		host.RemoveCluster("drydock")
-		x := w.begin("GET", "/", true)
-		w.run(1600 * time.Millisecond)
+		x := w.begin("GET", "/", endOfStream)
+		w.runFor(1600 * time.Millisecond)
 		if n := len(w.logged()); n != 0 {
 			t.Errorf("logged while booting: %q", w.logged())
 		}
 
 		host.SetCluster("drydock", nil)
-		w.run(350 * time.Millisecond)
+		w.runFor(350 * time.Millisecond)
 		w.answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
-		refused(t, x.view(), maintenance.RuleNoAccess)
+		wantRefused(t, x.outcomeSoFar(), maintenance.RuleNoAccess)
 
 		// Later, both acks and polls fail. Each error is logged once.
 		w.answerPoll(500, "")
 		host.RemoveCluster("drydock")
-		w.run(20 * time.Second)
+		w.runFor(20 * time.Second)
 		if poll, ack := w.countLogged("polling cluster"), w.countLogged("acknowledging"); poll != 1 || ack != 1 {
 			t.Errorf("logged %d and %d times, want once each: %q", poll, ack, w.logged())
 		}
 
 		host.SetCluster("drydock", nil)
-		w.run(maxBackoff * 2)
+		w.runFor(maxBackoff * 2)
 		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
-		passed(t, w.request("GET", "/", ""))
+		wantPassed(t, w.request("GET", "/", ""))
 	})
 }
 
 // Acks follow at once and then every second. They name the number of open requests.
 func TestAcksNameVersionAndRequests(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.run(time.Second)
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.runFor(time.Second)
 		if len(w.acks) != 0 {
 			t.Fatalf("acknowledged %+v before there was a state", w.acks)
 		}
 
 		w.answerPoll(200, doc(1, appIn(maintenance.Off)))
 		first := w.lastAck()
-		_, request := w.poll()
+		_, request := w.wantOnePoll()
 		if len(w.acks) != 1 || first.Revision != 1 || first.Epoch != 1 || first.Proxy != request.Proxy || len(first.VM) != 32 || first.VM == first.Proxy ||
 			first.Node != "gateway-7" || first.Time != startTime.Add(time.Second).UnixMilli() || first.Requests != 0 {
 			t.Fatalf("got %+v", w.acks)
 		}
 
-		w.run(10 * time.Second)
+		w.runFor(10 * time.Second)
 		if n := len(w.acks) - 1; n < 9 || n > 10 {
 			t.Errorf("%d heartbeats in 10 s", n)
 		}
 
 		// Requests that were let through count until they end. A paused request does not count.
-		streams := []exchange{w.begin("GET", "/", true), w.begin("POST", "/upload", false), w.begin("GET", "/", true)}
+		streams := []exchange{w.begin("GET", "/", endOfStream), w.begin("POST", "/upload", moreFollows), w.begin("GET", "/", endOfStream)}
 		w.answerPoll(200, doc(2, appIn(maintenance.ReadOnly)))
 		streams = append(streams, w.beginGraphQL())
-		w.run(2 * time.Second)
+		w.runFor(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 3 || a.Revision != 2 || a.VM != first.VM {
 			t.Errorf("got %+v, want 3 requests", a)
 		}
 
-		streams[3].send(aQuery, true)
-		w.run(2 * time.Second)
+		streams[3].send(aQuery, endOfStream)
+		w.runFor(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 4 {
 			t.Errorf("got %+v, want 4 requests when the paused one was let through", a)
 		}
 
-		refused(t, w.request("POST", "/cart", "x"), maintenance.RuleMethod)
-		streams = append(streams, w.begin("POST", "/cart", false))
-		w.run(2 * time.Second)
+		wantRefused(t, w.request("POST", "/cart", "x"), maintenance.RuleMethod)
+		streams = append(streams, w.begin("POST", "/cart", moreFollows))
+		w.runFor(2 * time.Second)
 		if a := w.lastAck(); a.Requests != 4 {
 			t.Errorf("got %+v, want 4 requests beside one that was refused", a)
 		}
 
 		for _, x := range streams {
-			x.end()
+			x.disconnect()
 		}
 		w.request("GET", "/", "")
-		w.run(1500 * time.Millisecond)
+		w.runFor(1500 * time.Millisecond)
 		if a := w.lastAck(); a.Requests != 0 {
 			t.Errorf("got %+v, want no requests", a)
 		}
@@ -356,46 +356,46 @@ func TestAcksNameVersionAndRequests(t *testing.T) {
 
 // A failed ack is not repeated before the next one is due.
 func TestFailedAckIsNotRepeatedCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.NoAccess)))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.NoAccess)))
 
 		for _, status := range []int{0, 401, 422, 500} {
 			w.advance(time.Second)
 			w.rig.tick()
-			acks := w.pending(maintenance.AckPath)
+			acks := w.pendingTo(maintenance.AckPath)
 			if len(acks) != 1 {
 				t.Fatalf("%d acks wait for an answer, want 1", len(acks))
 			}
 
 			w.rig.answer(acks[0], status, "")
 			w.rig.tick()
-			if n := len(w.pending(maintenance.AckPath)); n != 0 {
+			if n := len(w.pendingTo(maintenance.AckPath)); n != 0 {
 				t.Errorf("after %d there were %d acks at once", status, n)
 			}
 		}
 
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
 // state_age is the number of seconds since the controller's last answer, or since the start.
 func TestStateAgeIsTimeSinceContact(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.run(7 * time.Second)
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.runFor(7 * time.Second)
 		if age := w.metric("drydock.edge.state_age"); age < 5 || age > 7 {
 			t.Errorf("state_age = %d after 7 s without a controller", age)
 		}
 		w.wantMetric("revision", 0)
 
 		w.answerPoll(200, doc(1234, appIn(maintenance.Off)))
-		w.run(time.Second)
+		w.runFor(time.Second)
 		w.wantMetric("revision", 1234)
 		if age := w.metric("drydock.edge.state_age"); age > 1 {
 			t.Errorf("state_age = %d a second after the controller's answer", age)
 		}
 
 		w.answerPoll(0, "")
-		w.run(100 * time.Second)
+		w.runFor(100 * time.Second)
 		if age := w.metric("drydock.edge.state_age"); age < 98 || age > 101 {
 			t.Errorf("state_age = %d after 101 s", age)
 		}

@@ -28,16 +28,16 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 		{"an app that is off", maintenance.Off, clientAddress, "/", "", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 				app := appIn(c.mode)
 				app.Bypass.IPs = []string{"10.0.0.0/8"}
 				app.Exempt = []maintenance.PathRule{{Path: "/login"}}
 				other := appIn(maintenance.NoAccess)
 				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
-				w.follow(docOf(1, 1, app, other))
+				w.startWith(docOf(1, 1, app, other))
 
 				v := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
-				passed(t, v)
+				wantPassed(t, v)
 				if v.headers["x-drydock-mode"] != c.modeHeader || v.headers["x-drydock-bypass"] != c.bypassHeader {
 					t.Errorf("the upstream saw %v", v.headers)
 				}
@@ -71,28 +71,28 @@ func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
 		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"}, {"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
 		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"}}
 
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		check := func(what string, x exchange) {
 			t.Helper()
 			if got := x.(*compiledExchange).Upstream().Trailers; len(got) != 1 || got.Get("x-checksum") != "1" {
 				t.Errorf("%s: the upstream saw the trailers %v", what, got)
 			}
-			x.end()
+			x.disconnect()
 		}
 
-		boot := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
-		boot.send("x", false)
+		boot := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
+		boot.send("x", moreFollows)
 		boot.(*compiledExchange).RequestTrailers(trailers)
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 		check("paused for the first state", boot)
 
-		x := w.begin("PUT", "/upload", false, "from", "10.0.0.1:1")
-		x.send("x", false)
+		x := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
+		x.send("x", moreFollows)
 		x.(*compiledExchange).RequestTrailers(trailers)
 		check("not paused", x)
 
 		y := w.beginGraphQL()
-		y.send(aQuery, false)
+		y.send(aQuery, moreFollows)
 		y.(*compiledExchange).RequestTrailers(trailers)
 		check("paused for its body", y)
 		w.wantMetric("errors", 0)

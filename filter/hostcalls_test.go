@@ -16,28 +16,28 @@ import (
 func TestNoHostCallWhileOffCompiled(t *testing.T) {
 	var trace []string
 	tracing := false
-	compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
+	testCompiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		if tracing && c.Func != "" {
 			trace = append(trace, c.String())
 		}
 	}}, func(t *testing.T, w *world) {
 		trace = nil
-		w.follow(doc(1, appIn(maintenance.Off)))
-		passed(t, w.request("GET", "/", ""))
+		w.startWith(doc(1, appIn(maintenance.Off)))
+		wantPassed(t, w.request("GET", "/", ""))
 
 		rigOf(w).vm.ResetCalls()
 		tracing = true
 
 		for range 20 {
-			x := w.begin("POST", "/graphql?x=1", false, "content-type", "application/json", "x-drydock-mode", "off", "upgrade", "websocket")
-			x.send(aMutation, false)
-			x.send("", false)
-			x.trailers()
+			x := w.begin("POST", "/graphql?x=1", moreFollows, "content-type", "application/json", "x-drydock-mode", "off", "upgrade", "websocket")
+			x.send(aMutation, moreFollows)
+			x.send("", moreFollows)
+			x.sendTrailers()
 
 			s := x.(*compiledExchange)
 			s.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
 			s.ResponseBody([]byte("x"), true)
-			if v := x.view(); v.body != aMutation || !s.Done() {
+			if v := x.outcomeSoFar(); v.body != aMutation || !s.Done() {
 				t.Fatal(v)
 			}
 
@@ -69,7 +69,7 @@ func TestHostCallsOfRequestsCompiled(t *testing.T) {
 		}
 	}})
 	w := p.worker("worker_0")
-	w.follow(docOf(1, 1, appsForHostCalls()...))
+	w.startWith(docOf(1, 1, appsForHostCalls()...))
 
 	for _, c := range []struct {
 		name    string

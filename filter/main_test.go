@@ -50,9 +50,9 @@ func TestBadConfigurationDoesNotStart(t *testing.T) {
 		})
 	}
 
-	everywhere(t, setup{}, func(t *testing.T, w *world) { // No configuration is a valid one.
-		w.follow(doc(1, appIn(maintenance.NoAccess)))
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+	testEverywhere(t, setup{}, func(t *testing.T, w *world) { // No configuration is a valid one.
+		w.startWith(doc(1, appIn(maintenance.NoAccess)))
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if w.metric("drydock.drydock.blocked") != 1 {
 			t.Error("it was not counted")
 		}
@@ -62,11 +62,11 @@ func TestBadConfigurationDoesNotStart(t *testing.T) {
 // The exemptions in the plugin's configuration hold before the first state and in every state, but
 // only for paths that are written exactly so.
 func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
-	everywhere(t, setup{config: `{"name": "edge", "unknown": "deny", "exempt": [{"methods": ["GET"], "path": "/healthz"}, {"prefix": "/controller"}]}`}, func(t *testing.T, w *world) {
+	testEverywhere(t, setup{config: `{"name": "edge", "unknown": "deny", "exempt": [{"methods": ["GET"], "path": "/healthz"}, {"prefix": "/controller"}]}`}, func(t *testing.T, w *world) {
 		for range 2 { // before the first state, and in no-access
-			passed(t, w.request("GET", "/healthz", ""))
-			passed(t, w.request("HEAD", "/healthz?x=1", ""))
-			passed(t, w.request("POST", "/controller/api", "x"))
+			wantPassed(t, w.request("GET", "/healthz", ""))
+			wantPassed(t, w.request("HEAD", "/healthz?x=1", ""))
+			wantPassed(t, w.request("POST", "/controller/api", "x"))
 
 			for _, path := range []string{"/healthz/", "/Healthz", "/x/../healthz", "/%68ealthz", "/controllers", "/controller/../admin", "//controller"} {
 				if v := w.request("GET", path, ""); v.headers != nil {
@@ -80,7 +80,7 @@ func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 			if w.hasPoll() { // the second time
 				return
 			}
-			w.follow(doc(1, appIn(maintenance.NoAccess)))
+			w.startWith(doc(1, appIn(maintenance.NoAccess)))
 		}
 	})
 }
@@ -106,11 +106,11 @@ func TestMetricNamesCompiled(t *testing.T) {
 
 // The sync token appears only in the Authorization header of calls to the controller.
 func TestTokenStaysSecretCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(`{"epoch":1,"revision":1,"apps":[{"` + token[:5] + `":1}]}`)
 		for _, status := range []int{0, 401, 403, 500} {
-			w.run(maxBackoff * 2)
-			for _, c := range w.calls() {
+			w.runFor(maxBackoff * 2)
+			for _, c := range w.pendingCalls() {
 				if n := strings.Count(fmt.Sprint(c.headers, c.body), token); n != 1 || c.headers["authorization"] != "Bearer "+token {
 					t.Errorf("the token appears %d times in %v", n, c.headers)
 				}
@@ -119,7 +119,7 @@ func TestTokenStaysSecretCompiled(t *testing.T) {
 		}
 
 		rigOf(w).host.RemoveCluster("drydock")
-		w.run(10 * time.Second)
+		w.runFor(10 * time.Second)
 
 		p := rigOf(w).process
 		if len(p.lines) < 4 {

@@ -24,10 +24,10 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 		}
 	}
 
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appWithPage(html)))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appWithPage(html)))
 		w.tick()
-		requested := w.pending(maintenance.PagePath)
+		requested := w.pendingTo(maintenance.PagePath)
 		if len(requested) != 1 || requested[0].path() != maintenance.PagePath+maintenance.PageHash([]byte(html)) || requested[0].headers[":method"] != "GET" || requested[0].headers["authorization"] != "Bearer "+token {
 			t.Fatalf("requested %v", requested)
 		}
@@ -40,13 +40,13 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 			t.Errorf("logged %q", w.logged())
 		}
 
-		w.run(tickPeriod)
-		if n := len(w.pending(maintenance.PagePath)); n != 0 {
+		w.runFor(tickPeriod)
+		if n := len(w.pendingTo(maintenance.PagePath)); n != 0 {
 			t.Errorf("the page was requested again at once")
 		}
 
-		w.run(pageRetry)
-		requested = w.pending(maintenance.PagePath)
+		w.runFor(pageRetry)
+		requested = w.pendingTo(maintenance.PagePath)
 		if len(requested) != 1 {
 			t.Fatalf("%d pages were requested after a pause, want 1", len(requested))
 		}
@@ -56,8 +56,8 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 
-		w.run(2 * pageRetry)
-		if n := len(w.pending(maintenance.PagePath)); n != 0 {
+		w.runFor(2 * pageRetry)
+		if n := len(w.pendingTo(maintenance.PagePath)); n != 0 {
 			t.Errorf("a page that is there was requested again")
 		}
 	})
@@ -65,21 +65,21 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 
 // A page that a newer state does not name is not waited for, and not kept if it arrives.
 func TestPageOfAnOlderStateIsNotKept(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(2, appWithPage("two")))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(2, appWithPage("two")))
 		w.tick()
-		two := w.pending(maintenance.PagePath)
+		two := w.pendingTo(maintenance.PagePath)
 		w.answerPoll(200, doc(3, appWithPage("three")))
 		w.answer(two[0], 200, "two")
 		w.tick()
-		requested := w.pending(maintenance.PagePath)
+		requested := w.pendingTo(maintenance.PagePath)
 		if len(requested) != 1 || !strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte("three"))) {
 			t.Fatalf("requested %v", requested)
 		}
 
 		w.answer(requested[0], 404, "")
-		w.run(3 * pageRetry)
-		if requested = w.pending(maintenance.PagePath); len(requested) != 1 || !strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte("three"))) {
+		w.runFor(3 * pageRetry)
+		if requested = w.pendingTo(maintenance.PagePath); len(requested) != 1 || !strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte("three"))) {
 			t.Fatalf("requested %v", requested)
 		}
 
@@ -107,7 +107,7 @@ func visitPage(w *world) string {
 func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 	reads := 0
 	app := appWithManyPages()
-	compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
+	testCompiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 		if c.Func == "proxy_get_shared_data" && strings.Contains(c.Args, "/page/") {
 			reads++
 		}
@@ -123,7 +123,7 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 			reads = 0
 		}
 
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 		w.tick()
 		reads = 0
 		for range 10 {
@@ -138,7 +138,7 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 		}
 		expect("another, with ticks", 2) // The first tick reads the list of pages.
 
-		first := w.pending(maintenance.PagePath)[0]
+		first := w.pendingTo(maintenance.PagePath)[0]
 		arrived := ""
 		for lang, sha := range app.Pages {
 			if strings.HasSuffix(first.path(), sha) {
@@ -182,8 +182,8 @@ func appWithManyPages() maintenance.App {
 func TestPagesAreDroppedCompiled(t *testing.T) {
 	const revisions = 60
 	p := newProcess(t, setup{config: bootstrapConfig})
-	p.crashes = true
-	all := p.workers(2)
+	p.expectCrashes = true
+	all := p.mainAndWorkers(2)
 	tickAll(all)
 	pagesOf := func(i int) []string {
 		html := fmt.Sprint(strings.Repeat("x", 100_000), i)
@@ -192,7 +192,7 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 
 	var middle uint32 // the memory after half of the revisions
 	for i := range revisions {
-		l := leader(t, all)
+		l := wantOneLeader(t, all)
 		pages := pagesOf(i)
 		app := appIn(maintenance.NoAccess)
 		app.Pages = map[string]string{"": maintenance.PageHash([]byte(pages[0])), "de": maintenance.PageHash([]byte(pages[1]))}
@@ -203,17 +203,17 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 			rigOf(l).vm.Crash(errCrash)
 			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 			all = append(all, p.worker("worker"))
-			p.runAll(all, 1500*time.Millisecond)
-			l = leader(t, all)
+			p.runAllFor(all, 1500*time.Millisecond)
+			l = wantOneLeader(t, all)
 		case i%10 == 7: // The next state arrives before the pages.
-			p.runAll(all, tickPeriod)
+			p.runAllFor(all, tickPeriod)
 			continue
 		case i%10 == 8: // A page of the last state arrives.
 			l.answerPage(pagesOf(i - 1))
 		}
 
 		for range pages {
-			p.runAll(all, tickPeriod)
+			p.runAllFor(all, tickPeriod)
 			l.answerPage(pages)
 		}
 		for _, w := range all {
@@ -238,7 +238,7 @@ func TestPagesAreDroppedCompiled(t *testing.T) {
 // answerPage answers the one request for a page with that page.
 func (w *world) answerPage(pages []string) {
 	w.t.Helper()
-	requested := w.pending(maintenance.PagePath)
+	requested := w.pendingTo(maintenance.PagePath)
 	if len(requested) != 1 {
 		w.t.Fatalf("%d pages are requested, want 1", len(requested))
 	}

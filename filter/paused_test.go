@@ -14,8 +14,8 @@ import (
 // The number of paused requests has a bound. A further request that would be paused is refused, and
 // told to come again soon; other requests are decided as always.
 func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		get := w.begin("GET", "/", true)
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		get := w.begin("GET", "/", endOfStream)
 		crowd := []exchange{get}
 		for len(crowd) < maxPausedRequests {
 			crowd = append(crowd, w.beginGraphQL())
@@ -23,24 +23,24 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 
 		tooMany := func(x exchange) {
 			t.Helper()
-			v := x.view()
-			refused(t, v, maintenance.RuleHeldLimit)
+			v := x.outcomeSoFar()
+			wantRefused(t, v, maintenance.RuleHeldLimit)
 			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests are waiting") {
 				t.Errorf("got %s", v)
 			}
-			x.end()
+			x.disconnect()
 		}
 
-		tooMany(w.begin("GET", "/", true))
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
-		passed(t, get.view())
+		tooMany(w.begin("GET", "/", endOfStream))
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
+		wantPassed(t, get.outcomeSoFar())
 
 		crowd[0] = w.beginGraphQL()
-		paused(t, crowd[0].view())
+		wantPaused(t, crowd[0].outcomeSoFar())
 		tooMany(w.beginGraphQL())
 
-		passed(t, w.request("GET", "/", ""))
-		refused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
+		wantPassed(t, w.request("GET", "/", ""))
+		wantRefused(t, w.request("PUT", "/cart", "x"), maintenance.RuleMethod)
 		w.tick()
 
 		w.wantMetric("held_limit", 2)
@@ -50,19 +50,19 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 			t.Errorf("held_bytes = %d", n)
 		}
 
-		crowd[7].end()
-		crowd[8].send(aMutation, true)
-		crowd[9].send(aQuery, true)
-		passed(t, crowd[9].view())
+		crowd[7].disconnect()
+		crowd[8].send(aMutation, endOfStream)
+		crowd[9].send(aQuery, endOfStream)
+		wantPassed(t, crowd[9].outcomeSoFar())
 		for range 3 {
-			paused(t, w.beginGraphQL().view())
+			wantPaused(t, w.beginGraphQL().outcomeSoFar())
 		}
 		tooMany(w.beginGraphQL())
 
 		// While so many requests are paused, none of them is paused for long.
-		w.run(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
-		refused(t, crowd[20].view(), maintenance.RuleBodyTimeout)
-		passed(t, w.graphQL(aQuery))
+		w.runFor(crowdedTimeout + 2*maxPausedRequests/maxResumed*tickPeriod)
+		wantRefused(t, crowd[20].outcomeSoFar(), maintenance.RuleBodyTimeout)
+		wantPassed(t, w.graphQL(aQuery))
 		w.wantMetric("held_requests", 0)
 		w.wantMetric("held_bytes", 0)
 	})
@@ -72,14 +72,14 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 	big := strings.Repeat("x", 57<<10)
 
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 
 		var crowd []exchange
 		for i := 0; ; i++ {
-			x := w.begin("POST", "/graphql", false, "content-type", "application/json", "accept", big)
-			if x.view().reply != nil {
-				refused(t, x.view(), maintenance.RuleHeldLimit)
+			x := w.begin("POST", "/graphql", moreFollows, "content-type", "application/json", "accept", big)
+			if x.outcomeSoFar().reply != nil {
+				wantRefused(t, x.outcomeSoFar(), maintenance.RuleHeldLimit)
 				break
 			}
 			if crowd = append(crowd, x); i > maxPausedBytes/len(big) {
@@ -93,15 +93,15 @@ func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 		}
 
 		for _, x := range crowd {
-			x.end()
+			x.disconnect()
 		}
 
 		part := strings.Repeat(" ", 900<<10)
 		n := 0
 		for ; n < 100; n++ {
 			x := w.beginGraphQL()
-			if x.send(part, false); x.view().reply != nil {
-				refused(t, x.view(), maintenance.RuleHeldLimit)
+			if x.send(part, moreFollows); x.outcomeSoFar().reply != nil {
+				wantRefused(t, x.outcomeSoFar(), maintenance.RuleHeldLimit)
 				break
 			}
 		}
@@ -109,7 +109,7 @@ func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 			t.Errorf("%d bodies of 900 kB are paused", n)
 		}
 
-		passed(t, w.graphQL(aQuery)) // There is room for short bodies, which are decided at once.
+		wantPassed(t, w.graphQL(aQuery)) // There is room for short bodies, which are decided at once.
 		w.wantMetric("held_limit", 2)
 		w.wantMetric("errors", 0)
 	})
@@ -119,21 +119,21 @@ func TestBytesOfPausedRequestsAreBoundedCompiled(t *testing.T) {
 // boot_wait is over and the next tick has not come when the bound is exceeded.
 func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 	for _, end := range []bool{true, false} {
-		compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 			w.tick()
 			part := strings.Repeat(" ", 900<<10)
 
 			var crowd []exchange
 			for range 72 {
 				x := w.beginGraphQL()
-				x.send(part, false)
+				x.send(part, moreFollows)
 				crowd = append(crowd, x)
 			}
 
 			w.advance(2100 * time.Millisecond)
 			crowd[3].send(part, end)
-			w.run(time.Second)
-			if v := crowd[3].view(); v.reply == nil && v.headers == nil {
+			w.runFor(time.Second)
+			if v := crowd[3].outcomeSoFar(); v.reply == nil && v.headers == nil {
 				t.Errorf("the request is neither answered nor resumed: %.200s", v)
 			}
 			w.wantMetric("errors", 0)
@@ -146,7 +146,7 @@ func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		periods := map[string]int{}
-		compiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
+		testCompiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
 			if c.Func == "proxy_set_tick_period_milliseconds" {
 				periods[c.Args]++
 			}
@@ -155,19 +155,19 @@ func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 
 			var crowd []exchange
 			for range 1000 {
-				crowd = append(crowd, w.begin("GET", "/", true))
+				crowd = append(crowd, w.begin("GET", "/", endOfStream))
 			}
 
-			w.follow(doc(1, appIn(mode)))
+			w.startWith(doc(1, appIn(mode)))
 			for range 1000 / maxResumed {
 				w.tick()
 			}
 
 			for _, x := range crowd {
-				if v := x.view(); mode == maintenance.Off {
-					passed(t, v)
+				if v := x.outcomeSoFar(); mode == maintenance.Off {
+					wantPassed(t, v)
 				} else {
-					refused(t, v, maintenance.RuleNoAccess)
+					wantRefused(t, v, maintenance.RuleNoAccess)
 				}
 			}
 
@@ -189,20 +189,20 @@ func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 
 	attack := func(n int, body string) {
 		for range n {
-			x := w.begin("POST", "/graphql?x="+padding[:100], false, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
-			x.send(body, false)
-			if x.view().reply != nil {
-				x.end()
+			x := w.begin("POST", "/graphql?x="+padding[:100], moreFollows, "content-type", "application/json", "cookie", padding, "accept", padding, "x-padding", padding)
+			x.send(body, moreFollows)
+			if x.outcomeSoFar().reply != nil {
+				x.disconnect()
 			}
 		}
 	}
 
 	attack(4500, "{")
-	w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 	attack(5000, "{")
-	w.run(10 * time.Second)
+	w.runFor(10 * time.Second)
 	attack(100, bulk)
-	w.run(10 * time.Second)
+	w.runFor(10 * time.Second)
 	attack(2000, "{")
 
 	size := rigOf(w).vm.MemorySize()
@@ -210,8 +210,8 @@ func TestMemoryOfPausedRequestsIsBoundedCompiled(t *testing.T) {
 	if size > 256<<20 {
 		t.Errorf("the module has %d MB of memory", size>>20)
 	}
-	w.run(10 * time.Second)
-	passed(t, w.graphQL(aQuery))
+	w.runFor(10 * time.Second)
+	wantPassed(t, w.graphQL(aQuery))
 }
 
 // Ten thousand requests that are aborted in the middle of their bodies, before and after the first
@@ -223,14 +223,14 @@ func TestAbortedRequestsLeaveNoMemoryCompiled(t *testing.T) {
 	abort := func(n int) {
 		for range n {
 			x := w.beginGraphQL()
-			x.send(part, false)
-			x.send(part, false)
-			x.end()
+			x.send(part, moreFollows)
+			x.send(part, moreFollows)
+			x.disconnect()
 		}
 	}
 
 	abort(2000)
-	w.follow(doc(1, appIn(maintenance.ReadOnly)))
+	w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 	abort(6000)
 	before := rigOf(w).vm.MemorySize()
 	abort(10_000)
@@ -241,9 +241,9 @@ func TestAbortedRequestsLeaveNoMemoryCompiled(t *testing.T) {
 		t.Errorf("memory grew from %d to %d", before, after)
 	}
 
-	w.run(1100 * time.Millisecond)
+	w.runFor(1100 * time.Millisecond)
 	if a := w.lastAck(); a.Requests != 0 {
 		t.Errorf("%d requests are left", a.Requests)
 	}
-	passed(t, w.graphQL(aQuery))
+	wantPassed(t, w.graphQL(aQuery))
 }

@@ -19,8 +19,8 @@ import (
 // The tests of this file are about several VMs or plugins in one process. The emulator has only one
 // of each, so they run compiled only.
 
-// eachVersion runs a test as in Envoy 1.40 and as in Envoy 1.36.
-func eachVersion(t *testing.T, s setup, test func(t *testing.T, p *process)) {
+// testProcess runs a test as in Envoy 1.40 and as in Envoy 1.36.
+func testProcess(t *testing.T, s setup, test func(t *testing.T, p *process)) {
 	t.Helper()
 	for _, s.envoy136 = range []bool{false, true} {
 		t.Run(compiledName(s), func(t *testing.T) { test(t, newProcess(t, s)) })
@@ -42,16 +42,16 @@ func (p *process) sharedVersion(key string) maintenance.Version {
 
 // One VM of the process polls. All VMs adopt its state within one tick, and each acknowledges it.
 func TestOneVMPollsForAllCompiled(t *testing.T) {
-	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
-		all := p.workers(4)
-		p.runAll(all, time.Second)
-		leader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
+	testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+		all := p.mainAndWorkers(4)
+		p.runAllFor(all, time.Second)
+		wantOneLeader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
 		tickAll(all)
 
 		proxies, vms := map[string]bool{}, map[string]bool{}
 		for i, w := range all {
 			if i > 0 { // Envoy's main thread has no requests.
-				refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+				wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 			}
 
 			a := w.lastAck()
@@ -65,14 +65,14 @@ func TestOneVMPollsForAllCompiled(t *testing.T) {
 		}
 
 		// The same VM leads for as long as it lives. It alone sets the gauges.
-		first := leader(t, all)
+		first := wantOneLeader(t, all)
 		for _, w := range all {
 			rigOf(w).vm.ResetCalls()
 		}
 
 		for range 30 {
-			p.runAll(all, time.Second)
-			if leader(t, all) != first {
+			p.runAllFor(all, time.Second)
+			if wantOneLeader(t, all) != first {
 				t.Fatal("another VM leads")
 			}
 		}
@@ -92,33 +92,33 @@ func TestOneVMPollsForAllCompiled(t *testing.T) {
 
 // If the leader crashes, another VM polls as soon as the lease has expired, and not before.
 func TestAnotherVMLeadsAfterACrashCompiled(t *testing.T) {
-	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
-		p.crashes = true
-		all := p.workers(3)
+	testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+		p.expectCrashes = true
+		all := p.mainAndWorkers(3)
 		tickAll(all)
 
 		for i := range 3 {
-			l := leader(t, all)
+			l := wantOneLeader(t, all)
 			l.answerPoll(200, doc(uint64(i+1), appIn(maintenance.Off)))
-			p.runAll(all, time.Second)
+			p.runAllFor(all, time.Second)
 			rigOf(l).vm.Crash(errCrash)
 			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
 
 			took := time.Duration(0)
 			for ; took < 5*time.Second && !slices.ContainsFunc(all, (*world).hasPoll); took += tickPeriod {
-				p.runAll(all, tickPeriod)
+				p.runAllFor(all, tickPeriod)
 			}
 
 			if took < 600*time.Millisecond || took > 1400*time.Millisecond {
 				t.Errorf("another VM polled after %v", took)
 			}
-			if _, request := leader(t, all).poll(); request.Revision != uint64(i+1) {
+			if _, request := wantOneLeader(t, all).wantOnePoll(); request.Revision != uint64(i+1) {
 				t.Errorf("its poll was %+v", request)
 			}
 		}
 
-		leader(t, all).answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
-		refused(t, all[0].request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantOneLeader(t, all).answerPoll(200, doc(9, appIn(maintenance.NoAccess)))
+		wantRefused(t, all[0].request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
@@ -137,16 +137,16 @@ func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 		{"the same late", 2, 2, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
-				all := p.workers(1)
+			testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+				all := p.mainAndWorkers(1)
 				busy, other := all[0], all[1]
-				busy.follow(doc(1, appIn(maintenance.Off)))
+				busy.startWith(doc(1, appIn(maintenance.Off)))
 				other.tick()
 
 				// The busy VM does not tick for two seconds.
-				other.run(2 * time.Second)
-				busy.poll()
-				other.poll()
+				other.runFor(2 * time.Second)
+				busy.wantOnePoll()
+				other.wantOnePoll()
 
 				other.answerPoll(200, doc(c.first, appIn(maintenance.NoAccess)))
 				if c.late {
@@ -182,8 +182,8 @@ func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 					t.Error("the busy VM polls although it does not lead")
 				}
 
-				p.runAll(all, 2*time.Second)
-				if leader(t, all) != other {
+				p.runAllFor(all, 2*time.Second)
+				if wantOneLeader(t, all) != other {
 					t.Error("the busy VM leads")
 				}
 			})
@@ -195,13 +195,13 @@ func TestTwoLeadersNeverGoBackCompiled(t *testing.T) {
 // data and in every VM.
 func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: bootstrapConfig})
-	all := p.workers(3)
+	all := p.mainAndWorkers(3)
 
 	// Each VM takes the lease in turn, and therefore has a poll.
 	for _, w := range all {
 		p.clock.Advance(2 * time.Second)
 		w.tick()
-		w.poll()
+		w.wantOnePoll()
 	}
 
 	for round := range 30 {
@@ -212,7 +212,7 @@ func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 				p.clock.Advance(2 * time.Second)
 				w.tick()
 			}
-			c, _ := w.poll()
+			c, _ := w.wantOnePoll()
 			wg.Go(func() {
 				w.answer(c, 200, doc(newest-uint64((i+round)%len(all)), appIn(maintenance.ReadOnly)))
 				for range 3 {
@@ -239,7 +239,7 @@ func TestConcurrentPublishersKeepTheNewestCompiled(t *testing.T) {
 	}
 
 	all[0].wantMetric("errors", 0)
-	p.runAll(all, 1500*time.Millisecond)
+	p.runAllFor(all, 1500*time.Millisecond)
 	all[0].wantMetric("revision", 3000) // Each leader set it, and did not add to it.
 }
 
@@ -253,14 +253,14 @@ func TestNewVMStartsWithTheStateCompiled(t *testing.T) {
 			started = append(started, c.String())
 		}
 	}}
-	eachVersion(t, s, func(t *testing.T, p *process) {
-		p.crashes = true
+	testProcess(t, s, func(t *testing.T, p *process) {
+		p.expectCrashes = true
 		w := p.worker("worker_0")
-		w.follow(doc(1, appIn(maintenance.NoAccess)))
+		w.startWith(doc(1, appIn(maintenance.NoAccess)))
 
 		later := p.worker("worker_1")
-		refused(t, later.request("GET", "/", ""), maintenance.RuleNoAccess)
-		m, err := module()
+		wantRefused(t, later.request("GET", "/", ""), maintenance.RuleNoAccess)
+		m, err := buildModule()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +271,7 @@ func TestNewVMStartsWithTheStateCompiled(t *testing.T) {
 		before := w.lastAck()
 		rigOf(w).vm.Crash(errCrash)
 		p.clock.Advance(2 * time.Second)
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		w.tick()
 		if a := w.lastAck(); a.Revision != 1 || a.VM == before.VM || a.Proxy != before.Proxy {
 			t.Errorf("after the crash acknowledged %+v, before %+v", a, before)
@@ -288,10 +288,10 @@ func TestVMsShareTheProcessIDCompiled(t *testing.T) {
 	ids := map[string]bool{}
 	for processes := 1; processes <= 2; processes++ {
 		p := newProcess(t, setup{config: bootstrapConfig})
-		for _, w := range append(p.workers(2), p.plugin(p.vm("worker_2"), `{"name": "other"}`)) {
+		for _, w := range append(p.mainAndWorkers(2), p.plugin(p.vm("worker_2"), `{"name": "other"}`)) {
 			p.clock.Advance(2 * time.Second)
 			w.tick()
-			_, request := w.poll()
+			_, request := w.wantOnePoll()
 			ids[request.Proxy] = true
 		}
 
@@ -312,7 +312,7 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 	}
 	for _, vms := range []int{1, len(configs)} {
 		t.Run(fmt.Sprint(vms, " VMs"), func(t *testing.T) {
-			eachVersion(t, setup{}, func(t *testing.T, p *process) {
+			testProcess(t, setup{}, func(t *testing.T, p *process) {
 				p.host.SetCluster("other", nil)
 				all := p.startPlugins(configs, vms)
 				tickAll(all)
@@ -336,8 +336,8 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 				for i, w := range all {
 					v := w.request("GET", "/", "")
 					if i%2 == 1 {
-						passed(t, v)
-					} else if refused(t, v, maintenance.RuleNoAccess); v.reply.body != fmt.Sprintf("Message %d\n", i) {
+						wantPassed(t, v)
+					} else if wantRefused(t, v, maintenance.RuleNoAccess); v.reply.body != fmt.Sprintf("Message %d\n", i) {
 						t.Errorf("plugin %d answers %q", i, v.reply.body)
 					}
 				}
@@ -345,7 +345,7 @@ func TestPluginsOfDifferentControllersDoNotMixCompiled(t *testing.T) {
 				// In a chain of plugins, the first one that refuses answers.
 				if vms == 1 {
 					s := wasmhost.NewStream(wasmhost.StreamConfig{}, rigOf(all[1]).plugin, rigOf(all[2]).plugin, rigOf(all[0]).plugin)
-					s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, true)
+					s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}}, endOfStream)
 					if got := string(s.Downstream().Body); got != "Message 2\n" {
 						t.Errorf("the chain answers %q", got)
 					}
@@ -371,7 +371,7 @@ func (p *process) startPlugins(configs []string, vms int) (all []*world) {
 // pollsOf returns the polls that wait. The plugins of a VM see the same callouts, which count once.
 func pollsOf(all []*world) (polls []call) {
 	for _, w := range all {
-		for _, c := range w.pending(maintenance.SyncPath) {
+		for _, c := range w.pendingTo(maintenance.SyncPath) {
 			if !slices.ContainsFunc(polls, func(o call) bool { return o.out == c.out }) {
 				polls = append(polls, c)
 			}
@@ -383,38 +383,38 @@ func pollsOf(all []*world) (polls []call) {
 // A new configuration starts a new plugin beside the old one, which lives until its last stream
 // ends. Its paused requests are decided, and the calls that it began do no harm afterwards.
 func TestReloadedPluginTakesOverCompiled(t *testing.T) {
-	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+	testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
 		w := p.worker("worker_0")
 		vm := rigOf(w).vm
-		pausedForFirst := w.begin("GET", "/", true)
+		pausedForFirst := w.begin("GET", "/", endOfStream)
 		w.tick()
 		fresh := p.plugin(vm, `{"name": "edge", "allow_on_headers_stop_iteration": true, "boot_wait": 9}`)
 		rigOf(w).plugin.Remove()
 
-		paused(t, pausedForFirst.view())
-		if fresh.tick(); len(w.pending(maintenance.SyncPath)) != 1 {
+		wantPaused(t, pausedForFirst.outcomeSoFar())
+		if fresh.tick(); len(w.pendingTo(maintenance.SyncPath)) != 1 {
 			t.Fatal("the new plugin polls beside the old one")
 		}
 
 		w.answerPoll(200, doc(1, appIn(maintenance.ReadOnly)))
-		passed(t, pausedForFirst.view())
+		wantPassed(t, pausedForFirst.outcomeSoFar())
 
 		pausedBody := w.beginGraphQL()
-		pausedForFirst.end()
+		pausedForFirst.disconnect()
 		fresh.tick()
-		refused(t, fresh.request("POST", "/cart", "x"), maintenance.RuleMethod)
+		wantRefused(t, fresh.request("POST", "/cart", "x"), maintenance.RuleMethod)
 
 		// The old plugin ends with its last stream, and so does its poll. The new one leads.
-		pausedBody.send(aQuery, true)
-		passed(t, pausedBody.view())
-		pausedBody.end()
+		pausedBody.send(aQuery, endOfStream)
+		wantPassed(t, pausedBody.outcomeSoFar())
+		pausedBody.disconnect()
 		if n := len(vm.Callouts()); n != 0 {
 			t.Errorf("%d calls wait after the old plugin has ended", n)
 		}
 
-		fresh.run(1500 * time.Millisecond)
+		fresh.runFor(1500 * time.Millisecond)
 		fresh.answerPoll(200, doc(2, appIn(maintenance.NoAccess)))
-		refused(t, fresh.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, fresh.request("GET", "/", ""), maintenance.RuleNoAccess)
 		if a := fresh.lastAck(); a.Requests != 0 || a.Revision != 2 {
 			t.Errorf("acknowledged %+v", a)
 		}
@@ -424,34 +424,34 @@ func TestReloadedPluginTakesOverCompiled(t *testing.T) {
 // If a VM crashes while a stream is open, Envoy answers that stream with 503. A new VM has the
 // state and decides the next one.
 func TestStreamsAfterACrashAreDecidedCompiled(t *testing.T) {
-	eachVersion(t, setup{config: bootstrapConfig, policy: wasmhost.FailReload}, func(t *testing.T, p *process) {
-		p.crashes = true
+	testProcess(t, setup{config: bootstrapConfig, policy: wasmhost.FailReload}, func(t *testing.T, p *process) {
+		p.expectCrashes = true
 		all := []*world{p.worker("worker_0"), p.worker("worker_1")}
-		all[0].follow(doc(1, appIn(maintenance.ReadOnly)))
+		all[0].startWith(doc(1, appIn(maintenance.ReadOnly)))
 		tickAll(all)
 
 		w := all[0]
 		waits := w.beginGraphQL()
-		waits.send(aQuery[:9], false)
+		waits.send(aQuery[:9], moreFollows)
 
 		p.clock.Advance(2 * time.Second)
 		rigOf(w).vm.Crash(errCrash)
-		waits.send(aQuery[9:], true)
+		waits.send(aQuery[9:], endOfStream)
 		if s := waits.(*compiledExchange); s.Downstream().Status() != 503 || s.Upstream().Headers != nil {
 			t.Errorf("the client saw %+v, the upstream %+v", s.Downstream(), s.Upstream())
 		}
 
-		waits.end()
-		passed(t, w.graphQL(aQuery))
-		refused(t, w.graphQL(aMutation), "graphql.mutation")
+		waits.disconnect()
+		wantPassed(t, w.graphQL(aQuery))
+		wantRefused(t, w.graphQL(aMutation), "graphql.mutation")
 		// The other VM goes on undisturbed.
-		refused(t, all[1].graphQL(aMutation), "graphql.mutation")
+		wantRefused(t, all[1].graphQL(aMutation), "graphql.mutation")
 
-		p.runAll(all, 2*time.Second)
+		p.runAllFor(all, 2*time.Second)
 		if a := w.lastAck(); a.Requests != 0 || a.Revision != 1 {
 			t.Errorf("acknowledged %+v", a)
 		}
-		leader(t, all)
+		wantOneLeader(t, all)
 	})
 }
 
@@ -480,10 +480,10 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 		{"all", map[string]string{headKey: garbage, stateKey: garbage, leaseKey: garbage}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
-				all := p.workers(1)
+			testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+				all := p.mainAndWorkers(1)
 				tickAll(all)
-				leader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
+				wantOneLeader(t, all).answerPoll(200, doc(1, appIn(maintenance.NoAccess)))
 				tickAll(all)
 				corrupt := func() {
 					for key, value := range c.values {
@@ -492,16 +492,16 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 				}
 
 				corrupt()
-				p.runAll(all, 2*time.Second)
+				p.runAllFor(all, 2*time.Second)
 				for _, w := range all {
-					refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+					wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 				}
 
 				// A VM that starts now finds a state or polls for itself.
 				corrupt()
 				all = append(all, p.worker("worker_9"))
 				p.serve(t, all, 1, doc(1, appIn(maintenance.NoAccess)))
-				refused(t, all[2].request("GET", "/", ""), maintenance.RuleNoAccess)
+				wantRefused(t, all[2].request("GET", "/", ""), maintenance.RuleNoAccess)
 
 				// The next state reaches all VMs.
 				corrupt()
@@ -526,9 +526,9 @@ func TestCorruptSharedDataDoesNoLastingHarmCompiled(t *testing.T) {
 func (p *process) serve(t *testing.T, all []*world, revision uint64, document string) {
 	t.Helper()
 	for range 40 {
-		p.runAll(all, tickPeriod)
+		p.runAllFor(all, tickPeriod)
 		for _, w := range all {
-			for _, poll := range w.pending(maintenance.SyncPath) {
+			for _, poll := range w.pendingTo(maintenance.SyncPath) {
 				var request maintenance.SyncRequest
 				if err := json.Unmarshal([]byte(poll.body), &request); err != nil {
 					t.Fatal(err)
@@ -545,12 +545,12 @@ func (p *process) serve(t *testing.T, all []*world, revision uint64, document st
 // wantFewReads checks that ticks read only short values of shared data.
 func (p *process) wantFewReads(t *testing.T, all []*world) {
 	t.Helper()
-	p.runAll(all, 400*time.Millisecond)
+	p.runAllFor(all, 400*time.Millisecond)
 	for _, w := range all {
 		rigOf(w).vm.ResetCalls()
 	}
 
-	p.runAll(all, 10*time.Second)
+	p.runAllFor(all, 10*time.Second)
 	for _, w := range all {
 		for _, calls := range rigOf(w).vm.Calls() {
 			if calls.Func == "proxy_get_shared_data" && calls.Count > 200+2*34 {
@@ -562,17 +562,17 @@ func (p *process) wantFewReads(t *testing.T, all []*world) {
 
 // A lease that a VM took before the clock was set back does not leave the process without a leader.
 func TestLeaseFromBeforeTheClockWasSetBackExpiresCompiled(t *testing.T) {
-	eachVersion(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
-		p.crashes = true
-		all := p.workers(1)
+	testProcess(t, setup{config: bootstrapConfig}, func(t *testing.T, p *process) {
+		p.expectCrashes = true
+		all := p.mainAndWorkers(1)
 		tickAll(all)
-		l := leader(t, all)
+		l := wantOneLeader(t, all)
 		rigOf(l).vm.Crash(errCrash)
 
 		p.clock.Set(startTime.Add(-time.Hour))
 		all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
-		p.runAll(all, time.Second)
-		leader(t, all)
+		p.runAllFor(all, time.Second)
+		wantOneLeader(t, all)
 	})
 }
 
@@ -581,11 +581,11 @@ func TestOpenStreamsKeepNoRequestCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: `{"name": "edge", "exempt": [{"path": "/healthz"}]}`})
 	w := p.worker("worker_0")
 	app := appIn(maintenance.ReadOnly)
-	w.follow(doc(1, app))
+	w.startWith(doc(1, app))
 
 	open := func(path string) {
 		for range 1000 {
-			passed(t, w.begin("GET", path, true, "cookie", strings.Repeat("x", 16<<10)).view())
+			wantPassed(t, w.begin("GET", path, endOfStream, "cookie", strings.Repeat("x", 16<<10)).outcomeSoFar())
 		}
 	}
 
@@ -605,12 +605,12 @@ func TestOpenStreamsKeepNoRequestCompiled(t *testing.T) {
 func TestMemoryStaysFlatCompiled(t *testing.T) {
 	p := newProcess(t, setup{config: bootstrapConfig})
 	w := p.worker("worker_0")
-	w.follow(doc(1, appIn(maintenance.NoAccess)))
+	w.startWith(doc(1, appIn(maintenance.NoAccess)))
 
 	revision := uint64(1)
 	work := func() {
 		for range 40 {
-			w.run(25 * tickPeriod)
+			w.runFor(25 * tickPeriod)
 			revision++
 			w.answerPoll(200, doc(revision, appIn(maintenance.NoAccess)))
 			w.request("GET", "/", "", "accept", "text/html")

@@ -13,10 +13,10 @@ import (
 // The client gets the core's reply, gRPC clients get a gRPC status, and the access log gets the
 // rule as response code details. Nothing goes upstream.
 func TestRefusalReachesTheClient(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.RetryAfter = 90
-		w.follow(doc(1, app))
+		w.startWith(doc(1, app))
 
 		for _, c := range []struct {
 			name     string
@@ -35,11 +35,11 @@ func TestRefusalReachesTheClient(t *testing.T) {
 			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "grpc-status:14\r\n", -1,
 				map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."}},
 		} {
-			x := w.begin("POST", "/shop.Cart/Add", false, c.headers...)
-			x.send("x", true)
-			v := x.view()
+			x := w.begin("POST", "/shop.Cart/Add", moreFollows, c.headers...)
+			x.send("x", endOfStream)
+			v := x.outcomeSoFar()
 
-			refused(t, v, maintenance.RuleNoAccess)
+			wantRefused(t, v, maintenance.RuleNoAccess)
 
 			if r := v.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
 				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
@@ -61,7 +61,7 @@ func TestRefusalReachesTheClient(t *testing.T) {
 				}
 			}
 
-			x.end()
+			x.disconnect()
 		}
 
 		w.wantMetric("blocked", 5)
@@ -72,17 +72,17 @@ func TestRefusalReachesTheClient(t *testing.T) {
 // The filter answers requests for the public status while something is on or announced. Otherwise
 // they go on to the route of the bootstraps.
 func TestFilterAnswersStatus(t *testing.T) {
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
 		app.Name, app.Match.Hosts = "shop", []string{"shop.example.com"}
 		app.Activations[0].Until = startTime.Add(time.Hour)
 
-		x := w.begin("GET", "/.drydock/status", true)
+		x := w.begin("GET", "/.drydock/status", endOfStream)
 		w.tick()
-		paused(t, x.view())
+		wantPaused(t, x.outcomeSoFar())
 
 		w.answerPoll(200, docOf(1, 1, app))
-		if v := x.view(); v.reply == nil || v.reply.status != 200 {
+		if v := x.outcomeSoFar(); v.reply == nil || v.reply.status != 200 {
 			t.Fatalf("got %s", v)
 		}
 
@@ -107,10 +107,10 @@ func TestFilterAnswersStatus(t *testing.T) {
 
 		// Only this path is the status. Other paths below the prefix are requests like any other.
 		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
-			refused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
+			wantRefused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
 		}
 
 		w.answerPoll(200, docOf(1, 2, maintenance.App{}))
-		passed(t, w.request("GET", "/.drydock/status", ""))
+		wantPassed(t, w.request("GET", "/.drydock/status", ""))
 	})
 }

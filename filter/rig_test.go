@@ -34,6 +34,13 @@ var startTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const token = "a-sync-token-that-no-log-may-show"
 
+// endOfStream and moreFollows say whether the headers or a part of a body are the end of a request
+// (the end_of_stream of the proxy-wasm ABI).
+const (
+	endOfStream = true
+	moreFollows = false
+)
+
 // setup is how Envoy is configured.
 type setup struct {
 	config string // the plugin's configuration
@@ -53,8 +60,8 @@ type rig interface {
 	tick()
 	// advance lets time pass without ticks.
 	advance(d time.Duration)
-	// calls returns the callouts that wait for an answer, oldest first.
-	calls() []call
+	// pendingCalls returns the callouts that wait for an answer, oldest first.
+	pendingCalls() []call
 	// answer answers a callout. The status 0 means that no answer arrives.
 	answer(c call, status int, body string)
 	// open sends the headers of a request.
@@ -67,16 +74,16 @@ type rig interface {
 // exchange is a request and its response.
 type exchange interface {
 	send(body string, end bool)
-	trailers()
-	// end ends the stream: the client has disconnected, or has its answer.
-	end()
-	view() view
+	sendTrailers()
+	// disconnect ends the stream: the client has disconnected, or has its answer.
+	disconnect()
+	outcomeSoFar() outcome
 }
 
-// view is what has become of a request so far.
-type view struct {
+// outcome is what has become of a request so far.
+type outcome struct {
 	paused bool // it was neither let through nor answered
-	reply  *reply
+	reply  *sentReply
 	// headers and body are what the upstream saw.
 	headers map[string]string
 	body    string
@@ -88,7 +95,7 @@ type view struct {
 // which has one filter state for all requests.
 const noteUnknown = "unknown"
 
-type reply struct {
+type sentReply struct {
 	status  int
 	headers map[string]string
 	body    string
@@ -126,8 +133,8 @@ type world struct {
 	acks []maintenance.Ack
 }
 
-// everywhere runs a test in all three worlds.
-func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
+// testEverywhere runs a test in all three worlds.
+func testEverywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Run("native", func(t *testing.T) {
 		t.Setenv("DRYDOCK_SYNC_TOKEN", token)
@@ -140,11 +147,11 @@ func everywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 		})
 	})
 
-	compiled(t, s, test)
+	testCompiled(t, s, test)
 }
 
-// compiled runs a test in the two compiled worlds.
-func compiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
+// testCompiled runs a test in the two testCompiled worlds.
+func testCompiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, s.envoy136 = range []bool{false, true} {
 		t.Run(compiledName(s), func(t *testing.T) { test(t, newProcess(t, s).worker("worker_0")) })
@@ -160,7 +167,7 @@ func compiledName(s setup) string {
 
 // takeAcks accepts the acks that wait for an answer.
 func (w *world) takeAcks() {
-	for _, c := range w.rig.calls() {
+	for _, c := range w.rig.pendingCalls() {
 		if c.path() != maintenance.AckPath {
 			continue
 		}
@@ -179,8 +186,8 @@ func (w *world) tick() {
 	w.takeAcks()
 }
 
-// run ticks at tickPeriod, as Envoy does, until d has passed.
-func (w *world) run(d time.Duration) {
+// runFor ticks at tickPeriod, as Envoy does, until d has passed.
+func (w *world) runFor(d time.Duration) {
 	for ; d > 0; d -= tickPeriod {
 		w.advance(min(d, tickPeriod))
 		w.tick()
@@ -192,18 +199,18 @@ func (w *world) answer(c call, status int, body string) {
 	w.takeAcks()
 }
 
-// pending returns the callouts to a path that wait for an answer.
-func (w *world) pending(prefix string) []call {
-	return slices.DeleteFunc(w.calls(), func(c call) bool { return !strings.HasPrefix(c.path(), prefix) })
+// pendingTo returns the callouts to a path that wait for an answer.
+func (w *world) pendingTo(prefix string) []call {
+	return slices.DeleteFunc(w.pendingCalls(), func(c call) bool { return !strings.HasPrefix(c.path(), prefix) })
 }
 
 // hasPoll reports whether a poll waits for an answer.
-func (w *world) hasPoll() bool { return len(w.pending(maintenance.SyncPath)) > 0 }
+func (w *world) hasPoll() bool { return len(w.pendingTo(maintenance.SyncPath)) > 0 }
 
-// poll returns the one poll that waits for an answer.
-func (w *world) poll() (call, maintenance.SyncRequest) {
+// wantOnePoll returns the one wantOnePoll that waits for an answer.
+func (w *world) wantOnePoll() (call, maintenance.SyncRequest) {
 	w.t.Helper()
-	polls := w.pending(maintenance.SyncPath)
+	polls := w.pendingTo(maintenance.SyncPath)
 	if len(polls) != 1 {
 		w.t.Fatalf("%d polls wait, want 1", len(polls))
 	}
@@ -218,12 +225,12 @@ func (w *world) poll() (call, maintenance.SyncRequest) {
 // answerPoll answers the one poll that waits.
 func (w *world) answerPoll(status int, body string) {
 	w.t.Helper()
-	c, _ := w.poll()
+	c, _ := w.wantOnePoll()
 	w.answer(c, status, body)
 }
 
-// follow starts the plugin with its first state.
-func (w *world) follow(doc string) {
+// startWith starts the plugin with its first state.
+func (w *world) startWith(doc string) {
 	w.t.Helper()
 	w.tick()
 	w.answerPoll(200, doc)
@@ -246,15 +253,15 @@ const (
 
 // request sends a whole request and ends its stream. It returns what had become of the request
 // before.
-func (w *world) request(method, path, body string, headers ...string) view {
+func (w *world) request(method, path, body string, headers ...string) outcome {
 	w.t.Helper()
 	x := w.begin(method, path, body == "", headers...)
 	if body != "" {
-		x.send(body, true)
+		x.send(body, endOfStream)
 	}
 
-	v := x.view()
-	x.end()
+	v := x.outcomeSoFar()
+	x.disconnect()
 	return v
 }
 
@@ -281,24 +288,24 @@ func (w *world) begin(method, path string, end bool, headers ...string) exchange
 // beginGraphQL sends the headers of a GraphQL POST.
 func (w *world) beginGraphQL() exchange {
 	w.t.Helper()
-	return w.begin("POST", "/graphql", false, "content-type", "application/json")
+	return w.begin("POST", "/graphql", moreFollows, "content-type", "application/json")
 }
 
 // graphQL sends a whole GraphQL POST.
-func (w *world) graphQL(body string) view {
+func (w *world) graphQL(body string) outcome {
 	w.t.Helper()
 	return w.request("POST", "/graphql", body, "content-type", "application/json")
 }
 
-// passed, refused and paused check what has become of a request. refused checks the rule as well.
-func passed(t *testing.T, v view) {
+// wantPassed, refused and paused check what has become of a request. refused checks the rule as well.
+func wantPassed(t *testing.T, v outcome) {
 	t.Helper()
 	if v.paused || v.reply != nil || v.headers == nil {
 		t.Fatalf("want it to pass, got %s", v)
 	}
 }
 
-func refused(t *testing.T, v view, rule maintenance.Rule) {
+func wantRefused(t *testing.T, v outcome, rule maintenance.Rule) {
 	t.Helper()
 	if v.paused || v.reply == nil || v.headers != nil || v.body != "" {
 		t.Fatalf("want it refused by %s, got %s", rule, v)
@@ -309,14 +316,14 @@ func refused(t *testing.T, v view, rule maintenance.Rule) {
 	}
 }
 
-func paused(t *testing.T, v view) {
+func wantPaused(t *testing.T, v outcome) {
 	t.Helper()
 	if !v.paused || v.reply != nil || v.headers != nil || v.body != "" {
 		t.Fatalf("want it paused, got %s", v)
 	}
 }
 
-func (v view) String() string {
+func (v outcome) String() string {
 	if v.reply != nil {
 		return fmt.Sprintf("%d %v %q (%s; upstream saw %v %q)", v.reply.status, v.reply.headers, v.reply.body, v.note, v.headers, v.body)
 	}

@@ -19,11 +19,11 @@ func TestWindowOpensAndClosesByItself(t *testing.T) {
 			{Start: startTime.Add(10 * time.Minute), End: startTime.Add(10*time.Minute + 500*time.Millisecond)},
 		},
 	}}}}
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, app))
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, app))
 		w.answerPoll(0, "") // The controller is away from now on.
 
-		get := func() view { return w.request("GET", "/", "") }
+		get := func() outcome { return w.request("GET", "/", "") }
 		status := func() string {
 			if v := w.request("GET", "/.drydock/status", ""); v.reply != nil {
 				return v.reply.body
@@ -31,42 +31,42 @@ func TestWindowOpensAndClosesByItself(t *testing.T) {
 			return ""
 		}
 
-		w.run(59900 * time.Millisecond)
-		passed(t, get())
+		w.runFor(59900 * time.Millisecond)
+		wantPassed(t, get())
 		if s := status(); s != "" {
 			t.Errorf("said %q before the announcement", s)
 		}
 
-		w.run(150 * time.Millisecond)
-		passed(t, get())
+		w.runFor(150 * time.Millisecond)
+		wantPassed(t, get())
 		if s := status(); !strings.Contains(s, `"mode":"off"`) || !strings.Contains(s, `"start":"2000-01-01T00:02:00Z"`) {
 			t.Errorf("announced by %q", s)
 		}
 
-		w.run(59900 * time.Millisecond)
-		passed(t, get())
-		w.run(100 * time.Millisecond)
+		w.runFor(59900 * time.Millisecond)
+		wantPassed(t, get())
+		w.runFor(100 * time.Millisecond)
 		v := get()
-		refused(t, v, maintenance.RuleNoAccess)
+		wantRefused(t, v, maintenance.RuleNoAccess)
 		if v.reply.headers["retry-after"] != "60" || v.reply.body != "Upgrade.\n" {
 			t.Errorf("got %s", v)
 		}
 
-		w.run(59850 * time.Millisecond)
-		refused(t, get(), maintenance.RuleNoAccess)
-		w.run(150 * time.Millisecond)
-		passed(t, get())
+		w.runFor(59850 * time.Millisecond)
+		wantRefused(t, get(), maintenance.RuleNoAccess)
+		w.runFor(150 * time.Millisecond)
+		wantPassed(t, get())
 		if s := status(); s != "" {
 			t.Errorf("said %q after the window", s)
 		}
 
-		w.run(7 * time.Minute)
-		refused(t, get(), maintenance.RuleNoAccess)
-		w.run(500 * time.Millisecond)
-		passed(t, get())
+		w.runFor(7 * time.Minute)
+		wantRefused(t, get(), maintenance.RuleNoAccess)
+		w.runFor(500 * time.Millisecond)
+		wantPassed(t, get())
 
-		w.run(time.Hour)
-		passed(t, get())
+		w.runFor(time.Hour)
+		wantPassed(t, get())
 		w.wantMetric("revision", 1)
 	})
 }
@@ -74,26 +74,26 @@ func TestWindowOpensAndClosesByItself(t *testing.T) {
 // If the proxy's clock was ahead, so that a window seemed to be over, the window opens when the
 // clock is set right.
 func TestWindowFollowsAClockThatIsSetBackCompiled(t *testing.T) {
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		rigOf(w).clock.Set(startTime.Add(5 * time.Hour))
-		w.follow(doc(1, maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{ID: "w", Mode: maintenance.NoAccess,
+		w.startWith(doc(1, maintenance.App{Spec: maintenance.Spec{Windows: []maintenance.Window{{ID: "w", Mode: maintenance.NoAccess,
 			Occurrences: []maintenance.Occurrence{{Start: startTime.Add(time.Hour), End: startTime.Add(2 * time.Hour)}}}}}}))
 
-		w.run(time.Second)
-		passed(t, w.request("GET", "/", ""))
+		w.runFor(time.Second)
+		wantPassed(t, w.request("GET", "/", ""))
 
 		rigOf(w).clock.Set(startTime.Add(90 * time.Minute))
 		w.tick()
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 
 		rigOf(w).clock.Set(startTime.Add(30 * time.Minute))
 		w.tick()
-		passed(t, w.request("GET", "/", ""))
+		wantPassed(t, w.request("GET", "/", ""))
 
-		w.run(time.Second)
+		w.runFor(time.Second)
 		rigOf(w).clock.Set(startTime.Add(61 * time.Minute))
 		w.tick()
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 }
 
@@ -103,23 +103,23 @@ func TestManualActivationIgnoresWhenItBegan(t *testing.T) {
 	app.Activations[0].Since = startTime.Add(time.Hour) // The controller's clock is ahead.
 	app.Activations[0].Until = startTime.Add(2 * time.Hour)
 
-	everywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, app))
-		refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, app))
+		wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 	})
 
 	// The same holds while the proxy's clock jumps back and forth.
-	compiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.follow(doc(1, app))
+	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, app))
 		for _, to := range []time.Time{startTime.AddDate(-10, 0, 0), startTime, startTime.Add(119 * time.Minute), startTime.Add(-time.Second)} {
 			rigOf(w).clock.Set(to)
-			w.run(10 * tickPeriod)
-			refused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
+			w.runFor(10 * tickPeriod)
+			wantRefused(t, w.request("GET", "/", ""), maintenance.RuleNoAccess)
 		}
 
 		rigOf(w).clock.Set(startTime.Add(2 * time.Hour))
-		w.run(tickPeriod)
-		passed(t, w.request("GET", "/", ""))
+		w.runFor(tickPeriod)
+		wantPassed(t, w.request("GET", "/", ""))
 		if !w.hasPoll() {
 			t.Error("no VM polls after the clock was set")
 		}
