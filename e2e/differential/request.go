@@ -33,6 +33,10 @@ type Request struct {
 	// After follows the request on the same connection: a second request, or frames after an
 	// upgrade.
 	After []byte
+	// ReadOn reads a second answer, until the server closes the connection or Patience has passed.
+	// It is for a body that some server takes for a request: such a server answers it once it has
+	// acted on it, and what it has not read yet is lost if the connection is closed first.
+	ReadOn bool
 	// Patience is how long to wait for an answer; 0 means as long as the framing suggests.
 	Patience time.Duration
 	// HTTP2 is how the request is sent over HTTP/2; nil means HTTP/1.
@@ -215,7 +219,7 @@ func Send(addr string, r *Request) (Response, error) {
 	if r.HTTP2 != nil {
 		return sendHTTP2(addr, r)
 	}
-	return send(addr, r.Bytes(), r.Method, r.patience(), r.pipelined())
+	return send(addr, r.Bytes(), r.Method, r.patience(), r.pipelined() || r.ReadOn)
 }
 
 // pipelined reports whether another request follows the request, which is to be answered too.
