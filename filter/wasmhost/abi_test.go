@@ -24,8 +24,8 @@ func FuzzPairs(f *testing.F) {
 			t.Errorf("%q was read as %q, which is %q", b, pairs, got)
 		}
 
-		for _, p := range pairs.normal() {
-			if !pairs.normal().Has(p[0]) {
+		for _, p := range pairs.normalized() {
+			if !pairs.normalized().Has(p[0]) {
 				t.Errorf("%q is missing in %q", p[0], pairs)
 			}
 		}

@@ -87,10 +87,10 @@ func (vm *VM) Callouts() []*Callout {
 func (c call) httpCall() Status {
 	root := c.in.current().root
 	co := &Callout{
-		in: c.in, root: root, Cluster: c.str(0), Headers: parsePairs(c.bytes(2)).normal(), Body: slices.Clone(c.bytes(4)),
+		in: c.in, root: root, Cluster: c.str(0), Headers: parsePairs(c.bytes(2)).normalized(), Body: slices.Clone(c.bytes(4)),
 		Trailers: parsePairs(c.bytes(6)), Timeout: time.Duration(int32(c.u32(8))) * time.Millisecond,
 	}
-	co.Headers.hostIsAuthority()
+	co.Headers.moveHostToAuthority()
 
 	st := co.start()
 	if put := c.put32(9, co.Token); st == StatusOK {
@@ -117,7 +117,7 @@ func (c *Callout) start() Status {
 
 	c.Token = c.in.nextCall
 	if len(c.Body) > 0 {
-		c.Headers.set("content-length", strconv.Itoa(len(c.Body)))
+		c.Headers.replace("content-length", strconv.Itoa(len(c.Body)))
 	}
 
 	h.callouts = append(h.callouts, c)
@@ -253,9 +253,9 @@ func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
 		return
 	}
 
-	r := &calloutResponse{headers: headers.normal(), body: body}
+	r := &calloutResponse{headers: headers.normalized(), body: body}
 	if len(trailers) > 0 {
-		t := trailers.normal()
+		t := trailers.normalized()
 		r.trailers = &t
 	}
 

@@ -15,7 +15,7 @@ type filter struct {
 
 	// The parts of the stream that the module can read now.
 	requestHeaders, requestTrailers, responseHeaders, responseTrailers *Headers
-	requestBody, responseBody                                          *buffer
+	requestBody, responseBody                                          *bodyBuffer
 	endOfStream                                                        bool
 }
 
@@ -85,7 +85,7 @@ func (a *activeFilter) onHeaders(end bool) (v verdict) {
 	return v
 }
 
-func (a *activeFilter) onData(data *buffer, end bool) (v verdict) {
+func (a *activeFilter) onData(data *bodyBuffer, end bool) (v verdict) {
 	f, p := a.f, a.pipe
 	visible, cb := &f.requestBody, cbRequestBody
 	if a == &f.encode {
@@ -95,13 +95,13 @@ func (a *activeFilter) onData(data *buffer, end bool) (v verdict) {
 		return verdictContinue
 	}
 
-	size := len(data.b)
+	size := len(data.bytes)
 	if a.buffering {
 		p.pressesBack = false
 		if p.hold(data); p.s.done {
 			return verdictStop
 		}
-		size = len(p.buffered.b)
+		size = len(p.buffered.bytes)
 	}
 
 	*visible, f.endOfStream = data, end

@@ -12,10 +12,10 @@ type pipe struct {
 	filters     []*activeFilter // in the order of travel
 	headers     *Headers
 	trailers    *Headers
-	buffered    *buffer // nil: nothing was ever held
-	complete    bool    // the sender has ended
-	size        int     // of the body so far
-	pressesBack bool    // at the limit, what is held presses back instead of failing the stream
+	buffered    *bodyBuffer // nil: nothing was ever held
+	complete    bool        // the sender has ended
+	size        int         // of the body so far
+	pressesBack bool        // at the limit, what is held presses back instead of failing the stream
 	pressing    bool
 	aborted     bool // a local reply was sent from one of its callbacks
 	running     int  // callbacks of this direction that are running
@@ -76,7 +76,7 @@ func (p *pipe) receiveData(data []byte, end bool) {
 	p.mustExpect("body")
 	p.complete = end
 	p.size += len(data)
-	p.sendData(nil, &buffer{slices.Clone(data)}, end)
+	p.sendData(nil, &bodyBuffer{slices.Clone(data)}, end)
 }
 
 func (p *pipe) receiveTrailers(h Headers) {
@@ -85,7 +85,7 @@ func (p *pipe) receiveTrailers(h Headers) {
 	}
 
 	p.mustExpect("trailers")
-	h = h.normal()
+	h = h.normalized()
 	p.complete, p.trailers = true, &h
 	p.sendTrailers(nil)
 }
@@ -153,7 +153,7 @@ func (p *pipe) sendHeaders(after *activeFilter, end bool) {
 
 // sendData passes a part of the body through the filters after a given one, or from it on if it is
 // being resumed. If a filter adds trailers to the last part, they follow, from that filter on.
-func (p *pipe) sendData(after *activeFilter, data *buffer, end bool) {
+func (p *pipe) sendData(after *activeFilter, data *bodyBuffer, end bool) {
 	var adder *activeFilter // of trailers
 	hadTrailers := p.trailers != nil
 	defer func() {
@@ -196,8 +196,8 @@ func (p *pipe) sendData(after *activeFilter, data *buffer, end bool) {
 		p.prependHeld(a, data)
 	}
 
-	frame := Frame{Data: data.b, End: end && p.trailers == nil}
-	data.b = nil
+	frame := Frame{Data: data.bytes, End: end && p.trailers == nil}
+	data.bytes = nil
 	p.pressing = false
 	if len(frame.Data) > 0 || frame.End {
 		p.deliver(frame)
@@ -205,25 +205,25 @@ func (p *pipe) sendData(after *activeFilter, data *buffer, end bool) {
 }
 
 // stopData stops a part of the body at a filter that does not let it pass.
-func (p *pipe) stopData(a *activeFilter, data *buffer, v verdict) {
+func (p *pipe) stopData(a *activeFilter, data *bodyBuffer, v verdict) {
 	a.state = stopped
 	switch {
 	case v == verdictStop || v == verdictStopStream:
 		p.pressesBack = v == verdictStopStream
 		p.hold(data)
 	case p.complete && p.trailers == nil && p.buffered == nil && !p.s.done:
-		p.buffered = &buffer{} // so that resuming ends the stream
+		p.buffered = &bodyBuffer{} // so that resuming ends the stream
 	}
 }
 
 // prependHeld puts what is held before a part that a filter lets pass: the filter held an earlier
 // part, and this one was added to it.
-func (p *pipe) prependHeld(a *activeFilter, data *buffer) {
-	if p.buffered == nil || data == p.buffered || len(p.buffered.b) == 0 || a.f.plugin.vm.host.cfg.LegacyResume {
+func (p *pipe) prependHeld(a *activeFilter, data *bodyBuffer) {
+	if p.buffered == nil || data == p.buffered || len(p.buffered.bytes) == 0 || a.f.plugin.vm.host.cfg.LegacyResume {
 		return
 	}
-	data.b = append(p.buffered.b, data.b...)
-	p.buffered.b = nil
+	data.bytes = append(p.buffered.bytes, data.bytes...)
+	p.buffered.bytes = nil
 }
 
 // sendTrailers passes the trailers through the filters after a given one, or from it on if it is
@@ -280,15 +280,15 @@ func (p *pipe) deliver(f Frame) {
 
 // hold keeps data that a filter stopped. Beyond the limit, it presses back or, if the filter wants
 // the whole body, fails the stream.
-func (p *pipe) hold(data *buffer) {
+func (p *pipe) hold(data *bodyBuffer) {
 	if p.buffered == nil {
-		p.buffered = &buffer{}
+		p.buffered = &bodyBuffer{}
 	}
 	if p.buffered != data {
-		p.buffered.b = append(p.buffered.b, data.b...)
-		data.b = nil
+		p.buffered.bytes = append(p.buffered.bytes, data.bytes...)
+		data.bytes = nil
 	}
-	if len(p.buffered.b) <= p.s.cfg.BufferLimit || p.pressing || p.over() {
+	if len(p.buffered.bytes) <= p.s.cfg.BufferLimit || p.pressing || p.over() {
 		return
 	}
 

@@ -110,32 +110,32 @@ func (s *Stream) prepareReply(r LocalReply) (h Headers, body []byte) {
 	body = r.Body
 	switch {
 	case s.isGRPC: // trailers only
-		h.put(":status", "200")
-		h.put("content-type", "application/grpc")
+		h.setInPlace(":status", "200")
+		h.setInPlace("content-type", "application/grpc")
 		if !h.Has("grpc-status") {
 			status := r.GRPCStatus
 			if status < 0 {
 				status = grpcStatus(r.Status)
 			}
-			h.put("grpc-status", strconv.Itoa(status))
+			h.setInPlace("grpc-status", strconv.Itoa(status))
 		}
 
 		if len(body) > 0 && !s.isHead {
-			h.put("grpc-message", percentEncode(body))
+			h.setInPlace("grpc-message", percentEncode(body))
 		}
 		h.remove("content-length")
 		body = nil
 	case len(body) > 0:
-		h.put("content-length", strconv.Itoa(len(body)))
+		h.setInPlace("content-length", strconv.Itoa(len(body)))
 		if !h.Has("content-type") {
-			h.put("content-type", "text/plain")
+			h.setInPlace("content-type", "text/plain")
 		}
 	default:
 		h.remove("content-length")
 		h.remove("content-type")
 	}
 
-	return h.normal(), body
+	return h.normalized(), body
 }
 
 // grpcStatus returns the gRPC status for an HTTP status, as Envoy's Grpc::Utility::httpToGrpcStatus

@@ -150,8 +150,8 @@ func (s *Stream) RequestHeaders(headers Headers, end bool) {
 		panic("wasmhost: request headers came twice")
 	}
 
-	h := headers.normal()
-	h.hostIsAuthority()
+	h := headers.normalized()
+	h.moveHostToAuthority()
 	s.isHead = h.Get(":method") == "HEAD"
 	contentType := h.Get("content-type")
 	s.isGRPC = contentType == "application/grpc" || strings.HasPrefix(contentType, "application/grpc+")
@@ -176,7 +176,7 @@ func (s *Stream) ResponseHeaders(headers Headers, end bool) {
 	}
 
 	s.setDetails("via_upstream")
-	s.response.receiveHeaders(headers.normal(), end)
+	s.response.receiveHeaders(headers.normalized(), end)
 }
 
 // ResponseBody delivers a part of the body from the upstream.
