@@ -14,7 +14,7 @@ import (
 func TestAllowlistedAddressesBypass(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2", "127.0.0.16/28", "127.1.0.0/16", "2001:db8::/32"}}})
-	stranger, allowed := d.visitor("127.0.0.1"), d.visitor("127.0.0.2")
+	stranger, allowed := d.visitorFrom("127.0.0.1"), d.visitorFrom("127.0.0.2")
 	if a := stranger.get("/"); a.Status != 200 {
 		t.Fatalf("off: %d, want 200", a.Status)
 	}
@@ -23,7 +23,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		t.Errorf("a client's own x-drydock headers reach the app: %v", received)
 	}
 
-	d.on("default", maintenance.NoAccess, "We move to a new server.")
+	d.enforce("default", maintenance.NoAccess, "We move to a new server.")
 	for _, tt := range []struct {
 		from string
 		want int
@@ -32,7 +32,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		{"127.0.0.15", 503}, {"127.0.0.16", 200}, {"127.0.0.31", 200}, {"127.0.0.32", 503},
 		{"127.1.255.255", 200}, {"127.2.0.1", 503},
 	} {
-		if a := d.visitor(tt.from).get("/"); a.Status != tt.want {
+		if a := d.visitorFrom(tt.from).get("/"); a.Status != tt.want {
 			t.Errorf("from %s: %d, want %d", tt.from, a.Status, tt.want)
 		}
 	}
@@ -52,9 +52,9 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 	checkForgedAddressesRefused(t, stranger)
 	checkRefusalsRecorded(d)
 
-	d.off("default")
+	d.enforceOff("default")
 	for _, from := range []string{"127.0.0.1", "127.0.0.2", "127.2.0.1"} {
-		if a := d.visitor(from).get("/"); a.Status != 200 {
+		if a := d.visitorFrom(from).get("/"); a.Status != 200 {
 			t.Errorf("off again, from %s: %d, want 200", from, a.Status)
 		}
 	}
@@ -88,13 +88,13 @@ func checkRefusalsRecorded(d *deployment) {
 		d.t.Errorf("the access log has details=%v for a refused request, want drydock's", entry["details"])
 	}
 
-	if n := d.stat(`wasmcustom.*blocked$`); n == 0 {
+	if n := d.onlyStat(`wasmcustom.*blocked$`); n == 0 {
 		d.t.Error("the blocked counter is 0")
 	}
-	if n := d.stat(`wasmcustom.*bypassed$`); n == 0 {
+	if n := d.onlyStat(`wasmcustom.*bypassed$`); n == 0 {
 		d.t.Error("the bypassed counter is 0")
 	}
-	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
+	if n := d.onlyStat(`wasmcustom.*\.errors$`); n != 0 {
 		d.t.Errorf("the errors counter is %d, want 0", n)
 	}
 }
@@ -106,8 +106,8 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{
 		"203.0.113.7", "198.51.100.0/24", "2001:db8::7", "2001:db8:1::/48", "::ffff:192.0.2.1",
 	}}})
-	d.on("default", maintenance.NoAccess, "closed")
-	proxy := d.visitor("127.0.0.1")
+	d.enforce("default", maintenance.NoAccess, "closed")
+	proxy := d.visitorFrom("127.0.0.1")
 
 	for _, tt := range []struct {
 		forwarded string
@@ -152,8 +152,8 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 func TestAllowlistOverIPv6(t *testing.T) {
 	d := deploy(t, deployOptions{bootstrap: "dual-stack.yaml"})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"::1"}}})
-	d.on("default", maintenance.NoAccess, "closed")
-	six, four := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", d.edge.Number)), d.visitor("127.0.0.1")
+	d.enforce("default", maintenance.NoAccess, "closed")
+	six, four := newVisitor(t, "::1", fmt.Sprintf("[::1]:%d", d.envoyPort.Number)), d.visitorFrom("127.0.0.1")
 	if a := six.get("/"); a.Status != 200 {
 		t.Errorf("from ::1, which is allowed: %d, want 200", a.Status)
 	}

@@ -18,13 +18,13 @@ import (
 func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default"})
-	d.on("default", maintenance.ReadOnly, "closed")
+	d.enforce("default", maintenance.ReadOnly, "closed")
 	before := d.app.Requests()
 
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}}
 	for _, path := range []string{"/api/orders", "/graphql"} {
 		for _, size := range []int{0, 1, 100_000, 3 << 20} {
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.edge.Addr()+path, io.LimitReader(zeros{}, int64(size)))
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+path, io.LimitReader(zeros{}, int64(size)))
 			must(t, err)
 			req.Header.Set("Content-Type", "application/json")
 			req.Header.Set("Expect", "100-continue")
@@ -123,11 +123,11 @@ func TestBodiesAreJudgedHoweverTheyArrive(t *testing.T) {
 		t.Run(fmt.Sprintf("allow_on_headers_stop_iteration=%v", holds), func(t *testing.T) {
 			app := startRecordingUpstream(t)
 			d := deploy(t, deployOptions{upstream: app.addr, edit: setHoldsHeaders(holds, holds)})
-			d.on("default", maintenance.ReadOnly, "bodies")
+			d.enforce("default", maintenance.ReadOnly, "bodies")
 			for _, c := range bodyCases() {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					c.checkJudged(t, d.edge.Addr())
+					c.checkJudged(t, d.envoyPort.Addr())
 					if _, passed := app.find(t.Name()); passed != (c.want == 200) {
 						t.Errorf("the app received it whole: %v", passed)
 					}
@@ -172,9 +172,9 @@ func (c bodyCase) checkJudged(t *testing.T, proxy string) {
 func TestMisconfiguredHeaderHoldingIsAnswered(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr, edit: setHoldsHeaders(false, true)})
-	d.on("default", maintenance.ReadOnly, "misconfigured")
+	d.enforce("default", maintenance.ReadOnly, "misconfigured")
 
-	a := d.visitor("127.0.0.1").postJSON("/graphql", queryBody, "X-Case", "misconfigured")
+	a := d.visitorFrom("127.0.0.1").postJSON("/graphql", queryBody, "X-Case", "misconfigured")
 	if _, passed := app.find("misconfigured"); a.Status != 503 || ruleOf(a.Body) != "read-only.body-timeout" || passed {
 		t.Errorf("%d %s, want 503 by read-only.body-timeout and nothing at the app", a.Status, a.Body)
 	}

@@ -23,7 +23,7 @@ import (
 // a claim of the right type and value. A request with any other token is an ordinary one: in
 // maintenance it gets the page, otherwise it reaches the app, and it is never answered 401.
 func TestOnlyVerifiedClaimsOfThePinnedIssuerBypass(t *testing.T) {
-	onEachEnvoy(t, func(t *testing.T, version string) {
+	onOldestAndNewestEnvoy(t, func(t *testing.T, version string) {
 		i := newIssuers(t)
 		d := deploy(t, deployOptions{bootstrap: "jwt.yaml", version: version, files: i.keyFiles()})
 		testTokens(t, d, i)
@@ -53,9 +53,9 @@ func (i *issuers) keyFiles() map[string]string {
 func (d *deployment) statusWith(token string) int {
 	d.t.Helper()
 	if token == "" {
-		return d.visitor("127.0.0.1").get("/").Status
+		return d.visitorFrom("127.0.0.1").get("/").Status
 	}
-	return d.visitor("127.0.0.1").get("/", "Authorization", "Bearer "+token).Status
+	return d.visitorFrom("127.0.0.1").get("/", "Authorization", "Bearer "+token).Status
 }
 
 // testTokens sends tokens of every kind to an app that lets the role admin of the staff pass.
@@ -107,7 +107,7 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 		}
 	}
 
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	for _, tt := range tokens {
 		want := 503
 		if tt.pass {
@@ -119,7 +119,7 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 	}
 
 	// A token in the URL does not count: queries end up in logs.
-	if a := d.visitor("127.0.0.1").get("/?access_token=" + right); a.Status != 503 {
+	if a := d.visitorFrom("127.0.0.1").get("/?access_token=" + right); a.Status != 503 {
 		t.Errorf("token in the query: %d, want 503", a.Status)
 	}
 }
@@ -181,7 +181,7 @@ func testSignInDuringMaintenance(t *testing.T, d *deployment, i *issuers) {
 		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: i.staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
 		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/token"}}})
 	d.awaitEnforced("default")
-	v := d.visitor("127.0.0.1")
+	v := d.visitorFrom("127.0.0.1")
 	if a := v.do("POST", "/echo/token", "grant_type=password", "Content-Type", "application/x-www-form-urlencoded"); a.Status != 200 {
 		t.Errorf("POST to the exempt token endpoint: %d, want 200", a.Status)
 	}
@@ -217,7 +217,7 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 	} {
 		running.Go(func() {
 			token := i.staff.token(claims{"oncall": tt.oncall, "email": nil})
-			a, err := d.visitor("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
+			a, err := d.visitorFrom("127.0.0.1").try(t.Context(), "GET", "/", "", "Authorization", "Bearer "+token)
 			answered.Store(true)
 			if err != nil || a.Status != tt.want {
 				t.Errorf("%s: %d, %v, want %d", tt.name, a.Status, err, tt.want)

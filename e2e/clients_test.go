@@ -44,8 +44,8 @@ type visitor struct {
 }
 
 // visitor returns a client at an address from 127.0.0.0/8.
-func (d *deployment) visitor(from string) *visitor {
-	return newVisitor(d.t, from, d.edge.Addr())
+func (d *deployment) visitorFrom(from string) *visitor {
+	return newVisitor(d.t, from, d.envoyPort.Addr())
 }
 
 func newVisitor(t *testing.T, from, proxy string) *visitor {
@@ -120,7 +120,7 @@ func (v *visitor) echo(headers ...string) demo.Echo {
 
 // raw sends bytes as they are on a connection of their own and reads one answer. Go's HTTP client
 // would normalize the request.
-func raw(t *testing.T, proxy, request string) answer {
+func sendRaw(t *testing.T, proxy, request string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", proxy)
 	must(t, err)
@@ -194,7 +194,7 @@ func (d *deployment) workerConns(workers int) []*workerConn {
 	byWorker := map[string]*workerConn{}
 	for range 400 {
 		before := counts()
-		c := newWorkerConn(d.edge.Addr())
+		c := newWorkerConn(d.envoyPort.Addr())
 		if s := c.get(d.t.Context(), "/healthz"); s.err != nil {
 			d.t.Fatal(s.err)
 		}
@@ -271,7 +271,7 @@ func (d *deployment) startPolling(clients int, path string) (p *poller, stop fun
 	p = &poller{byStatus: map[int]int{}}
 	var running sync.WaitGroup
 	for range clients {
-		running.Go(func() { p.poll(ctx, d.visitor("127.0.0.1"), path) })
+		running.Go(func() { p.poll(ctx, d.visitorFrom("127.0.0.1"), path) })
 	}
 
 	stop = func() {
@@ -315,7 +315,7 @@ func (p *poller) count(a answer, err error) {
 }
 
 // checkOnly fails the test unless every answer has one status, and there are some.
-func (p *poller) checkOnly(t *testing.T, status int) {
+func (p *poller) wantOnly(t *testing.T, status int) {
 	t.Helper()
 	if len(p.byStatus) != 1 || p.byStatus[status] == 0 {
 		t.Errorf("answers by status: %v, want only %d", p.byStatus, status)

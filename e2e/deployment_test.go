@@ -48,9 +48,9 @@ type deployment struct {
 	controller *Controller
 	envoy      *Envoy
 
-	options              deployOptions
-	listen, sync, edge   *Port // of the API, the listener for proxies, and Envoy
-	envoyBinary, drydock string
+	options                      deployOptions
+	apiPort, syncPort, envoyPort *Port // of the API, the listener for proxies, and Envoy
+	envoyBinary, drydock         string
 }
 
 type deployOptions struct {
@@ -87,7 +87,7 @@ func deploy(t *testing.T, o deployOptions) *deployment {
 	}
 	must(t, err)
 
-	d.listen, d.sync, d.edge = reserve(t), reserve(t), reserve(t)
+	d.apiPort, d.syncPort, d.envoyPort = reservePort(t), reservePort(t), reservePort(t)
 	if d.upstream = o.upstream; d.upstream == "" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
@@ -113,7 +113,7 @@ func deploy(t *testing.T, o deployOptions) *deployment {
 func (d *deployment) startController() {
 	d.t.Helper()
 	c, err := StartController(d.t.Context(), ControllerOptions{
-		Binary: d.drydock, Data: filepath.Join(d.dir, "data"), Listen: d.listen.Addr(), Proxy: d.sync.Addr(),
+		Binary: d.drydock, Data: filepath.Join(d.dir, "data"), Listen: d.apiPort.Addr(), Proxy: d.syncPort.Addr(),
 		Token: operatorToken, Sync: syncToken, Log: filepath.Join(d.dir, "controller.log"),
 	})
 	must(d.t, err)
@@ -140,7 +140,7 @@ func (d *deployment) envoyOptions() EnvoyOptions {
 	file := cmp.Or(d.options.bootstrap, "drydock.yaml")
 	sub := d.substitution()
 	if file == "dual-stack.yaml" {
-		sub.Ports[8080] = fmt.Sprintf(":%d", d.edge.Number)
+		sub.Ports[8080] = fmt.Sprintf(":%d", d.envoyPort.Number)
 	}
 	bootstrap, err := Bootstrap(file, sub)
 	must(d.t, err)
@@ -161,7 +161,7 @@ func (d *deployment) envoyOptions() EnvoyOptions {
 
 // substitution returns the ports and files that this deployment puts into its bootstrap.
 func (d *deployment) substitution() Substitution {
-	ports := map[int]string{8080: d.edge.Addr(), 8081: d.upstream, 7071: d.sync.Addr(), 9901: ":0"}
+	ports := map[int]string{8080: d.envoyPort.Addr(), 8081: d.upstream, 7071: d.syncPort.Addr(), 9901: ":0"}
 	maps.Copy(ports, d.options.ports)
 	return Substitution{Ports: ports, Files: d.options.files}
 }
@@ -207,7 +207,7 @@ func (d *deployment) activate(app string, mode maintenance.Mode, message string)
 }
 
 // on puts an app into a mode and waits until every worker enforces it.
-func (d *deployment) on(app string, mode maintenance.Mode, message string) {
+func (d *deployment) enforce(app string, mode maintenance.Mode, message string) {
 	d.t.Helper()
 	d.activate(app, mode, message)
 	d.awaitEnforced(app)
@@ -220,7 +220,7 @@ func (d *deployment) deactivate(app string) {
 }
 
 // off ends what on began and waits until every worker enforces that.
-func (d *deployment) off(app string) {
+func (d *deployment) enforceOff(app string) {
 	d.t.Helper()
 	d.deactivate(app)
 	d.awaitEnforced(app)
@@ -289,7 +289,7 @@ func (d *deployment) awaitProxy() {
 }
 
 // stat returns the value of Envoy's only stat that matches.
-func (d *deployment) stat(filter string) int64 {
+func (d *deployment) onlyStat(filter string) int64 {
 	d.t.Helper()
 	stats, err := d.envoy.Stats(filter)
 	must(d.t, err)
@@ -335,15 +335,15 @@ func (d *deployment) awaitAccessLog(want func(map[string]any) bool) map[string]a
 	return found
 }
 
-// onEachEnvoy runs a scenario on the oldest and on the newest Envoy.
-func onEachEnvoy(t *testing.T, scenario func(t *testing.T, version string)) {
+// onOldestAndNewestEnvoy runs a scenario on the oldest and on the newest Envoy.
+func onOldestAndNewestEnvoy(t *testing.T, scenario func(t *testing.T, version string)) {
 	for _, version := range []string{OldestEnvoy, EnvoyVersion} {
 		t.Run(version, func(t *testing.T) { scenario(t, version) })
 	}
 }
 
 // reserve reserves a port until the end of the test.
-func reserve(t *testing.T) *Port {
+func reservePort(t *testing.T) *Port {
 	t.Helper()
 	p, err := ReservePort()
 	must(t, err)

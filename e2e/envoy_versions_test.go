@@ -9,7 +9,7 @@ import (
 )
 
 // The oldest and the newest Envoy pass the same smoke test with the same bootstrap.
-func TestOldestAndNewestEnvoy(t *testing.T) { onEachEnvoy(t, testEnvoyVersion) }
+func TestOldestAndNewestEnvoy(t *testing.T) { onOldestAndNewestEnvoy(t, testEnvoyVersion) }
 
 func testEnvoyVersion(t *testing.T, version string) {
 	d := deploy(t, deployOptions{version: version})
@@ -25,7 +25,7 @@ func testEnvoyVersion(t *testing.T, version string) {
 		Exempt: []maintenance.PathRule{{Prefix: "/echo/webhook"}},
 	})
 
-	stranger, allowed := d.visitor("127.0.0.1"), d.visitor("127.0.0.2")
+	stranger, allowed := d.visitorFrom("127.0.0.1"), d.visitorFrom("127.0.0.2")
 	expect := func(when string, v *visitor, get, post, hook int) {
 		t.Helper()
 		g, p, h := v.get("/").Status, v.postJSON("/api/orders", `{"item":"rope"}`).Status, v.do("POST", "/echo/webhook/x", "{}").Status
@@ -35,15 +35,15 @@ func testEnvoyVersion(t *testing.T, version string) {
 	}
 
 	expect("off", stranger, 200, 201, 200)
-	d.on("default", maintenance.ReadOnly, "We move.")
+	d.enforce("default", maintenance.ReadOnly, "We move.")
 	expect("read-only", stranger, 200, 503, 200)
 	expect("read-only, allowed", allowed, 200, 201, 200)
 	if a := stranger.postJSON("/graphql", `{"query":"mutation{placeOrder(item:\"tar\"){id}}"}`); a.Status != http.StatusServiceUnavailable {
 		t.Errorf("read-only, mutation: %d, want 503", a.Status)
 	}
 
-	d.off("default")
-	d.on("default", maintenance.NoAccess, "We move.")
+	d.enforceOff("default")
+	d.enforce("default", maintenance.NoAccess, "We move.")
 	expect("no-access", stranger, 503, 503, 200)
 	expect("no-access, allowed", allowed, 200, 201, 200)
 	if a := stranger.get("/"); !strings.Contains(a.Body, "We move.") || a.Header.Get("Retry-After") != "3600" {
@@ -56,9 +56,9 @@ func testEnvoyVersion(t *testing.T, version string) {
 		t.Errorf("status: %d %s", a.Status, a.Body)
 	}
 
-	d.off("default")
+	d.enforceOff("default")
 	expect("off again", stranger, 200, 201, 200)
-	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
+	if n := d.onlyStat(`wasmcustom.*\.errors$`); n != 0 {
 		t.Errorf("the errors counter is %d", n)
 	}
 }

@@ -77,8 +77,8 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 		},
 	})
 
-	d.on("shop", maintenance.NoAccess, "closed")
-	proxy := d.edge.Addr()
+	d.enforce("shop", maintenance.NoAccess, "closed")
+	proxy := d.envoyPort.Addr()
 
 	for _, e := range evasions() {
 		checkNotReached(t, app, proxy, e)
@@ -87,8 +87,8 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 	// Envoy resolves dots before it merges slashes, and passes the result on: the app receives a
 	// path that is not closed, whatever the client asked for.
 	for path, want := range map[string]string{"/x//..//app/order": "/x/app/order", "/app/public//../order": "/app/public/order"} {
-		raw(t, proxy, requestText("GET", path, shop))
-		if got := app.take(); len(got) != 1 || got[0] != shop+" "+want {
+		sendRaw(t, proxy, requestText("GET", path, shop))
+		if got := app.takeTargets(); len(got) != 1 || got[0] != shop+" "+want {
 			t.Errorf("%s: the app received %q, want %s", path, got, want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 		requestText("GET", "/", shop), requestText("GET", "/apple", shop), requestText("GET", "/x/app", shop), requestText("GET", "/app/order", "other.example.com"),
 		requestText("GET", "/app/order", "shop.example.com.evil.example"), requestText("GET", "/app/order", "notshop.example.com"),
 	} {
-		if a := raw(t, proxy, open); a.Status != http.StatusOK || len(app.take()) != 1 {
+		if a := sendRaw(t, proxy, open); a.Status != http.StatusOK || len(app.takeTargets()) != 1 {
 			t.Errorf("%q: %d, want 200", open, a.Status)
 		}
 	}
@@ -113,7 +113,7 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 		resp, err := client.Do(req)
 		must(t, err)
 		resp.Body.Close()
-		if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusServiceUnavailable || len(app.take()) > 0 {
+		if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusServiceUnavailable || len(app.takeTargets()) > 0 {
 			t.Errorf("HTTP/2, host %s: %s %d, want 503", host, resp.Proto, resp.StatusCode)
 		}
 	}
@@ -123,46 +123,46 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 // Either the filter or Envoy must refuse it in the end, and the app must not receive anything.
 func checkNotReached(t *testing.T, app *recordingUpstream, proxy string, e evasion) {
 	t.Helper()
-	a := raw(t, proxy, e.request)
-	got := app.take()
+	a := sendRaw(t, proxy, e.request)
+	got := app.takeTargets()
 	for hops := 0; a.Status == http.StatusTemporaryRedirect && hops < 5; hops++ {
 		location := a.Header.Get("Location")
 		if _, rest, ok := strings.Cut(location, "://"); ok {
 			_, path, _ := strings.Cut(rest, "/")
 			location = "/" + path
 		}
-		a = raw(t, proxy, requestText("GET", location, shop))
-		got = append(got, app.take()...)
+		a = sendRaw(t, proxy, requestText("GET", location, shop))
+		got = append(got, app.takeTargets()...)
 	}
 
 	if len(got) > 0 {
 		t.Errorf("%s reached the app as %q", e.name, got)
-	} else if !refused(a) {
+	} else if !isRefusal(a) {
 		t.Errorf("%s: %d %s, want 503 from the filter or 4xx from Envoy", e.name, a.Status, a.Body)
 	}
 }
 
-func refused(a answer) bool { return a.Status == http.StatusServiceUnavailable || a.Status/100 == 4 }
+func isRefusal(a answer) bool { return a.Status == http.StatusServiceUnavailable || a.Status/100 == 4 }
 
 // Requests for an unknown host, or without one, belong to the app default.
 func TestUnknownHostsBelongToTheDefaultApp(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
 	d.putApp(maintenance.Spec{Name: "shop", Match: maintenance.Match{Hosts: []string{shop}, Paths: []string{"/app"}}})
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 
 	for _, request := range []string{
 		requestText("GET", "/", "unknown.example.com"), requestText("GET", "/", ""), requestText("GET", "/", "127.0.0.1"), requestText("GET", "/", "[::1]:8080"),
 		requestText("GET", "/", "%73hop.example.com"), requestText("GET", "/", "shop.example.com\x00"), requestText("GET", "/", "*"),
 		"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", requestText("OPTIONS", "*", "x"),
 	} {
-		a := raw(t, d.edge.Addr(), request)
-		if got := app.take(); len(got) > 0 || !refused(a) {
+		a := sendRaw(t, d.envoyPort.Addr(), request)
+		if got := app.takeTargets(); len(got) > 0 || !isRefusal(a) {
 			t.Errorf("%q: %d, the app received %q; want 503 from the filter or 4xx from Envoy", request, a.Status, got)
 		}
 	}
 
-	if a := raw(t, d.edge.Addr(), requestText("GET", "/app/order", shop)); a.Status != http.StatusOK {
+	if a := sendRaw(t, d.envoyPort.Addr(), requestText("GET", "/app/order", shop)); a.Status != http.StatusOK {
 		t.Errorf("the shop, which is open: %d, want 200", a.Status)
 	}
 }
@@ -176,19 +176,19 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	if mode, _ := d.status("default"); mode != maintenance.Off {
 		t.Fatalf("a request through the proxy put the default app into %s", mode)
 	}
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	checkAPINotReached(d, "no-access")
-	d.off("default")
-	d.on("default", maintenance.ReadOnly, "closed")
+	d.enforceOff("default")
+	d.enforce("default", maintenance.ReadOnly, "closed")
 	checkAPINotReached(d, "read-only")
-	d.off("default")
+	d.enforceOff("default")
 
 	// The prefix itself works in each mode.
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		if mode != maintenance.Off {
-			d.on("default", mode, "closed")
+			d.enforce("default", mode, "closed")
 		}
-		a := d.visitor("127.0.0.1").get("/.drydock/status")
+		a := d.visitorFrom("127.0.0.1").get("/.drydock/status")
 		var st struct {
 			App  string
 			Mode maintenance.Mode
@@ -202,7 +202,7 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	// Nor can a visitor open a WebSocket to the controller.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	a, err := d.visitor("127.0.0.1").try(ctx, "GET", "/.drydock/status", "",
+	a, err := d.visitorFrom("127.0.0.1").try(ctx, "GET", "/.drydock/status", "",
 		"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	if err == nil && a.Status == http.StatusSwitchingProtocols {
 		t.Error("an upgrade reached the controller")
@@ -226,13 +226,13 @@ func checkAPINotReached(d *deployment, when string) {
 	prefixes := []string{
 		"/.drydock/../", "/.drydock//../", "/.drydock/./../", "/.drydock/x/../../", "/.drydock/..//",
 		"/.drydock/%2e%2e/", "/.drydock/..%2f", "/.drydock/%2e%2e%2f", "/.drydock%2f..%2f", "/.drydock/..;/", "/.drydock/;/../", `/.drydock/..\`, `/.drydock\..\`,
-		"/.drydock/..%5c", "/.drydock/%252e%252e/", "/.drydock/..%252f", "//.drydock/../", "/./.drydock/../", "/.DRYDOCK/../", "/.drydock/", "/.drydock//", "/.drydock/%2f", "/.drydock/http://" + d.listen.Addr() + "/",
-		"http://" + d.listen.Addr() + "/", "http://" + d.sync.Addr() + "/", "http://" + d.listen.Addr() + "/.drydock/../",
+		"/.drydock/..%5c", "/.drydock/%252e%252e/", "/.drydock/..%252f", "//.drydock/../", "/./.drydock/../", "/.DRYDOCK/../", "/.drydock/", "/.drydock//", "/.drydock/%2f", "/.drydock/http://" + d.apiPort.Addr() + "/",
+		"http://" + d.apiPort.Addr() + "/", "http://" + d.syncPort.Addr() + "/", "http://" + d.apiPort.Addr() + "/.drydock/../",
 	}
 
 	for _, prefix := range prefixes {
 		for _, to := range endpoints {
-			a := raw(d.t, d.edge.Addr(), fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\n"+
+			a := sendRaw(d.t, d.envoyPort.Addr(), fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\n"+
 				"If-Match: *\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 				to.method, prefix, to.path, to.token, len(to.body), to.body))
 			var object map[string]any
@@ -247,7 +247,9 @@ func checkAPINotReached(d *deployment, when string) {
 
 // Headers and trailers do not reach the app if a server could take another path or host from them
 // than the filter judged, or believe that they come from the filter.
-func TestMisleadingHeadersDoNotReachTheApp(t *testing.T) { onEachEnvoy(t, testMisleadingHeaders) }
+func TestMisleadingHeadersDoNotReachTheApp(t *testing.T) {
+	onOldestAndNewestEnvoy(t, testMisleadingHeaders)
+}
 
 func testMisleadingHeaders(t *testing.T, version string) {
 	removed := []string{
@@ -264,9 +266,9 @@ func testMisleadingHeaders(t *testing.T, version string) {
 
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.ReadOnly} {
 		if mode != maintenance.Off {
-			d.on("default", mode, "closed")
+			d.enforce("default", mode, "closed")
 		}
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.edge.Addr()+"/x", io.NopCloser(strings.NewReader("body")))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+"/x", io.NopCloser(strings.NewReader("body")))
 		must(t, err)
 		req.Header.Set("x-case", string(mode))
 		for _, name := range append(removed, kept...) {

@@ -24,21 +24,21 @@ import (
 // once what it has no room to pause, requests that need no pause pass all the time, and every
 // request passes again afterwards.
 func TestUnfinishedRequestsDoNotExhaustTheModule(t *testing.T) {
-	onEachEnvoy(t, testUnfinishedRequests)
+	onOldestAndNewestEnvoy(t, testUnfinishedRequests)
 }
 
 func testUnfinishedRequests(t *testing.T, version string) {
 	d := deploy(t, deployOptions{version: version, workers: 1})
 	d.putApp(maintenance.Spec{Name: "default"})
-	d.on("default", maintenance.ReadOnly, "closed")
+	d.enforce("default", maintenance.ReadOnly, "closed")
 	logUsage := func(when string) {
 		t.Logf("%s: %d requests and %d bytes paused, %d requests refused for lack of room; Envoy has %d MB", when,
-			d.stat(`held_requests$`), d.stat(`held_bytes$`), d.stat(`held_limit$`), d.rss()>>20)
+			d.onlyStat(`held_requests$`), d.onlyStat(`held_bytes$`), d.onlyStat(`held_limit$`), d.rss()>>20)
 	}
 
 	// 15,000 requests with 28 kB of headers each.
 	for i := range 150 {
-		conn, err := openUnfinishedStreams(d.edge.Addr(), 100)
+		conn, err := openUnfinishedStreams(d.envoyPort.Addr(), 100)
 		must(t, err)
 		defer conn.Close()
 		if i%15 == 14 {
@@ -47,11 +47,11 @@ func testUnfinishedRequests(t *testing.T, version string) {
 	}
 
 	logUsage("with unfinished headers")
-	if n := d.stat(`held_limit$`); n == 0 {
+	if n := d.onlyStat(`held_limit$`); n == 0 {
 		t.Error("no request was refused for lack of room")
 	}
 
-	stop, answered := sendStalledBodies(t, d.edge.Addr(), 200, 950<<10)
+	stop, answered := sendStalledBodies(t, d.envoyPort.Addr(), 200, 950<<10)
 	for range 10 {
 		checkStillServes(d, "with long bodies")
 		time.Sleep(300 * time.Millisecond)
@@ -61,7 +61,7 @@ func testUnfinishedRequests(t *testing.T, version string) {
 	stop()
 
 	eventually(t, 40*time.Second, func() error {
-		if a := d.visitor("127.0.0.1").postJSON("/graphql", queryOfOrders); a.Status != http.StatusOK {
+		if a := d.visitorFrom("127.0.0.1").postJSON("/graphql", queryOfOrders); a.Status != http.StatusOK {
 			return fmt.Errorf("a query is answered %d %s", a.Status, a.Body)
 		}
 		return nil
@@ -76,7 +76,7 @@ const queryOfOrders = `{"query":"{orders{id}}"}`
 // room.
 func checkStillServes(d *deployment, when string) {
 	d.t.Helper()
-	v := d.visitor("127.0.0.1")
+	v := d.visitorFrom("127.0.0.1")
 	if a := v.get("/"); a.Status != http.StatusOK {
 		d.t.Errorf("%s: GET / is answered %d %s", when, a.Status, a.Body)
 	}
@@ -156,7 +156,7 @@ func (s stalledReader) Read([]byte) (int, error) {
 // checkNoCrash checks that Envoy's metrics and logs do not show a crash of the module.
 func checkNoCrash(d *deployment) {
 	d.t.Helper()
-	if n := d.stat(`wasmcustom.*\.errors$`); n != 0 {
+	if n := d.onlyStat(`wasmcustom.*\.errors$`); n != 0 {
 		d.t.Errorf("the errors counter is %d", n)
 	}
 	log, err := os.ReadFile(d.envoy.Log)
@@ -173,7 +173,7 @@ func checkNoCrash(d *deployment) {
 func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
-	d.on("default", maintenance.ReadOnly, "aborted")
+	d.enforce("default", maintenance.ReadOnly, "aborted")
 
 	const warmUp, total = 4000, 14000
 	abortBodies(d, warmUp)
@@ -188,7 +188,7 @@ func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
 		t.Error("the app received an aborted request")
 	}
 
-	a := d.visitor("127.0.0.1").postJSON("/graphql", queryBody, "X-Case", "after")
+	a := d.visitorFrom("127.0.0.1").postJSON("/graphql", queryBody, "X-Case", "after")
 	if _, passed := app.find("after"); a.Status != 200 || !passed {
 		t.Errorf("a query afterwards: %d %s", a.Status, a.Body)
 	}
@@ -219,7 +219,7 @@ func abortBodies(d *deployment, n int) {
 // abortBody sends the given number of bytes of a longer body and closes the connection, either with
 // a reset or in the normal way.
 func abortBody(d *deployment, size int, reset bool) {
-	conn, err := net.Dial("tcp", d.edge.Addr())
+	conn, err := net.Dial("tcp", d.envoyPort.Addr())
 	if err != nil {
 		d.t.Error(err)
 		return

@@ -32,9 +32,9 @@ func TestTogglesUnderLoad(t *testing.T) {
 		next := began.Add(time.Duration(i+1) * interval)
 		refused := i%2 == 0
 		if refused {
-			d.on("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
+			d.enforce("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
 		} else {
-			d.off("default")
+			d.enforceOff("default")
 		}
 		enforced := time.Now()
 

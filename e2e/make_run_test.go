@@ -77,7 +77,7 @@ func newMakeRun(t *testing.T) *makeRun {
 	must(t, err)
 	return &makeRun{
 		t: t, root: root, envoy: envoy, data: filepath.Join(t.TempDir(), "data"),
-		proxy: reserve(t), controller: reserve(t), sync: reserve(t), app: reserve(t),
+		proxy: reservePort(t), controller: reservePort(t), sync: reservePort(t), app: reservePort(t),
 	}
 }
 

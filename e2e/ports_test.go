@@ -8,7 +8,7 @@ import (
 
 // No other socket gets a reserved port, also while the server that uses it restarts.
 func TestReservedPortsStayFree(t *testing.T) {
-	p := reserve(t)
+	p := reservePort(t)
 	for range 200 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)

@@ -23,9 +23,9 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 		WriteThrough: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/echo/search"}},
 		GetWrites:    []maintenance.PathRule{{Prefix: "/echo/unsubscribe"}},
 	}})
-	v := d.visitor("127.0.0.1")
+	v := d.visitorFrom("127.0.0.1")
 	v.postJSON("/api/orders", `{"item":"anchor"}`) // becomes order 1, which a row below tries to delete
-	d.on("default", maintenance.ReadOnly, "We move: look, but do not touch.")
+	d.enforce("default", maintenance.ReadOnly, "We move: look, but do not touch.")
 	writes := d.app.Writes()
 
 	const form = "application/x-www-form-urlencoded"
@@ -93,22 +93,22 @@ func TestReadOnlyRefusesUpgradesUnlessAllowed(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	expect := func(when string, want int) {
 		t.Helper()
-		if got, err := openWebSocket(t.Context(), "ws://"+d.edge.Addr()+"/chat"); err != nil || got != want {
+		if got, err := openWebSocket(t.Context(), "ws://"+d.envoyPort.Addr()+"/chat"); err != nil || got != want {
 			t.Errorf("%s: %d (%v), want %d", when, got, err, want)
 		}
 	}
 
 	d.putApp(maintenance.Spec{Name: "default"})
 	expect("off", 101)
-	d.on("default", maintenance.ReadOnly, "closed")
+	d.enforce("default", maintenance.ReadOnly, "closed")
 	expect("read-only", 503)
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{Upgrades: maintenance.PolicyAllow}})
 	d.awaitEnforced("default")
 	expect("read-only, upgrades allowed", 101)
-	d.off("default")
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforceOff("default")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	expect("no-access", 503)
-	d.off("default")
+	d.enforceOff("default")
 	expect("off again", 101)
 }
 
@@ -142,13 +142,13 @@ func openWebSocket(ctx context.Context, url string) (status int, err error) {
 func TestGraphQLCases(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
-	d.on("default", maintenance.ReadOnly, "cases")
+	d.enforce("default", maintenance.ReadOnly, "cases")
 	table := cases.Load(t)
 
 	var byEnvoy []string
 	for i, c := range table {
 		id := fmt.Sprint(i)
-		a := raw(t, d.edge.Addr(), rawRequest(&c, id))
+		a := sendRaw(t, d.envoyPort.Addr(), rawRequest(&c, id))
 		_, passed := app.find(id)
 		fromApp, rule := a.Header.Get("x-upstream") != "", ruleOf(a.Body)
 		switch {

@@ -19,8 +19,8 @@ func TestListenerUpdateDuringMaintenance(t *testing.T) {
 	lds := &listenerFile{t: t, path: filepath.Join(t.TempDir(), "lds.json")}
 	d := deploy(t, deployOptions{edit: lds.takeListener})
 	d.putApp(maintenance.Spec{Name: "default"})
-	d.on("default", maintenance.NoAccess, "closed")
-	v := d.visitor("127.0.0.1")
+	d.enforce("default", maintenance.NoAccess, "closed")
+	v := d.visitorFrom("127.0.0.1")
 	visitors, stopVisitors := d.startPolling(3, "/")
 
 	for round := range 3 {
@@ -40,10 +40,10 @@ func TestListenerUpdateDuringMaintenance(t *testing.T) {
 	}
 
 	// A configuration with an unknown field is rejected, and the one before it stays in force.
-	rejected := d.stat(`^listener_manager\.lds\.update_rejected$`)
+	rejected := d.onlyStat(`^listener_manager\.lds\.update_rejected$`)
 	lds.update(func(plugin map[string]any) { plugin["unknwon"] = "deny" })
 	eventually(t, time.Minute, func() error {
-		if n := d.stat(`^listener_manager\.lds\.update_rejected$`); n == rejected {
+		if n := d.onlyStat(`^listener_manager\.lds\.update_rejected$`); n == rejected {
 			return fmt.Errorf("the bad configuration was not rejected")
 		}
 		return nil
@@ -56,9 +56,9 @@ func TestListenerUpdateDuringMaintenance(t *testing.T) {
 		t.Errorf("after a rejected update: %d, want the configuration before it to hold", a.Status)
 	}
 	stopVisitors()
-	visitors.checkOnly(t, 503)
+	visitors.wantOnly(t, 503)
 
-	d.off("default")
+	d.enforceOff("default")
 	if a := v.get("/"); a.Status != 200 {
 		t.Errorf("off after the updates: %d, want 200", a.Status)
 	}
@@ -122,12 +122,12 @@ func changePlugin(t *testing.T, listener map[string]any, change func(plugin map[
 func TestHotRestartDuringMaintenance(t *testing.T) {
 	d := deploy(t, deployOptions{hotRestart: true})
 	d.putApp(maintenance.Spec{Name: "default"})
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	visitors, stopVisitors := d.startPolling(3, "/")
 
 	old := d.envoy
 	options := d.envoyOptions()
-	options.Restarts = old
+	options.TakeOverFrom = old
 	next, err := StartEnvoy(t.Context(), options)
 	must(t, err)
 	d.useEnvoy(next)
@@ -142,19 +142,19 @@ func TestHotRestartDuringMaintenance(t *testing.T) {
 
 	// Connections that the old process accepted and did not serve are reset.
 	delete(visitors.byStatus, -1)
-	visitors.checkOnly(t, 503)
+	visitors.wantOnly(t, 503)
 	if n := d.app.Requests(); n != 0 {
 		t.Errorf("%d requests reached the app", n)
 	}
 	d.awaitProxy()
 	awaitRevisionGauge(d)
 
-	d.off("default")
-	if a := d.visitor("127.0.0.1").get("/"); a.Status != 200 {
+	d.enforceOff("default")
+	if a := d.visitorFrom("127.0.0.1").get("/"); a.Status != 200 {
 		t.Errorf("off after the restart: %d, want 200", a.Status)
 	}
-	d.on("default", maintenance.NoAccess, "closed")
-	if a := d.visitor("127.0.0.1").get("/"); a.Status != 503 {
+	d.enforce("default", maintenance.NoAccess, "closed")
+	if a := d.visitorFrom("127.0.0.1").get("/"); a.Status != 503 {
 		t.Errorf("on after the restart: %d, want 503", a.Status)
 	}
 }
@@ -166,7 +166,7 @@ func awaitRevisionGauge(d *deployment) {
 	var list struct{ Version maintenance.Version }
 	must(d.t, json.Unmarshal(d.api("GET", "/api/v1/proxies", nil), &list))
 	eventually(d.t, 10*time.Second, func() error {
-		if n := d.stat(`wasmcustom.*\.revision$`); n != int64(list.Version.Revision) {
+		if n := d.onlyStat(`wasmcustom.*\.revision$`); n != int64(list.Version.Revision) {
 			return fmt.Errorf("the revision gauge is %d, the state's revision is %d", n, list.Version.Revision)
 		}
 		return nil

@@ -23,8 +23,8 @@ func TestRepliesMatchTheClient(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
 	const message = `Back at <10:00> & "soon".`
-	d.on("default", maintenance.NoAccess, message)
-	v := d.visitor("127.0.0.1")
+	d.enforce("default", maintenance.NoAccess, message)
+	v := d.visitorFrom("127.0.0.1")
 
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 	for _, tt := range []struct {
@@ -101,20 +101,20 @@ func testGRPCWebReplies(t *testing.T, v *visitor) {
 // readable reports whether a browser shows an answer to a script of the given origin. For a script
 // of another origin the browser sends a preflight first, and shows the script the answer only if
 // both answers name its origin (Fetch standard, CORS protocol).
-func readable(a answer, origin string) bool {
+func corsAllows(a answer, origin string) bool {
 	return a.Header.Get("Access-Control-Allow-Origin") == origin && a.Header.Get("Access-Control-Allow-Credentials") == "true"
 }
 
 func testListedOrigin(t *testing.T, v *visitor) {
 	const origin = "https://app.example.com"
 	a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
-	if a.Status/100 != 2 || !readable(a, origin) || a.Header.Get("Access-Control-Max-Age") != "0" ||
+	if a.Status/100 != 2 || !corsAllows(a, origin) || a.Header.Get("Access-Control-Max-Age") != "0" ||
 		!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
 		t.Errorf("preflight: %d %v", a.Status, a.Header)
 	}
 
 	a = v.do("DELETE", "/api/orders/1", "", "Origin", origin, "Accept", "application/json")
-	if a.Status != 503 || !readable(a, origin) ||
+	if a.Status != 503 || !corsAllows(a, origin) ||
 		!strings.Contains(a.Header.Get("Access-Control-Expose-Headers"), "Retry-After") || !strings.Contains(a.Header.Get("Vary"), "Origin") {
 		t.Errorf("request: %d %v", a.Status, a.Header)
 	}
@@ -140,7 +140,7 @@ func testUnlistedOrigins(t *testing.T, v *visitor) {
 func TestGRPCClientsGetUnavailable(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
-	conn, err := grpc.NewClient(d.edge.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(d.envoyPort.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -169,16 +169,16 @@ func TestGRPCClientsGetUnavailable(t *testing.T) {
 	}
 
 	expect("off", map[string]codes.Code{"List": codes.OK, "Place": codes.OK, "Watch": codes.OK})
-	d.on("default", maintenance.NoAccess, message)
+	d.enforce("default", maintenance.NoAccess, message)
 	writes := d.app.Writes()
 	expect("no-access", map[string]codes.Code{"List": codes.Unavailable, "Place": codes.Unavailable, "Watch": codes.Unavailable})
-	d.off("default")
-	d.on("default", maintenance.ReadOnly, message)
+	d.enforceOff("default")
+	d.enforce("default", maintenance.ReadOnly, message)
 	expect("read-only", map[string]codes.Code{"List": codes.OK, "Place": codes.Unavailable, "Watch": codes.Unavailable})
 	if n := d.app.Writes() - writes; n != 0 {
 		t.Errorf("%d writes reached the app", n)
 	}
-	d.off("default")
+	d.enforceOff("default")
 	expect("off again", map[string]codes.Code{"List": codes.OK, "Place": codes.OK})
 }
 

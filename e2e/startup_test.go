@@ -38,8 +38,8 @@ func TestNewEnvoyLeaksNothingDuringMaintenance(t *testing.T) {
 			stopVisitors()
 			stopProbes()
 
-			visitors.checkOnly(t, http.StatusServiceUnavailable)
-			probes.checkOnly(t, http.StatusOK)
+			visitors.wantOnly(t, http.StatusServiceUnavailable)
+			probes.wantOnly(t, http.StatusOK)
 			if n := d.app.Requests(); n != int64(probes.byStatus[http.StatusOK]) {
 				t.Errorf("%d requests reached the app, of which %d were health checks", n, probes.byStatus[http.StatusOK])
 			}
@@ -56,11 +56,11 @@ func TestNewEnvoyLeaksNothingDuringMaintenance(t *testing.T) {
 // are paused for at most boot_wait, and counted.
 func TestRequestsPassWithoutController(t *testing.T) {
 	d := deploy(t, deployOptions{withoutController: true})
-	v := d.visitor("127.0.0.1")
+	v := d.visitorFrom("127.0.0.1")
 	if a := v.get("/"); a.Status != http.StatusOK {
 		t.Errorf("GET / without a controller: %d, want 200", a.Status)
 	}
-	if n := d.stat(`wasmcustom.*\.unknown$`); n == 0 {
+	if n := d.onlyStat(`wasmcustom.*\.unknown$`); n == 0 {
 		t.Error("the unknown counter is 0")
 	}
 
@@ -68,7 +68,7 @@ func TestRequestsPassWithoutController(t *testing.T) {
 	d.startController()
 	d.awaitProxy()
 	d.putApp(maintenance.Spec{Name: "default"})
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	if a := v.get("/"); a.Status != http.StatusServiceUnavailable {
 		t.Errorf("GET / once the controller runs: %d, want 503", a.Status)
 	}
@@ -85,7 +85,7 @@ func TestRequestsPassWithoutController(t *testing.T) {
 // continues, however long it is, and a body that read-only has to judge is read to its end.
 func TestBodiesBegunBeforeTheFirstStateArriveWhole(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.ReadOnly} {
-		onEachEnvoy(t, func(t *testing.T, version string) { testBodiesBeforeTheFirstState(t, version, mode) })
+		onOldestAndNewestEnvoy(t, func(t *testing.T, version string) { testBodiesBeforeTheFirstState(t, version, mode) })
 	}
 }
 
@@ -115,7 +115,7 @@ func testBodiesBeforeTheFirstState(t *testing.T, version string, mode maintenanc
 
 	state := make(chan struct{})
 	for _, r := range requests {
-		r.send(t, d.edge.Addr(), state)
+		r.send(t, d.envoyPort.Addr(), state)
 	}
 	time.Sleep(500 * time.Millisecond)
 	d.startController()

@@ -10,7 +10,7 @@ import (
 
 // Two filters in one Envoy that follow different controllers do not affect each other.
 func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
-	edge, listen, sync := reserve(t), reserve(t), reserve(t)
+	edge, listen, sync := reservePort(t), reservePort(t), reservePort(t)
 	d := deploy(t, deployOptions{bootstrap: "two-filters.yaml", withoutEnvoy: true, ports: map[int]string{
 		8090: edge.Addr(), 7171: sync.Addr(),
 	}})
@@ -28,7 +28,7 @@ func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
 	partners.controller = controller
 	partners.awaitProxy()
 
-	public, partner := d.visitor("127.0.0.1"), newVisitor(t, "127.0.0.1", edge.Addr())
+	public, partner := d.visitorFrom("127.0.0.1"), newVisitor(t, "127.0.0.1", edge.Addr())
 	expect := func(when string, wantPublic, wantPartner int) {
 		t.Helper()
 		if a, b := public.get("/").Status, partner.get("/").Status; a != wantPublic || b != wantPartner {
@@ -39,20 +39,20 @@ func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
 	d.putApp(maintenance.Spec{Name: "default"})
 	partners.putApp(maintenance.Spec{Name: "default"})
 	expect("off", 200, 200)
-	partners.on("default", maintenance.NoAccess, "partners closed")
+	partners.enforce("default", maintenance.NoAccess, "partners closed")
 	expect("partners on", 200, 503)
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	expect("both on", 503, 503)
 	a, b := public.get("/").Body, partner.get("/").Body
 	if !strings.Contains(a, "closed") || strings.Contains(a, "partners") || !strings.Contains(b, "partners closed") {
 		t.Errorf("public gets %q, partners get %q", a, b)
 	}
 
-	partners.off("default")
+	partners.enforceOff("default")
 	expect("partners off", 503, 200)
 	controller.Kill()
-	d.off("default")
+	d.enforceOff("default")
 	expect("public off, the partners' controller is gone", 200, 200)
-	d.on("default", maintenance.NoAccess, "closed")
+	d.enforce("default", maintenance.NoAccess, "closed")
 	expect("public on, the partners' controller is gone", 503, 200)
 }

@@ -64,7 +64,7 @@ func (u *recordingUpstream) find(id string) (r recordedRequest, ok bool) {
 }
 
 // take returns the requests recorded since the last call, each as its host and target.
-func (u *recordingUpstream) take() (targets []string) {
+func (u *recordingUpstream) takeTargets() (targets []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 
