@@ -1,5 +1,7 @@
-// Package golden compares what a test got with a file that is under review. The flag -update, which
-// it adds to the tests that import it, rewrites the file instead; read the diff afterwards.
+// Package golden compares what a test got with a golden file: a file in the repository, mostly
+// below testdata/, that holds the text that the test must get. Importing the package adds the flag
+// -update to a test: `go test ./PACKAGE -update` writes the text that the test got to the file
+// instead. Read the diff before you commit it.
 package golden
 
 import (
@@ -11,11 +13,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// Update reports whether the flag -update was given, for tests that keep their golden text in a
-// format of their own.
+// Update reports whether the flag -update was given. Tests that cannot use [Compare], because their
+// golden text is only a part of a file, call it.
 func Update() bool { return *update }
 
-// Compare fails the test unless the file holds exactly got. With -update it writes got to the file.
+// Compare fails the test unless the file contains exactly the text got. The path is relative to the
+// package of the test. With -update, Compare writes got to the file, and the test passes.
 func Compare(t testing.TB, file, got string) {
 	t.Helper()
 	if *update {
@@ -35,17 +38,19 @@ func Compare(t testing.TB, file, got string) {
 	}
 
 	gotLines, wantLines := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")
-	n := 0
-	for n < len(gotLines) && n < len(wantLines) && gotLines[n] == wantLines[n] {
-		n++
+	same := 0 // lines that are equal, from the first one on
+	for same < len(gotLines) && same < len(wantLines) && gotLines[same] == wantLines[same] {
+		same++
 	}
-	t.Errorf("%s differs from line %d on (-update rewrites it)\ngot:\n%s\nwant:\n%s", file, n+1, excerpt(gotLines, n), excerpt(wantLines, n))
+	t.Errorf("%s differs from line %d on (-update rewrites it)\ngot:\n%s\nwant:\n%s",
+		file, same+1, excerpt(gotLines, same), excerpt(wantLines, same))
 }
 
-// excerpt returns a few lines from line n on, or says that the text ends before it.
-func excerpt(lines []string, n int) string {
-	if n >= len(lines) {
+// excerpt returns at most five lines, from lines[start] on. If there are no such lines, it returns
+// "(the end)".
+func excerpt(lines []string, start int) string {
+	if start >= len(lines) {
 		return "(the end)"
 	}
-	return strings.Join(lines[n:min(n+5, len(lines))], "")
+	return strings.Join(lines[start:min(start+5, len(lines))], "")
 }
