@@ -12,28 +12,34 @@ import (
 	"time"
 )
 
-// ControllerOptions describe how to run a controller.
+// ControllerOptions describe how to run a controller: `drydock serve`, which keeps the state in its
+// data directory. It has two listeners, because the API must not be reachable through a proxy: one
+// for the API, which operators and the CLI use, and one for the proxies, from which the filter in
+// Envoy fetches the state.
 type ControllerOptions struct {
-	Binary string // path of drydock
+	Binary string // path of the program drydock
 	Data   string // data directory
 	Listen string // host:port of the API
 	Proxy  string // host:port of the listener for proxies
-	Token  string // operator token; becomes the first one of a new store
-	Sync   string // token with which proxies fetch the state
-	Log    string // path of the file that receives its output
+	Token  string // the operator's token for the API; a new data directory is created with it
+	Sync   string // the token with which proxies fetch the state
+	Log    string // path of the file that receives the controller's output
 }
 
-// Controller is a running `drydock serve`.
+// Controller is a running controller. It must not be used by several goroutines during Restart.
 type Controller struct {
-	*Process
-	URL   string // http://host:port of the API
-	Proxy string // host:port of the listener for proxies
+	*Process        // of `drydock serve`; has Stop and Kill
+	URL      string // http://host:port of the API
+	Proxy    string // host:port of the listener for proxies
 
 	opts ControllerOptions
 }
 
-// StartController starts a controller and waits until it is ready. If it does not start, the error
-// contains the end of its log.
+// readyTimeout is generous: a controller is ready within a second, but not on a busy machine.
+const readyTimeout = time.Minute
+
+// StartController starts a controller and waits until /readyz is answered with 200. If that does
+// not happen within a minute, it kills the controller and returns an error with the end of the log.
 func StartController(ctx context.Context, opts ControllerOptions) (*Controller, error) {
 	cmd := exec.Command(opts.Binary, "serve", "--data", opts.Data, "--listen", opts.Listen, "--proxy-listen", opts.Proxy)
 	cmd.Env = append(os.Environ(), "DRYDOCK_BOOTSTRAP_TOKEN="+opts.Token, "DRYDOCK_SYNC_TOKEN="+opts.Sync)
@@ -43,7 +49,7 @@ func StartController(ctx context.Context, opts ControllerOptions) (*Controller, 
 	}
 
 	c := &Controller{Process: p, URL: "http://" + opts.Listen, Proxy: opts.Proxy, opts: opts}
-	err = c.waitFor(ctx, time.Minute, func() error {
+	err = c.waitFor(ctx, readyTimeout, func() error {
 		status, body, err := c.Do(ctx, http.MethodGet, "/readyz", nil)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("GET /readyz: %d: %s", status, body)
@@ -57,7 +63,8 @@ func StartController(ctx context.Context, opts ControllerOptions) (*Controller, 
 	return c, nil
 }
 
-// Restart starts the controller again after Stop or Kill, with the same data and ports.
+// Restart starts the controller again after Stop or Kill, with the same options, and makes c the
+// new process. The caller must have ended the old one.
 func (c *Controller) Restart(ctx context.Context) error {
 	next, err := StartController(ctx, c.opts)
 	if err != nil {
@@ -71,19 +78,20 @@ func (c *Controller) Restart(ctx context.Context) error {
 // would make the next request fail, although the controller is back.
 var apiClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 
-// Do sends a request to the API as the operator, with body as JSON unless it is nil. headers are
-// pairs of name and value. Do returns an error only if the whole answer did not arrive.
+// Do sends a request to the API with the operator's token. body is encoded as JSON; with nil, the
+// request has no body. headers are pairs of name and value. A status of 400 or more is not an
+// error: Do returns an error if the request could not be sent or its answer did not arrive whole.
 func (c *Controller) Do(ctx context.Context, method, path string, body any, headers ...string) (status int, answer []byte, err error) {
-	var in io.Reader
+	var encoded io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
 			return 0, nil, err
 		}
-		in = bytes.NewReader(data)
+		encoded = bytes.NewReader(data)
 	}
 
-	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, in)
+	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, encoded)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -103,19 +111,4 @@ func (c *Controller) Do(ctx context.Context, method, path string, body any, head
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
 	return resp.StatusCode, answer, err
-}
-
-// CLI runs a command of the CLI against this controller, as the operator. A failing command is not
-// an error: it returns the exit status.
-func (c *Controller) CLI(ctx context.Context, args ...string) (stdout, stderr string, exit int, err error) {
-	cmd := exec.CommandContext(ctx, c.opts.Binary, args...)
-	cmd.Env = append(os.Environ(), "DRYDOCK_URL="+c.URL, "DRYDOCK_TOKEN="+c.opts.Token)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-
-	err = cmd.Run()
-	if cmd.ProcessState != nil {
-		exit, err = cmd.ProcessState.ExitCode(), ctx.Err()
-	}
-	return out.String(), errOut.String(), exit, err
 }

@@ -14,19 +14,20 @@ import (
 	"time"
 )
 
-// Process is a child process in a process group of its own, with its output in a file. On Linux the
-// kernel kills it when the process that started it ends, even by SIGKILL.
+// Process is a child process with its output in a file. It leads a process group of its own, so
+// that a signal reaches its children too, and Ctrl-C in a terminal does not reach it. On Linux the
+// kernel kills it when the process that started it ends, even if that was killed.
 type Process struct {
-	Name string
-	Log  string // path of the file with its output
-	PID  int
+	Name string // for messages
+	Log  string // path of the file with the output
+	PID  int    // also the id of the process group
 
-	done chan struct{}
-	err  error // result of Wait; may be read once done is closed
+	done chan struct{} // closed when the process has ended
+	err  error         // result of cmd.Wait; may be read once done is closed
 }
 
-// Start starts cmd and appends its standard error to the file log. Its standard output goes there
-// too, unless cmd has one.
+// Start starts cmd and appends its standard error to the file log. The standard output goes there
+// too, unless cmd.Stdout is set.
 func Start(name string, cmd *exec.Cmd, log string) (*Process, error) {
 	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
 		return nil, err
@@ -57,8 +58,8 @@ func Start(name string, cmd *exec.Cmd, log string) (*Process, error) {
 // Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Exited returns nil while the process runs, and then an error with its exit status and the end of
-// its output.
+// Exited returns nil while the process runs. Once it has ended, even with exit status 0, Exited
+// returns an error with the exit status and the end of the output.
 func (p *Process) Exited() error {
 	select {
 	case <-p.done:
@@ -74,14 +75,14 @@ func (p *Process) Exited() error {
 }
 
 // Stop sends SIGTERM to the process group and waits until the process has ended. If that takes
-// longer than grace, Stop kills the group and returns an error.
+// longer than grace, Stop kills the group and returns an error. It may be called for a process that
+// has ended.
 func (p *Process) Stop(grace time.Duration) error {
-	syscall.Kill(-p.PID, syscall.SIGTERM)
+	syscall.Kill(-p.PID, syscall.SIGTERM) // a negative id names the process group: see kill(2)
 
 	select {
 	case <-p.done:
-		// Children that it left behind in its group must end too.
-		syscall.Kill(-p.PID, syscall.SIGKILL)
+		syscall.Kill(-p.PID, syscall.SIGKILL) // children that the process left behind
 		return nil
 	case <-time.After(grace):
 		p.Kill()
@@ -89,24 +90,26 @@ func (p *Process) Stop(grace time.Duration) error {
 	}
 }
 
-// Kill sends SIGKILL to the process group and waits until the process has ended.
+// Kill sends SIGKILL to the process group and waits until the process has ended. It may be called
+// for a process that has ended.
 func (p *Process) Kill() {
 	syscall.Kill(-p.PID, syscall.SIGKILL)
 	<-p.done
 }
 
-// Tail returns the last n lines of the output.
+// Tail returns the last n lines of the output, for messages.
 func (p *Process) Tail(n int) string {
 	data, err := os.ReadFile(p.Log)
 	if err != nil {
-		return err.Error()
+		return err.Error() // a reader of the message learns why the lines are missing
 	}
 
 	lines := bytes.SplitAfter(bytes.TrimRight(data, "\n"), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-n):], nil))
 }
 
-// RSS returns the resident memory of the process in bytes. It needs Linux.
+// RSS returns the resident memory of the process in bytes, without that of its children. It needs
+// Linux, whose file /proc/PID/status has a line such as "VmRSS:     1234 kB".
 func (p *Process) RSS() (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
 	if err != nil {
@@ -115,16 +118,18 @@ func (p *Process) RSS() (int64, error) {
 
 	for line := range strings.Lines(string(data)) {
 		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kb << 10, err
+			number := strings.TrimSuffix(strings.TrimSpace(rest), " kB")
+			kib, err := strconv.ParseInt(number, 10, 64)
+			return kib << 10, err
 		}
 	}
 
 	return 0, errors.New("no VmRSS: the process is a zombie")
 }
 
-// waitFor calls ready every 20 ms until it returns nil. It returns an error if the process ends,
-// ctx is done or the timeout passes first.
+// waitFor calls ready every 20 ms until ready returns nil. It returns an error if the process ends,
+// ctx is done or the timeout passes first. After the timeout, the error contains the last one of
+// ready.
 func (p *Process) waitFor(ctx context.Context, timeout time.Duration, ready func() error) error {
 	expired := time.After(timeout)
 	for {

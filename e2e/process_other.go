@@ -4,8 +4,9 @@ package e2e
 
 import "syscall"
 
-// childAttr puts a child into a process group of its own. Only Linux has a parent-death signal: on
-// other systems the children of a process that is killed keep running.
+// childAttr returns the attributes of a child process: it leads a process group of its own. Only
+// Linux (process_linux.go) can also kill a child when its parent ends: on other systems, a child
+// keeps running if its parent is killed before it calls Stop or Kill.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
