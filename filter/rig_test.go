@@ -297,7 +297,7 @@ func (w *world) graphQL(body string) outcome {
 	return w.request("POST", "/graphql", body, "content-type", "application/json")
 }
 
-// wantPassed, refused and paused check what has become of a request. refused checks the rule as well.
+// wantPassed, refused and paused check what has become of a request. refused checks its rule, too.
 func wantPassed(t *testing.T, v outcome) {
 	t.Helper()
 	if v.paused || v.reply != nil || v.headers == nil {

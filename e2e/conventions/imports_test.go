@@ -1,5 +1,3 @@
-// Package conventions checks the rules that the repository keeps for itself; CONTRIBUTING.md gives the
-// reasons.
 package conventions
 
 import (

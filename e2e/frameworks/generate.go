@@ -199,6 +199,16 @@ func pathOf(r *differential.Request) string {
 	return p
 }
 
+// otherMethod returns another method to send a request with.
+func (d *dice) otherMethod(r *differential.Request) string {
+	if bytes.Contains(r.Body, smuggled("")[:len("POST /orders HTTP/1.1")]) {
+		// An exempt method whose body has a meaning passes with it, and nothing shows that a server
+		// leaves it unread; docs/read-only.md says how to configure Envoy before such a server.
+		return d.One("GET", "TRACE", "HEAD", "OPTIONS")
+	}
+	return d.One(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
+}
+
 // transport changes one thing about how a request is sent.
 func (d *dice) transport(r *differential.Request) {
 	switch n := d.IntN(16); n {
@@ -218,13 +228,7 @@ func (d *dice) transport(r *differential.Request) {
 		}
 
 	case 7:
-		if bytes.Contains(r.Body, smuggled("")[:len("POST /orders HTTP/1.1")]) {
-			// An exempt method whose body has a meaning passes with it, and nothing shows that a
-			// server leaves it unread; docs/read-only.md says how to configure Envoy before one.
-			r.Method = d.One("GET", "TRACE", "HEAD", "OPTIONS")
-		} else {
-			r.Method = d.One(strings.ToLower(r.Method), r.Method[:1]+strings.ToLower(r.Method[1:]), "TRACE", "PROPFIND", "QUERY", "LINK", "MOVE", "HEAD", "OPTIONS", "_METHOD")
-		}
+		r.Method = d.otherMethod(r)
 		r.Did(r.Method)
 
 	case 8:

@@ -121,7 +121,7 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 		{"a path through null", `{"issuer":"https://idp.example.com","claim":["staff","x"]}`, map[string]any{"iss": idp, "staff": nil}, false},
 		{"a path through nothing", `{"issuer":"https://idp.example.com","claim":["staff","iss"]}`, map[string]any{"iss": idp}, false},
 		{"a name with a dot", `{"issuer":"https://idp.example.com","claim":["https://example.com/roles"],"values":["admin"]}`, map[string]any{"iss": idp, "https://example.com/roles": "admin"}, true},
-		{"names with dots are no paths", `{"issuer":"https://idp.example.com","claim":["a","b"]}`, map[string]any{"iss": idp, "a.b": "x"}, false},
+		{"a name with a dot is not a path", `{"issuer":"https://idp.example.com","claim":["a","b"]}`, map[string]any{"iss": idp, "a.b": "x"}, false},
 		{"a name with a NUL", `{"issuer":"https://idp.example.com","claim":["a","b"]}`, map[string]any{"iss": idp, "a\x00b": "x"}, false},
 		{"absence", `{"issuer":"https://idp.example.com","claim":["staff"]}`, map[string]any{"iss": idp}, false},
 		{"any token of the issuer", `{"issuer":"https://idp.example.com"}`, map[string]any{"iss": idp}, true},
