@@ -46,8 +46,7 @@ func Compare(t testing.TB, file, got string) {
 		file, same+1, excerpt(gotLines, same), excerpt(wantLines, same))
 }
 
-// excerpt returns at most five lines, from lines[start] on. If there are no such lines, it returns
-// "(the end)".
+// excerpt returns at most five lines, from lines[start] on, or "(the end)" if the text has fewer.
 func excerpt(lines []string, start int) string {
 	if start >= len(lines) {
 		return "(the end)"

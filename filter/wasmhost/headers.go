@@ -170,8 +170,8 @@ func (c call) readableMap() (*Headers, Status) {
 
 // writableMap returns the map that parameter 0 names, for writing, as Envoy's Context::getMap does.
 // If a message has no trailers and its last body callback is running, it adds empty trailers to the
-// message and returns those: this is how a filter adds trailers. A map that the filter does not have
-// now is BadArgument, also in on_log, which can read the final maps but not change them.
+// message and returns those: this is how a filter adds trailers. A map that the filter does not
+// have now is BadArgument, also in on_log, which can read the final maps but not change them.
 func (c call) writableMap() (*Headers, Status) {
 	f, number := c.in.current().filter, c.u32(0)
 	if f == nil || number > mapResponseTrailers {
