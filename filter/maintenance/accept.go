@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// form is the format of a maintenance reply.
-type form uint8
+// replyFormat is the format of a maintenance reply.
+type replyFormat uint8
 
 const (
-	formText form = iota
-	formHTML
-	formJSON
+	replyText replyFormat = iota
+	replyHTML
+	replyJSON
 )
 
 type mediaRange struct {
@@ -20,12 +20,12 @@ type mediaRange struct {
 	q             float64
 }
 
-// accept is a parsed Accept header (RFC 9110 section 12.5.1).
-type accept []mediaRange
+// acceptHeader is a parsed Accept header (RFC 9110 section 12.5.1).
+type acceptHeader []mediaRange
 
-// weighted calls each for the members of a list with weights, in lower case. A missing weight is 1,
-// and an invalid one is 0.
-func weighted(values []string, each func(member string, q float64)) {
+// eachWeighted calls each for the members of a list with weights, in lower case. A missing weight
+// is 1, and an invalid one is 0.
+func eachWeighted(values []string, each func(member string, q float64)) {
 	for _, value := range values {
 		for member := range strings.SplitSeq(value, ",") {
 			name, params, _ := strings.Cut(member, ";")
@@ -55,8 +55,8 @@ func weight(params string) float64 {
 	return q
 }
 
-func parseAccept(values []string) (a accept) {
-	weighted(values, func(member string, q float64) {
+func parseAccept(values []string) (a acceptHeader) {
+	eachWeighted(values, func(member string, q float64) {
 		if kind, subtype, ok := strings.Cut(member, "/"); ok {
 			a = append(a, mediaRange{kind, subtype, q})
 		}
@@ -64,14 +64,14 @@ func parseAccept(values []string) (a accept) {
 	return a
 }
 
-// names reports whether a accepts exactly this media type, and not only by a wildcard.
-func (a accept) names(mediaType string) bool {
+// listsExactly reports whether a accepts exactly this media type, and not only by a wildcard.
+func (a acceptHeader) listsExactly(mediaType string) bool {
 	return slices.ContainsFunc(a, func(m mediaRange) bool { return m.kind+"/"+m.subtype == mediaType && m.q > 0 })
 }
 
-// best returns the weight of the most specific range that matches, and how specific it is: 2 for an
-// exact one, 1 for kind/*, 0 for */*, and -1 if none matches.
-func (a accept) best(exact func(mediaRange) bool, kind string) (q float64, specificity int) {
+// weightOf returns the weight of the most specific range that matches, and how specific it is: 2
+// for an exact one, 1 for kind/*, 0 for */*, and -1 if none matches.
+func (a acceptHeader) weightOf(exact func(mediaRange) bool, kind string) (q float64, specificity int) {
 	specificity = -1
 	for _, m := range a {
 		s := -1
@@ -92,35 +92,35 @@ func (a accept) best(exact func(mediaRange) bool, kind string) (q float64, speci
 	return q, specificity
 }
 
-// prefer returns the form that the client prefers. A client without Accept, or with */* (curl),
-// gets JSON if it sent JSON, and otherwise plain text.
-func (a accept) prefer(sentJSON bool) form {
-	fallback := formText
+// preferredFormat returns the form that the client prefers. A client without Accept, or with */*
+// (curl), gets JSON if it sent JSON, and otherwise plain text.
+func (a acceptHeader) preferredFormat(sentJSON bool) replyFormat {
+	fallback := replyText
 	if sentJSON {
-		fallback = formJSON
+		fallback = replyJSON
 	}
 
 	best, bestQ, bestSpecificity := fallback, 0.0, 0
 	for _, offer := range [...]struct {
-		form  form
+		form  replyFormat
 		kind  string
 		exact func(mediaRange) bool
 	}{
-		{formJSON, "application", func(m mediaRange) bool {
+		{replyJSON, "application", func(m mediaRange) bool {
 			return m.kind == "application" && (m.subtype == "json" || strings.HasSuffix(m.subtype, "+json"))
 		}},
-		{formHTML, "text", func(m mediaRange) bool {
+		{replyHTML, "text", func(m mediaRange) bool {
 			return m.kind == "text" && m.subtype == "html" || m.kind == "application" && m.subtype == "xhtml+xml"
 		}},
-		{formText, "text", func(m mediaRange) bool { return m.kind == "text" && m.subtype == "plain" }},
+		{replyText, "text", func(m mediaRange) bool { return m.kind == "text" && m.subtype == "plain" }},
 	} {
-		q, specificity := a.best(offer.exact, offer.kind)
+		q, specificity := a.weightOf(offer.exact, offer.kind)
 		if specificity > 0 && (q > bestQ || q == bestQ && q > 0 && specificity > bestSpecificity) {
 			best, bestQ, bestSpecificity = offer.form, q, specificity
 		}
 	}
 
-	if anything, _ := a.best(func(mediaRange) bool { return false }, ""); anything > bestQ {
+	if anything, _ := a.weightOf(func(mediaRange) bool { return false }, ""); anything > bestQ {
 		return fallback
 	}
 
@@ -132,7 +132,7 @@ func (a accept) prefer(sentJSON bool) form {
 // "".
 func bestLanguage(values, tags []string) (best string) {
 	bestQ := 0.0
-	weighted(values, func(want string, q float64) {
+	eachWeighted(values, func(want string, q float64) {
 		if q <= bestQ {
 			return
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // To add a kind of bypass, add a field to Bypass, read it in value.bypass, check it in
-// compileBypass, apply it in app.bypass, and give it a [Rule] that begins with "bypass.".
+// compileBypass, apply it in app.bypassRule, and give it a [Rule] that begins with "bypass.".
 
 // Bypass lists the clients whose requests pass in every mode.
 type Bypass struct {
@@ -56,8 +56,8 @@ func (a *app) compileBypass(c *checker) {
 	}
 }
 
-// bypass returns the rule that lets a request bypass maintenance, or "".
-func (a *app) bypass(r *Request) Rule {
+// bypassRule returns the rule that lets a request bypass maintenance, or "".
+func (a *app) bypassRule(r *Request) Rule {
 	if len(a.networks) > 0 && a.networks.contains(r.Attributes.SourceAddress()) {
 		return RuleBypassIP
 	}

@@ -83,7 +83,7 @@ func hostProblem(host string) string {
 		return "must be a host name or *.name; leave hosts out to match every host"
 	case strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0:
 		return "must be written as browsers send it, which is xn--… for letters beyond ASCII"
-	case strings.ContainsAny(name, `*/\?#@, `) || !printable(name) || canonicalHost(name) == "":
+	case strings.ContainsAny(name, `*/\?#@, `) || !isPrintable(name) || canonicalHost(name) == "":
 		return "must be a host name or *.name, without scheme and path"
 	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
 		return "must not have a port: hosts match on every port"
@@ -107,7 +107,7 @@ func (c *checker) paths(field string, paths []string) {
 }
 
 func (c *checker) path(field, path string) {
-	if !plain(path) || strings.IndexByte(path, '?') >= 0 {
+	if !isPlainPath(path) || strings.IndexByte(path, '?') >= 0 {
 		c.reject(field, "%q must begin with / and have only visible ASCII characters, none of ? %% ; \\ #, and no // or dot segments", path)
 	}
 }
@@ -115,7 +115,7 @@ func (c *checker) path(field, path string) {
 func (c *checker) rpcs(field string, rpcs []string) {
 	for i, rpc := range rpcs {
 		parts := strings.Split(rpc, "/")
-		if len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !plain(rpc) {
+		if len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" || !isPlainPath(rpc) {
 			c.reject(fmt.Sprintf("%s[%d]", field, i), "%q must be /package.Service/Method", rpc)
 		}
 	}
@@ -132,7 +132,7 @@ func (c *checker) rules(field string, rules []PathRule) {
 		}
 
 		for j, m := range r.Methods {
-			if strings.ToUpper(m) != m || !token(m) {
+			if strings.ToUpper(m) != m || !isToken(m) {
 				c.reject(fmt.Sprintf("%s.methods[%d]", at, j), "%q must be a method in upper case, such as POST", m)
 			}
 		}
@@ -229,7 +229,7 @@ func validLanguage(tag string) bool {
 		}
 
 		for i := range len(part) {
-			if !alphanumeric(part[i]) {
+			if !isAlphanumeric(part[i]) {
 				return false
 			}
 		}
@@ -252,7 +252,7 @@ func validOrigin(origin string) bool {
 	scheme, host, _ := strings.Cut(origin, "://")
 	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme]
 	return defaultPort != "" && host != "" && !strings.HasSuffix(host, defaultPort) &&
-		!strings.ContainsAny(host, `/\?#@*, `) && printable(origin) && strings.ToLower(origin) == origin
+		!strings.ContainsAny(host, `/\?#@*, `) && isPrintable(origin) && strings.ToLower(origin) == origin
 }
 
 func (c *checker) activations(list []Activation) {
@@ -322,27 +322,27 @@ func (c *checker) message(field, message string) {
 	switch {
 	case len(message) > MaxMessageBytes:
 		c.reject(field, "must have at most %d bytes, not %d", MaxMessageBytes, len(message))
-	case !printable(message):
+	case !isPrintable(message):
 		c.reject(field, "must be UTF-8 text without control characters")
 	}
 }
 
-// printable reports whether s is UTF-8 text with no control characters but tabs and line feeds.
-func printable(s string) bool {
+// isPrintable reports whether s is UTF-8 text with no control characters but tabs and line feeds.
+func isPrintable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) < 0
 }
 
-// token reports whether s is a token (RFC 9110 section 5.6.2).
-func token(s string) bool {
+// isToken reports whether s is a token (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !alphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if c := s[i]; !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
 			return false
 		}
 	}
 	return s != ""
 }
 
-// alphanumeric reports whether c is a letter or a digit in ASCII.
-func alphanumeric(c byte) bool {
+// isAlphanumeric reports whether c is a letter or a digit in ASCII.
+func isAlphanumeric(c byte) bool {
 	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
 }

@@ -131,8 +131,8 @@ func scalarValue(v any) string {
 func (r *Request) verifiedClaims() string {
 	if !r.claimsRead {
 		r.claimsRead = true
-		if payload := string(r.Attributes.Claims()); valid(payload, maxClaimDepth) {
-			r.claims, _, _ = field(payload, tagObject)
+		if payload := string(r.Attributes.Claims()); isValidValue(payload, maxClaimDepth) {
+			r.claims, _, _ = cutField(payload, tagObject)
 		}
 	}
 	return r.claims
@@ -147,7 +147,7 @@ func (a *app) grantsClaims(r *Request) bool {
 	claims := r.verifiedClaims()
 	issuer := member(claims, "iss")
 	for i := range a.claims {
-		if rule := &a.claims[i]; rule.issuer == issuer && rule.holds(claims) {
+		if rule := &a.claims[i]; rule.issuer == issuer && rule.isSatisfiedBy(claims) {
 			return true
 		}
 	}
@@ -155,9 +155,9 @@ func (a *app) grantsClaims(r *Request) bool {
 	return false
 }
 
-// holds reports whether claims of the rule's issuer satisfy the rest of the rule.
-func (c *claimRule) holds(claims string) bool {
-	if c.audience != "" && !isFor(member(claims, "aud"), c.audience) {
+// isSatisfiedBy reports whether claims of the rule's issuer satisfy the rest of the rule.
+func (c *claimRule) isSatisfiedBy(claims string) bool {
+	if c.audience != "" && !namesAudience(member(claims, "aud"), c.audience) {
 		return false
 	}
 	if len(c.path) == 0 {
@@ -168,14 +168,14 @@ func (c *claimRule) holds(claims string) bool {
 	if claim == "" || claim == nullValue {
 		return false
 	}
-	if len(c.values) == 0 || c.lists(claim) {
+	if len(c.values) == 0 || c.hasValue(claim) {
 		return true
 	}
 
-	list, _, _ := field(claim, tagList)
+	list, _, _ := cutField(claim, tagList)
 	for list != "" {
 		var item string
-		if item, list, _ = field(list, tagItem); c.lists(item) {
+		if item, list, _ = cutField(list, tagItem); c.hasValue(item) {
 			return true
 		}
 	}
@@ -183,20 +183,20 @@ func (c *claimRule) holds(claims string) bool {
 	return false
 }
 
-// lists reports whether a serialised Value is one of the rule's.
-func (c *claimRule) lists(value string) bool {
+// hasValue reports whether a serialised Value is one of the rule's.
+func (c *claimRule) hasValue(value string) bool {
 	_, found := slices.BinarySearch(c.values, value)
 	return found
 }
 
-// isFor reports whether aud names the audience. It must be a string or a list of strings (RFC 7519
-// section 4.1.3).
-func isFor(aud, audience string) bool {
+// namesAudience reports whether aud names the audience. It must be a string or a list of strings
+// (RFC 7519 section 4.1.3).
+func namesAudience(aud, audience string) bool {
 	named := aud == audience
-	list, _, _ := field(aud, tagList)
+	list, _, _ := cutField(aud, tagList)
 	for list != "" {
 		var item string
-		if item, list, _ = field(list, tagItem); item[0] != tagString {
+		if item, list, _ = cutField(list, tagItem); item[0] != tagString {
 			return false
 		}
 
@@ -235,9 +235,9 @@ const (
 	negativeZeroValue = "\x11\x00\x00\x00\x00\x00\x00\x00\x80"
 )
 
-// field returns the data of the field that b begins with, and the rest of b. The field must have
+// cutField returns the data of the field that b begins with, and the rest of b. The field must have
 // this tag and be shorter than 256 MiB.
-func field(b string, tag byte) (data, rest string, ok bool) {
+func cutField(b string, tag byte) (data, rest string, ok bool) {
 	if b == "" || b[0] != tag {
 		return "", "", false
 	}
@@ -256,10 +256,10 @@ func field(b string, tag byte) (data, rest string, ok bool) {
 	return "", "", false
 }
 
-// entry splits an item of a map into its key and value, which serialisers write in this order.
-func entry(item string) (key, value string, ok bool) {
-	key, item, _ = field(item, tagKey)
-	value, rest, ok := field(item, tagValue)
+// splitEntry splits an item of a map into its key and value, which serialisers write in this order.
+func splitEntry(item string) (key, value string, ok bool) {
+	key, item, _ = cutField(item, tagKey)
+	value, rest, ok := cutField(item, tagValue)
 	return key, value, ok && rest == ""
 }
 
@@ -269,13 +269,13 @@ func member(message, key string) (value string) {
 	found := false
 	for message != "" {
 		tag := message[0]
-		item, rest, ok := field(message, tag)
+		item, rest, ok := cutField(message, tag)
 		message = rest
 		if ok && tag != tagItem && tag < 0x80 && tag%8 == wireBytes {
 			continue
 		}
 
-		k, v, isEntry := entry(item)
+		k, v, isEntry := splitEntry(item)
 		if tag != tagItem || !isEntry || found && k == key {
 			return ""
 		}
@@ -292,16 +292,16 @@ func member(message, key string) (value string) {
 func valueAt(object string, path []string) (value string) {
 	for i, name := range path {
 		if i > 0 {
-			object, _, _ = field(value, tagObject)
+			object, _, _ = cutField(value, tagObject)
 		}
 		value = member(object, name)
 	}
 	return value
 }
 
-// valid reports whether a Value and all that it contains are well formed, and nest no deeper than
-// depth.
-func valid(value string, depth int) bool {
+// isValidValue reports whether a Value and all that it contains are well formed, and nest no deeper
+// than depth.
+func isValidValue(value string, depth int) bool {
 	if len(value) < 2 {
 		return false
 	}
@@ -319,7 +319,7 @@ func valid(value string, depth int) bool {
 		return false
 	}
 
-	data, rest, ok := field(value, tag)
+	data, rest, ok := cutField(value, tag)
 	if !ok || rest != "" || depth == 0 {
 		return false
 	}
@@ -328,14 +328,14 @@ func valid(value string, depth int) bool {
 	}
 
 	for data != "" {
-		value, data, ok = field(data, tagItem)
+		value, data, ok = cutField(data, tagItem)
 		if tag == tagObject && ok {
 			var name string
-			name, value, ok = entry(value)
+			name, value, ok = splitEntry(value)
 			ok = ok && utf8.ValidString(name)
 		}
 
-		if !ok || !valid(value, depth-1) {
+		if !ok || !isValidValue(value, depth-1) {
 			return false
 		}
 	}

@@ -20,25 +20,25 @@ type State struct {
 	fallback *app // the default app
 
 	routes, clusters map[string]*app
-	routed           []*app               // the apps in routes and clusters
-	hosts            map[string]*prefixes // by name; "" for apps that match any host
-	wildcards        map[string]*prefixes // by the part after the *, with its dot
-	longestWildcard  int                  // in bytes
-	places           int                  // pairs of host and path
+	routed           []*app                // the apps in routes and clusters
+	hosts            map[string]*pathTable // by name; "" for apps that match any host
+	wildcards        map[string]*pathTable // by the part after the *, with its dot
+	longestWildcard  int                   // in bytes
+	places           int                   // pairs of host and path
 
 	view atomic.Pointer[view]
 }
 
 // app is a compiled App.
 type app struct {
-	index       int
-	spec        Spec
-	activations []Activation
-	networks    networks
-	claims      []claimRule
-	graphql     []graphqlPath
-	options     graphql.Options
-	maxBody     int // in bytes
+	index          int
+	spec           Spec
+	activations    []Activation
+	networks       networks
+	claims         []claimRule
+	graphqlPaths   []graphqlPath
+	graphqlOptions graphql.Options
+	maxBody        int // in bytes
 
 	exempt, writeThrough []grantRule
 	getWrites            []refusalRule
@@ -53,8 +53,8 @@ func Compile(doc Document) (*State, error) {
 		doc:       doc,
 		routes:    map[string]*app{},
 		clusters:  map[string]*app{},
-		hosts:     map[string]*prefixes{},
-		wildcards: map[string]*prefixes{},
+		hosts:     map[string]*pathTable{},
+		wildcards: map[string]*pathTable{},
 	}
 	if len(doc.Apps) > MaxApps {
 		return nil, &FieldError{"apps", fmt.Sprintf("must have at most %d entries, not %d", MaxApps, len(doc.Apps))}
@@ -73,7 +73,7 @@ func Compile(doc Document) (*State, error) {
 
 		names[a.spec.Name] = true
 
-		s.append(a)
+		s.addApp(a)
 		if a.spec.Name == DefaultApp {
 			s.fallback = a
 		} else if err := s.place(a, at+".match"); err != nil {
@@ -83,13 +83,13 @@ func Compile(doc Document) (*State, error) {
 
 	if s.fallback == nil {
 		s.fallback, _ = compileApp(&App{Spec: Spec{Name: DefaultApp}}, "")
-		s.append(s.fallback)
+		s.addApp(s.fallback)
 	}
 
 	return s, nil
 }
 
-func (s *State) append(a *app) {
+func (s *State) addApp(a *app) {
 	a.index = len(s.apps)
 	s.apps = append(s.apps, a)
 }
@@ -156,11 +156,11 @@ func (a *app) compileGraphQL(c *checker) {
 	c.graphQL(g)
 
 	for _, p := range g.Paths {
-		a.graphql = append(a.graphql, graphqlPath{p, fold(p)})
+		a.graphqlPaths = append(a.graphqlPaths, graphqlPath{p, fold(p)})
 	}
 
 	a.maxBody = cmp.Or(g.MaxBody, graphql.DefaultMaxBody)
-	a.options = graphql.Options{
+	a.graphqlOptions = graphql.Options{
 		Batching:  g.Batching == nil || *g.Batching,
 		MaxBatch:  g.MaxBatch,
 		MaxTokens: g.MaxTokens,
@@ -170,7 +170,7 @@ func (a *app) compileGraphQL(c *checker) {
 	}
 
 	if len(g.Persisted) > 0 {
-		a.options.Persisted = make(map[[sha256.Size]byte]struct{}, len(g.Persisted))
+		a.graphqlOptions.Persisted = make(map[[sha256.Size]byte]struct{}, len(g.Persisted))
 	}
 
 	for i, h := range g.Persisted {
@@ -180,7 +180,7 @@ func (a *app) compileGraphQL(c *checker) {
 			continue
 		}
 
-		a.options.Persisted[[sha256.Size]byte(sum)] = struct{}{}
+		a.graphqlOptions.Persisted[[sha256.Size]byte(sum)] = struct{}{}
 	}
 }
 

@@ -33,8 +33,8 @@ type Decision struct {
 	// more is enough for the next decision, which then refuses it.
 	MaxBody int
 
-	app     *app
-	graphql bool // some server may find GraphQL at the path
+	app          *app
+	mayBeGraphQL bool // some server may find GraphQL at the path
 }
 
 // String returns the decision as access logs show it.
@@ -47,19 +47,19 @@ func (d *Decision) String() string {
 // If servers may read its host or path in different ways, the request may belong to several apps.
 // Then the strictest verdict counts, and no exemption applies.
 func (s *State) Decide(r *Request, now time.Time) Decision {
-	v := s.at(now)
+	v := s.viewAt(now)
 	var buf [4]*app
-	apps := s.match(r, buf[:0])
-	if len(apps) > maxApps {
+	apps := s.appsOf(r, buf[:0])
+	if len(apps) > maxCandidates {
 		return refuseUnclear(apps, v)
 	}
 
 	var strictest Decision
 	maxBody := 0
 	for i, a := range apps {
-		d := v.decision(a)
+		d := v.undecided(a)
 		if d.Activation != nil {
-			a.decide(r, &d)
+			a.judge(r, &d)
 		}
 
 		maxBody = max(maxBody, d.MaxBody)
@@ -81,8 +81,8 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	return strictest
 }
 
-// decision returns the decision for an app before any rule was asked: to pass, because it is off.
-func (v *view) decision(a *app) Decision {
+// undecided returns the decision for an app before any rule was asked: to pass, because it is off.
+func (v *view) undecided(a *app) Decision {
 	d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
 	if av := &v.apps[a.index]; av.activation != nil {
 		d.Mode, d.Activation, d.Until = av.activation.Mode, av.activation, av.until
@@ -90,17 +90,17 @@ func (v *view) decision(a *app) Decision {
 	return d
 }
 
-// maxApps is the number of apps to which a request may belong and still be judged by their rules.
-// Honest requests belong to one or two. Past it the cost of a request would grow with the number of
-// apps.
-const maxApps = 16
+// maxCandidates is the number of apps to which a request may belong and still be judged by their
+// rules. Honest requests belong to one or two. Past it the cost of a request would grow with the
+// number of apps.
+const maxCandidates = 16
 
 // refuseUnclear refuses a request that may belong to too many apps, if one of them is in
 // maintenance.
 func refuseUnclear(apps []*app, v *view) Decision {
-	strictest := v.decision(apps[0])
+	strictest := v.undecided(apps[0])
 	for _, a := range apps[1:] {
-		if d := v.decision(a); d.Mode.Compare(strictest.Mode) > 0 {
+		if d := v.undecided(a); d.Mode.Compare(strictest.Mode) > 0 {
 			strictest = d
 		}
 	}
@@ -118,17 +118,17 @@ func refuseUnclear(apps []*app, v *view) Decision {
 // refused, unless the client may pass to the other app anyway, or the rules of either app allow
 // bodies of GET.
 func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
-	body := r.unexpectedBody()
+	body := r.hasUnexpectedBody()
 	if body == answerNo || d.app.allowsUnexpectedBody(r) {
 		return
 	}
 
-	for _, a := range append(s.onHosts(r.read(), nil), s.routed...) {
-		if v.apps[a.index].activation == nil || a.spec.ReadOnly.GetBodies == PolicyAllow || a.bypass(r) != "" {
+	for _, a := range append(s.appsOnHosts(r.interpret(), nil), s.routed...) {
+		if v.apps[a.index].activation == nil || a.spec.ReadOnly.GetBodies == PolicyAllow || a.bypassRule(r) != "" {
 			continue
 		}
 
-		*d = v.decision(a)
+		*d = v.undecided(a)
 		if body == answerYes {
 			d.refuse(RuleGetBody)
 		} else {
@@ -146,17 +146,17 @@ func (a *app) allowsUnexpectedBody(r *Request) bool {
 		slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.bodies && rule.matches(r) })
 }
 
-// decide decides on a request to an app in maintenance: by its exemptions, its bypasses and its
+// judge decides on a request to an app in maintenance: by its exemptions, its bypasses and its
 // mode.
-func (a *app) decide(r *Request, d *Decision) {
-	d.graphql = a.mayBeGraphQL(r)
+func (a *app) judge(r *Request, d *Decision) {
+	d.mayBeGraphQL = a.mayBeGraphQL(r)
 
 	exempt := grantedBy(a.exempt, r, a.maxBody)
 	if exempt == answerYes {
 		d.Rule = RuleExempt
 		return
 	}
-	if rule := a.bypass(r); rule != "" {
+	if rule := a.bypassRule(r); rule != "" {
 		d.Rule = rule
 		return
 	}

@@ -73,15 +73,15 @@ type value struct {
 	index  int // in a list; -1 in an object
 }
 
-// field returns the JSON path of the value.
-func (v *value) field() string {
+// jsonPath returns the JSON path of the value.
+func (v *value) jsonPath() string {
 	switch {
 	case v.parent == nil:
 		return ""
 	case v.index >= 0:
-		return v.parent.field() + "[" + strconv.Itoa(v.index) + "]"
+		return v.parent.jsonPath() + "[" + strconv.Itoa(v.index) + "]"
 	}
-	return join(v.parent.field(), v.key)
+	return join(v.parent.jsonPath(), v.key)
 }
 
 // join appends a key to a JSON path.
@@ -98,7 +98,7 @@ func join(field, key string) string {
 // fail records an error about the value, unless there is one already.
 func (v *value) fail(format string, args ...any) {
 	if v.in.err == nil {
-		v.in.err = &FieldError{Field: v.field(), Problem: fmt.Sprintf(format, args...)}
+		v.in.err = &FieldError{Field: v.jsonPath(), Problem: fmt.Sprintf(format, args...)}
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 // Readings returns the readings of a request's path, beginning with the path as sent, and reports
 // whether there are more than were followed.
 func Readings(r *Request) (paths []string, anyPath bool) {
-	ways := r.read()
-	return ways.paths, ways.anyPath
+	rs := r.interpret()
+	return rs.paths, rs.anyPath
 }
 
 const (
@@ -19,11 +19,11 @@ const (
 
 // PathWays returns the ways that lead from one reading to the next, by name.
 func PathWays() map[string]func(string) string {
-	ways := map[string]func(string) string{}
+	rs := map[string]func(string) string{}
 	for _, way := range pathWays {
-		ways[way.name] = way.read
+		rs[way.name] = way.read
 	}
-	return ways
+	return rs
 }
 
 // ReadHeaders returns the headers from which paths and hosts are read.
@@ -32,7 +32,7 @@ func ReadHeaders() []string {
 }
 
 // Query returns everything that may be read as the query of a request.
-func Query(r *Request) string { return r.read().query }
+func Query(r *Request) string { return r.interpret().query }
 
 // Written returns a configuration without its compiled fields.
 func Written(c Config) Config {

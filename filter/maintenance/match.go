@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// prefixes are the apps on one host, by path prefix without its last slash: as written, and in
+// pathTable are the apps on one host, by path prefix without its last slash: as written, and in
 // lower case.
-type prefixes struct {
+type pathTable struct {
 	exact, folded map[string]*app
 	lengths       []int // of all prefixes, each once, the longest first
 }
 
-func (p *prefixes) add(prefix string, a *app) {
+func (p *pathTable) add(prefix string, a *app) {
 	p.exact[prefix], p.folded[fold(prefix)] = a, a
 	descending := func(n, m int) int { return cmp.Compare(m, n) }
 	if at, found := slices.BinarySearchFunc(p.lengths, len(prefix), descending); !found {
@@ -23,7 +23,7 @@ func (p *prefixes) add(prefix string, a *app) {
 }
 
 // longest returns the app with the longest prefix that path equals or lies under, or nil.
-func (p *prefixes) longest(path string) *app {
+func (p *pathTable) longest(path string) *app {
 	for _, n := range p.lengths {
 		if n <= len(path) && (n == len(path) || path[n] == '/') {
 			if a := p.exact[path[:n]]; a != nil {
@@ -37,7 +37,7 @@ func (p *prefixes) longest(path string) *app {
 
 // longestFolded does the same for a path in lower case. In addition it calls also for each app with
 // a longer prefix after which the rest of the path may be a format suffix.
-func (p *prefixes) longestFolded(path string, also func(*app)) *app {
+func (p *pathTable) longestFolded(path string, also func(*app)) *app {
 	for _, n := range p.lengths {
 		if n > len(path) {
 			continue
@@ -48,7 +48,7 @@ func (p *prefixes) longestFolded(path string, also func(*app)) *app {
 			if a := p.folded[path[:n]]; a != nil {
 				return a
 			}
-		case suffix(rest):
+		case mayBeFormatSuffix(rest):
 			if a := p.folded[path[:n]]; a != nil {
 				also(a)
 			}
@@ -101,7 +101,7 @@ func (s *State) placePaths(a *app, at string) error {
 	}
 
 	for _, host := range hosts {
-		on := s.onHost(host)
+		on := s.tableOfHost(host)
 		for _, path := range paths {
 			prefix := strings.TrimSuffix(path, "/")
 			if other := on.folded[fold(prefix)]; other != nil {
@@ -115,8 +115,8 @@ func (s *State) placePaths(a *app, at string) error {
 	return nil
 }
 
-// onHost returns the prefixes on a host as a match names it, to which an app is to be added.
-func (s *State) onHost(host string) *prefixes {
+// tableOfHost returns the prefixes on a host as a match names it, to which an app is to be added.
+func (s *State) tableOfHost(host string) *pathTable {
 	table, key := s.hosts, canonicalHost(host)
 	if suffix, ok := strings.CutPrefix(host, "*"); ok {
 		table, key = s.wildcards, canonicalHost(suffix)
@@ -124,15 +124,15 @@ func (s *State) onHost(host string) *prefixes {
 	}
 
 	if table[key] == nil {
-		table[key] = &prefixes{exact: map[string]*app{}, folded: map[string]*app{}}
+		table[key] = &pathTable{exact: map[string]*app{}, folded: map[string]*app{}}
 	}
 
 	return table[key]
 }
 
-// match appends to found the apps to which a request may belong. It is one app, unless servers may
+// appsOf appends to found the apps to which a request may belong. It is one app, unless servers may
 // read the host or the path in ways that belong to different apps.
-func (s *State) match(r *Request, found []*app) []*app {
+func (s *State) appsOf(r *Request, found []*app) []*app {
 	if len(s.routes) > 0 {
 		if a := s.routes[r.Attributes.Route()]; a != nil {
 			return append(found, a)
@@ -145,9 +145,9 @@ func (s *State) match(r *Request, found []*app) []*app {
 		}
 	}
 
-	ways := r.read()
-	if ways.anyHost || ways.anyPath {
-		return s.onHosts(ways, found)
+	rs := r.interpret()
+	if rs.anyHost || rs.anyPath {
+		return s.appsOnHosts(rs, found)
 	}
 
 	add := func(a *app) {
@@ -155,30 +155,30 @@ func (s *State) match(r *Request, found []*app) []*app {
 			found = append(found, a)
 		}
 	}
-	for _, host := range ways.hosts {
-		var buf [8]*prefixes
-		tables := s.tables(host, buf[:0])
-		for i := range ways.paths {
-			add(s.lookup(tables, ways.paths[i]))
+	for _, host := range rs.hosts {
+		var buf [8]*pathTable
+		tables := s.tablesFor(host, buf[:0])
+		for i := range rs.paths {
+			add(s.lookup(tables, rs.paths[i]))
 			// A server that ignores letter case may find another app than one that does not.
-			add(s.lookupFolded(tables, ways.folded[i], add))
+			add(s.lookupFolded(tables, rs.folded[i], add))
 		}
 	}
 
 	return found
 }
 
-// onHosts appends to found every app to which some path on the hosts of a request belongs, in the
-// order of the document.
-func (s *State) onHosts(ways *readings, found []*app) []*app {
-	if ways.anyHost {
+// appsOnHosts appends to found every app to which some path on the hosts of a request belongs, in
+// the order of the document.
+func (s *State) appsOnHosts(rs *readings, found []*app) []*app {
+	if rs.anyHost {
 		return append(found, s.apps...)
 	}
 
 	reached := make([]bool, len(s.apps)) // by app.index
-	for _, host := range ways.hosts {
+	for _, host := range rs.hosts {
 		hasRoot := false
-		for _, t := range s.tables(host, nil) {
+		for _, t := range s.tablesFor(host, nil) {
 			for _, a := range t.exact {
 				reached[a.index] = true
 			}
@@ -201,8 +201,8 @@ func (s *State) onHosts(ways *readings, found []*app) []*app {
 	return found
 }
 
-// tables appends to found the prefixes on a host, the most specific table first.
-func (s *State) tables(host string, found []*prefixes) []*prefixes {
+// tablesFor appends to found the prefixes on a host, the most specific table first.
+func (s *State) tablesFor(host string, found []*pathTable) []*pathTable {
 	if t := s.hosts[host]; t != nil && host != "" {
 		found = append(found, t)
 	}
@@ -222,7 +222,7 @@ func (s *State) tables(host string, found []*prefixes) []*prefixes {
 	return found
 }
 
-func (s *State) lookup(tables []*prefixes, path string) *app {
+func (s *State) lookup(tables []*pathTable, path string) *app {
 	for _, t := range tables {
 		if a := t.longest(path); a != nil {
 			return a
@@ -231,7 +231,7 @@ func (s *State) lookup(tables []*prefixes, path string) *app {
 	return s.fallback
 }
 
-func (s *State) lookupFolded(tables []*prefixes, path string, also func(*app)) *app {
+func (s *State) lookupFolded(tables []*pathTable, path string, also func(*app)) *app {
 	for _, t := range tables {
 		if a := t.longestFolded(path, also); a != nil {
 			return a

@@ -103,7 +103,7 @@ func (m Mode) isStrictest() bool { return m.strictness() == len(modes) }
 func (m Mode) judge(a *app, r *Request, d *Decision) {
 	switch m {
 	case ReadOnly:
-		a.readOnly(r, d)
+		a.judgeReadOnly(r, d)
 	default:
 		d.refuse(RuleNoAccess)
 	}

@@ -8,9 +8,9 @@ import (
 
 // networks is a set of addresses and CIDRs, by family and prefix length. A lookup probes each
 // length that occurs, so its cost does not grow with the number of CIDRs.
-type networks map[family]map[netip.Prefix]struct{}
+type networks map[prefixKind]map[netip.Prefix]struct{}
 
-type family struct {
+type prefixKind struct {
 	v4   bool
 	bits int
 }
@@ -46,7 +46,7 @@ func (n networks) add(s string) (problem string) {
 		return fmt.Sprintf("must not have bits set after its prefix; write %s, or %s for the one address", prefix, ip)
 	}
 
-	key := family{ip.Is4(), bits}
+	key := prefixKind{ip.Is4(), bits}
 	if n[key] == nil {
 		n[key] = make(map[netip.Prefix]struct{})
 	}

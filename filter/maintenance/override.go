@@ -15,12 +15,12 @@ import (
 // severalMethods is the result if a request names several methods, or an empty one.
 const severalMethods = "?"
 
-// override returns the method that the headers, the URL or the cookies of a request name, "" if
-// they name none, or severalMethods.
-func (r *Request) override() string {
-	ways := r.read()
-	if ways.overrideRead {
-		return ways.overrideMethod
+// overrideMethod returns the method that the headers, the URL or the cookies of a request name, ""
+// if they name none, or severalMethods.
+func (r *Request) overrideMethod() string {
+	rs := r.interpret()
+	if rs.overrideRead {
+		return rs.overrideMethod
 	}
 
 	method := ""
@@ -29,20 +29,20 @@ func (r *Request) override() string {
 		switch {
 		case strings.HasPrefix(name, ":"): // a pseudo-header, such as :method itself
 		case namesOverride(name, false) || mayMean(name, "x-method"):
-			method = oneMethod(method, value)
+			method = combineMethods(method, value)
 		case mayMean(name, "cookie"):
 			method = overrideIn(value, method)
 		}
 	}
 
-	ways.overrideMethod, ways.overrideRead = overrideIn(ways.query, method), true
-	return ways.overrideMethod
+	rs.overrideMethod, rs.overrideRead = overrideIn(rs.query, method), true
+	return rs.overrideMethod
 }
 
-// overridden reports whether a request names another method than its own. A POST that names GET
+// isOverridden reports whether a request names another method than its own. A POST that names GET
 // counts, because some servers obey it and others do not.
-func (r *Request) overridden() bool {
-	method := r.override()
+func (r *Request) isOverridden() bool {
+	method := r.overrideMethod()
 	return method != "" && method != r.Method
 }
 
@@ -63,7 +63,7 @@ func overrideIn(params, method string) string {
 			name, value = params[begin:equals], params[equals+1:end]
 		}
 		if len(name) >= len("_method") && namesOverride(name, true) {
-			method = oneMethod(method, decoded(value))
+			method = combineMethods(method, percentDecode(value))
 		}
 
 		begin = end + 1
@@ -72,8 +72,8 @@ func overrideIn(params, method string) string {
 	return method
 }
 
-// oneMethod returns the method named, unless it is empty or there was one before.
-func oneMethod(before, named string) string {
+// combineMethods returns the method named, unless it is empty or there was one before.
+func combineMethods(before, named string) string {
 	named = strings.ToUpper(strings.TrimSpace(named))
 	if before != "" || named == "" {
 		return severalMethods
@@ -99,7 +99,7 @@ func namesOverride(name string, encoded bool) bool {
 		}
 
 		switch {
-		case alphanumeric(c):
+		case isAlphanumeric(c):
 			if len(word) == len(buf) {
 				return false
 			}
@@ -107,17 +107,17 @@ func namesOverride(name string, encoded bool) bool {
 		case len(word) == 0:
 			lead = lead || strings.IndexByte(" +\t", c) < 0
 		case c == 0, c == '[', c != '_' && c != '-' && lead && string(word) == "method":
-			return overrideWord(word, lead)
+			return isOverrideWord(word, lead)
 		}
 	}
 
-	return overrideWord(word, lead)
+	return isOverrideWord(word, lead)
 }
 
-// overrideWord reports whether a name with these letters and digits is an override; lead says that
-// other characters come before them, as in "_method". Parameters that are just "method" or
+// isOverrideWord reports whether a name with these letters and digits is an override; lead says
+// that other characters come before them, as in "_method". Parameters that are just "method" or
 // "httpMethod" are common, and not overrides.
-func overrideWord(word []byte, lead bool) bool {
+func isOverrideWord(word []byte, lead bool) bool {
 	return lead && (string(word) == "method" || string(word) == "httpmethod") ||
 		bytes.Contains(word, []byte("methodoverride")) ||
 		bytes.Contains(word, []byte("overridemethod")) ||
@@ -143,27 +143,27 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 	return c, last
 }
 
-// bodyOverride returns whether the body of a request names, or may name, another method. It reads
-// at most maxBody bytes of it.
+// bodyMayOverride returns whether the body of a request names, or may name, another method. It
+// reads at most maxBody bytes of it.
 //
 // Frameworks look for a method in the body of a POST, and CakePHP also of PUT, PATCH and DELETE.
 // Only a body that every server reads alike can be known to name none: JSON or a URL-encoded form,
 // in UTF-8, not compressed. Any other body may name one: Rack reads multipart/mixed, and a body
 // without a type, as a form; Express decompresses; Tomcat decodes RFC 5987 names.
-func (r *Request) bodyOverride(maxBody int) answer {
-	if !overridable(r.Method) || r.EndStream || grpcMessages(r) {
+func (r *Request) bodyMayOverride(maxBody int) answer {
+	if !overridable(r.Method) || r.EndStream || hasGRPCMessages(r) {
 		return answerNo
 	}
 
-	kind := formOf(r)
+	kind := bodyFormatOf(r)
 	switch {
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
-	case kind == opaque && r.has("content-type"), r.announcedBytes() > maxBody:
+	case kind == opaqueBody && r.hasInAnySpelling("content-type"), r.announcedBytes() > maxBody:
 		return answerYes
 	case !r.BodyRead:
 		return answerNeedsBody
-	case kind == opaque:
+	case kind == opaqueBody:
 		return answerYes
 	case len(r.Body) > maxBody || r.bodyNamesMethod(kind):
 		return answerYes
@@ -179,60 +179,60 @@ func overridable(method string) bool {
 
 // bodyNamesMethod reports whether the whole body names a method, or is not what its type says. The
 // result is kept for further rules.
-func (r *Request) bodyNamesMethod(kind bodyForm) bool {
-	ways := r.read()
-	if !ways.bodyRead {
-		ways.bodyRead = true
+func (r *Request) bodyNamesMethod(kind bodyFormat) bool {
+	rs := r.interpret()
+	if !rs.bodyRead {
+		rs.bodyRead = true
 		// Clients that set no type send JSON as a form, and some servers recognise it.
 		text := bytes.TrimLeft(r.Body, " \t\r\n")
-		isJSON := kind == jsonText || len(text) > 0 && (text[0] == '{' || text[0] == '[')
-		ways.bodyNames = kind == urlencoded && overrideIn(string(r.Body), "") != "" || isJSON && !plainJSON(r.Body)
+		isJSON := kind == jsonBody || len(text) > 0 && (text[0] == '{' || text[0] == '[')
+		rs.bodyNamesMethod = kind == formBody && overrideIn(string(r.Body), "") != "" || isJSON && !isPlainJSON(r.Body)
 	}
 
-	return ways.bodyNames
+	return rs.bodyNamesMethod
 }
 
-// bodyForm is the way in which a body can be read.
-type bodyForm uint8
+// bodyFormat is the way in which a body can be read.
+type bodyFormat uint8
 
 const (
-	opaque bodyForm = iota // not by the filter
-	jsonText
-	urlencoded
+	opaqueBody bodyFormat = iota // not by the filter
+	jsonBody
+	formBody
 )
 
-// formOf returns how every server reads a body, by the headers.
-func formOf(r *Request) bodyForm {
-	kind, ok := r.only("content-type")
-	if !ok || r.has("content-encoding") {
-		return opaque
+// bodyFormatOf returns how every server reads a body, by the headers.
+func bodyFormatOf(r *Request) bodyFormat {
+	kind, ok := r.soleValue("content-type")
+	if !ok || r.hasInAnySpelling("content-encoding") {
+		return opaqueBody
 	}
 
 	media, params, _ := strings.Cut(strings.ToLower(kind), ";")
 	switch media = strings.Trim(media, " \t"); {
-	case media == "application/x-www-form-urlencoded" && utf8Charset(params):
-		return urlencoded
+	case media == "application/x-www-form-urlencoded" && isUTF8Charset(params):
+		return formBody
 	case strings.Contains(media, "form") || strings.Contains(media, "multipart"):
 		// Undertow reads whatever begins like the type of a form as a form.
-	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && token(media[len("application/"):]):
-		if jsonParameters(params) {
-			return jsonText
+	case media == "application/json", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") && isToken(media[len("application/"):]):
+		if areJSONParameters(params) {
+			return jsonBody
 		}
 	}
 
-	return opaque
+	return opaqueBody
 }
 
-func utf8Charset(params string) bool {
+func isUTF8Charset(params string) bool {
 	params = strings.Trim(params, " \t")
 	return params == "" || params == "charset=utf-8" || params == `charset="utf-8"`
 }
 
-// jsonParameters reports whether a JSON type with these parameters is JSON in UTF-8 for every
+// areJSONParameters reports whether a JSON type with these parameters is JSON in UTF-8 for every
 // server. Clients of Elasticsearch send compatible-with=8, those of OData odata.metadata, those of
 // ActivityPub and JSON:API a profile. Laravel looks for "json" anywhere in the value, and Slim for
 // the type of a form, so a parameter must not look like another type.
-func jsonParameters(params string) bool {
+func areJSONParameters(params string) bool {
 	if strings.Contains(params, ",") || strings.Contains(params, "form") || strings.Contains(params, "multipart") {
 		return false
 	}
@@ -240,7 +240,7 @@ func jsonParameters(params string) bool {
 	for params != "" {
 		var param string
 		param, params, _ = strings.Cut(params, ";")
-		if strings.Contains(param, "charset") && !utf8Charset(param) {
+		if strings.Contains(param, "charset") && !isUTF8Charset(param) {
 			return false
 		}
 	}
@@ -248,12 +248,12 @@ func jsonParameters(params string) bool {
 	return true
 }
 
-// plainJSON reports whether a body is strict JSON, and no key at its top level names a method.
-func plainJSON(body []byte) bool {
+// isPlainJSON reports whether a body is strict JSON, and no key at its top level names a method.
+func isPlainJSON(body []byte) bool {
 	in := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch in.PeekKind() {
 	case '{':
-		if !plainObject(in) {
+		if !readPlainObject(in) {
 			return false
 		}
 	case '[':
@@ -269,8 +269,8 @@ func plainJSON(body []byte) bool {
 	return len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
 }
 
-// plainObject reads an object and reports whether none of its keys names a method.
-func plainObject(in *jsontext.Decoder) bool {
+// readPlainObject reads an object and reports whether none of its keys names a method.
+func readPlainObject(in *jsontext.Decoder) bool {
 	if _, err := in.ReadToken(); err != nil {
 		return false
 	}

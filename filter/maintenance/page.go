@@ -30,7 +30,7 @@ var builtinPage []byte
 
 // page returns the app's own page in the best language, or the built-in one.
 func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
-	ranges := r.headers("accept-language")
+	ranges := r.headerValues("accept-language")
 	if own := d.app.spec.Pages; len(own) > 0 {
 		lang = bestLanguage(ranges, d.app.languages)
 		if sha := own[lang]; sha != "" && pages != nil {
@@ -67,7 +67,7 @@ func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 
 		// Names of placeholders are short. A page may also have such braces in its scripts.
 		name, _, closed := bytes.Cut(rest[:min(len(rest), 32)], []byte("}}"))
-		value, known := values.get(string(bytes.TrimSpace(name)))
+		value, known := values.text(string(bytes.TrimSpace(name)))
 		if !closed || !known {
 			out.WriteString("{{")
 			html = rest
@@ -84,8 +84,8 @@ func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 // placeholders are the texts that a page can have filled in, such as {{title}}.
 type placeholders struct{ title, message, lang, app, mode, until, untilText string }
 
-// get returns the text of a placeholder, and reports whether there is one of this name.
-func (p *placeholders) get(name string) (value string, known bool) {
+// text returns the text of a placeholder, and reports whether there is one of this name.
+func (p *placeholders) text(name string) (value string, known bool) {
 	switch name {
 	case "title":
 		return p.title, true

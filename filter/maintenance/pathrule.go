@@ -25,32 +25,32 @@ func compileGrants(rules []PathRule) (grants []grantRule) {
 
 // grants returns whether the rule lets a request pass. It reads at most maxBody bytes of a body.
 func (rule *grantRule) grants(r *Request, maxBody int) answer {
-	if !rule.matches(r) || r.read().upgrade && !rule.upgrades {
+	if !rule.matches(r) || r.interpret().upgrade && !rule.upgrades {
 		return answerNo
 	}
 
 	var body, override answer
 	if !rule.bodies {
-		body = r.unexpectedBody()
+		body = r.hasUnexpectedBody()
 	}
 	if !rule.overrides {
-		if method := r.override(); method != "" && !rule.coversMethod(method) {
+		if method := r.overrideMethod(); method != "" && !rule.coversMethod(method) {
 			return answerNo
 		}
-		override = r.bodyOverride(maxBody)
+		override = r.bodyMayOverride(maxBody)
 	}
 
-	return max(body, override).not()
+	return max(body, override).negated()
 }
 
 // matches reports whether the rule covers the path and the method of a request. Before the request
 // of a script a browser sends a preflight (Fetch standard, "CORS-preflight fetch"), so OPTIONS
 // matches wherever another method does.
 func (rule *grantRule) matches(r *Request) bool {
-	ways := r.read()
+	rs := r.interpret()
 	return (rule.coversMethod(r.Method) || r.Method == "OPTIONS") &&
-		(rule.Path == "" || ways.surelyIs(rule.Path)) &&
-		(rule.Prefix == "" || ways.surelyUnder(rule.Prefix))
+		(rule.Path == "" || rs.surelyIs(rule.Path)) &&
+		(rule.Prefix == "" || rs.surelyUnder(rule.Prefix))
 }
 
 // grantedBy returns whether any of the rules lets a request pass.
@@ -75,9 +75,9 @@ func compileRefusals(rules []PathRule) (refusals []refusalRule) {
 
 // refuses reports whether the rule refuses a request.
 func (rule *refusalRule) refuses(r *Request) bool {
-	ways := r.read()
+	rs := r.interpret()
 	return rule.coversMethod(r.Method) &&
-		(rule.Prefix != "" && ways.mayReach(rule.Prefix) || rule.Path != "" && ways.mayBe(rule.Path))
+		(rule.Prefix != "" && rs.mayReach(rule.Prefix) || rule.Path != "" && rs.mayBe(rule.Path))
 }
 
 // coversMethod reports whether a rule covers a method.
@@ -95,5 +95,5 @@ const (
 	answerYes
 )
 
-// not turns yes into no and no into yes.
-func (a answer) not() answer { return answerYes - a }
+// negated turns yes into no and no into yes.
+func (a answer) negated() answer { return answerYes - a }

@@ -43,41 +43,41 @@ var pathWays = [...]struct {
 	where traits
 	read  func(string) string
 }{
-	{"percent-decoding", hasEscape, decoded},
-	{"percent-decoding in segments", hasSlashEscape, decodedInSegments},
-	{"overlong UTF-8", hasHighBytes, overlong},
-	{"backslashes", hasBackslash, backslashed},
-	{"path parameters", hasSemicolon, withoutParams},
-	{"empty segments", hasEmpty, merged},
-	{"network-path reference", leadingSlashes, withoutAuthority},
-	{"dot segments", hasDots, resolved},
-	{"format suffix as a segment", hasDots, withoutSuffixSegment},
-	{"blanks and dots at the edges", hasEdges, trimmedSegments},
-	{"tabs and line ends", hasLineEnds, withoutLineEnds},
+	{"percent-decoding", hasEscape, percentDecode},
+	{"percent-decoding in segments", hasSlashEscape, percentDecodeSegments},
+	{"overlong UTF-8", hasHighBytes, decodeOverlong},
+	{"backslashes", hasBackslash, replaceBackslashes},
+	{"path parameters", hasSemicolon, removeParams},
+	{"empty segments", hasEmpty, mergeSlashes},
+	{"network-path reference", leadingSlashes, removeAuthority},
+	{"dot segments", hasDots, resolveDots},
+	{"format suffix as a segment", hasDots, removeSuffixSegment},
+	{"blanks and dots at the edges", hasEdges, trimSegments},
+	{"tabs and line ends", hasLineEnds, removeLineEnds},
 	{"path info", hasScript, pathInfo},
 	{"path info without a slash", hasScript, joinedPathInfo},
-	{"path under the script's folder", hasScript, withoutScript},
-	{"path under the script's folder without a slash", hasScript, withoutJoinedScript},
+	{"path under the script's folder", hasScript, removeScript},
+	{"path under the script's folder without a slash", hasScript, removeJoinedScript},
 	{"end at #", hasEnd, func(p string) string { return upTo(p, '#') }},
 	{"end at ?", hasEnd, func(p string) string { return upTo(p, '?') }},
 	{"end at ;", hasSemicolon, func(p string) string { return upTo(p, ';') }},
 	{"end at NUL", hasEnd, func(p string) string { return upTo(p, 0) }},
 }
 
-// follow adds what the ways make of each reading, until they make nothing new.
-func (ways *readings) follow() {
+// followPaths adds what the ways make of each reading, until they make nothing new.
+func (rs *readings) followPaths() {
 	work := 0
-	for i := 0; i < len(ways.paths) && !ways.anyPath; i++ {
-		path := ways.paths[i]
+	for i := 0; i < len(rs.paths) && !rs.anyPath; i++ {
+		path := rs.paths[i]
 		if work += len(path); len(path) > maxReadPath || work > maxReadingWork {
-			ways.anyPath = true
+			rs.anyPath = true
 			return
 		}
 
-		ways.cutPrefixes(path)
+		rs.cutPrefixes(path)
 		found := traitsOf(path)
 		if found&hasScript != 0 {
-			if _, isScript := script(path); !isScript {
+			if _, isScript := findScript(path); !isScript {
 				found &^= hasScript
 			}
 		}
@@ -85,17 +85,17 @@ func (ways *readings) follow() {
 		if found&leadingSlashes != 0 {
 			// A URL parser reads the host from there as well.
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
-			ways.readHost(host)
+			rs.readHost(host)
 		}
 
 		if found != 0 && work+len(path) > maxReadingWork {
-			ways.anyPath = true // one more reading of this length would be too much
+			rs.anyPath = true // one more reading of this length would be too much
 			return
 		}
 
 		for _, way := range pathWays {
 			if found&way.where != 0 {
-				ways.add(way.read(path))
+				rs.addPath(way.read(path))
 			}
 		}
 	}
@@ -159,9 +159,9 @@ func traitsOf(path string) (found traits) {
 // be dropped at the beginning.
 func isEdge(c byte) bool { return c <= ' ' || c == 0x7f || c == '.' }
 
-// plain reports whether a rule may have this path: every server must read it alike, apart from
-// letter case, format suffixes and scripts.
-func plain(path string) bool {
+// isPlainPath reports whether a rule may have this path: every server must read it alike, apart
+// from letter case, format suffixes and scripts.
+func isPlainPath(path string) bool {
 	const disguises = hasEscape | hasBackslash | hasSemicolon | hasEnd | hasEmpty | hasHighBytes
 	if traitsOf(path)&disguises != 0 || strings.IndexFunc(path, isBlank) >= 0 {
 		return false
@@ -176,12 +176,13 @@ func plain(path string) bool {
 	return true
 }
 
-// decoded undoes one level of percent-encoding, including the %uXXXX of IIS for ASCII characters.
-func decoded(p string) string { return unescape(p, "") }
+// percentDecode undoes one level of percent-encoding, including the %uXXXX of IIS for ASCII
+// characters.
+func percentDecode(p string) string { return unescape(p, "") }
 
-// decodedInSegments does not decode slashes, like servers that split a path before they decode it
-// (RFC 3986 section 2.2). To them, "a%2fb/%2e%2e" is one segment and a step back over it.
-func decodedInSegments(p string) string { return unescape(p, `/\`) }
+// percentDecodeSegments does not decode slashes, like servers that split a path before they decode
+// it (RFC 3986 section 2.2). To them, "a%2fb/%2e%2e" is one segment and a step back over it.
+func percentDecodeSegments(p string) string { return unescape(p, `/\`) }
 
 // unescape decodes the escapes in p, apart from those of the characters in except.
 func unescape(p, except string) string {
@@ -249,9 +250,9 @@ func hexValue(c byte) int {
 	return -1
 }
 
-// overlong decodes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3) but lenient
-// decoders accept: C0 AF, E0 80 AF and F0 80 80 AF for "/".
-func overlong(p string) string {
+// decodeOverlong decodes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3) but
+// lenient decoders accept: C0 AF, E0 80 AF and F0 80 80 AF for "/".
+func decodeOverlong(p string) string {
 	if utf8.ValidString(p) {
 		return p
 	}
@@ -279,16 +280,16 @@ func overlong(p string) string {
 	return string(b)
 }
 
-func backslashed(p string) string { return strings.ReplaceAll(p, `\`, "/") }
+func replaceBackslashes(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 
-// withoutParams removes ";…" from every segment (RFC 3986 section 3.3).
-func withoutParams(p string) string {
-	return inSegments(p, func(segment string) string { return upTo(segment, ';') })
+// removeParams removes ";…" from every segment (RFC 3986 section 3.3).
+func removeParams(p string) string {
+	return mapSegments(p, func(segment string) string { return upTo(segment, ';') })
 }
 
-// withoutSuffixSegment removes a last segment that is only a format suffix, because what remains of
+// removeSuffixSegment removes a last segment that is only a format suffix, because what remains of
 // "/x/.json" can be read further. All other suffixes are handled when paths are compared.
-func withoutSuffixSegment(p string) string {
+func removeSuffixSegment(p string) string {
 	bare := strings.TrimRight(p, "/")
 	slash := strings.LastIndexByte(bare, '/')
 	if last := bare[slash+1:]; strings.HasPrefix(last, ".") && strings.Trim(last, ".") != "" {
@@ -297,11 +298,11 @@ func withoutSuffixSegment(p string) string {
 	return p
 }
 
-// trimmedSegments removes blanks and control characters from both ends of each segment, and dots
-// from its end, as Windows does with file names and Spring's AntPathMatcher with tokens. The $ of a
+// trimSegments removes blanks and control characters from both ends of each segment, and dots from
+// its end, as Windows does with file names and Spring's AntPathMatcher with tokens. The $ of a
 // regular expression matches before a last line feed (Starlette).
-func trimmedSegments(p string) string {
-	return inSegments(p, func(segment string) string {
+func trimSegments(p string) string {
+	return mapSegments(p, func(segment string) string {
 		if segment == "." || segment == ".." {
 			return segment
 		}
@@ -314,17 +315,17 @@ func trimmedSegments(p string) string {
 	})
 }
 
-// withoutLineEnds removes tabs and line ends, as URL parsers do at any place (WHATWG URL, "basic
-// URL parser", step 3).
-func withoutLineEnds(p string) string { return lineEnds.Replace(p) }
+// removeLineEnds removes tabs and line ends, as URL parsers do at any place (WHATWG URL, "basic URL
+// parser", step 3).
+func removeLineEnds(p string) string { return lineEnds.Replace(p) }
 
 var lineEnds = strings.NewReplacer("\t", "", "\n", "", "\r", "")
 
 // isBlank reports whether a character is a blank or a control character.
 func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
 
-// inSegments replaces each segment of a path.
-func inSegments(p string, replace func(segment string) string) string {
+// mapSegments replaces each segment of a path.
+func mapSegments(p string, replace func(segment string) string) string {
 	b := make([]byte, 0, len(p))
 	for more := true; more; {
 		var segment string
@@ -341,7 +342,7 @@ func inSegments(p string, replace func(segment string) string) string {
 // pathInfo returns the part of a path after the first script in it, which the script gets as its
 // path (PATH_INFO, RFC 3875 section 4.1.5).
 func pathInfo(p string) string {
-	if at, found := script(p); found {
+	if at, found := findScript(p); found {
 		return p[at.end:]
 	}
 	return p
@@ -350,24 +351,24 @@ func pathInfo(p string) string {
 // joinedPathInfo does the same if no slash ends the name of the script. Slim and Symfony remove the
 // name from the path as a string, so that "/index.phporders" becomes "/orders".
 func joinedPathInfo(p string) string {
-	if at, found := script(p); found && at.suffix < at.end {
+	if at, found := findScript(p); found && at.suffix < at.end {
 		return "/" + p[at.suffix:]
 	}
 	return p
 }
 
-// withoutScript returns a path without the name of the first script in it, as front controllers in
-// a folder read it.
-func withoutScript(p string) string {
-	if at, found := script(p); found {
+// removeScript returns a path without the name of the first script in it, as front controllers in a
+// folder read it.
+func removeScript(p string) string {
+	if at, found := findScript(p); found {
 		return p[:at.folder] + p[at.end:]
 	}
 	return p
 }
 
-// withoutJoinedScript does the same if no slash ends the name of the script.
-func withoutJoinedScript(p string) string {
-	if at, found := script(p); found && at.suffix < at.end {
+// removeJoinedScript does the same if no slash ends the name of the script.
+func removeJoinedScript(p string) string {
+	if at, found := findScript(p); found && at.suffix < at.end {
 		return p[:at.folder] + "/" + p[at.suffix:]
 	}
 	return p
@@ -380,9 +381,9 @@ var scriptSuffixes = [...]string{".php", ".phtml", ".phar", ".cgi", ".fcgi", ".p
 // begins, suffix the one at which its suffix ends, and end the one at which its segment ends.
 type scriptName struct{ folder, suffix, end int }
 
-// script finds the first segment that names a script: one that contains .php, or one that ends with
-// another suffix and is not the last.
-func script(p string) (at scriptName, found bool) {
+// findScript finds the first segment that names a script: one that contains .php, or one that ends
+// with another suffix and is not the last.
+func findScript(p string) (at scriptName, found bool) {
 	for at.folder < len(p) {
 		at.end = len(p)
 		if next := strings.IndexByte(p[at.folder+1:], '/'); next >= 0 {
@@ -416,10 +417,10 @@ func upTo(p string, end byte) string {
 	return p
 }
 
-// withoutAuthority returns the path for a server that reads it as a network-path reference (RFC
-// 3986 section 4.2), possibly with more than two slashes (WHATWG URL, "special authority ignore
-// slashes state").
-func withoutAuthority(p string) string {
+// removeAuthority returns the path for a server that reads it as a network-path reference (RFC 3986
+// section 4.2), possibly with more than two slashes (WHATWG URL, "special authority ignore slashes
+// state").
+func removeAuthority(p string) string {
 	if !strings.HasPrefix(p, "//") {
 		return p
 	}
@@ -432,8 +433,8 @@ func withoutAuthority(p string) string {
 	return "/"
 }
 
-// merged returns a path without empty segments, and with a slash at the beginning.
-func merged(p string) string {
+// mergeSlashes returns a path without empty segments, and with a slash at the beginning.
+func mergeSlashes(p string) string {
 	if p == "" || p[0] != '/' {
 		return "/" + p
 	}
@@ -451,8 +452,8 @@ func merged(p string) string {
 	return string(b)
 }
 
-// resolved removes dot segments (RFC 3986 section 5.2.4).
-func resolved(p string) string {
+// resolveDots removes dot segments (RFC 3986 section 5.2.4).
+func resolveDots(p string) string {
 	if !strings.Contains(p, "/.") {
 		return p
 	}

@@ -26,7 +26,7 @@ type readings struct {
 	// together with all that is before them.
 	prefixes, cuts []string
 	// elsewhere means that a header makes some server read another path than the one that was sent.
-	elsewhere bool
+	pathFromHeader bool
 	// anyPath means that there are more readings than were followed, so that the path may be any
 	// path on its hosts.
 	anyPath bool
@@ -41,11 +41,11 @@ type readings struct {
 	// upgrade means that the connection may carry another protocol than HTTP.
 	upgrade bool
 
-	// overrideMethod is what [Request.override] returns, once overrideRead is set.
+	// overrideMethod is what [Request.overrideMethod] returns, once overrideRead is set.
 	overrideMethod string
 	overrideRead   bool
-	// bodyNames is what [Request.bodyNamesMethod] returns, once bodyRead is set.
-	bodyNames, bodyRead bool
+	// bodyNamesMethod is what [Request.bodyNamesMethod] returns, once bodyRead is set.
+	bodyNamesMethod, bodyRead bool
 	// graphQLRule is what [graphql.JSON] returned for the body with these options, once graphQLRead
 	// is set.
 	graphQLRule                  graphql.Rule
@@ -79,45 +79,45 @@ var (
 	hostHeaders = [...]string{"host", "x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
 )
 
-// read returns the readings of a request. They are computed once.
-func (r *Request) read() *readings {
-	ways := &r.readings
-	if ways.done {
-		return ways
+// interpret returns the readings of a request. They are computed once.
+func (r *Request) interpret() *readings {
+	rs := &r.readings
+	if rs.done {
+		return rs
 	}
 
-	ways.done = true
-	ways.paths, ways.folded, ways.hosts = ways.pathBuf[:0], ways.foldedBuf[:0], ways.hostBuf[:0]
+	rs.done = true
+	rs.paths, rs.folded, rs.hosts = rs.pathBuf[:0], rs.foldedBuf[:0], rs.hostBuf[:0]
 
 	path, query, _ := strings.Cut(r.Path, "?")
-	ways.query = query
-	ways.upgrade = r.Method == "CONNECT" || r.has("upgrade") || r.has(":protocol")
-	ways.readHost(r.Authority)
+	rs.query = query
+	rs.upgrade = r.Method == "CONNECT" || r.hasInAnySpelling("upgrade") || r.hasInAnySpelling(":protocol")
+	rs.readHost(r.Authority)
 
 	switch {
 	case path == "" || path == "*": // CONNECT, OPTIONS * (RFC 9112 section 3.2)
 		path = "/"
 	case path[0] != '/': // absolute-form, which Envoy resolves unless configured otherwise
-		ways.anyPath, ways.anyHost = true, true
+		rs.anyPath, rs.anyHost = true, true
 	}
 
-	ways.paths = append(ways.paths, path)
-	ways.readHeaders(r)
-	if !ways.anyPath {
-		ways.follow()
+	rs.paths = append(rs.paths, path)
+	rs.readHeaders(r)
+	if !rs.anyPath {
+		rs.followPaths()
 	}
 
-	if ways.anyPath {
+	if rs.anyPath {
 		// A reading that was not followed may be a network-path reference.
-		ways.anyHost = ways.anyHost || slices.ContainsFunc(ways.paths, mayNameHost)
-		return ways
+		rs.anyHost = rs.anyHost || slices.ContainsFunc(rs.paths, mayNameHost)
+		return rs
 	}
 
-	for _, path := range ways.paths {
-		ways.folded = append(ways.folded, fold(path))
+	for _, path := range rs.paths {
+		rs.folded = append(rs.folded, fold(path))
 	}
 
-	return ways
+	return rs
 }
 
 // mayNameHost reports whether some reading of a path may begin with two slashes, and so name a
@@ -126,7 +126,7 @@ func (r *Request) read() *readings {
 func mayNameHost(path string) bool {
 	const leads = hasEscape | hasBackslash | hasSemicolon | hasEmpty | hasEdges | hasLineEnds
 	for work := len(path); work <= maxDecodeWork; work += len(path) {
-		next := decoded(path)
+		next := percentDecode(path)
 		if next == path {
 			return traitsOf(path)&leads != 0 || !utf8.ValidString(path)
 		}
@@ -138,34 +138,34 @@ func mayNameHost(path string) bool {
 }
 
 // readHeaders adds the hosts and paths in headers.
-func (ways *readings) readHeaders(r *Request) {
+func (rs *readings) readHeaders(r *Request) {
 	for i := range r.Headers {
 		name, value := r.Headers[i][0], r.Headers[i][1]
 		is := func(known string) bool { return mayMean(name, known) }
 
 		switch {
 		case len(value) > maxReadPath && (is("forwarded") || slices.ContainsFunc(hostHeaders[:], is)):
-			ways.anyHost = true
+			rs.anyHost = true
 		case slices.ContainsFunc(hostHeaders[:], is):
 			for host := range strings.SplitSeq(value, ",") {
-				ways.readHost(strings.TrimSpace(host))
+				rs.readHost(strings.TrimSpace(host))
 			}
 		case is("forwarded"):
-			ways.readForwarded(value)
+			rs.readForwarded(value)
 		case slices.ContainsFunc(pathHeaders[:], is):
-			ways.readPath(value)
+			rs.readPath(value)
 		case slices.ContainsFunc(prefixHeaders[:], is):
-			ways.readPrefix(value, is("script-name"))
+			rs.readPrefix(value, is("script-name"))
 		}
 	}
 }
 
 // readForwarded adds the hosts of a Forwarded header (RFC 7239 section 5.3).
-func (ways *readings) readForwarded(value string) {
+func (rs *readings) readForwarded(value string) {
 	for part := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ';' }) {
 		name, host, _ := strings.Cut(part, "=")
 		if strings.EqualFold(strings.TrimSpace(name), "host") {
-			ways.readHost(strings.Trim(host, `" `+"\t"))
+			rs.readHost(strings.Trim(host, `" `+"\t"))
 		}
 	}
 }
@@ -173,14 +173,14 @@ func (ways *readings) readForwarded(value string) {
 // readHost adds a name under which the request may be served. A host with characters that neither
 // names nor addresses have can be parsed in several ways: as user information, as a list, or
 // percent-encoded (WHATWG URL, section 3.5).
-func (ways *readings) readHost(host string) {
-	if len(host) > maxHostBytes || !plainHost(host) || len(ways.hosts) >= maxReadings {
-		ways.anyHost = true
+func (rs *readings) readHost(host string) {
+	if len(host) > maxHostBytes || !plainHost(host) || len(rs.hosts) >= maxReadings {
+		rs.anyHost = true
 		return
 	}
 
-	if name := canonicalHost(host); !slices.Contains(ways.hosts, name) {
-		ways.hosts = append(ways.hosts, name)
+	if name := canonicalHost(host); !slices.Contains(rs.hosts, name) {
+		rs.hosts = append(rs.hosts, name)
 	}
 }
 
@@ -194,7 +194,7 @@ func plainHost(host string) bool {
 	}
 
 	for i := range len(host) {
-		if c := host[i]; !alphanumeric(c) && c != '.' && c != ':' && c != '_' && c != '-' {
+		if c := host[i]; !isAlphanumeric(c) && c != '.' && c != ':' && c != '_' && c != '-' {
 			return false
 		}
 	}
@@ -219,146 +219,146 @@ func canonicalHost(host string) string {
 }
 
 // readPath adds the path and the query of a header that contains a path or a URL.
-func (ways *readings) readPath(value string) {
+func (rs *readings) readPath(value string) {
 	path, query, _ := strings.Cut(value, "?")
 	if scheme, rest, found := strings.Cut(path, "://"); found && !strings.Contains(scheme, "/") {
-		path = withoutAuthority("//" + rest)
+		path = removeAuthority("//" + rest)
 	}
 
-	if path != ways.paths[0] {
-		ways.elsewhere = true
-		ways.add(path)
+	if path != rs.paths[0] {
+		rs.pathFromHeader = true
+		rs.addPath(path)
 	}
 
-	ways.addQuery(query)
+	rs.addQuery(query)
 }
 
 // readPrefix notes a prefix that is removed from the path because of a header. anywhere says that
 // some server removes it at any place in the path (gunicorn up to 21.2, http/wsgi.py). Gateways
 // join repeated headers (RFC 3875 section 4.1.18), so with two of them the prefix is not known.
-func (ways *readings) readPrefix(value string, anywhere bool) {
-	if len(ways.prefixes) > 0 {
-		ways.anyPath = true
+func (rs *readings) readPrefix(value string, anywhere bool) {
+	if len(rs.prefixes) > 0 {
+		rs.anyPath = true
 	}
 
-	if prefix := strings.TrimRight(decoded(value), "/"); prefix != "" {
-		ways.prefixes = append(ways.prefixes, prefix)
+	if prefix := strings.TrimRight(percentDecode(value), "/"); prefix != "" {
+		rs.prefixes = append(rs.prefixes, prefix)
 		if anywhere {
-			ways.cuts = append(ways.cuts, prefix)
+			rs.cuts = append(rs.cuts, prefix)
 		}
 	}
 }
 
 // cutPrefixes adds a path without the prefixes that are removed because of headers.
-func (ways *readings) cutPrefixes(path string) {
-	for _, prefix := range ways.prefixes {
+func (rs *readings) cutPrefixes(path string) {
+	for _, prefix := range rs.prefixes {
 		if len(path) >= len(prefix) && strings.EqualFold(path[:len(prefix)], prefix) {
-			ways.elsewhere = true
-			ways.add(path[len(prefix):])
+			rs.pathFromHeader = true
+			rs.addPath(path[len(prefix):])
 		}
 	}
 
-	for _, cut := range ways.cuts {
+	for _, cut := range rs.cuts {
 		if _, rest, found := strings.Cut(path, cut); found {
-			ways.elsewhere = true
-			ways.add(rest)
+			rs.pathFromHeader = true
+			rs.addPath(rest)
 		}
 	}
 }
 
-// add adds a reading of the path.
-func (ways *readings) add(path string) {
+// addPath adds a reading of the path.
+func (rs *readings) addPath(path string) {
 	switch {
-	case slices.Contains(ways.paths, path):
-	case len(ways.paths) >= maxReadings:
-		ways.anyPath = true
+	case slices.Contains(rs.paths, path):
+	case len(rs.paths) >= maxReadings:
+		rs.anyPath = true
 	default:
-		ways.paths = append(ways.paths, path)
+		rs.paths = append(rs.paths, path)
 		if _, query, found := strings.Cut(path, "?"); found {
-			ways.addQuery(query)
+			rs.addQuery(query)
 		}
 	}
 }
 
-func (ways *readings) addQuery(query string) {
+func (rs *readings) addQuery(query string) {
 	switch {
-	case query == "" || query == ways.query:
-	case ways.query == "":
-		ways.query = query
+	case query == "" || query == rs.query:
+	case rs.query == "":
+		rs.query = query
 	default:
-		ways.query += "&" + query
+		rs.query += "&" + query
 	}
 }
 
 // mayBe reports whether some server may read the path as folded, which is in lower case: whatever
 // the letter case, with or without a last slash, and with or without a format suffix.
-func (ways *readings) mayBe(folded string) bool {
-	if ways.anyPath {
+func (rs *readings) mayBe(folded string) bool {
+	if rs.anyPath {
 		return true
 	}
 
 	folded = strings.TrimSuffix(folded, "/")
-	return slices.ContainsFunc(ways.folded, func(path string) bool {
+	return slices.ContainsFunc(rs.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
 		rest = strings.TrimLeft(rest, "/")
-		return found && (rest == "" || suffix(rest))
+		return found && (rest == "" || mayBeFormatSuffix(rest))
 	})
 }
 
 // mayReach reports whether some server may read the path as folded or as a path below it.
-func (ways *readings) mayReach(folded string) bool {
-	if ways.anyPath {
+func (rs *readings) mayReach(folded string) bool {
+	if rs.anyPath {
 		return true
 	}
 
 	folded = strings.TrimSuffix(folded, "/")
-	return slices.ContainsFunc(ways.folded, func(path string) bool {
+	return slices.ContainsFunc(rs.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
-		return found && (rest == "" || rest[0] == '/' || suffix(rest))
+		return found && (rest == "" || rest[0] == '/' || mayBeFormatSuffix(rest))
 	})
 }
 
 // mayBeginWith reports whether some reading of the path begins with folded, at a segment boundary
 // or not.
-func (ways *readings) mayBeginWith(folded string) bool {
+func (rs *readings) mayBeginWith(folded string) bool {
 	folded = strings.TrimSuffix(folded, "/")
-	return ways.anyPath || slices.ContainsFunc(ways.folded, func(path string) bool { return strings.HasPrefix(path, folded) })
+	return rs.anyPath || slices.ContainsFunc(rs.folded, func(path string) bool { return strings.HasPrefix(path, folded) })
 }
 
 // mayLieBelow reports whether some server may read the path as one below folded.
-func (ways *readings) mayLieBelow(folded string) bool {
-	if ways.anyPath {
+func (rs *readings) mayLieBelow(folded string) bool {
+	if rs.anyPath {
 		return true
 	}
 
 	folded = strings.TrimSuffix(folded, "/") + "/"
-	return slices.ContainsFunc(ways.folded, func(path string) bool {
+	return slices.ContainsFunc(rs.folded, func(path string) bool {
 		rest, found := strings.CutPrefix(path, folded)
 		return found && strings.Trim(rest, "/") != ""
 	})
 }
 
-// suffix reports whether the rest of a path may be a format suffix such as ".json", which some
-// frameworks ignore when they look up a route.
-func suffix(rest string) bool {
+// mayBeFormatSuffix reports whether the rest of a path may be a format suffix such as ".json",
+// which some frameworks ignore when they look up a route.
+func mayBeFormatSuffix(rest string) bool {
 	rest = strings.TrimLeftFunc(rest, isBlank)
 	return rest != "" && rest[0] == '.' && strings.IndexByte(strings.TrimRight(rest, "/"), '/') < 0
 }
 
 // surelyIs reports whether every server reads the path as exactly this one, which must be plain.
 // The path was then sent so, and no header names another.
-func (ways *readings) surelyIs(path string) bool {
-	return ways.paths[0] == path && !ways.elsewhere && !ways.anyPath
+func (rs *readings) surelyIs(path string) bool {
+	return rs.paths[0] == path && !rs.pathFromHeader && !rs.anyPath
 }
 
 // surelyUnder reports whether every server reads the path as prefix or as a path below it, in this
 // letter case.
-func (ways *readings) surelyUnder(prefix string) bool {
-	return !ways.anyPath && !slices.ContainsFunc(ways.paths, func(path string) bool { return !under(path, prefix) })
+func (rs *readings) surelyUnder(prefix string) bool {
+	return !rs.anyPath && !slices.ContainsFunc(rs.paths, func(path string) bool { return !isUnder(path, prefix) })
 }
 
-// under reports whether path is prefix or lies below it, at a segment boundary.
-func under(path, prefix string) bool {
+// isUnder reports whether path is prefix or lies below it, at a segment boundary.
+func isUnder(path, prefix string) bool {
 	rest, found := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
 	return found && (rest == "" || rest[0] == '/')
 }

@@ -34,18 +34,18 @@ const vary = "Accept, Accept-Language, Origin"
 // preflight of a listed origin, a client error if the request can never succeed, and the
 // maintenance reply otherwise.
 func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
-	headers, isListed := d.cors(r)
+	headers, isListed := d.commonHeaders(r)
 	if method := r.Header("access-control-request-method"); isListed && r.Method == "OPTIONS" && method != "" {
-		return preflight(r, method, headers)
+		return preflightReply(r, method, headers)
 	}
 	if isListed {
 		headers = append(headers, [2]string{"access-control-expose-headers", "Retry-After, Grpc-Status, Grpc-Message"})
 	}
 
-	accepted := parseAccept(r.headers("accept"))
-	form := accepted.prefer(strings.HasPrefix(strings.ToLower(r.Header("content-type")), "application/json"))
-	rpc := grpcType(r)
-	if status := d.clientError(r); status != 0 && rpc == "" && form != formHTML {
+	accepted := parseAccept(r.headerValues("accept"))
+	form := accepted.preferredFormat(strings.HasPrefix(strings.ToLower(r.Header("content-type")), "application/json"))
+	rpc := grpcMediaType(r)
+	if status := d.clientError(r); status != 0 && rpc == "" && form != replyHTML {
 		return d.clientErrorReply(status, accepted, headers)
 	}
 
@@ -53,7 +53,7 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 		[2]string{"retry-after", strconv.Itoa(d.retryAfter(now))},
 		[2]string{"vary", vary})
 	if rpc != "" {
-		return d.grpc(rpc, headers)
+		return d.grpcReply(rpc, headers)
 	}
 
 	status := 503
@@ -61,7 +61,7 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 		status = 413
 	}
 
-	mediaType, lang, body := d.body(r, pages, accepted, form, status, now)
+	mediaType, lang, body := d.maintenanceBody(r, pages, accepted, form, status, now)
 	headers = append(headers, [2]string{"content-type", mediaType})
 	if lang != "" {
 		headers = append(headers, [2]string{"content-language", lang})
@@ -70,9 +70,9 @@ func (d *Decision) Reply(r *Request, pages Pages, now time.Time) Reply {
 	return Reply{Status: status, Headers: headers, Body: body, GRPCStatus: -1}
 }
 
-// cors returns the headers that every reply has, and reports whether the app lists the origin of
-// the request.
-func (d *Decision) cors(r *Request) (headers [][2]string, isListed bool) {
+// commonHeaders returns the headers that every reply has, and reports whether the app lists the
+// origin of the request.
+func (d *Decision) commonHeaders(r *Request) (headers [][2]string, isListed bool) {
 	headers = append(make([][2]string, 0, 10),
 		[2]string{"cache-control", "no-store"},
 		[2]string{"x-drydock-rule", string(d.Rule)})
@@ -87,14 +87,14 @@ func (d *Decision) cors(r *Request) (headers [][2]string, isListed bool) {
 		[2]string{"access-control-allow-credentials", "true"}), true
 }
 
-// preflight answers a preflight so that the script can then read the 503. The max-age of 0 keeps
-// browsers from using the answer after the maintenance.
-func preflight(r *Request, method string, headers [][2]string) Reply {
+// preflightReply answers a preflight so that the script can then read the 503. The max-age of 0
+// keeps browsers from using the answer after the maintenance.
+func preflightReply(r *Request, method string, headers [][2]string) Reply {
 	headers = append(headers,
 		[2]string{"access-control-allow-methods", method},
 		[2]string{"access-control-max-age", "0"},
 		[2]string{"vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"})
-	if names := strings.Join(r.headers("access-control-request-headers"), ","); names != "" {
+	if names := strings.Join(r.headerValues("access-control-request-headers"), ","); names != "" {
 		headers = append(headers, [2]string{"access-control-allow-headers", names})
 	}
 
@@ -106,13 +106,13 @@ func preflight(r *Request, method string, headers [][2]string) Reply {
 // than GraphQL.
 func (d *Decision) clientError(r *Request) int {
 	status := graphql.Rule(d.Rule).ClientError()
-	if status == 0 || !d.graphql || !d.app.isGraphQLPath(r.read()) {
+	if status == 0 || !d.mayBeGraphQL || !d.app.isGraphQLPath(r.interpret()) {
 		return 0
 	}
 	return status
 }
 
-func (d *Decision) clientErrorReply(status int, accepted accept, headers [][2]string) Reply {
+func (d *Decision) clientErrorReply(status int, accepted acceptHeader, headers [][2]string) Reply {
 	headers = append(headers, [2]string{"vary", vary})
 	if status == 415 { // RFC 9110 section 15.5.16
 		headers = append(headers, [2]string{"accept", "application/json"})
@@ -121,9 +121,9 @@ func (d *Decision) clientErrorReply(status int, accepted accept, headers [][2]st
 	return Reply{Status: status, Headers: headers, Body: d.graphQLClientError(), GRPCStatus: -1}
 }
 
-// grpcType returns the media type of a gRPC or gRPC-Web request, or "".
-func grpcType(r *Request) string {
-	value, ok := r.only("content-type")
+// grpcMediaType returns the media type of a gRPC or gRPC-Web request, or "".
+func grpcMediaType(r *Request) string {
+	value, ok := r.soleValue("content-type")
 	media, _, _ := strings.Cut(value, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
 
@@ -131,23 +131,23 @@ func grpcType(r *Request) string {
 	if rest, isWeb := strings.CutPrefix(codec, "-web"); isWeb {
 		codec = strings.TrimPrefix(rest, "-text")
 	}
-	if ok && isGRPC && (codec == "" || codec[0] == '+' && token(codec)) {
+	if ok && isGRPC && (codec == "" || codec[0] == '+' && isToken(codec)) {
 		return media
 	}
 
 	return ""
 }
 
-// grpc answers a gRPC or gRPC-Web request of the media type rpc.
-func (d *Decision) grpc(rpc string, headers [][2]string) Reply {
+// grpcReply answers a gRPC or gRPC-Web request of the media type rpc.
+func (d *Decision) grpcReply(rpc string, headers [][2]string) Reply {
 	if !strings.HasPrefix(rpc, "application/grpc-web") {
-		return Reply{Status: 503, Headers: headers, Body: []byte(d.text()), GRPCStatus: grpcUnavailable}
+		return Reply{Status: 503, Headers: headers, Body: []byte(d.messageText()), GRPCStatus: grpcUnavailable}
 	}
 
 	// Clients take the status from the headers of a trailers-only response. The body repeats it for
 	// clients that read the body first. Without a body Envoy would also remove the content type,
 	// and some clients reject that.
-	status, message := strconv.Itoa(grpcUnavailable), grpcMessage(d.text())
+	status, message := strconv.Itoa(grpcUnavailable), grpcMessage(d.messageText())
 	headers = append(headers, [2]string{"content-type", rpc}, [2]string{"grpc-status", status}, [2]string{"grpc-message", message})
 	body := grpcWebTrailers("grpc-status:" + status + "\r\ngrpc-message:" + message + "\r\n")
 	if strings.HasPrefix(rpc, "application/grpc-web-text") {
@@ -205,8 +205,8 @@ func (d *Decision) retryAfter(now time.Time) int {
 	return DefaultRetryAfter
 }
 
-// text returns the message of a reply that is not a page.
-func (d *Decision) text() string { return d.message(d.Mode.text("en").message) }
+// messageText returns the message of a reply that is not a page.
+func (d *Decision) messageText() string { return d.message(d.Mode.text("en").message) }
 
 // message returns what people read: the reason of a temporary refusal, the message of the
 // activation, or the fallback.
@@ -220,25 +220,26 @@ func (d *Decision) message(fallback string) string {
 	return fallback
 }
 
-// body returns the body of the maintenance reply, its media type, and its language if it is a page.
-func (d *Decision) body(r *Request, pages Pages, accepted accept, form form, status int, now time.Time) (mediaType, lang string, body []byte) {
-	if d.graphql && form != formHTML {
+// maintenanceBody returns the body of the maintenance reply, its media type, and its language if it
+// is a page.
+func (d *Decision) maintenanceBody(r *Request, pages Pages, accepted acceptHeader, form replyFormat, status int, now time.Time) (mediaType, lang string, body []byte) {
+	if d.mayBeGraphQL && form != replyHTML {
 		return graphQLType(accepted), "", d.graphQLErrors(now)
 	}
 
 	switch form {
-	case formHTML:
+	case replyHTML:
 		lang, body = d.page(r, pages)
 		return "text/html; charset=utf-8", lang, body
-	case formJSON:
-		return "application/problem+json", "", d.problem(status, now)
+	case replyJSON:
+		return "application/problem+json", "", d.problemJSON(status, now)
 	}
 
-	return "text/plain; charset=utf-8", "", append([]byte(d.text()), '\n')
+	return "text/plain; charset=utf-8", "", append([]byte(d.messageText()), '\n')
 }
 
-// problem returns the problem details of RFC 9457.
-func (d *Decision) problem(status int, now time.Time) []byte {
+// problemJSON returns the problem details of RFC 9457.
+func (d *Decision) problemJSON(status int, now time.Time) []byte {
 	title := "Service Unavailable"
 	if status == 413 {
 		title = "Content Too Large"
@@ -248,15 +249,15 @@ func (d *Decision) problem(status int, now time.Time) []byte {
 	o.text("type", "about:blank")
 	o.text("title", title)
 	o.number("status", int64(status))
-	o.text("detail", d.text())
+	o.text("detail", d.messageText())
 	d.appendExplanation(&o, now)
 	return append(o, '}')
 }
 
 // graphQLType returns the media type of a GraphQL response (GraphQL over HTTP, section "Media
 // Types").
-func graphQLType(accepted accept) string {
-	if accepted.names("application/graphql-response+json") {
+func graphQLType(accepted acceptHeader) string {
+	if accepted.listsExactly("application/graphql-response+json") {
 		return "application/graphql-response+json; charset=utf-8"
 	}
 	return "application/json; charset=utf-8"
@@ -266,7 +267,7 @@ func graphQLType(accepted accept) string {
 // the rule that refused the request.
 func (d *Decision) graphQLErrors(now time.Time) []byte {
 	o := jsonObject(`{"errors":[{`)
-	o.text("message", d.text())
+	o.text("message", d.messageText())
 	o.key("extensions")
 	o = append(o, '{')
 	o.text("code", d.Mode.graphQLCode())

@@ -82,8 +82,8 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
-// headers returns the values of every header with exactly this name.
-func (r *Request) headers(name string) (values []string) {
+// headerValues returns the values of every header with exactly this name.
+func (r *Request) headerValues(name string) (values []string) {
 	for i := range r.Headers {
 		if r.Headers[i][0] == name {
 			values = append(values, r.Headers[i][1])
@@ -92,9 +92,9 @@ func (r *Request) headers(name string) (values []string) {
 	return values
 }
 
-// only returns the value of a header that is there once, with exactly this name, and in no other
-// spelling that some server accepts for it.
-func (r *Request) only(name string) (value string, ok bool) {
+// soleValue returns the value of a header that is there once, with exactly this name, and in no
+// other spelling that some server accepts for it.
+func (r *Request) soleValue(name string) (value string, ok bool) {
 	for i := range r.Headers {
 		switch got := r.Headers[i][0]; {
 		case !mayMean(got, name):
@@ -108,8 +108,8 @@ func (r *Request) only(name string) (value string, ok bool) {
 	return value, ok
 }
 
-// anySpelling returns the values of every header that some server accepts for name.
-func (r *Request) anySpelling(name string) (values []string) {
+// valuesInAnySpelling returns the values of every header that some server accepts for name.
+func (r *Request) valuesInAnySpelling(name string) (values []string) {
 	for i := range r.Headers {
 		if mayMean(r.Headers[i][0], name) {
 			values = append(values, r.Headers[i][1])
@@ -118,8 +118,8 @@ func (r *Request) anySpelling(name string) (values []string) {
 	return values
 }
 
-// has reports whether there is a header that some server accepts for name.
-func (r *Request) has(name string) bool {
+// hasInAnySpelling reports whether there is a header that some server accepts for name.
+func (r *Request) hasInAnySpelling(name string) bool {
 	return slices.ContainsFunc(r.Headers, func(h [2]string) bool { return mayMean(h[0], name) })
 }
 
@@ -133,7 +133,7 @@ func mayMean(got, name string) bool {
 	}
 
 	for i := range len(got) {
-		if got[i] != name[i] && (name[i] != '-' || alphanumeric(got[i])) {
+		if got[i] != name[i] && (name[i] != '-' || isAlphanumeric(got[i])) {
 			return false
 		}
 	}
@@ -177,16 +177,16 @@ func (r *Request) LikelyNeedsBody() bool {
 	return false
 }
 
-// unexpectedBody returns whether a request has a body that has no meaning with its method (RFC 9110
-// section 9.3.1). Some servers act on it all the same, and others take it for the next request on
-// the connection (Python's http.server, NanoHTTPD).
-func (r *Request) unexpectedBody() answer {
+// hasUnexpectedBody returns whether a request has a body that has no meaning with its method (RFC
+// 9110 section 9.3.1). Some servers act on it all the same, and others take it for the next request
+// on the connection (Python's http.server, NanoHTTPD).
+func (r *Request) hasUnexpectedBody() answer {
 	switch {
-	case !safe(r.Method) || r.EndStream:
+	case !isSafeMethod(r.Method) || r.EndStream:
 		return answerNo
-	case r.read().upgrade:
+	case r.interpret().upgrade:
 		// What follows an upgrade belongs to the other protocol, and may have no end.
-		if r.announcedBytes() > 0 || r.has("transfer-encoding") {
+		if r.announcedBytes() > 0 || r.hasInAnySpelling("transfer-encoding") {
 			return answerYes
 		}
 
@@ -240,8 +240,8 @@ func (r *Request) Compact() (bytes int) {
 		return kept
 	}
 
-	ways := r.read()
-	r.override()
+	rs := r.interpret()
+	r.overrideMethod()
 
 	kept := make([][2]string, 0, len(keptHeaders))
 	for _, h := range r.Headers {
@@ -254,10 +254,10 @@ func (r *Request) Compact() (bytes int) {
 	r.Method, r.Authority, r.Path = keep(r.Method), keep(r.Authority), keep(r.Path)
 	r.claims = keep(r.claims)
 
-	ways.paths, ways.folded, ways.hosts = keepAll(ways.paths), keepAll(ways.folded), keepAll(ways.hosts)
-	ways.pathBuf, ways.foldedBuf, ways.hostBuf = [2]string{}, [2]string{}, [1]string{}
-	ways.prefixes, ways.cuts = nil, nil // no longer needed, and they refer to the buffer
-	ways.query, ways.overrideMethod = keep(ways.query), keep(ways.overrideMethod)
+	rs.paths, rs.folded, rs.hosts = keepAll(rs.paths), keepAll(rs.folded), keepAll(rs.hosts)
+	rs.pathBuf, rs.foldedBuf, rs.hostBuf = [2]string{}, [2]string{}, [1]string{}
+	rs.prefixes, rs.cuts = nil, nil // no longer needed, and they refer to the buffer
+	rs.query, rs.overrideMethod = keep(rs.query), keep(rs.overrideMethod)
 
 	return bytes
 }

@@ -29,11 +29,11 @@ func (s *State) Status(name string, now time.Time) (Status, bool) {
 
 // StatusOf returns the status of the app that a request belongs to.
 func (s *State) StatusOf(r *Request, now time.Time) Status {
-	return s.status(s.match(r, nil)[0], now)
+	return s.status(s.appsOf(r, nil)[0], now)
 }
 
 func (s *State) status(a *app, now time.Time) Status {
-	av := &s.at(now).apps[a.index]
+	av := &s.viewAt(now).apps[a.index]
 	out := Status{App: a.spec.Name, Mode: Off, Next: av.next}
 	if av.activation == nil {
 		return out

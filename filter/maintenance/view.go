@@ -28,19 +28,19 @@ type Upcoming struct {
 // the answer holds until the returned time, or for good if that is zero. While the state is idle,
 // every request passes and [State.Decide] need not be called.
 func (s *State) Idle(now time.Time) (idle bool, until time.Time) {
-	v := s.at(now)
+	v := s.viewAt(now)
 	return v.idle, v.until
 }
 
-// at returns the state at now. Most calls find the view of an earlier one still valid.
-func (s *State) at(now time.Time) *view {
+// viewAt returns the state at now. Most calls find the view of an earlier one still valid.
+func (s *State) viewAt(now time.Time) *view {
 	if v := s.view.Load(); v != nil && !now.Before(v.from) && (v.until.IsZero() || now.Before(v.until)) {
 		return v
 	}
 
 	v := &view{from: now, idle: true, apps: make([]appView, len(s.apps))}
 	for i, a := range s.apps {
-		av := v.app(a)
+		av := v.viewApp(a)
 		v.apps[i] = av
 		if av.activation != nil || av.next != nil {
 			v.idle = false
@@ -51,16 +51,16 @@ func (s *State) at(now time.Time) *view {
 	return v
 }
 
-// app returns an app at the moment of the view, and notes when it will change.
-func (v *view) app(a *app) (av appView) {
+// viewApp returns an app at the moment of the view, and notes when it will change.
+func (v *view) viewApp(a *app) (av appView) {
 	now := v.from
 	for i := range a.activations {
 		active := &a.activations[i]
-		v.changesAt(active.Until)
+		v.noteChange(active.Until)
 		// Since is ignored: an activation that was published is active, whatever the proxy's own
 		// clock says.
 		if active.Until.IsZero() || now.Before(active.Until) {
-			av.add(active)
+			av.addActivation(active)
 		}
 	}
 
@@ -68,14 +68,14 @@ func (v *view) app(a *app) (av appView) {
 		w := &a.spec.Windows[i]
 		for _, o := range w.Occurrences {
 			announced := o.Start.Add(-time.Duration(w.Announce) * time.Second)
-			v.changesAt(announced)
-			v.changesAt(o.Start)
-			v.changesAt(o.End)
+			v.noteChange(announced)
+			v.noteChange(o.Start)
+			v.noteChange(o.End)
 
 			switch {
 			case !now.Before(o.End) || now.Before(announced):
 			case !now.Before(o.Start):
-				av.add(&Activation{ID: w.ID, Source: SourceWindow, Mode: w.Mode, Message: w.Message, Since: o.Start, Until: o.End})
+				av.addActivation(&Activation{ID: w.ID, Source: SourceWindow, Mode: w.Mode, Message: w.Message, Since: o.Start, Until: o.End})
 			case av.next == nil || o.Start.Before(av.next.Start):
 				av.next = &Upcoming{w.Mode, o.Start, o.End, w.Message}
 			}
@@ -85,16 +85,16 @@ func (v *view) app(a *app) (av appView) {
 	return av
 }
 
-// changesAt notes that something changes at t. The view is valid until the nearest such time.
-func (v *view) changesAt(t time.Time) {
+// noteChange notes that something changes at t. The view is valid until the nearest such time.
+func (v *view) noteChange(t time.Time) {
 	if t.After(v.from) && (v.until.IsZero() || t.Before(v.until)) {
 		v.until = t
 	}
 }
 
-// add takes an active activation into account. The strictest one decides the mode, among equals the
-// one that began last. The mode ends when the last of its equals does.
-func (av *appView) add(active *Activation) {
+// addActivation takes an active activation into account. The strictest one decides the mode, among
+// equals the one that began last. The mode ends when the last of its equals does.
+func (av *appView) addActivation(active *Activation) {
 	stricter := 1
 	if av.activation != nil {
 		stricter = active.Mode.Compare(av.activation.Mode)
