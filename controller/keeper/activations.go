@@ -1,5 +1,10 @@
 package keeper
 
+// This file turns apps on and off. An app is on while it has activations: each puts it into a mode,
+// and the strictest one decides. A manual activation comes from an operator, and a window has one
+// while it is open (schedule.go). The sources file and resource are reserved, and only tests make
+// activations of them.
+
 import (
 	"context"
 	"crypto/rand"
@@ -12,23 +17,25 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// ManualActivation is the activation that [Keeper.On] makes.
+// ManualActivation is the activation that [Keeper.On] makes. Until and For are two ways to give its
+// end, and must not both be set. Without them it lasts until [Keeper.Off].
 type ManualActivation struct {
 	Mode    maintenance.Mode
 	Message string
-	Until   time.Time     // zero: until Off
-	For     time.Duration // from now on, instead of Until
+	Until   time.Time     // rounded down to a second
+	For     time.Duration // from now on; the end is rounded up to a second
 }
 
-// On puts an app into a mode. An app has at most one manual activation: if it is on already, On
-// replaces the mode, message and end. With the same mode, the ID and start of the activation stay.
-// The condition is on [ActivationsETag]. Field paths in errors are relative to the activation.
+// On puts an app into a mode. An app has at most one manual activation: if the app has one already,
+// On replaces the mode, message and end of it. With the same mode, it stays the same activation,
+// with its ID and start. The condition is on [ActivationsETag]. Field paths in errors are relative
+// to the activation, as the API has it.
 func (k *Keeper) On(ctx context.Context, by Actor, cond Condition, app string, want ManualActivation) (*Snapshot, error) {
 	if err := want.check(); err != nil {
 		return nil, err
 	}
 
-	s, _, err := k.change(ctx, by, "on", func(d *draft) error {
+	s, _, err := k.update(ctx, by, "on", func(d *draft) error {
 		a, err := d.app(app)
 		if err != nil {
 			return err
@@ -41,6 +48,8 @@ func (k *Keeper) On(ctx context.Context, by Actor, cond Condition, app string, w
 	return s, err
 }
 
+// check returns a [maintenance.FieldError] for what the document of the state cannot express, and
+// which it therefore does not check. The API calls the field For duration.
 func (m ManualActivation) check() error {
 	switch {
 	case !m.Mode.Valid():
@@ -53,10 +62,13 @@ func (m ManualActivation) check() error {
 	return nil
 }
 
+// activate gives an app of the draft the manual activation that is wanted. Activations of other
+// sources stay.
 func (d *draft) activate(a *maintenance.App, by Actor, want ManualActivation) error {
 	until := want.Until.UTC().Truncate(time.Second)
 	if want.For > 0 {
-		until = d.now.Add(want.For + time.Second - 1).UTC().Truncate(time.Second) // rounded up
+		const roundUp = time.Second - time.Nanosecond
+		until = d.now.Add(want.For + roundUp).UTC().Truncate(time.Second)
 	}
 	if !until.IsZero() && !until.After(d.now) {
 		return &maintenance.FieldError{Field: "until", Problem: fmt.Sprintf("must be in the future, but %s is past", until.Format(time.RFC3339))}
@@ -74,12 +86,12 @@ func (d *draft) activate(a *maintenance.App, by Actor, want ManualActivation) er
 			windows = append(windows, act)
 		case act.Source != maintenance.SourceManual:
 			others = append(others, act)
-		case act.Mode == manual.Mode:
+		case act.Mode == manual.Mode: // the manual activation so far
 			manual.ID, manual.Since = act.ID, act.Since
 		}
 	}
 
-	// Windows come last, where the schedule puts them.
+	// Windows come last, where the schedule puts them: another order would be a change.
 	a.Activations = slices.Concat(others, []maintenance.Activation{manual}, windows)
 	d.setInput(a.Name, fmt.Sprintf("activations[%d]", len(others)))
 
@@ -91,12 +103,13 @@ func (d *draft) activate(a *maintenance.App, by Actor, want ManualActivation) er
 	return nil
 }
 
-// Off ends the maintenance of an app: its manual activations, and the running occurrences of its
-// windows, which stay ended if a spec that has them is put again. If another source still keeps the
-// app in maintenance, Off returns an [*OtherSourceError] and changes nothing. The condition is on
+// Off ends the maintenance of an app: its manual activation, and the running occurrences of its
+// windows. If a spec that still has these occurrences is put again, they stay ended. If another
+// source keeps the app in maintenance, Off returns an [*OtherSourceError] and changes nothing. For
+// an app that is off, Off changes nothing and returns no error. The condition is on
 // [ActivationsETag].
 func (k *Keeper) Off(ctx context.Context, by Actor, cond Condition, app string) (*Snapshot, error) {
-	s, _, err := k.change(ctx, by, "off", func(d *draft) error {
+	s, _, err := k.update(ctx, by, "off", func(d *draft) error {
 		a, err := d.app(app)
 		if err != nil {
 			return err
@@ -109,6 +122,8 @@ func (k *Keeper) Off(ctx context.Context, by Actor, cond Condition, app string) 
 	return s, err
 }
 
+// deactivate removes all activations of an app of the draft. It returns an error, and changes
+// nothing, if one of them is neither manual nor from a window.
 func (d *draft) deactivate(a *maintenance.App) error {
 	var others []maintenance.Activation
 	for _, act := range a.Activations {
@@ -144,8 +159,9 @@ func (e *OtherSourceError) Unwrap() error { return ErrOtherSource }
 
 // ActivationsETag returns the ETag of an app's list of activations.
 func ActivationsETag(a *maintenance.App) string {
-	return ETag(append([]maintenance.Activation{}, a.Activations...)) // never null
+	return ETag(append([]maintenance.Activation{}, a.Activations...)) // [] if there are none, not null
 }
 
-// newID returns a random ID of 10 characters, which has 50 random bits.
+// newID returns a random ID of 10 characters. Each is one of the 32 of base32 and has 5 random
+// bits, so that the 50 bits do not collide among the IDs that people ever make.
 func newID() string { return strings.ToLower(rand.Text()[:10]) }

@@ -43,7 +43,7 @@ func TestOnAgainReplacesTheActivation(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
 		first := k.Current().Apps()[0].Activations[0]
-		after(time.Minute)
+		advance(time.Minute)
 
 		// With the same mode, the same maintenance goes on.
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
@@ -85,14 +85,14 @@ func TestChangeOfNothingLeavesNoTrace(t *testing.T) {
 
 		again(func() { on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"}) })
 		again(func() { off(t, k, "default") })
-		again(func() { put(t, k, shop()) })
+		again(func() { put(t, k, shopSpec()) })
 	})
 }
 
 func TestOnRefusesBadActivations(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		now := time.Now()
-		put(t, k, shop(window("w", now, now.Add(time.Hour))))
+		put(t, k, shopSpec(withWindow("w", now, now.Add(time.Hour))))
 
 		for _, c := range []struct {
 			want  ManualActivation
@@ -124,11 +124,11 @@ func TestOnRefusesBadActivations(t *testing.T) {
 func TestOffEndsTheRunningOccurrence(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Minute).In(time.FixedZone("CET", 3600))
-		spec := shop(window("w", start, start.Add(time.Hour)))
+		spec := shopSpec(withWindow("w", start, start.Add(time.Hour)))
 		tomorrow := maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)}
 		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, tomorrow)
 		put(t, k, spec)
-		after(10 * time.Minute)
+		advance(10 * time.Minute)
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expectStatus(t, k, "shop", "no-access pending manual:read-only,window:no-access")
 
@@ -148,7 +148,7 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 		}
 
 		// Later occurrences still come, and the last one can be ended as well.
-		after(24 * time.Hour)
+		advance(24 * time.Hour)
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		off(t, k, "shop")
 		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
@@ -159,7 +159,7 @@ func TestOffEndsTheRunningOccurrence(t *testing.T) {
 func TestOffIsRefusedForAnotherSource(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
-		_, _, err := k.change(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
+		_, _, err := k.update(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
 			a, _ := d.app("default")
 			file := maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()}
 			a.Activations = append(slices.Clip(a.Activations), file)

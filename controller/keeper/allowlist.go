@@ -1,5 +1,9 @@
 package keeper
 
+// This file edits the allowlist of an app: the IP addresses and CIDRs (such as 10.0.0.0/8) whose
+// clients bypass its maintenance. Both are called networks here, because an address means the
+// network of that one address. An entry is a network as it was written.
+
 import (
 	"context"
 	"fmt"
@@ -35,7 +39,7 @@ func (k *Keeper) Disallow(ctx context.Context, by Actor, cond Condition, app str
 				continue
 			}
 
-			if wider, found := coveringEntry(listed, ip); found {
+			if wider, found := widerEntry(listed, ip); found {
 				return nil, fmt.Errorf("%s is not on the allowlist of app %q, but its entry %s covers it: %w", ip, app, wider, ErrNotFound)
 			}
 			return nil, fmt.Errorf("%s is not on the allowlist of app %q: %w", ip, app, ErrNotFound)
@@ -44,12 +48,14 @@ func (k *Keeper) Disallow(ctx context.Context, by Actor, cond Condition, app str
 	})
 }
 
+// editAllowlist replaces the allowlist of an app by what edit returns for it. ips are what the
+// caller gave. edit gets a list that it must not write into.
 func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, cond Condition, app string, ips []string, edit func([]string) ([]string, error)) (*Snapshot, error) {
 	if err := checkIPs(ips); err != nil {
 		return nil, err
 	}
 
-	s, _, err := k.change(ctx, by, action, func(d *draft) error {
+	s, _, err := k.update(ctx, by, action, func(d *draft) error {
 		a, err := d.app(app)
 		if err != nil {
 			return err
@@ -65,8 +71,9 @@ func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, con
 	return s, err
 }
 
-// checkIPs compiles a document with only these entries, so that the path in an error has the index
-// in the caller's list and not in the allowlist of the app.
+// checkIPs returns an error if one of ips is not an IP address or CIDR. It compiles a document with
+// only these entries, so that the path in the error, such as ips[1], has the index in ips and not
+// that in the allowlist of the app.
 func checkIPs(ips []string) error {
 	app := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Bypass: maintenance.Bypass{IPs: ips}}}
 	if _, err := maintenance.Compile(maintenance.Document{Apps: []maintenance.App{app}}); err != nil {
@@ -75,7 +82,8 @@ func checkIPs(ips []string) error {
 	return nil
 }
 
-// sameNetwork returns a function that reports whether an entry means the same network as ip.
+// sameNetwork returns a function that reports whether an entry means the same network as ip. Both
+// were checked before, so neither can fail to parse.
 func sameNetwork(ip string) func(entry string) bool {
 	want, _ := parseNetwork(ip)
 	return func(entry string) bool {
@@ -84,8 +92,8 @@ func sameNetwork(ip string) func(entry string) bool {
 	}
 }
 
-// coveringEntry returns the entry whose network is wider than ip and contains it.
-func coveringEntry(listed []string, ip string) (entry string, found bool) {
+// widerEntry returns the first entry whose network is wider than ip and contains it.
+func widerEntry(listed []string, ip string) (entry string, found bool) {
 	inner, _ := parseNetwork(ip)
 	for _, entry := range listed {
 		outer, err := parseNetwork(entry)
@@ -96,8 +104,13 @@ func coveringEntry(listed []string, ip string) (entry string, found bool) {
 	return "", false
 }
 
-// parseNetwork returns the network of an IP address or CIDR, and the same one for all spellings of
-// it. IPv4-mapped IPv6 addresses become IPv4.
+// ipv4MappedBits is the length of ::ffff:0:0/96, the IPv6 network that maps IPv4 (RFC 4291 section
+// 2.5.5.2).
+const ipv4MappedBits = 96
+
+// parseNetwork returns the network of an IP address or CIDR. All spellings of a network give the
+// same value, and IPv4-mapped IPv6 addresses such as ::ffff:192.0.2.1 become IPv4, as
+// they do in the filter (filter/maintenance/networks.go).
 func parseNetwork(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -109,7 +122,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	}
 
 	if p.Addr().Is4In6() {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-ipv4MappedBits)
 	}
 	return p, nil
 }

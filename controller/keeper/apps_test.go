@@ -11,17 +11,17 @@ import (
 
 func TestPutSpecKeepsActivations(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		put(t, k, shop())
+		put(t, k, shopSpec())
 		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 
-		put(t, k, shop(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
+		put(t, k, shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
 		expectStatus(t, k, "shop", "no-access pending manual:no-access")
 	})
 }
 
 func TestPutSpecChecksItsCondition(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		spec := shop(func(s *maintenance.Spec) { s.RetryAfter = 60 })
+		spec := shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 })
 		put(t, k, spec)
 		etag := ETag(spec)
 
@@ -36,7 +36,7 @@ func TestPutSpecChecksItsCondition(t *testing.T) {
 			{"one of several ETags", Condition{ETags: []string{`"x"`, etag}}, nil},
 			{"the ETag before the change", Condition{ETags: []string{etag}}, ErrStale},
 		} {
-			if _, err := k.PutSpec(t.Context(), alice, c.on, shop()); !errors.Is(err, c.want) {
+			if _, err := k.PutSpec(t.Context(), alice, c.on, shopSpec()); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", c.name, err, c.want)
 			}
 		}
@@ -51,7 +51,7 @@ func TestPutSpecChecksItsCondition(t *testing.T) {
 func TestDeleteApp(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
-		put(t, k, shop())
+		put(t, k, shopSpec())
 		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 
 		if _, err := k.DeleteApp(ctx, alice, Always, "shop"); !errors.Is(err, ErrInMaintenance) {
@@ -82,11 +82,11 @@ func TestErrorsHaveThePathsOfTheCallersInput(t *testing.T) {
 		_, err := k.PutSpec(ctx, alice, Always, maintenance.Spec{Name: "second", Match: maintenance.Match{Hosts: []string{"a.example.com"}}})
 		expectFieldError(t, err, "match")
 
-		_, err = k.PutSpec(ctx, alice, Always, shop(func(s *maintenance.Spec) { s.Pages = map[string]string{"en": strings.Repeat("0", 64)} }))
+		_, err = k.PutSpec(ctx, alice, Always, shopSpec(func(s *maintenance.Spec) { s.Pages = map[string]string{"en": strings.Repeat("0", 64)} }))
 		expectFieldError(t, err, "pages.en")
 
 		other := maintenance.Spec{Name: "x", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}}
-		_, _, err = k.PutAll(ctx, alice, Always, []maintenance.Spec{shop(), other}, false)
+		_, _, err = k.PutAll(ctx, alice, Always, []maintenance.Spec{shopSpec(), other}, false)
 		expectFieldError(t, err, "apps[1].match")
 
 		_, err = k.Allow(ctx, alice, Always, "first", []string{"192.0.2.1", "192.0.2"})
@@ -103,7 +103,7 @@ func TestPutAllReplacesTheSet(t *testing.T) {
 		put(t, k, maintenance.Spec{Name: "old", Match: maintenance.Match{Paths: []string{"/old"}}})
 		put(t, k, maintenance.Spec{Name: "default", RetryAfter: 5})
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
-		set := []maintenance.Spec{shop(), {Name: "default", RetryAfter: 7, Bypass: maintenance.Bypass{IPs: []string{"192.0.2.1"}}}}
+		set := []maintenance.Spec{shopSpec(), {Name: "default", RetryAfter: 7, Bypass: maintenance.Bypass{IPs: []string{"192.0.2.1"}}}}
 		before := k.Current()
 		unchanged := Condition{ETags: []string{before.SpecsETag()}}
 
@@ -130,7 +130,7 @@ func TestPutAllReplacesTheSet(t *testing.T) {
 
 func TestPutAllIgnoresTheOrder(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		set := []maintenance.Spec{shop(), {Name: "default", RetryAfter: 7}}
+		set := []maintenance.Spec{shopSpec(), {Name: "default", RetryAfter: 7}}
 		if _, _, err := k.PutAll(t.Context(), alice, Always, set, false); err != nil {
 			t.Fatal(err)
 		}

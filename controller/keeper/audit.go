@@ -1,5 +1,8 @@
 package keeper
 
+// This file has the entries of the audit log. An entry says who changed what and when. The store
+// keeps entries as JSON, in the order in which they were written, and numbers them.
+
 import (
 	"cmp"
 	"context"
@@ -18,10 +21,11 @@ type Actor struct {
 	Remote string `json:"remote,omitempty" doc:"The client's address"`
 }
 
-// schedule is the actor of the changes that the schedule makes.
-var schedule = Actor{Name: "schedule"}
+// scheduleActor is the actor of the changes that the schedule makes.
+var scheduleActor = Actor{Name: "schedule"}
 
 // Entry is an entry of the audit log. It is written in the same transaction as what it describes.
+// The store sets Seq, so Seq is 0 in an entry that is not stored yet.
 type Entry struct {
 	Seq  uint64    `json:"seq" doc:"Increases with every entry"`
 	Time time.Time `json:"time"`

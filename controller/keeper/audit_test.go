@@ -9,7 +9,7 @@ import (
 
 func TestAuditEntry(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		put(t, k, shop())
+		put(t, k, shopSpec())
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "why"})
 		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 

@@ -1,5 +1,8 @@
 package keeper
 
+// This file holds the steps that every change of the state takes, and the conditions that callers
+// may set for a change (HTTP's If-Match and If-None-Match).
+
 import (
 	"context"
 	"encoding/json"
@@ -10,10 +13,17 @@ import (
 	"github.com/drydock-proxy/drydock/controller/store"
 )
 
-// change is the only way to a new state. It edits a draft of the current state, validates it,
-// stores it with its audit entries by compare-and-swap, and publishes it. It returns the state
-// after the change, which is the current one if edit changes nothing.
-func (k *Keeper) change(ctx context.Context, by Actor, action string, edit func(*draft) error) (*Snapshot, []Change, error) {
+// noAction is the action of an update whose edit changes nothing, or is not stored.
+const noAction = ""
+
+// update is the only way to a new state. It edits a draft of the current state, validates it,
+// stores it with its audit entries by compare-and-swap, and publishes it. by and action are for the
+// audit entries. edit may run more than once, each time with a new draft. An error of edit is
+// returned as it is, and nothing is changed.
+//
+// update returns the state afterwards, which is the current one if nothing changed, and the changes
+// that edit made, without those of the schedule.
+func (k *Keeper) update(ctx context.Context, by Actor, action string, edit func(*draft) error) (*Snapshot, []Change, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
@@ -31,7 +41,8 @@ func (k *Keeper) change(ctx context.Context, by Actor, action string, edit func(
 
 		err = k.commit(ctx, p)
 		if errors.Is(err, store.ErrConflict) {
-			// Another controller stored a change first: edit its state instead.
+			// Something other than this keeper stored a state first: edit that one instead. With
+			// [store.Bolt] this does not happen, since only one process has its file open.
 			if err := k.reload(ctx); err != nil {
 				return nil, nil, err
 			}
@@ -47,13 +58,14 @@ func (k *Keeper) change(ctx context.Context, by Actor, action string, edit func(
 	}
 }
 
-// preview returns the current state and the changes that [Keeper.change] would make of it, and
-// makes none of them. It does not check that pages exist.
+// preview returns the current state, and the changes that [Keeper.update] would make with this
+// edit. It makes none of them, and does not check that pages exist.
 func (k *Keeper) preview(edit func(*draft) error) (*Snapshot, []Change, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	p, err := k.propose(Actor{}, "", edit)
+	var nobody Actor // the audit entries of this proposal are not stored
+	p, err := k.propose(nobody, noAction, edit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,16 +75,16 @@ func (k *Keeper) preview(edit func(*draft) error) (*Snapshot, []Change, error) {
 	return k.Current(), p.changes, nil
 }
 
-// proposal is a change that was validated and is not stored yet.
+// proposal is a new state that was validated and is not stored yet.
 type proposal struct {
 	draft   *draft
-	after   *Snapshot
-	changes []Change // made by the edit
-	entries []Entry  // for the audit log: these changes, and those that the schedule made
+	after   *Snapshot // that the draft was compiled to
+	changes []Change  // made by the edit
+	entries []Entry   // for the audit log: changes, and those that the schedule made
 }
 
-// propose edits a draft of the current state and validates it. It returns nil if the edit changes
-// nothing and the schedule has nothing to do.
+// propose edits a draft of the current state, lets the schedule do what is due, and validates the
+// draft. It returns a nil proposal and no error if neither has changed anything.
 func (k *Keeper) propose(by Actor, action string, edit func(*draft) error) (*proposal, error) {
 	d := newDraft(k.Current(), k.now())
 	if err := edit(d); err != nil {
@@ -130,6 +142,7 @@ func (k *Keeper) publish(s *Snapshot) {
 	}
 }
 
+// logChange logs the audit entries of a proposal that was stored.
 func (k *Keeper) logChange(p *proposal) {
 	for _, e := range p.entries {
 		k.log.Info("state changed", "action", e.Action, "app", e.App, "actor", e.Actor.Name, "role", e.Actor.Role,
@@ -138,7 +151,7 @@ func (k *Keeper) logChange(p *proposal) {
 }
 
 // Condition is what must hold for the resource that a change is about. Otherwise the change returns
-// [ErrStale].
+// [ErrStale]. One of the fields is set. The zero Condition never holds.
 type Condition struct {
 	Absent bool     // the resource must not exist
 	Any    bool     // the resource may have any content, or not exist
@@ -148,16 +161,25 @@ type Condition struct {
 // Always holds for every resource, whether it exists or not.
 var Always = Condition{Any: true}
 
+// check returns ErrStale if the condition does not hold for a resource. etag is called only if the
+// resource exists and its ETag matters. The error continues a sentence that begins with the name of
+// the resource.
 func (c Condition) check(exists bool, etag func() string) error {
-	switch {
-	case c.Absent && exists:
-		return fmt.Errorf("%w: it already exists", ErrStale)
-	case c.Absent || c.Any:
+	if c.Absent {
+		if exists {
+			return fmt.Errorf("%w: it already exists", ErrStale)
+		}
 		return nil
-	case !exists:
+	}
+	if c.Any {
+		return nil
+	}
+
+	if !exists {
 		return fmt.Errorf("%w: it does not exist", ErrStale)
-	case !slices.Contains(c.ETags, etag()):
-		return fmt.Errorf("%w: its ETag is now %s", ErrStale, etag())
+	}
+	if current := etag(); !slices.Contains(c.ETags, current) {
+		return fmt.Errorf("%w: its ETag is now %s", ErrStale, current)
 	}
 	return nil
 }

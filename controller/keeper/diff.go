@@ -1,5 +1,9 @@
 package keeper
 
+// This file compares apps, and other resources, before and after a change. The result goes into the
+// audit log and into the answer of a dry run. Resources are compared as the JSON that they are in
+// the API, so that what people read is in the terms of the API.
+
 import (
 	"bytes"
 	"cmp"
@@ -18,20 +22,25 @@ type Change struct {
 	After  json.RawMessage `json:"after,omitempty" doc:"What was added or took its place; absent if something was only removed"`
 }
 
+// noApp stands for the name of the app in a change of something that belongs to no app, such as a
+// token.
+const noApp = ""
+
 // diffApps returns the changes from one set of apps to another, ordered by the names of the apps.
+// An app that does not differ as JSON has no change.
 func diffApps(before, after []maintenance.App) (changes []Change) {
-	removed := make(map[string]*maintenance.App, len(before))
+	unmatched := make(map[string]*maintenance.App, len(before)) // apps of before that are not found in after yet
 	for i := range before {
-		removed[before[i].Name] = &before[i]
+		unmatched[before[i].Name] = &before[i]
 	}
 
 	for i := range after {
 		name := after[i].Name
-		var from any // nil, not a nil pointer, if the app is new
-		if was := removed[name]; was != nil {
-			delete(removed, name)
+		var from any // stays nil if the app is new; a nil *App would not be equal to nil
+		if was := unmatched[name]; was != nil {
+			delete(unmatched, name)
 			if reflect.DeepEqual(*was, after[i]) {
-				continue
+				continue // the usual case, without encoding JSON
 			}
 			from = was
 		}
@@ -41,8 +50,8 @@ func diffApps(before, after []maintenance.App) (changes []Change) {
 		}
 	}
 
-	for name, was := range removed {
-		if c, differ := diffResources(name, was, nil); differ {
+	for name, deleted := range unmatched {
+		if c, differ := diffResources(name, deleted, nil); differ {
 			changes = append(changes, c)
 		}
 	}
@@ -52,7 +61,7 @@ func diffApps(before, after []maintenance.App) (changes []Change) {
 }
 
 // diffResources returns the change from one resource to another, and whether they differ as JSON.
-// A resource that does not exist is nil.
+// It is a change of the app of that name, or of [noApp]. A resource that does not exist is nil.
 func diffResources(app string, from, to any) (c Change, differ bool) {
 	before, after, differ := diffJSON(toJSONValue(from), toJSONValue(to))
 	c.App = app
@@ -65,52 +74,56 @@ func diffResources(app string, from, to any) (c Change, differ bool) {
 	return c, differ
 }
 
-// diffJSON reduces two JSON values to the parts that differ. A side is nil if nothing is left of
-// it.
-func diffJSON(before, after any) (b, a any, differ bool) {
+// diffJSON reduces two decoded JSON values to the parts that differ: removed is what is left of
+// before, and added what is left of after. Each is nil if nothing is left of it.
+func diffJSON(before, after any) (removed, added any, differ bool) {
 	if reflect.DeepEqual(before, after) {
 		return nil, nil, false
 	}
 
-	if from, ok := before.(map[string]any); ok {
-		if to, ok := after.(map[string]any); ok {
-			b, a = diffObjects(from, to)
-			return b, a, true
-		}
+	fromObject, fromOK := before.(map[string]any)
+	toObject, toOK := after.(map[string]any)
+	if fromOK && toOK {
+		removed, added = diffObjects(fromObject, toObject)
+		return removed, added, true
 	}
-	if from, ok := toStrings(before); ok {
-		if to, ok := toStrings(after); ok {
-			// The same strings in another order differ as a whole.
-			if removed, added := subtract(from, to), subtract(to, from); len(removed)+len(added) > 0 {
-				return nilIfEmptyList(removed), nilIfEmptyList(added), true
-			}
+
+	fromList, fromOK := toStrings(before)
+	toList, toOK := toStrings(after)
+	if fromOK && toOK {
+		removed, added := subtract(fromList, toList), subtract(toList, fromList)
+		// Lists that only have another order differ as a whole, since no element is left of them.
+		if len(removed)+len(added) > 0 {
+			return nilIfEmptyList(removed), nilIfEmptyList(added), true
 		}
 	}
 	return before, after, true
 }
 
-// diffObjects reduces two JSON objects to the fields that differ.
-func diffObjects(from, to map[string]any) (before, after any) {
-	removed, added := map[string]any{}, map[string]any{}
-	for key := range from {
-		b, a, _ := diffJSON(from[key], to[key])
-		if b != nil {
-			removed[key] = b
+// diffObjects reduces two decoded JSON objects to the fields that differ, as diffJSON does.
+func diffObjects(before, after map[string]any) (removed, added any) {
+	removedFields, addedFields := map[string]any{}, map[string]any{}
+	for key := range before {
+		// If after does not have the field, after[key] is nil, and all of before[key] was removed.
+		removedValue, addedValue, _ := diffJSON(before[key], after[key])
+		if removedValue != nil {
+			removedFields[key] = removedValue
 		}
-		if a != nil {
-			added[key] = a
+		if addedValue != nil {
+			addedFields[key] = addedValue
 		}
 	}
 
-	for key := range to {
-		if _, ok := from[key]; !ok {
-			added[key] = to[key]
+	for key := range after {
+		if _, ok := before[key]; !ok {
+			addedFields[key] = after[key]
 		}
 	}
-	return nilIfEmptyObject(removed), nilIfEmptyObject(added)
+	return nilIfEmptyObject(removedFields), nilIfEmptyObject(addedFields)
 }
 
-// nilIfEmptyObject returns nil for an empty object, as an untyped nil.
+// nilIfEmptyObject returns m, or nil if m is empty. The result is of type any, since a nil map that
+// is put into an any is not equal to nil.
 func nilIfEmptyObject(m map[string]any) any {
 	if len(m) == 0 {
 		return nil
@@ -118,7 +131,7 @@ func nilIfEmptyObject(m map[string]any) any {
 	return m
 }
 
-// nilIfEmptyList returns nil for an empty list, as an untyped nil.
+// nilIfEmptyList returns list, or nil if it is empty.
 func nilIfEmptyList(list []string) any {
 	if len(list) == 0 {
 		return nil
@@ -126,7 +139,8 @@ func nilIfEmptyList(list []string) any {
 	return list
 }
 
-// toStrings returns the elements of a JSON array if all of them are strings.
+// toStrings returns the elements of a decoded JSON array. ok is false if v is not an array, or if
+// an element is not a string.
 func toStrings(v any) (list []string, ok bool) {
 	items, ok := v.([]any)
 	if !ok {
@@ -158,12 +172,14 @@ func subtract(list, other []string) (rest []string) {
 	return rest
 }
 
-// equalJSON reports whether two values have the same JSON.
+// equalJSON reports whether two values have the same JSON, such as a nil list and an empty one that
+// are left out of it.
 func equalJSON(a, b any) bool {
 	return reflect.DeepEqual(a, b) || bytes.Equal(mustMarshal(a), mustMarshal(b))
 }
 
-// toJSONValue returns a resource as the value that its JSON decodes to, with exact numbers.
+// toJSONValue returns the value that the JSON of a resource decodes to: a map[string]any for an
+// object, and so on. Numbers are [json.Number], because a float64 would round large ones.
 func toJSONValue(resource any) (v any) {
 	if resource == nil {
 		return nil
@@ -177,10 +193,11 @@ func toJSONValue(resource any) (v any) {
 	return v
 }
 
+// mustMarshal returns the JSON of a value that is known to have one.
 func mustMarshal(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only types of this package and decoded JSON are passed
+		panic(err) // callers pass only types of this program and decoded JSON, which always encode
 	}
 	return data
 }

@@ -1,5 +1,9 @@
 package keeper
 
+// This file holds a new state while it is being made. The state is a [maintenance.Document], which
+// the proxies follow, and a privateState, which they do not get. A Snapshot is a finished state. An
+// edit changes a draft of the current Snapshot, and [draft.compile] makes the next Snapshot of it.
+
 import (
 	"encoding/json"
 	"errors"
@@ -12,19 +16,21 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// draft is the state while a change edits it. It shares slices and maps with the snapshot that it
-// was made from: replace them, never write into them.
+// draft is a state that is being edited. It has a list of apps of its own, and shares the slices
+// and maps within the apps and within private with the snapshot before: replace them, never write
+// into them.
 type draft struct {
 	now     time.Time
-	before  *Snapshot
+	before  *Snapshot // that the draft was made from
 	doc     maintenance.Document
 	private privateState
 
 	// input is the path in the document of what the caller gave, such as apps[3].bypass. Paths in
-	// errors are made relative to it.
+	// errors are made relative to it. If it is empty, they stay relative to the document.
 	input string
 }
 
+// newDraft returns a draft that does not differ from before yet.
 func newDraft(before *Snapshot, now time.Time) *draft {
 	d := &draft{now: now, before: before, doc: before.State.Document(), private: before.private}
 	d.doc.Apps = slices.Clone(d.doc.Apps)
@@ -36,16 +42,20 @@ func (d *draft) app(name string) (*maintenance.App, error) {
 	return findApp(d.doc.Apps, name)
 }
 
-// setInput sets input to the path of an app, or of a part of it such as activations[0].
+// setInput sets input to the path of the app of that name, or of a part of the app such as
+// activations[0].
 func (d *draft) setInput(app, part string) {
 	d.input = fmt.Sprintf("apps[%d]", indexOf(d.doc.Apps, app))
-	if part != "" {
+	if part != wholeApp {
 		d.input += "." + part
 	}
 }
 
-// relativeError makes the path in a FieldError relative to what the caller gave, since the caller
-// does not know the rest of the document.
+// wholeApp is the part for [draft.setInput] if the caller gave the spec of an app.
+const wholeApp = ""
+
+// relativeError makes the path in a [maintenance.FieldError] relative to what the caller gave,
+// since the caller does not know the rest of the document. It returns other errors as they are.
 func (d *draft) relativeError(err error) error {
 	var fe *maintenance.FieldError
 	if d.input == "" || !errors.As(err, &fe) {
@@ -58,8 +68,8 @@ func (d *draft) relativeError(err error) error {
 	return err
 }
 
-// compile makes the draft a snapshot of the next revision. It reads the document back as the
-// proxies read it, so that a state that they would refuse cannot be published.
+// compile returns the draft as the snapshot of the next revision. It reads the JSON of the document
+// as the proxies read it, so that a state that they would refuse cannot be published.
 func (d *draft) compile() (*Snapshot, error) {
 	d.doc.Revision = d.before.revision + 1
 	data, err := json.Marshal(d.doc)
@@ -76,36 +86,40 @@ func (d *draft) compile() (*Snapshot, error) {
 	return s, nil
 }
 
-// setVersions sets the versions of each app in the snapshot: the new one for what changed, and
-// those of the snapshot before for what did not.
+// setVersions sets gateVersions and appVersions of s, the snapshot that d was compiled to: the new
+// version for each app that changed, and that of the snapshot before for the others.
 func (d *draft) setVersions(s *Snapshot) {
-	removed := make(map[string]*maintenance.App, len(d.before.Apps()))
-	for i, apps := 0, d.before.Apps(); i < len(apps); i++ {
-		removed[apps[i].Name] = &apps[i]
+	appsBefore := d.before.Apps()
+	unmatched := make(map[string]*maintenance.App, len(appsBefore)) // apps before that are not found in s yet
+	for i := range appsBefore {
+		unmatched[appsBefore[i].Name] = &appsBefore[i]
 	}
 
 	s.gateVersions, s.appVersions = maps.Clone(d.before.gateVersions), maps.Clone(d.before.appVersions)
-	for i, apps := 0, s.Apps(); i < len(apps); i++ {
+	apps := s.Apps()
+	for i := range apps {
 		a := &apps[i]
-		was := removed[a.Name]
-		delete(removed, a.Name)
+		was := unmatched[a.Name] // nil if the app is new
+		delete(unmatched, a.Name)
 
 		if was == nil || !equalJSON(*was, *a) {
 			s.appVersions[a.Name] = s.Version()
 		}
-		if was == nil || mode(was, d.now) != mode(a, d.now) || !equalJSON(was.Match, a.Match) {
+		// What is closed depends on the mode of an app and on the requests that it matches.
+		if was == nil || modeAt(was, d.now) != modeAt(a, d.now) || !equalJSON(was.Match, a.Match) {
 			s.gateVersions[a.Name] = s.Version()
 		}
 	}
 
-	for name := range removed {
+	for name := range unmatched { // these apps were deleted
 		delete(s.gateVersions, name)
 		delete(s.appVersions, name)
 	}
 }
 
-// mode returns the strictest mode of the activations of an app that have not ended.
-func mode(a *maintenance.App, now time.Time) maintenance.Mode {
+// modeAt returns the mode that an app is in at the time now: the strictest of its activations that
+// have not ended, or Off.
+func modeAt(a *maintenance.App, now time.Time) maintenance.Mode {
 	strictest := maintenance.Off
 	for _, act := range a.Activations {
 		ended := !act.Until.IsZero() && !now.Before(act.Until)

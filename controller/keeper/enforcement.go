@@ -1,13 +1,21 @@
 package keeper
 
+// This file compares what the proxies enforce (proxies.go) with the versions in which the apps
+// changed (snapshot.go), and says in words what is still missing. A proxy enforces a version if it
+// decides requests by that version or a newer one.
+
 import (
 	"cmp"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// ProxyCount counts the proxies that are known. Lost ones are known, and are not live.
+// ProxyCount counts proxies. Known are all on the list, Live those that are not lost, and Enforcing
+// those that enforce the version in question. A lost proxy counts as enforcing what it last
+// reported, because it may still serve.
 type ProxyCount struct {
 	Known     int `json:"known"`
 	Live      int `json:"live"`
@@ -24,29 +32,32 @@ type WaitingFor struct {
 // maxWaiting bounds the number of reasons in a status, since people read them.
 const maxWaiting = 100
 
-// proxyView is what all proxies enforce at one moment.
+// proxyView is what all proxies enforce at one moment. It is made once for an answer, which may be
+// about many apps.
 type proxyView struct {
-	proxies []enforcingProxy // by node and id
-	live    int
-	oldest  Version // of those that the proxies enforce
-	current Version // the newest one of this controller
-	anyNew  bool    // whether isNew holds for a proxy
-	ahead   bool    // whether a proxy enforces a version after current
+	proxies  []viewedProxy       // ordered by node and ID
+	live     int                 // number of proxies that are not lost
+	oldest   maintenance.Version // the oldest version that one of the proxies enforces
+	current  maintenance.Version // the newest version of this controller
+	anyNew   bool                // whether a proxy is new
+	anyAhead bool                // whether a proxy enforces a version after current
 
-	// complete is whether the controller has run for so long that every live proxy has reported.
-	complete bool
+	// allReported is whether the controller has run for so long that every live proxy has reported.
+	allReported bool
 }
 
-type enforcingProxy struct {
+// viewedProxy is one proxy of a proxyView.
+type viewedProxy struct {
 	id, node string
-	version  Version
-	lostFor  time.Duration // since its last ack; 0 if it is live
-	isNew    bool          // some of its VMs may not have reported yet
-	skew     time.Duration // its clock minus the controller's
+	version  maintenance.Version // that all of its VMs enforce
+	lostFor  time.Duration       // since its last ack; 0 if it is live
+	isNew    bool                // some of its VMs may not have reported yet
+	skew     time.Duration       // its clock minus the controller's
 }
 
+// viewProxies returns what the proxies enforce now, without those that ended.
 func (k *Keeper) viewProxies(now time.Time) *proxyView {
-	view := &proxyView{complete: now.Sub(k.started) >= silentAfter}
+	view := &proxyView{allReported: now.Sub(k.started) >= silentAfter}
 
 	k.proxies.mu.Lock()
 	for _, p := range k.proxies.byID {
@@ -54,7 +65,7 @@ func (k *Keeper) viewProxies(now time.Time) *proxyView {
 			continue
 		}
 
-		e := enforcingProxy{id: p.id, node: p.node, version: p.version(), skew: p.skew, isNew: now.Sub(p.firstAck) < newFor}
+		e := viewedProxy{id: p.id, node: p.node, version: p.version(), skew: p.skew, isNew: now.Sub(p.firstAck) < newFor}
 		if p.lost(now) {
 			e.lostFor = now.Sub(p.lastAck)
 		} else {
@@ -72,22 +83,22 @@ func (k *Keeper) viewProxies(now time.Time) *proxyView {
 			view.oldest = p.version
 		}
 		view.anyNew = view.anyNew || p.isNew
-		view.ahead = view.ahead || p.version.Compare(view.current) > 0
+		view.anyAhead = view.anyAhead || p.version.Compare(view.current) > 0
 	}
 
-	slices.SortFunc(view.proxies, func(a, b enforcingProxy) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(view.proxies, func(a, b viewedProxy) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.id, b.id)) })
 	return view
 }
 
-// enforcing returns how many proxies enforce version v or a newer one, and why the others do not.
-// The list of reasons is empty only if there is a proxy and every proxy enforces v.
-func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []WaitingFor) {
+// countEnforcing returns how many proxies enforce version v, and why the others do not. The list of
+// reasons is empty only if there is a proxy and every proxy enforces v.
+func (view *proxyView) countEnforcing(v maintenance.Version) (count ProxyCount, waiting []WaitingFor) {
 	count = ProxyCount{Known: len(view.proxies), Live: view.live}
 	if len(view.proxies) == 0 {
 		return count, []WaitingFor{{Reason: "no proxy has reported to this controller"}}
 	}
 
-	if !view.ahead && !view.anyNew && view.oldest.Compare(v) >= 0 {
+	if !view.anyAhead && !view.anyNew && view.oldest.Compare(v) >= 0 {
 		count.Enforcing = count.Known // the usual case, without a look at each proxy
 		return count, nil
 	}
@@ -106,17 +117,22 @@ func (view *proxyView) enforcing(v Version) (count ProxyCount, waiting []Waiting
 
 // whyNotEnforcing returns why a proxy does not count as enforcing version v, or "" if it does. The
 // reason is the rest of a sentence that begins with the name of the proxy.
-func (view *proxyView) whyNotEnforcing(p *enforcingProxy, v Version) string {
+func (view *proxyView) whyNotEnforcing(p *viewedProxy, v maintenance.Version) string {
 	reached := p.version.Compare(v) >= 0
-	ahead := p.version.Compare(view.current) > 0 // it follows another controller
-	switch {
-	case reached && !ahead && !p.isNew:
+	// Only another controller can have given a proxy a version that this one does not have. So that
+	// version says nothing about the changes that were made here.
+	ahead := p.version.Compare(view.current) > 0
+	if reached && !ahead && !p.isNew {
 		return ""
+	}
+
+	// Several of these may hold. The first is the one that an operator has to act on.
+	switch {
 	case p.lostFor > 0:
 		return fmt.Sprintf("has not reported for %s: it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it", p.lostFor.Round(time.Second))
 	case ahead:
 		return fmt.Sprintf("follows a state that this controller does not have (epoch %d, revision %d)", p.version.Epoch, p.version.Revision)
-	case reached:
+	case reached: // and new
 		return "has just started, and some of its workers may not have reported yet"
 	case p.version.Epoch < v.Epoch:
 		return "does not enforce a state of this controller yet"
@@ -124,9 +140,10 @@ func (view *proxyView) whyNotEnforcing(p *enforcingProxy, v Version) string {
 	return fmt.Sprintf("enforces revision %d, not yet %d", p.version.Revision, v.Revision)
 }
 
-// whyNotActive returns what keeps an app from being active although all known proxies enforce it.
+// whyNotActive returns what keeps every app from being active, even if all known proxies enforce
+// it: proxies that are not known yet, and clocks that are off.
 func (view *proxyView) whyNotActive() (waiting []WaitingFor) {
-	if !view.complete {
+	if !view.allReported {
 		waiting = append(waiting, WaitingFor{Reason: fmt.Sprintf("the controller has just started and waits %s for proxies to report", silentAfter)})
 	}
 
@@ -138,6 +155,7 @@ func (view *proxyView) whyNotActive() (waiting []WaitingFor) {
 	return waiting
 }
 
+// describeSkew returns a skew in words, such as "1.1s slow".
 func describeSkew(skew time.Duration) string {
 	if skew < 0 {
 		return fmt.Sprintf("%s slow", (-skew).Round(100*time.Millisecond))
@@ -145,9 +163,9 @@ func describeSkew(skew time.Duration) string {
 	return fmt.Sprintf("%s fast", skew.Round(100*time.Millisecond))
 }
 
-// ProxyCount counts the proxies, and those that enforce the newest state.
+// ProxyCount counts the proxies. Enforcing are those that enforce the newest state.
 func (k *Keeper) ProxyCount() ProxyCount {
 	view := k.viewProxies(k.now())
-	count, _ := view.enforcing(view.current)
+	count, _ := view.countEnforcing(view.current)
 	return count
 }

@@ -37,7 +37,7 @@ func TestNothingIsActiveWithoutAProxy(t *testing.T) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		expectEnforcement(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller; the controller has just started and waits 3s for proxies to report")
 
-		after(time.Minute)
+		advance(time.Minute)
 		expectEnforcement(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller")
 	})
 }
@@ -45,7 +45,7 @@ func TestNothingIsActiveWithoutAProxy(t *testing.T) {
 func TestOnIsActiveOnceEveryVMEnforcesIt(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		a, b := startProxy(t, k, "a", "main", "1"), startProxy(t, k, "b", "main")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		expectEnforcement(t, k, "default", "pending enforced=false 0/2 live=2; a enforces revision 0, not yet 1; b enforces revision 0, not yet 1")
@@ -64,12 +64,12 @@ func TestOffIsEnforcedOnceEveryProxyEnforcesIt(t *testing.T) {
 		p := startProxy(t, k, "a", "1")
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		off(t, k, "default")
 		expectEnforcement(t, k, "default", "off enforced=false 0/1 live=1; a enforces revision 1, not yet 2")
 		p.adopt()
-		after(time.Second)
+		advance(time.Second)
 		expectEnforcement(t, k, "default", "off enforced=true 1/1 live=1")
 	})
 }
@@ -78,10 +78,10 @@ func TestOtherChangesKeepAnAppActive(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		p := startProxy(t, k, "a", "main")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		// A change of another app does not matter.
-		put(t, k, shop())
+		put(t, k, shopSpec())
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 
 		// A change that leaves the mode as it is must be enforced, but the app stays active.
@@ -90,7 +90,7 @@ func TestOtherChangesKeepAnAppActive(t *testing.T) {
 		}
 		expectEnforcement(t, k, "default", "active enforced=false 0/1 live=1; a enforces revision 1, not yet 3")
 		p.adopt()
-		after(time.Second)
+		advance(time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
@@ -98,14 +98,14 @@ func TestOtherChangesKeepAnAppActive(t *testing.T) {
 func TestCrashedVMsDoNotCount(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		p := startProxy(t, k, "a", "main", "1")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		p.set(func() { p.crashed["1"] = true })
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
 
-		after(2 * time.Second)
+		advance(2 * time.Second)
 		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=1; a enforces revision 0, not yet 1")
-		after(2 * time.Second)
+		advance(2 * time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 		if vms := k.Proxies()[0].VMs; vms[0].ID != "1" || vms[0].State != "crashed" || vms[1].State != "live" {
 			t.Fatalf("%+v, want VM 1 crashed and main live", vms)
@@ -117,7 +117,7 @@ func TestClockThatIsOffKeepsAnAppPending(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p := startProxy(t, k, "a", "main")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		for _, c := range []struct {
 			skew time.Duration
@@ -128,7 +128,7 @@ func TestClockThatIsOffKeepsAnAppPending(t *testing.T) {
 			{900 * time.Millisecond, "active enforced=true 1/1 live=1"},
 		} {
 			p.set(func() { p.skew = c.skew })
-			after(time.Second)
+			advance(time.Second)
 			expectEnforcement(t, k, "default", c.want)
 		}
 	})
@@ -141,7 +141,7 @@ func TestProxyOfAnotherControllerEnforcesNothing(t *testing.T) {
 		other := startProxy(t, k, "b", "main")
 		other.set(func() { other.version.Revision = 99 })
 
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; b follows a state that this controller does not have (epoch 946684800000, revision 99)")
 	})
 }
@@ -150,16 +150,16 @@ func TestLostProxyIsWaitedForUntilItIsForgotten(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		a, b := startProxy(t, k, "a", "main"), startProxy(t, k, "b", "main")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		// What it enforced before it was lost, it still enforces.
 		b.stopAcks()
-		after(4 * time.Second)
+		advance(4 * time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=1")
 
 		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		a.adopt()
-		after(time.Hour)
+		advance(time.Hour)
 		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=1; b has not reported for 1h0m4s: "+mayHaveStopped)
 
 		if err := k.Forget(t.Context(), alice, "nobody"); !errors.Is(err, ErrNotFound) {
@@ -177,14 +177,14 @@ func TestLostProxyIsWaitedForUntilItIsForgotten(t *testing.T) {
 func TestNewProxyIsWaitedForUntilAllItsVMsMayHaveReported(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		after(2 * silentAfter)
+		advance(2 * silentAfter)
 		ack := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
 		if err := k.Ack(ack); err != nil {
 			t.Fatal(err)
 		}
 
 		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=1; a has just started, and some of its workers may not have reported yet")
-		after(newFor)
+		advance(newFor)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
@@ -192,7 +192,7 @@ func TestNewProxyIsWaitedForUntilAllItsVMsMayHaveReported(t *testing.T) {
 func TestAwaitReturnsOnceTheStatusIsAsWantedOrTheTimeIsOver(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		p := startProxy(t, k, "a", "1")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		enforced := func(s AppStatus) bool { return s.Enforced }
 

@@ -11,6 +11,9 @@
 // (tokens.go) are stored apart from the state. The audit log is read in audit.go; its entries hold
 // only what differs (diff.go).
 //
+// Methods that change something take an [Actor], the author of the change for the audit log, and
+// most of them a [Condition], such as the ETag that the caller has read.
+//
 // Proxies report which version they enforce (proxies.go). What they all enforce together
 // (enforcement.go) decides what the status of an app says (status.go).
 package keeper
@@ -61,26 +64,27 @@ type Keeper struct {
 	now   func() time.Time
 	log   *slog.Logger
 
-	mu      sync.Mutex // held during a change of the state
-	current atomic.Pointer[Snapshot]
+	mu      sync.Mutex               // held during a change of the state
+	current atomic.Pointer[Snapshot] // read without mu
 
-	tokensMu sync.Mutex // held during a change of the tokens
-	tokens   atomic.Pointer[tokenSet]
+	tokensMu sync.Mutex               // held during a change of the tokens
+	tokens   atomic.Pointer[tokenSet] // read without tokensMu
 
-	proxies registry
-	started time.Time
-	lastRun atomic.Int64 // time of the schedule's last round, in Unix nanoseconds
+	proxies registry     // what proxies have reported
+	started time.Time    // when the keeper was opened
+	lastRun atomic.Int64 // when Run last began a round, in Unix nanoseconds
 }
 
-// Options of a Keeper. Store is required.
+// Options are the arguments of [Open]. Store is required. The caller closes it after [Keeper.Run]
+// has returned.
 type Options struct {
 	Store *store.Bolt
 	Now   func() time.Time // nil: time.Now
 	Log   *slog.Logger     // nil: slog.Default
 }
 
-// Open reads the store and makes the changes that were planned for the time when no controller
-// ran. [Keeper.Run] makes those that come later.
+// Open reads the store, and makes the changes that came due while no controller ran. [Keeper.Run]
+// makes those that come later.
 func Open(ctx context.Context, o Options) (*Keeper, error) {
 	k := &Keeper{store: o.Store, now: o.Now, log: cmp.Or(o.Log, slog.Default())}
 	if k.now == nil {
@@ -105,20 +109,22 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 // Current returns the newest state.
 func (k *Keeper) Current() *Snapshot { return k.current.Load() }
 
-// Probe returns an error if changes cannot be made: if the store takes no writes or the schedule
-// does not run.
+// Probe returns an error if the keeper does not work: if the store takes no writes, or if
+// [Keeper.Run] has missed several rounds.
 func (k *Keeper) Probe(ctx context.Context) error {
 	if err := k.store.Probe(ctx); err != nil {
 		return storeError(ctx, err)
 	}
 
+	// Run sleeps at most maxSleep between two rounds.
 	if age := k.now().Sub(time.Unix(0, k.lastRun.Load())); age > 3*maxSleep {
 		return fmt.Errorf("the schedule has not run for %s", age.Round(time.Second))
 	}
 	return nil
 }
 
-// storeError makes an error of the store an ErrStore, unless the caller gave up.
+// storeError wraps an error of the store, so that it is also an ErrStore. If ctx is done, it
+// returns the error as it is: then the caller gave up, and the store need not have failed.
 func storeError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err

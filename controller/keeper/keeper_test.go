@@ -51,13 +51,13 @@ func withFakeTime(t *testing.T, test func(t *testing.T, k *Keeper)) {
 	})
 }
 
-// after lets fake time pass, and waits until the keeper has done what is due.
-func after(d time.Duration) {
+// advance lets fake time pass, and waits until the keeper has done what is due.
+func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-func shop(edit ...func(*maintenance.Spec)) maintenance.Spec {
+func shopSpec(edit ...func(*maintenance.Spec)) maintenance.Spec {
 	spec := maintenance.Spec{Name: "shop", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}}
 	for _, e := range edit {
 		e(&spec)
@@ -65,7 +65,7 @@ func shop(edit ...func(*maintenance.Spec)) maintenance.Spec {
 	return spec
 }
 
-func window(id string, start, end time.Time) func(*maintenance.Spec) {
+func withWindow(id string, start, end time.Time) func(*maintenance.Spec) {
 	return func(s *maintenance.Spec) {
 		s.Windows = append(s.Windows, maintenance.Window{
 			ID: id, Mode: maintenance.NoAccess, Message: "planned",

@@ -1,5 +1,9 @@
 package keeper
 
+// This file stores the HTML pages that proxies show instead of an app in maintenance. They are
+// stored by their SHA-256, apart from the state. The spec of an app names the page of each
+// language.
+
 import (
 	"context"
 	"crypto/sha256"
@@ -11,8 +15,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// PutPage stores an HTML page and returns its SHA-256 in hex. The pages of an app refer to it by
-// this name.
+// PutPage stores an HTML page and returns its SHA-256 in hex, which is its name in the specs of
+// apps. A page that is stored already is not stored again, and has no second audit entry.
 func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, error) {
 	switch {
 	case len(html) == 0:
@@ -23,8 +27,8 @@ func (k *Keeper) PutPage(ctx context.Context, by Actor, html []byte) (string, er
 		return "", &maintenance.FieldError{Problem: "the page must be UTF-8 text"}
 	}
 
-	change, _ := diffResources("", nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
-	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: change})
+	addition, _ := diffResources(noApp, nil, map[string]any{"page": fmt.Sprintf("%x", sha256.Sum256(html)), "bytes": len(html)})
+	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "page.put", Change: addition})
 
 	sha, err := k.store.PutBlob(ctx, html, entry)
 	if err != nil {
@@ -42,8 +46,8 @@ func (k *Keeper) Page(ctx context.Context, sha string) ([]byte, error) {
 	return html, err
 }
 
-// checkPages returns a FieldError if an app that a proposal changes refers to a page that is not
-// stored.
+// checkPages returns a FieldError if an app that a proposal changes names a page that is not
+// stored. Apps that it does not change were checked before. Pages are never deleted.
 func (k *Keeper) checkPages(ctx context.Context, p *proposal) error {
 	apps := p.draft.doc.Apps
 	for _, c := range p.changes {

@@ -14,7 +14,7 @@ func TestPagesAreStoredByTheirHash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put(t, k, shop(func(s *maintenance.Spec) { s.Pages = map[string]string{"": sha} }))
+		put(t, k, shopSpec(func(s *maintenance.Spec) { s.Pages = map[string]string{"": sha} }))
 
 		if html, err := k.Page(t.Context(), sha); err != nil || string(html) != "<h1>Back soon</h1>" {
 			t.Fatalf("%q, %v", html, err)

@@ -1,5 +1,10 @@
 package keeper
 
+// This file keeps what proxies report, in memory and in the store. A proxy is a running Envoy
+// process with the filter. Each of its WebAssembly VMs sends acks, which say which version of the
+// state the VM enforces (AckPath in filter/maintenance/sync.go). The VMs of a proxy share one poll
+// for newer states: a request that the controller answers as soon as there is one (SyncPath).
+
 import (
 	"cmp"
 	"context"
@@ -17,69 +22,74 @@ const (
 	// lost.
 	silentAfter = maintenance.SilentSeconds * time.Second
 	// newFor is how long a proxy counts as new after its first ack. Every VM acks once a heartbeat,
-	// so that after this time all of its VMs are known.
-	newFor = (maintenance.HeartbeatSeconds*1000 + 500) * time.Millisecond
+	// so after a heartbeat, and half a second for the network, all VMs of the proxy are known.
+	newFor = maintenance.HeartbeatSeconds*time.Second + 500*time.Millisecond
+	// lateAck is how long after the end of a proxy its last acks may still arrive.
+	lateAck = time.Second
 	// maxSkew is how far the clock of a proxy may be off before it keeps apps from being active.
+	// Windows open and close by the clocks of the proxies.
 	maxSkew = time.Second
 	// forgetAfter is how long a lost proxy is kept while no app is on. While one is, lost proxies
 	// are kept until an operator forgets them.
 	forgetAfter = 15 * time.Minute
 	// saveEvery is how often the list of proxies is saved if it has changed.
 	saveEvery = 5 * time.Second
-	// saveIdleEvery is how often it is saved if only the times of the last acks have changed.
+	// saveIdleEvery is how often the list is saved if only the times of the last acks have changed.
 	saveIdleEvery = time.Minute
-	// maxProxies and maxVMs bound the memory that a client with the sync token can make the
-	// controller use.
+	// maxProxies, maxVMs and the lengths in checkAck bound the memory that a client with the sync
+	// token can make the controller use.
 	maxProxies = 50_000
 	maxVMs     = 512 // of one proxy
 )
 
-// registry holds what proxies have reported.
+// registry is the list of proxies.
 type registry struct {
-	mu      sync.Mutex
-	byID    map[string]*proxy
+	mu      sync.Mutex // guards the fields below, up to savedAt
+	byID    map[string]*trackedProxy
 	changed chan struct{} // closed when a proxy comes or goes, or the version of a VM changes
-	unsaved bool          // whether the stored list differs
+	unsaved bool          // whether the list has changed since it was stored, apart from times of acks
 	savedAt time.Time
 
-	saving   sync.Mutex // held while the list is stored
+	saving   sync.Mutex // held while the list is stored; guards revision
 	revision uint64     // of the stored list
 }
 
-// proxy is a running Envoy process.
-type proxy struct {
+// trackedProxy is what the controller remembers about a proxy. [Proxy] is its form in the API.
+type trackedProxy struct {
 	id, node   string
-	firstAck   time.Time // zero if it was before this controller started
-	lastAck    time.Time
-	pollClosed time.Time     // when it last closed a poll before the answer
-	skew       time.Duration // its clock minus the controller's
-	vms        map[string]*vm
+	firstAck   time.Time             // zero if it was before this controller started
+	lastAck    time.Time             // of any of its VMs
+	pollClosed time.Time             // when the proxy last closed a poll before the answer; zero if never
+	skew       time.Duration         // the proxy's clock minus the controller's
+	vms        map[string]*trackedVM // by ID; there is at least one
 }
 
-// vm is one of the WebAssembly VMs of a proxy: the main thread has one, and each worker.
-type vm struct {
-	version  maintenance.Version
-	requests int
+// trackedVM is what the controller remembers about a VM. [VM] is its form in the API.
+type trackedVM struct {
+	version  maintenance.Version // that it enforces
+	requests int                 // that it let pass and that are not answered yet
 	lastAck  time.Time
 }
 
-// live reports whether a VM still acked when its proxy last did. A VM that fell silent while others
+// live reports whether v still acked when its proxy p last did. A VM that fell silent while others
 // of its proxy went on has crashed. The VM that replaces it adopts the state before its first
 // request, so the crashed one does not count.
-func (p *proxy) live(v *vm) bool { return p.lastAck.Sub(v.lastAck) <= silentAfter }
+func (p *trackedProxy) live(v *trackedVM) bool { return p.lastAck.Sub(v.lastAck) <= silentAfter }
 
 // lost reports whether no VM of the proxy has acked lately. Its process may have ended, or it may
 // be unreachable and still serve.
-func (p *proxy) lost(now time.Time) bool { return now.Sub(p.lastAck) > silentAfter }
+func (p *trackedProxy) lost(now time.Time) bool { return now.Sub(p.lastAck) > silentAfter }
 
-// ended reports whether the process of a lost proxy has ended, because the kernel closed its poll
-// and no ack followed. Acks that were on their way may still arrive within a second.
-func (p *proxy) ended(now time.Time) bool {
-	return p.lost(now) && !p.pollClosed.IsZero() && !p.lastAck.After(p.pollClosed.Add(time.Second))
+// ended reports whether the process of a lost proxy has ended. Then its kernel closed the poll, and
+// no acks followed but those that were on their way. If only the network was cut, the controller
+// sees no poll closed.
+func (p *trackedProxy) ended(now time.Time) bool {
+	return p.lost(now) && !p.pollClosed.IsZero() && !p.lastAck.After(p.pollClosed.Add(lateAck))
 }
 
-// version returns the oldest version that one of the live VMs enforces.
-func (p *proxy) version() (oldest maintenance.Version) {
+// version returns the version that the whole proxy enforces: the oldest of its live VMs. At least
+// one VM is live, the one that acked last.
+func (p *trackedProxy) version() (oldest maintenance.Version) {
 	first := true
 	for _, v := range p.vms {
 		if p.live(v) && (first || v.version.Compare(oldest) < 0) {
@@ -89,8 +99,8 @@ func (p *proxy) version() (oldest maintenance.Version) {
 	return oldest
 }
 
-// Ack records which version a VM of a proxy enforces. Field paths in errors are relative to the
-// ack.
+// Ack records which version a VM of a proxy enforces, and adds the proxy and the VM to the list if
+// they are not on it. Errors are [*maintenance.FieldError]s with paths relative to the ack.
 func (k *Keeper) Ack(ack maintenance.Ack) error {
 	if err := checkAck(ack); err != nil {
 		return err
@@ -106,7 +116,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 		if len(r.byID) >= maxProxies {
 			return &maintenance.FieldError{Field: "proxy", Problem: fmt.Sprintf("there are too many proxies: the limit is %d", maxProxies)}
 		}
-		p = &proxy{id: ack.Proxy, firstAck: now, vms: map[string]*vm{}}
+		p = &trackedProxy{id: ack.Proxy, firstAck: now, vms: map[string]*trackedVM{}}
 		r.byID[p.id] = p
 	}
 
@@ -115,7 +125,7 @@ func (k *Keeper) Ack(ack maintenance.Ack) error {
 		if len(p.vms) >= maxVMs {
 			return &maintenance.FieldError{Field: "vm", Problem: fmt.Sprintf("the proxy has too many VMs: the limit is %d", maxVMs)}
 		}
-		v = &vm{}
+		v = &trackedVM{}
 		p.vms[ack.VM] = v
 		r.notify()
 	}
@@ -146,14 +156,14 @@ func checkAck(ack maintenance.Ack) error {
 	return nil
 }
 
-// PollClosed records that a proxy closed its poll before the answer. If no ack follows, the proxy
-// counts as ended.
-func (k *Keeper) PollClosed(proxy string) {
+// PollClosed records that the proxy with that ID closed its poll before the answer. If no ack
+// follows, the proxy counts as ended.
+func (k *Keeper) PollClosed(id string) {
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	if p := r.byID[proxy]; p != nil {
+	if p := r.byID[id]; p != nil {
 		p.pollClosed = k.now()
 		r.unsaved = true
 	}
@@ -173,7 +183,7 @@ func (r *registry) watch() <-chan struct{} {
 	return r.changed
 }
 
-// Proxy is what is known about a running Envoy process.
+// Proxy is a running Envoy process, as the API describes it.
 type Proxy struct {
 	ID       string              `json:"id" doc:"Random, one per Envoy process"`
 	Node     string              `json:"node,omitempty" doc:"Envoy's node id"`
@@ -195,7 +205,7 @@ type VM struct {
 	Requests int                 `json:"requests"`
 }
 
-// Proxies returns all known proxies, ordered by node and ID.
+// Proxies returns all known proxies, lost ones too, ordered by node and ID.
 func (k *Keeper) Proxies() []Proxy {
 	now, current := k.now(), k.Current().Version()
 	k.proxies.mu.Lock()
@@ -212,7 +222,8 @@ func (k *Keeper) Proxies() []Proxy {
 	return list
 }
 
-func (p *proxy) describe(now time.Time, current maintenance.Version) Proxy {
+// describe returns the proxy as the API describes it. current is the newest version of the state.
+func (p *trackedProxy) describe(now time.Time, current maintenance.Version) Proxy {
 	out := Proxy{
 		ID: p.id, Node: p.node, State: "live", Version: p.version(), SeenAt: p.lastAck.UTC().Truncate(time.Millisecond),
 		SkewMS: p.skew.Milliseconds(), VMs: make([]VM, 0, len(p.vms)),
@@ -235,7 +246,7 @@ func (p *proxy) describe(now time.Time, current maintenance.Version) Proxy {
 	return out
 }
 
-// Forget removes a proxy from the list, so that nothing waits for it. A proxy that is alive comes
+// Forget removes a proxy from the list, so that nothing waits for it. A proxy that still runs comes
 // back with its next ack. The error is [ErrNotFound] if the proxy is not on the list.
 func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	r := &k.proxies
@@ -246,12 +257,13 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 		return fmt.Errorf("proxy %q: %w", id, ErrNotFound)
 	}
 
-	change, _ := diffResources("", map[string]string{"proxy": id, "node": p.node}, nil)
-	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: change})
+	removal, _ := diffResources(noApp, map[string]string{"proxy": id, "node": p.node}, nil)
+	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: removal})
 	if err := k.storeProxies(ctx, id, entry); err != nil {
 		return err
 	}
 
+	// Only a removal that was stored counts: otherwise the proxy would be back after a restart.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, id)
@@ -259,8 +271,8 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	return nil
 }
 
-// storedProxy is a proxy in the store. One record holds all of them. The JSON names are those of
-// stores that exist.
+// storedProxy is a proxy in the store. One record holds all of them. The JSON names seen and
+// hung_up must stay, because existing stores have them.
 type storedProxy struct {
 	ID         string     `json:"id"`
 	Node       string     `json:"node,omitempty"`
@@ -274,8 +286,9 @@ type storedVM struct {
 	maintenance.Version
 }
 
-// loadProxies reads the proxies that reported to the controller before this one, so that they count
-// as lost until they report again.
+// loadProxies fills the list, when the keeper starts, with the proxies that reported to the
+// controller that ran before. They have the times of their last acks of then, so each of them
+// counts as lost until it reports to this controller.
 func (k *Keeper) loadProxies(ctx context.Context) error {
 	rec, err := k.store.Get(ctx, recordProxies)
 	if err != nil {
@@ -291,29 +304,29 @@ func (k *Keeper) loadProxies(ctx context.Context) error {
 	r := &k.proxies
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.revision, r.changed, r.byID, r.savedAt = rec.Revision, make(chan struct{}), map[string]*proxy{}, k.now()
+	r.revision, r.changed, r.byID, r.savedAt = rec.Revision, make(chan struct{}), map[string]*trackedProxy{}, k.now()
 
 	for _, s := range list {
-		p := &proxy{id: s.ID, node: s.Node, lastAck: s.LastAck, pollClosed: s.PollClosed, vms: map[string]*vm{}}
+		p := &trackedProxy{id: s.ID, node: s.Node, lastAck: s.LastAck, pollClosed: s.PollClosed, vms: map[string]*trackedVM{}}
 		for _, v := range s.VMs {
-			p.vms[v.ID] = &vm{version: v.Version, lastAck: s.LastAck}
+			p.vms[v.ID] = &trackedVM{version: v.Version, lastAck: s.LastAck}
 		}
 		r.byID[p.id] = p
 	}
 	return nil
 }
 
-// saveProxies drops the proxies that ended or have been lost for long, and stores the list if it
+// saveProxies removes the proxies that ended or have been lost for long, and stores the list if it
 // has changed.
 func (k *Keeper) saveProxies(ctx context.Context) error {
 	if !k.pruneProxies() {
 		return nil
 	}
-	return k.storeProxies(ctx, "")
+	return k.storeProxies(ctx, forgetNone)
 }
 
-// pruneProxies drops proxies and VMs that do not count any more, and reports whether the list is to
-// be stored.
+// pruneProxies removes proxies and VMs that do not count any more, and reports whether the list
+// should be stored now.
 func (k *Keeper) pruneProxies() (due bool) {
 	now := k.now()
 	anyOn := slices.ContainsFunc(k.Current().Apps(), func(a maintenance.App) bool { return len(a.Activations) > 0 })
@@ -322,7 +335,8 @@ func (k *Keeper) pruneProxies() (due bool) {
 	defer r.mu.Unlock()
 
 	for id, p := range r.byID {
-		if p.ended(now) || !anyOn && now.Sub(p.lastAck) > forgetAfter {
+		longLost := now.Sub(p.lastAck) > forgetAfter
+		if p.ended(now) || longLost && !anyOn {
 			k.log.Info("proxy forgotten", "proxy", id, "node", p.node, "seen_at", p.lastAck.UTC(), "poll_closed", p.ended(now))
 			delete(r.byID, id)
 			r.notify()
@@ -334,11 +348,17 @@ func (k *Keeper) pruneProxies() (due bool) {
 			}
 		}
 	}
-	return r.unsaved || len(r.byID) > 0 && now.Sub(r.savedAt) > saveIdleEvery
+
+	timesAreOld := len(r.byID) > 0 && now.Sub(r.savedAt) > saveIdleEvery
+	return r.unsaved || timesAreOld
 }
 
-// storeProxies stores the list of proxies without the one that is to be forgotten, if any, together
-// with audit entries.
+// forgetNone can be passed to storeProxies instead of an ID, which is never empty.
+const forgetNone = ""
+
+// storeProxies stores the list without the proxy whose ID is forget, together with audit entries.
+// The list in memory stays as it is. The controller is the only writer of this record, so a
+// conflict is an error like any other.
 func (k *Keeper) storeProxies(ctx context.Context, forget string, entries ...[]byte) error {
 	r := &k.proxies
 	r.saving.Lock()

@@ -82,10 +82,10 @@ func (p *fakeProxy) ack(vm string) {
 func TestLostProxiesAreForgottenWhileNoAppIsOn(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		startProxy(t, k, "a", "1").stopAcks()
-		after(forgetAfter)
+		advance(forgetAfter)
 		expectEnforcement(t, k, "default", "off enforced=true 1/1 live=0")
 
-		after(2 * saveEvery)
+		advance(2 * saveEvery)
 		expectEnforcement(t, k, "default", "off enforced=false 0/0 live=0; no proxy has reported to this controller")
 	})
 }
@@ -95,19 +95,19 @@ func TestProxiesSurviveARestart(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
 		p := startProxy(t, k, "a", "1")
-		after(time.Second)
+		advance(time.Second)
 		p.stopAcks()
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		stop()
-		after(10 * time.Second)
+		advance(10 * time.Second)
 
 		k, stop = open(t, dir)
 		defer stop()
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=0; a has not reported for 15s: "+mayHaveStopped)
 
 		startProxy(t, k, "a", "2")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
@@ -120,23 +120,23 @@ func TestProxyThatClosesItsPollAndFallsSilentHasEnded(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
 		ended, cut, alive := startProxy(t, k, "ended", "1"), startProxy(t, k, "cut", "1"), startProxy(t, k, "alive", "1")
-		after(5 * time.Second)
+		advance(5 * time.Second)
 
 		k.PollClosed("alive")
 		k.PollClosed("ended")
-		after(time.Second) // an ack that was on its way still arrives
+		advance(time.Second) // an ack that was on its way still arrives
 		ended.stopAcks()
 		cut.stopAcks()
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		alive.adopt()
-		after(4 * time.Second)
+		advance(4 * time.Second)
 		stop()
 
 		k, stop = open(t, dir)
 		defer stop()
 		alive.set(func() { alive.k = k })
 
-		after(5 * time.Second)
+		advance(5 * time.Second)
 		st, err := k.Status("default")
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestProxiesAreStoredInOneRecordNowAndThen(t *testing.T) {
 		for i := range 20 {
 			startProxy(t, k, fmt.Sprint("p", i), "main", "1", "2")
 		}
-		after(10 * time.Minute)
+		advance(10 * time.Minute)
 
 		rec, err := k.store.Get(t.Context(), recordProxies)
 		if err != nil {

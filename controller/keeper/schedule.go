@@ -1,5 +1,12 @@
 package keeper
 
+// This file does what is planned: it opens and closes windows, and ends activations that have an
+// end. A window is a planned period of a mode. It has a list of occurrences, each with a start and
+// an end, and while one of them is running, the app has an activation from the window. Proxies
+// compute the same by their own clocks, in case they cannot reach the controller.
+//
+// It also remembers the occurrences that Off ended before their time.
+
 import (
 	"context"
 	"maps"
@@ -10,18 +17,18 @@ import (
 )
 
 const (
-	// maxSleep is the longest time between two rounds of the schedule, and so the longest that a
-	// step of the wall clock goes unnoticed.
+	// maxSleep is the longest time between two rounds of the schedule, and so the longest time
+	// until it notices that the wall clock was set.
 	maxSleep = 10 * time.Second
 	// retrySleep is the time until the next round after one that failed.
 	retrySleep = time.Second
-	// keepEnded is how long an ended occurrence is remembered after its end, for specs that still
-	// have it.
+	// keepEnded is how long an occurrence that Off ended is remembered after its planned end. Until
+	// then, a spec that still has it can be put again without opening the window: somebody may
+	// apply a file that is a month old.
 	keepEnded = 35 * 24 * time.Hour
 )
 
-// Run opens and closes windows, ends activations that have an end, and saves the list of proxies,
-// until ctx is done.
+// Run follows the schedule, and saves the list of proxies now and then, until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
 	save := time.NewTicker(saveEvery)
 	defer save.Stop()
@@ -34,10 +41,10 @@ func (k *Keeper) Run(ctx context.Context) {
 		sleep := maxSleep
 		next := current.nextEvent(caughtUp)
 		switch {
-		case next.IsZero():
+		case next.IsZero(): // nothing is planned
 		case now.Before(next):
 			sleep = min(sleep, next.Sub(now))
-		default:
+		default: // next is due
 			err := k.catchUp(ctx)
 			if err == nil {
 				caughtUp = now
@@ -47,6 +54,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			sleep = retrySleep
 		}
 
+		// Each of these begins a new round, since it may have changed what comes next.
 		timer := time.NewTimer(sleep)
 		select {
 		case <-ctx.Done():
@@ -66,15 +74,18 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
+// trySaveProxies saves the list of proxies. After an error, the next call saves it.
 func (k *Keeper) trySaveProxies(ctx context.Context) {
 	if err := k.saveProxies(ctx); err != nil {
 		k.log.Error("saving the list of proxies failed", "error", err)
 	}
 }
 
-// catchUp makes the changes that the schedule has to make by now.
+// catchUp makes the changes that are due by now. Every update of the state makes them, so an update
+// with an empty edit is enough. The action is for changes of the edit, and there are none.
 func (k *Keeper) catchUp(ctx context.Context) error {
-	_, _, err := k.change(ctx, schedule, "", func(*draft) error { return nil })
+	editNothing := func(*draft) error { return nil }
+	_, _, err := k.update(ctx, scheduleActor, noAction, editNothing)
 	return err
 }
 
@@ -101,8 +112,8 @@ func (s *Snapshot) nextEvent(since time.Time) (next time.Time) {
 	return next
 }
 
-// followSchedule makes the activations of all apps those that they should have now. It returns the
-// audit entries for what it changed.
+// followSchedule gives every app the activations that it should have now, and returns the audit
+// entries for what changed. The entries have no version yet.
 func (d *draft) followSchedule() (entries []Entry) {
 	for i := range d.doc.Apps {
 		a := &d.doc.Apps[i]
@@ -114,7 +125,7 @@ func (d *draft) followSchedule() (entries []Entry) {
 		before, after := maintenance.App{Activations: a.Activations}, maintenance.App{Activations: scheduled}
 		if c, differ := diffResources(a.Name, before, after); differ {
 			action := scheduleAction(a.Activations, scheduled)
-			entries = append(entries, Entry{Time: d.now, Actor: schedule, Action: action, Change: c})
+			entries = append(entries, Entry{Time: d.now, Actor: scheduleActor, Action: action, Change: c})
 		}
 		a.Activations = scheduled
 	}
@@ -123,8 +134,9 @@ func (d *draft) followSchedule() (entries []Entry) {
 	return entries
 }
 
-// scheduledActivations returns the activations that an app should have at a time: those that have
-// not reached their end, and one for each window with a running occurrence.
+// scheduledActivations returns the activations that an app should have now: those that did not come
+// from a window and have not reached their end, and then one for each window with a running
+// occurrence.
 func scheduledActivations(a *maintenance.App, now time.Time) (scheduled []maintenance.Activation) {
 	for _, act := range a.Activations {
 		if act.Source != maintenance.SourceWindow && (act.Until.IsZero() || now.Before(act.Until)) {
@@ -146,12 +158,15 @@ func scheduledActivations(a *maintenance.App, now time.Time) (scheduled []mainte
 	return scheduled
 }
 
+// isRunning reports whether now is within the occurrence. Its end is outside.
 func isRunning(o maintenance.Occurrence, now time.Time) bool {
 	return !now.Before(o.Start) && now.Before(o.End)
 }
 
-// scheduleAction returns the action of the audit entry for a change of activations. If several
-// activations start or end at once, the last one that starts names the action.
+// scheduleAction returns the action of the audit entry for the activations that the schedule
+// changed, such as "window.start" or "manual.end". If some end and some start at once, the last one
+// that starts names the action. If none does either, a running window got another end, mode or
+// message.
 func scheduleAction(before, after []maintenance.Activation) string {
 	contains := func(list []maintenance.Activation, act maintenance.Activation) bool {
 		return slices.ContainsFunc(list, func(o maintenance.Activation) bool { return o.ID == act.ID && o.Source == act.Source })
@@ -172,8 +187,8 @@ func scheduleAction(before, after []maintenance.Activation) string {
 	return action
 }
 
-// prune removes from the private state what belongs to activations and apps that do not exist any
-// more, and to occurrences that ended long ago.
+// prune removes what is of no more use from the private state: the actors of activations that do
+// not exist any more, and ended occurrences of deleted apps or of long ago.
 func (d *draft) prune() {
 	active := map[string]bool{}
 	for i := range d.doc.Apps {
@@ -207,8 +222,8 @@ func (d *draft) endRunningOccurrences(a *maintenance.App) {
 	a.Windows = windows
 }
 
-// withoutEnded returns a spec with the times of its windows in UTC, and without the occurrences
-// that were ended by off.
+// withoutEnded returns a spec without the occurrences that Off ended. The times of the others are
+// in UTC, so that the same time always has the same JSON.
 func (d *draft) withoutEnded(spec maintenance.Spec) maintenance.Spec {
 	spec.Windows = slices.Clone(spec.Windows)
 	for i := range spec.Windows {

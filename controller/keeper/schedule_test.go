@@ -12,10 +12,10 @@ func TestWindowOpensAndCloses(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Hour)
 		end := start.Add(30 * time.Minute)
-		put(t, k, shop(window("sunday", start, end)))
+		put(t, k, shopSpec(withWindow("sunday", start, end)))
 		expectStatus(t, k, "shop", "off scheduled")
 
-		after(time.Hour)
+		advance(time.Hour)
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		shopApp, _ := k.Current().App("shop")
 		a := shopApp.Activations[0]
@@ -24,9 +24,9 @@ func TestWindowOpensAndCloses(t *testing.T) {
 		}
 
 		// Putting the app meanwhile keeps the activation, and may move its end.
-		put(t, k, shop(window("sunday", start, start.Add(20*time.Minute))))
+		put(t, k, shopSpec(withWindow("sunday", start, start.Add(20*time.Minute))))
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
-		after(20 * time.Minute)
+		advance(20 * time.Minute)
 		expectStatus(t, k, "shop", "off off")
 
 		want := "schedule window.end shop; schedule window.change shop; alice app.put shop; schedule window.start shop; alice app.put shop"
@@ -39,10 +39,10 @@ func TestWindowOpensAndCloses(t *testing.T) {
 func TestManualActivationEndsAtItsEnd(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: time.Hour})
-		after(time.Hour - time.Second)
+		advance(time.Hour - time.Second)
 		expectStatus(t, k, "default", "no-access pending manual:no-access")
 
-		after(time.Second)
+		advance(time.Second)
 		expectStatus(t, k, "default", "off off")
 		if v := k.Current().Version(); v.Revision != 2 {
 			t.Fatalf("revision %d, want the end published as revision 2", v.Revision)
@@ -59,9 +59,9 @@ func TestOpenCatchesUp(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
 		now := time.Now()
-		put(t, k, shop(
-			window("over", now.Add(time.Hour), now.Add(2*time.Hour)),
-			window("running", now.Add(3*time.Hour), now.Add(9*time.Hour)),
+		put(t, k, shopSpec(
+			withWindow("over", now.Add(time.Hour), now.Add(2*time.Hour)),
+			withWindow("running", now.Add(3*time.Hour), now.Add(9*time.Hour)),
 		))
 		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: 90 * time.Minute})
 		stop()
@@ -83,7 +83,7 @@ func TestOpenCatchesUp(t *testing.T) {
 		if v := k.Current().Version(); v != caughtUp {
 			t.Fatalf("version %+v after a restart, want %+v", v, caughtUp)
 		}
-		after(5 * time.Hour)
+		advance(5 * time.Hour)
 		expectStatus(t, k, "shop", "off off")
 	})
 }

@@ -1,5 +1,8 @@
 package keeper
 
+// This file holds the finished states. Each version of the state is a Snapshot. [Keeper.Current]
+// returns the newest one, without a lock. How the next one is made is in change.go and draft.go.
+
 import (
 	"context"
 	"crypto/sha256"
@@ -14,23 +17,26 @@ import (
 
 // Snapshot is the state at one version. It never changes.
 type Snapshot struct {
+	// State answers what a proxy with this state would do.
 	State *maintenance.State
 	// Document is the state as JSON, as proxies get it.
 	Document []byte
 
-	newer     chan struct{}
-	revision  uint64 // of the store's record
+	newer     chan struct{} // closed when there is a newer snapshot
+	revision  uint64        // of the record in the store; 0 if nothing is stored yet
 	private   privateState
-	specsETag func() string
+	specsETag func() string // computes the ETag at the first call, and then returns the same one
 
-	// gateVersions and appVersions hold, for each app, the version in which its mode or its match
-	// last changed, and the one in which anything about it last changed. An app is active once
-	// every proxy enforces the former, and enforced once every proxy enforces the latter.
-	gateVersions, appVersions map[string]maintenance.Version
+	// gateVersions holds for each app, by name, the version in which its mode or its match last
+	// changed. Once every proxy enforces that version, an app that is on is active.
+	gateVersions map[string]maintenance.Version
+	// appVersions holds for each app the version in which anything about it last changed. Once
+	// every proxy enforces that version, the app is enforced.
+	appVersions map[string]maintenance.Version
 }
 
-// newSnapshot compiles a document as the proxies do, and returns the error that they would return.
-// The caller sets the versions of its apps.
+// newSnapshot compiles the JSON of a document as the proxies do, and returns the error that they
+// would return. The caller sets gateVersions and appVersions.
 func newSnapshot(document []byte, private privateState, revision uint64) (*Snapshot, error) {
 	state, err := maintenance.Parse(document)
 	if err != nil {
@@ -65,6 +71,7 @@ func findApp(apps []maintenance.App, name string) (*maintenance.App, error) {
 	return &apps[i], nil
 }
 
+// indexOf returns the index of the app that has the name, or -1.
 func indexOf(apps []maintenance.App, name string) int {
 	return slices.IndexFunc(apps, func(a maintenance.App) bool { return a.Name == name })
 }
@@ -82,10 +89,13 @@ func (s *Snapshot) Specs() []maintenance.Spec {
 // SpecsETag returns the ETag of [Snapshot.Specs].
 func (s *Snapshot) SpecsETag() string { return s.specsETag() }
 
-// ETag returns the ETag of a resource: a digest of its JSON.
+// etagBytes is the length of the digest in an ETag: 120 bits, which do not collide by chance.
+const etagBytes = 15
+
+// ETag returns the ETag of a resource, with its quotes: a digest of the resource's JSON.
 func ETag(resource any) string {
 	sum := sha256.Sum256(mustMarshal(resource))
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:15]) + `"`
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:etagBytes]) + `"`
 }
 
 // record is the state as it is stored.
@@ -95,24 +105,28 @@ type record struct {
 }
 
 // privateState is the part of the state that only the controller needs. Proxies do not get it. The
-// JSON names are those of stores that exist.
+// JSON names causes and was must stay, because existing stores have them.
 type privateState struct {
-	// Actors holds who began each activation, by activationKey.
+	// Actors holds the actor who began each activation, by activationKey. Activations of windows
+	// have none.
 	Actors map[string]Actor `json:"causes,omitempty"`
-	// Ended holds the occurrences of windows that off ended. They are left out when a spec that
-	// still has them is put again.
+	// Ended holds the occurrences of windows that [Keeper.Off] ended. They are left out when a spec
+	// that still has them is put again.
 	Ended []endedOccurrence `json:"ended,omitempty"`
 }
 
-func activationKey(app, activation string) string { return app + "/" + activation }
+// activationKey returns the key of an activation in Actors. Names of apps have no slash.
+func activationKey(app, activationID string) string { return app + "/" + activationID }
 
+// endedOccurrence is an occurrence that was removed from the window of that ID.
 type endedOccurrence struct {
 	App        string                 `json:"app"`
 	Window     string                 `json:"window"`
 	Occurrence maintenance.Occurrence `json:"was"`
 }
 
-// reload publishes the stored state. The caller holds k.mu, or is [Open].
+// reload publishes the stored state. The caller holds k.mu, or is [Open], when no other goroutine
+// has the keeper yet.
 func (k *Keeper) reload(ctx context.Context) error {
 	rec, revision, err := k.readState(ctx)
 	if err != nil {
@@ -134,8 +148,8 @@ func (k *Keeper) reload(ctx context.Context) error {
 	return nil
 }
 
-// readState returns the stored state and its revision. In a new store it is revision 0, with only
-// the default app.
+// readState returns the stored state and the revision of its record. In a new store the state is
+// revision 0, with only the default app.
 func (k *Keeper) readState(ctx context.Context) (rec record, revision uint64, err error) {
 	stored, err := k.store.Get(ctx, recordState)
 	if err != nil {
