@@ -11,7 +11,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func (c *cli) allowCommand() *cobra.Command {
+func (c *commandLine) allowCommand() *cobra.Command {
 	var app string
 	var remove bool
 	cmd := &cobra.Command{
@@ -27,18 +27,19 @@ maintenance. Without arguments, print the allowlist.`,
 				return usagef("--remove: at least one address or CIDR must be given")
 			}
 
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
 				var list web.IPs
 				var err error
 				switch {
 				case len(ips) == 0:
-					list, err = api.allowlist(ctx, app)
+					list, err = api.listIPs(ctx, app)
 				case remove:
 					list, err = api.disallow(ctx, app, ips)
 				default:
 					list, err = api.allow(ctx, app, ips)
 				}
-				return result{list, func(w io.Writer) { printAllowlist(w, app, list.IPs, len(ips) > 0) }}, err
+				changed := len(ips) > 0
+				return result{list, func(w io.Writer) { printAllowlist(w, app, list.IPs, changed) }}, err
 			})
 		},
 	}
@@ -48,6 +49,7 @@ maintenance. Without arguments, print the allowlist.`,
 	return cmd
 }
 
+// printAllowlist prints the allowlist of an app or, after a change, only how long the list is.
 func printAllowlist(w io.Writer, app string, ips []string, changed bool) {
 	if changed {
 		fmt.Fprintf(w, "%s: %d addresses and CIDRs on the allowlist\n", app, len(ips))

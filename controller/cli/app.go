@@ -13,52 +13,54 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func (c *cli) appCommand() *cobra.Command {
-	return group("app", "Manage apps: parts of the traffic that go into maintenance together",
+func (c *commandLine) appCommand() *cobra.Command {
+	return commandGroup("app", "Manage apps: parts of the traffic that go into maintenance together",
 		c.appListCommand(), c.appShowCommand(), c.appSetCommand(), c.appDeleteCommand())
 }
 
-func (c *cli) appListCommand() *cobra.Command {
+func (c *commandLine) appListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List apps, what they match, and what passes during maintenance", Args: arguments(cobra.NoArgs),
+		Use: "list", Short: "List apps, what they match, and what passes during maintenance", Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				set, _, err := api.apps(ctx)
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				set, _, err := api.listApps(ctx)
 				return result{set, func(w io.Writer) {
 					rows := [][]string{{"APP", "MATCHES", "PASS"}}
 					for _, s := range set.Apps {
-						rows = append(rows, []string{s.Name, matching(s.Match), oneLine(passing(s), 80)})
+						rows = append(rows, []string{s.Name, describeMatch(s.Match), oneLine(describeBypass(s), 80)})
 					}
-					table(w, rows...)
+					writeTable(w, rows...)
 				}}, err
 			})
 		},
 	}
 }
 
-func matching(m maintenance.Match) string {
+// describeMatch returns which requests belong to an app, such as "shop.example.com /cart".
+func describeMatch(m maintenance.Match) string {
 	var parts []string
 	for _, list := range []struct {
-		kind  string
-		names []string
+		prefix string // hosts and paths need none: only paths begin with a slash
+		names  []string
 	}{{"", m.Hosts}, {"", m.Paths}, {"route ", m.Routes}, {"cluster ", m.Clusters}} {
 		if len(list.names) > 0 {
-			parts = append(parts, list.kind+strings.Join(list.names, ","))
+			parts = append(parts, list.prefix+strings.Join(list.names, ","))
 		}
 	}
 
+	// Only the default app matches nothing by itself: it gets the requests of no other app.
 	if len(parts) == 0 {
 		return "everything else"
 	}
 	return strings.Join(parts, " ")
 }
 
-func (c *cli) appShowCommand() *cobra.Command {
+func (c *commandLine) appShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "show APP", Short: "Print the definition of an app, as YAML", Args: arguments(cobra.ExactArgs(1)),
+		Use: "show APP", Short: "Print the definition of an app, as YAML", Args: checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				spec, _, err := api.app(ctx, args[0])
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				spec, _, err := api.getApp(ctx, args[0])
 				if err != nil {
 					return result{}, err
 				}
@@ -73,13 +75,14 @@ func (c *cli) appShowCommand() *cobra.Command {
 	}
 }
 
+// appSetFlags are the values of the flags of app set: either a file, or parts of a definition.
 type appSetFlags struct {
 	file       string
 	match      maintenance.Match
 	retryAfter time.Duration
 }
 
-func (c *cli) appSetCommand() *cobra.Command {
+func (c *commandLine) appSetCommand() *cobra.Command {
 	var f appSetFlags
 	cmd := &cobra.Command{
 		Use:   "set APP",
@@ -90,27 +93,10 @@ file, in the format that app show prints.`,
 		Example: `  drydock app set shop --host shop.example.com --host "*.shop.example.com"
   drydock app set api --path /api --retry-after 10m
   drydock app set shop -f shop.yaml`,
-		Args: arguments(cobra.ExactArgs(1)),
+		Args: checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				spec, etag, err := api.app(ctx, args[0])
-				if err != nil && !isNotFound(err) {
-					return result{}, err
-				}
-				spec.Name = args[0]
-
-				body, err := f.definition(cmd, api, &spec)
-				if err != nil {
-					return result{}, err
-				}
-
-				verb := "changed"
-				if etag == "" {
-					verb = "created"
-				}
-
-				out, err := api.putApp(ctx, args[0], etag, body)
-				return result{out, func(w io.Writer) { fmt.Fprintf(w, "%s %s: matches %s\n", out.Name, verb, matching(out.Match)) }}, err
+			return c.callAPI(cmd, func(_ context.Context, api *client) (result, error) {
+				return f.setApp(cmd, api, args[0])
 			})
 		},
 	}
@@ -125,11 +111,36 @@ file, in the format that app show prints.`,
 	return cmd
 }
 
-// definition returns the new definition of an app: the one in the file, or the present one with
-// what the flags change.
-func (f *appSetFlags) definition(cmd *cobra.Command, api *client, spec *maintenance.Spec) (any, error) {
+// setApp creates or changes the app of that name.
+func (f *appSetFlags) setApp(cmd *cobra.Command, api *client, name string) (result, error) {
+	// An app that does not exist yet starts from an empty definition, and has no ETag.
+	present, etag, err := api.getApp(cmd.Context(), name)
+	if err != nil && !isNotFound(err) {
+		return result{}, err
+	}
+	present.Name = name
+
+	definition, err := f.newDefinition(cmd, api, &present)
+	if err != nil {
+		return result{}, err
+	}
+
+	verb := "changed"
+	if etag == "" {
+		verb = "created"
+	}
+
+	spec, err := api.putApp(cmd.Context(), name, etag, definition)
+	return result{spec, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %s: matches %s\n", spec.Name, verb, describeMatch(spec.Match))
+	}}, err
+}
+
+// newDefinition returns the new definition of an app, to be sent as JSON: either the one in the
+// file or the present definition, spec, with the parts replaced for which there is a flag.
+func (f *appSetFlags) newDefinition(cmd *cobra.Command, api *client, spec *maintenance.Spec) (any, error) {
 	changed := false
-	for flag, set := range map[string]func(){
+	for flag, replace := range map[string]func(){
 		"host":        func() { spec.Match.Hosts = f.match.Hosts },
 		"path":        func() { spec.Match.Paths = f.match.Paths },
 		"route":       func() { spec.Match.Routes = f.match.Routes },
@@ -138,7 +149,7 @@ func (f *appSetFlags) definition(cmd *cobra.Command, api *client, spec *maintena
 	} {
 		if cmd.Flags().Changed(flag) {
 			changed = true
-			set()
+			replace()
 		}
 	}
 
@@ -153,7 +164,8 @@ func (f *appSetFlags) definition(cmd *cobra.Command, api *client, spec *maintena
 	return spec, nil
 }
 
-// readDefinition reads the definition of an app from a file, in which its name may be absent.
+// readDefinition reads the definition of an app from a file, and uploads the app's pages. The name
+// of the app may be absent from the file.
 func readDefinition(cmd *cobra.Command, api *client, path, name string) (any, error) {
 	file, err := readAppFile(path, cmd.InOrStdin())
 	if err != nil {
@@ -171,15 +183,17 @@ func readDefinition(cmd *cobra.Command, api *client, path, name string) (any, er
 	if _, ok := spec["name"]; !ok {
 		spec["name"] = name
 	}
-	return spec, file.uploadPages(cmd.Context(), api, "", spec, false)
+
+	const noPrefix, dryRun = "", false // the app is the whole file
+	return spec, file.uploadPages(cmd.Context(), api, noPrefix, spec, dryRun)
 }
 
-func (c *cli) appDeleteCommand() *cobra.Command {
+func (c *commandLine) appDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete APP", Short: "Delete an app that is off; the next best match handles its traffic", Args: arguments(cobra.ExactArgs(1)),
+		Use: "delete APP", Short: "Delete an app that is off; the next best match handles its traffic", Args: checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				return done(args[0], "deleted"), api.deleteApp(ctx, args[0])
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				return confirmation(args[0], "deleted"), api.deleteApp(ctx, args[0])
 			})
 		},
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/drydock-proxy/drydock/controller/web"
 )
 
-func (c *cli) applyCommand() *cobra.Command {
+func (c *commandLine) applyCommand() *cobra.Command {
 	var path string
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -25,12 +25,12 @@ invalid. Apps that are not in the file are deleted. What is on stays on.
 
 The file is YAML or JSON, with a list of apps under "apps". A page may be given as the
 path of an HTML file, relative to the file with the apps; it is uploaded.`,
-		Args: arguments(cobra.NoArgs),
+		Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				return usagef("no file is given: use apply -f FILE, or -f - for standard input")
 			}
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
 				file, err := readAppFile(path, cmd.InOrStdin())
 				if err != nil {
 					return result{}, err
@@ -47,7 +47,8 @@ path of an HTML file, relative to the file with the apps; it is uploaded.`,
 	return cmd
 }
 
-// apply replaces the definitions of all apps by those in the file.
+// apply replaces the definitions of all apps by those in the file, and returns what changed. A dry
+// run returns what would change.
 func (f *appFile) apply(ctx context.Context, api *client, dryRun bool) (web.Applied, error) {
 	set, err := f.parse()
 	if err != nil {
@@ -68,13 +69,14 @@ func (f *appFile) apply(ctx context.Context, api *client, dryRun bool) (web.Appl
 	if err != nil {
 		return web.Applied{}, fmt.Errorf("%s: %w", f.path, err)
 	}
-	_, etag, err := api.apps(ctx)
+	_, etag, err := api.listApps(ctx)
 	if err != nil {
 		return web.Applied{}, err
 	}
 
-	applied, err := api.apply(ctx, etag, body, dryRun)
-	return applied, f.named(err)
+	// With this ETag, the controller refuses the set if somebody changes an app in the meantime.
+	applied, err := api.applyApps(ctx, etag, body, dryRun)
+	return applied, f.addFileName(err)
 }
 
 func printApplied(w io.Writer, applied web.Applied) {
@@ -92,8 +94,12 @@ func printApplied(w io.Writer, applied web.Applied) {
 	}
 }
 
-// printChange prints an app that was created (+), deleted (-) or changed (~), and below it the
-// parts of its definition before and after the change.
+// printChange prints the name of an app with a sign before it: + if the app was created, - if it
+// was deleted, and ~ if it was changed. Below that it prints, as YAML, the parts of the definition
+// that differ: as they were with -, and as they are now with +.
+//
+// change.Before and change.After hold these parts as JSON objects. They have the whole definition
+// on one side, and nothing on the other, if the app was created or deleted.
 func printChange(w io.Writer, change keeper.Change) {
 	sign := "~"
 	switch {
@@ -108,13 +114,14 @@ func printChange(w io.Writer, change keeper.Change) {
 	printSide(w, "+", change.After)
 }
 
+// printSide prints one side of a change, JSON that may be nil, with a sign before each line.
 func printSide(w io.Writer, sign string, side json.RawMessage) {
 	if side == nil {
 		return
 	}
 	text, err := yaml.JSONToYAML(side)
 	if err != nil {
-		text = side
+		text = side // the JSON itself can be read too
 	}
 
 	for line := range strings.Lines(string(text)) {
@@ -122,8 +129,9 @@ func printSide(w io.Writer, sign string, side json.RawMessage) {
 	}
 }
 
-// isWholeApp reports whether a side of a change is an app that was created or deleted. Only then
-// has it a name, because the name of an app never changes.
+// isWholeApp reports whether a side of a change is the whole definition of an app, and not only the
+// parts that differ. It tells them apart by the app's name: this is part of every definition, and
+// never differs, because the name of an app cannot be changed.
 func isWholeApp(side json.RawMessage) bool {
 	var app struct{ Name *string }
 	return json.Unmarshal(side, &app) == nil && app.Name != nil

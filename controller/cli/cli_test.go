@@ -20,13 +20,16 @@ const (
 	syncToken = "sync-token-of-the-tests"
 )
 
-// TestScripts runs each script in testdata with a controller of its own. In addition to drydock,
-// scripts have these commands:
+// TestScripts runs each script of the folder testdata with a controller of its own. A script is a
+// txtar file in the language of testscript. It calls the real drydock command, which is built for
+// this test, and the environment of the script leads it to the controller. Besides the commands of
+// testscript, scripts have these, of which the first three are about simulated proxies
+// (fleet_test.go):
 //
 //	proxy NAME        start a proxy that follows the controller and reports
-//	leave NAME        end the proxy
+//	leave NAME        end the proxy, which closes its connections
 //	cut NAME          lose the proxy's messages, but keep its connection open
-//	exits CODE CMD…   run a command that must end with an exit code
+//	exits CODE CMD…   run a command that must end with the exit code CODE
 func TestScripts(t *testing.T) {
 	// The scripts run a binary without the race detector, which starts many times faster than the
 	// test's own one.
@@ -39,17 +42,18 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
-			env.Setenv("TZ", "UTC")
+			env.Setenv("TZ", "UTC") // for the times that commands print
 			return startController(env)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"proxy": func(ts *testscript.TestScript, neg bool, args []string) {
+		// The bool says whether a script has ! before the command, which no script does.
+		Cmds: map[string]func(ts *testscript.TestScript, _ bool, args []string){
+			"proxy": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(fleetOf(ts).join(args[0]))
 			},
-			"leave": func(ts *testscript.TestScript, neg bool, args []string) {
+			"leave": func(ts *testscript.TestScript, _ bool, args []string) {
 				fleetOf(ts).proxies[args[0]].stop()
 			},
-			"cut": func(ts *testscript.TestScript, neg bool, args []string) {
+			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
 				fleetOf(ts).proxies[args[0]].cut()
 			},
 			"exits": exits,
@@ -57,10 +61,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// startController starts the controller of a script, and names it in the script's environment.
+// fleetKey is where a script's values have the fleet of its proxies.
+const fleetKey = "fleet"
+
+// startController starts the controller of a script and sets the variables of the script's
+// environment that lead the drydock command to it. It ends with the script.
 func startController(env *testscript.Env) error {
 	c, err := controller.New(context.Background(), controller.Options{
-		Data: filepath.Join(env.WorkDir, ".controller"), Listen: "127.0.0.1:0", ProxyListen: "127.0.0.1:0",
+		Data:   filepath.Join(env.WorkDir, ".controller"),
+		Listen: "127.0.0.1:0", ProxyListen: "127.0.0.1:0", // any free ports
 		BootstrapToken: token, SyncToken: syncToken, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -69,7 +78,7 @@ func startController(env *testscript.Env) error {
 	c.Start()
 
 	f := &fleet{url: "http://" + c.ProxyAddr(), proxies: map[string]*proxy{}}
-	env.Values["fleet"] = f
+	env.Values[fleetKey] = f
 	env.Defer(func() {
 		f.leaveAll()
 		c.Stop(context.Background())
@@ -80,19 +89,22 @@ func startController(env *testscript.Env) error {
 	return nil
 }
 
-func fleetOf(ts *testscript.TestScript) *fleet { return ts.Value("fleet").(*fleet) }
+func fleetOf(ts *testscript.TestScript) *fleet { return ts.Value(fleetKey).(*fleet) }
 
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
+// exits is the script command "exits CODE CMD…".
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, command, commandArgs := args[0], args[1], args[2:]
+	err := ts.Exec(command, commandArgs...)
+
 	code := 0
-	if exit, ok := err.(interface{ ExitCode() int }); ok {
+	if exit, ok := err.(*exec.ExitError); ok {
 		code = exit.ExitCode()
 	} else {
-		ts.Check(err)
+		ts.Check(err) // the command could not be run at all
 	}
 
-	if fmt.Sprint(code) != args[0] {
-		ts.Fatalf("exit code %d, want %s", code, args[0])
+	if fmt.Sprint(code) != want {
+		ts.Fatalf("exit code %d, want %s", code, want)
 	}
 }
 

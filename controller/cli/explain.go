@@ -16,14 +16,16 @@ import (
 	"github.com/drydock-proxy/drydock/controller/web"
 )
 
-// explainFlags describe a request. Flags that need no parsing are stored in the request itself.
+// explainFlags are the values of the flags of the command explain, which describe a request.
 type explainFlags struct {
+	// request is the request that is sent to the API. Flags that need no parsing are stored in it
+	// directly. parse completes it.
 	request         web.Request
-	headers, claims []string
-	data, at        string
+	headers, claims []string // --header and --claim, as given
+	data, at        string   // --data and --at, as given
 }
 
-func (c *cli) explainCommand() *cobra.Command {
+func (c *commandLine) explainCommand() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain [URL]",
@@ -38,13 +40,13 @@ value of --data, whatever the headers say.`,
 		Example: `  drydock explain https://shop.example.com/cart --method POST --ip 192.0.2.7
   drydock explain --host shop.example.com --path /graphql --data @body.json --header "content-type: application/json"
   drydock explain --claim iss=https://idp.example.com --claim realm_access.roles=admin`,
-		Args: arguments(cobra.MaximumNArgs(1)),
+		Args: checkArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.parse(cmd, args); err != nil {
 				return err
 			}
 
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
 				e, err := api.explain(ctx, f.request)
 				return result{e, func(w io.Writer) { printExplanation(w, e) }}, err
 			})
@@ -66,7 +68,8 @@ value of --data, whatever the headers say.`,
 	return cmd
 }
 
-// parse completes the request by the flags that need parsing, and by the URL.
+// parse completes the request by the flags that need parsing, and by the URL if the command has one
+// as its argument.
 func (f *explainFlags) parse(cmd *cobra.Command, args []string) (err error) {
 	r := &f.request
 	if len(args) > 0 {
@@ -102,6 +105,8 @@ func (f *explainFlags) parse(cmd *cobra.Command, args []string) (err error) {
 	return nil
 }
 
+// printExplanation prints the verdict on the request as a sentence without its subject, and below
+// it what led to the verdict and what the client would receive.
 func printExplanation(w io.Writer, e web.Explanation) {
 	verdict := map[string]string{"pass": "passes", "refuse": "is refused"}[e.Verdict]
 	fmt.Fprintf(w, "%s: %s\n", verdict, e.Explanation)
@@ -114,10 +119,11 @@ func printExplanation(w io.Writer, e web.Explanation) {
 		}
 		rows = append(rows, []string{"  reply", reply})
 	}
-	table(w, rows...)
+	writeTable(w, rows...)
 }
 
-// readData returns the body that --data gives, as in curl.
+// readData returns the body that --data gives. As with curl, @FILE is the content of a file, and @-
+// that of standard input.
 func readData(data string, stdin io.Reader) (string, error) {
 	path, isFile := strings.CutPrefix(data, "@")
 	if !isFile {
@@ -139,6 +145,8 @@ func readData(data string, stdin io.Reader) (string, error) {
 	return string(body), nil
 }
 
+// parseHeaders returns the values of each header, by its name in lower case. headers are of the
+// form "name: value".
 func parseHeaders(headers []string) (map[string][]string, error) {
 	parsed := map[string][]string{}
 	for _, h := range headers {
@@ -153,9 +161,12 @@ func parseHeaders(headers []string) (map[string][]string, error) {
 	return parsed, nil
 }
 
-// parseClaims returns the payload that claims of the form path.to.claim=value describe. A value
-// that is valid JSON is taken as JSON, any other value as a string. The path of a claim whose name
-// is a URL, which has a slash, is not split at dots.
+// parseClaims returns the payload of a JWT that claims of the form path.to.claim=value describe:
+// "realm.roles=admin" becomes {"realm": {"roles": "admin"}}. The payload is nil without
+// claims: the request has no JWT then.
+//
+// A value that is valid JSON is taken as JSON, any other value as a string. A name with a slash is
+// the name of one claim and is not split at dots: some issuers use URLs as names.
 func parseClaims(claims []string) (map[string]any, error) {
 	if len(claims) == 0 {
 		return nil, nil
@@ -183,8 +194,10 @@ func parseClaims(claims []string) (map[string]any, error) {
 	return payload, nil
 }
 
-// addClaim sets the value at a path. Values that are added to the same path become a list.
+// addClaim sets the value at a path in an object. Values that are added to the same path become a
+// list.
 func addClaim(object map[string]any, path []string, value any) error {
+	// Go down to the object that has the last name of the path, and create the objects on the way.
 	for _, name := range path[:len(path)-1] {
 		inner, ok := object[name].(map[string]any)
 		if !ok {

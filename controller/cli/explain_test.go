@@ -5,26 +5,41 @@ import (
 	"testing"
 )
 
+// Each value of the flag --claim of the command explain is one element of claims. Together they
+// describe the payload of a JWT.
 func TestParseClaimsBuildsAPayload(t *testing.T) {
+	type object = map[string]any
 	for _, c := range []struct {
-		in   []string
-		want map[string]any
+		name   string
+		claims []string
+		want   object
 	}{
-		{nil, nil},
-		{[]string{"iss=https://idp.example.com", "admin=true", "level=3"}, map[string]any{"iss": "https://idp.example.com", "admin": true, "level": 3.0}},
-		{[]string{"realm_access.roles=user", "realm_access.roles=admin"}, map[string]any{"realm_access": map[string]any{"roles": []any{"user", "admin"}}}},
-		{[]string{`groups=["a","b"]`}, map[string]any{"groups": []any{"a", "b"}}},
-		{[]string{"https://example.com/roles=x"}, map[string]any{"https://example.com/roles": "x"}},
-		{[]string{"empty="}, map[string]any{"empty": ""}},
+		{"no claims, no token", nil, nil},
+		{"values are JSON or strings", []string{"iss=https://idp.example.com", "admin=true", "level=3"},
+			object{"iss": "https://idp.example.com", "admin": true, "level": 3.0}},
+		{"a dot leads into an object, and a repeated claim is a list", []string{"realm_access.roles=user", "realm_access.roles=admin"},
+			object{"realm_access": object{"roles": []any{"user", "admin"}}}},
+		{"a list as JSON", []string{`groups=["a","b"]`}, object{"groups": []any{"a", "b"}}},
+		{"a name with a slash is not split", []string{"https://example.com/roles=x"}, object{"https://example.com/roles": "x"}},
+		{"an empty string", []string{"empty="}, object{"empty": ""}},
 	} {
-		if got, err := parseClaims(c.in); err != nil || !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%q: %v, %v; want %v", c.in, got, err, c.want)
+		if got, err := parseClaims(c.claims); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %q: %v, %v; want %v", c.name, c.claims, got, err, c.want)
 		}
 	}
+}
 
-	for _, in := range [][]string{{"x"}, {"=x"}, {"a=1", "a.b=2"}} {
-		if got, err := parseClaims(in); exitCode(err) != exitUsage {
-			t.Errorf("%q: %v, %v", in, got, err)
+func TestParseClaimsRefusesInvalidClaims(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		claims []string
+	}{
+		{"no value", []string{"x"}},
+		{"no name", []string{"=x"}},
+		{"a claim both with a value and with claims in it", []string{"a=1", "a.b=2"}},
+	} {
+		if got, err := parseClaims(c.claims); exitCode(err) != exitUsage {
+			t.Errorf("%s: %q: %v, %v; want a usage error", c.name, c.claims, got, err)
 		}
 	}
 }

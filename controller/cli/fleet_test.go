@@ -12,22 +12,28 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A fleet is a group of proxies that poll and ack as the filter does, each with one VM.
+// A fleet is a group of simulated proxies for the scripts in testdata. In place of Envoy with the
+// filter, each proxy is a goroutine that follows the state of the controller by long polls (sync),
+// and another one that reports once a second which version it enforces (ack). The controller sees
+// them as proxies with one WebAssembly VM.
 type fleet struct {
-	url     string
-	running sync.WaitGroup
+	url     string         // of the controller's listener for proxies
+	running sync.WaitGroup // the goroutines of all proxies
 	proxies map[string]*proxy
 }
 
 type proxy struct {
 	name, url string
 	client    http.Client
-	// stopped is done when the proxy has ended, and cutOff when its messages are lost on the way.
+	// A proxy is simulated in three conditions: running; cut off, where its messages are lost on
+	// the way although its connection stays open; and stopped, where its connections are closed.
+	// cutOff and stopped are done from the moment when cut and stop are called. A stopped proxy
+	// counts as cut off too.
 	stopped, cutOff context.Context
 	stop, cut       context.CancelFunc
 
-	mu  sync.Mutex
-	has maintenance.Version
+	mu       sync.Mutex          // held during an ack too, so that acks arrive in order
+	enforced maintenance.Version // which the proxy reports; zero before the first state
 }
 
 // join starts a proxy, and returns after its first report.
@@ -37,7 +43,8 @@ func (f *fleet) join(name string) error {
 	p.cutOff, p.cut = context.WithCancel(p.stopped)
 	f.proxies[name] = p
 
-	if err := p.follow(0); err != nil {
+	const atOnce = 0 // the controller has a state that is newer than none
+	if err := p.follow(atOnce); err != nil {
 		return err
 	}
 	f.running.Go(p.keepFollowing)
@@ -45,6 +52,7 @@ func (f *fleet) join(name string) error {
 	return nil
 }
 
+// leaveAll stops all proxies, and waits for their goroutines.
 func (f *fleet) leaveAll() {
 	for _, p := range f.proxies {
 		p.stop()
@@ -55,7 +63,7 @@ func (f *fleet) leaveAll() {
 func (p *proxy) keepFollowing() {
 	for p.stopped.Err() == nil {
 		if p.follow(maintenance.SyncWait) != nil {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // keep errors from making a busy loop
 		}
 	}
 }
@@ -73,19 +81,20 @@ func (p *proxy) keepReporting() {
 	}
 }
 
-// follow waits for a newer state and reports that it is enforced.
+// follow polls once: it waits at most wait seconds for a newer state than the proxy enforces, and
+// reports it as enforced. Without a newer state, it returns nil.
 func (p *proxy) follow(wait int) error {
 	p.mu.Lock()
-	req := maintenance.SyncRequest{Version: p.has, Proxy: p.name, Wait: wait}
+	req := maintenance.SyncRequest{Version: p.enforced, Proxy: p.name, Wait: wait}
 	p.mu.Unlock()
 
 	document, err := p.post(maintenance.SyncPath, req)
 	if p.cutOff.Err() != nil {
-		// The answer is lost, but the connection stays open.
+		// The answer is lost. To the controller, the connection is open until the proxy stops.
 		<-p.stopped.Done()
 		return p.stopped.Err()
 	}
-	if err != nil || len(document) == 0 {
+	if err != nil || len(document) == 0 { // the answer 204 has no document
 		return err
 	}
 
@@ -95,18 +104,25 @@ func (p *proxy) follow(wait int) error {
 	}
 
 	p.mu.Lock()
-	p.has = s.Version()
+	p.enforced = s.Version()
 	p.mu.Unlock()
 	return p.ack()
 }
 
+// ack reports which version the proxy enforces.
 func (p *proxy) ack() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, err := p.post(maintenance.AckPath, maintenance.Ack{Version: p.has, Proxy: p.name, VM: "1", Node: "node-of-" + p.name, Time: time.Now().UnixMilli()})
+
+	_, err := p.post(maintenance.AckPath, maintenance.Ack{
+		Version: p.enforced, Proxy: p.name, VM: "1", Node: "node-of-" + p.name,
+		Time: time.Now().UnixMilli(),
+	})
 	return err
 }
 
+// post sends a message to the controller as JSON, and returns the body of the answer, whatever its
+// status is.
 func (p *proxy) post(path string, message any) ([]byte, error) {
 	body, err := json.Marshal(message)
 	if err != nil {

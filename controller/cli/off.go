@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func (c *cli) offCommand() *cobra.Command {
+func (c *commandLine) offCommand() *cobra.Command {
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "off [APP]",
@@ -17,7 +17,7 @@ func (c *cli) offCommand() *cobra.Command {
 windows.
 
 While an activation has another source, nothing is ended, and the exit code is 5.`,
-		Args: arguments(cobra.MaximumNArgs(1)),
+		Args: checkArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := wait.check(cmd, args); err != nil {
 				return err
@@ -28,10 +28,10 @@ While an activation has another source, nothing is ended, and the exit code is 5
 				app = args[0]
 			}
 
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				st, err := api.off(ctx, app)
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				st, err := api.turnOff(ctx, app)
 				if err == nil {
-					st, err = wait.await(ctx, api, st, false)
+					st, err = wait.await(ctx, api, st, turnedOff)
 				}
 				return statusResult(st), err
 			})

@@ -11,13 +11,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// onFlags are the values of the flags of the command on.
 type onFlags struct {
-	app, mode, until string
-	duration         time.Duration
-	wait             waitFlags
+	app, mode string
+	until     string        // --until, as given
+	duration  time.Duration // --for
+	wait      waitFlags
 }
 
-func (c *cli) onCommand() *cobra.Command {
+func (c *commandLine) onCommand() *cobra.Command {
 	var f onFlags
 	cmd := &cobra.Command{
 		Use:   "on [MESSAGE]",
@@ -34,10 +36,10 @@ If the app is on already, its mode, message and end are replaced.`,
 				return err
 			}
 
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				st, err := api.on(ctx, f.app, activation)
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				st, err := api.turnOn(ctx, f.app, activation)
 				if err == nil {
-					st, err = f.wait.await(ctx, api, st, true)
+					st, err = f.wait.await(ctx, api, st, turnedOn)
 				}
 				return statusResult(st), err
 			})
@@ -53,7 +55,8 @@ If the app is on already, its mode, message and end are replaced.`,
 	return cmd
 }
 
-// activation returns what the flags and the message ask for.
+// activation returns the request to the API that the flags ask for. The arguments of the command
+// are the words of the message.
 func (f *onFlags) activation(cmd *cobra.Command, args []string) (on web.On, err error) {
 	on = web.On{Mode: maintenance.Mode(f.mode), Message: strings.Join(args, " ")}
 	if err := f.wait.check(cmd, args); err != nil {
@@ -67,6 +70,7 @@ func (f *onFlags) activation(cmd *cobra.Command, args []string) (on web.On, err 
 		if f.duration < time.Second {
 			return on, usagef("--for %s: must be at least a second", f.duration)
 		}
+		// The API takes whole seconds. Round up, so that maintenance does not end too early.
 		on.Duration = int((f.duration + time.Second - 1) / time.Second)
 	}
 

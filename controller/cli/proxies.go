@@ -12,12 +12,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func (c *cli) proxiesCommand() *cobra.Command {
+func (c *commandLine) proxiesCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "proxies", Short: "List the proxies, and the version that each enforces", Args: arguments(cobra.NoArgs),
+		Use: "proxies", Short: "List the proxies, and the version that each enforces", Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				proxies, err := api.proxies(ctx)
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				proxies, err := api.listProxies(ctx)
 				return result{proxies, func(w io.Writer) { printProxies(w, proxies, time.Now()) }}, err
 			})
 		},
@@ -27,6 +27,10 @@ func (c *cli) proxiesCommand() *cobra.Command {
 	return cmd
 }
 
+// printProxies prints a table of the proxies. VMS is how many of the proxy's WebAssembly VMs are
+// live, of those that are known; each worker thread of Envoy has one. REQUESTS counts those that
+// the proxy let through and that are not answered yet, and CLOCK is the proxy's clock minus the
+// controller's.
 func printProxies(w io.Writer, proxies web.Proxies, now time.Time) {
 	if len(proxies.Proxies) == 0 {
 		fmt.Fprintln(w, "No proxy has reported to this controller.")
@@ -43,15 +47,17 @@ func printProxies(w io.Writer, proxies web.Proxies, now time.Time) {
 		}
 
 		rows = append(rows, []string{
-			p.Node, p.ID, p.State, versionBeside(p.Version, proxies.Version), fmt.Sprintf("%d/%d", live, len(p.VMs)),
-			fmt.Sprint(p.Requests), fmt.Sprintf("%+dms", p.SkewMS), rounded(now.Sub(p.SeenAt)) + " ago",
+			p.Node, p.ID, p.State, describeVersion(p.Version, proxies.Version), fmt.Sprintf("%d/%d", live, len(p.VMs)),
+			fmt.Sprint(p.Requests), fmt.Sprintf("%+dms", p.SkewMS), formatDuration(now.Sub(p.SeenAt)) + " ago",
 		})
 	}
-	table(w, rows...)
+	writeTable(w, rows...)
 }
 
-// versionBeside describes a version by its distance from the newest one of the controller.
-func versionBeside(v, newest maintenance.Version) string {
+// describeVersion describes a version that a proxy enforces by its distance from the newest version
+// of the controller, in revisions. Revisions of different epochs cannot be compared: an epoch
+// begins with a new store. A proxy is ahead if the file of the store was replaced by an older copy.
+func describeVersion(v, newest maintenance.Version) string {
 	switch {
 	case v == newest:
 		return "newest"
@@ -63,12 +69,12 @@ func versionBeside(v, newest maintenance.Version) string {
 	return fmt.Sprintf("%d behind", newest.Revision-v.Revision)
 }
 
-func (c *cli) proxiesForgetCommand() *cobra.Command {
+func (c *commandLine) proxiesForgetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "forget PROXY", Short: "Stop waiting for a proxy that is gone", Args: arguments(cobra.ExactArgs(1)),
+		Use: "forget PROXY", Short: "Stop waiting for a proxy that is gone", Args: checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
-				return done(args[0], "forgotten"), api.forgetProxy(ctx, args[0])
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
+				return confirmation(args[0], "forgotten"), api.forgetProxy(ctx, args[0])
 			})
 		},
 	}

@@ -17,6 +17,11 @@ import (
 // stopTime bounds the time that running requests have to finish when the controller stops.
 const stopTime = 3 * time.Second
 
+// storeBolt is the only store there is: a bbolt database file.
+const storeBolt = "bolt"
+
+// serveFlags are the values of the flags of the command serve. Flags that need no parsing are
+// stored in the controller's options directly.
 type serveFlags struct {
 	controller controller.Options
 	store      string
@@ -24,7 +29,7 @@ type serveFlags struct {
 	logLevel   slog.Level
 }
 
-func (c *cli) serveCommand() *cobra.Command {
+func (c *commandLine) serveCommand() *cobra.Command {
 	f := serveFlags{controller: controller.Options{Version: version()}}
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -38,7 +43,7 @@ written to bootstrap-token in the data directory.
 
 Proxies authenticate with DRYDOCK_SYNC_TOKEN. If that is not set, a random token is kept
 in sync-token in the data directory.`,
-		Args: arguments(cobra.NoArgs),
+		Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
@@ -50,7 +55,7 @@ in sync-token in the data directory.`,
 
 	flags := cmd.Flags()
 	flags.StringVar(&f.controller.Data, "data", ".data", "data directory")
-	flags.StringVar(&f.store, "store", "bolt", "bolt: a file in the data directory")
+	flags.StringVar(&f.store, "store", storeBolt, "bolt: a file in the data directory")
 	flags.StringVar(&f.controller.Listen, "listen", controller.DefaultListen, "address of the API")
 	flags.StringVar(&f.controller.ProxyListen, "proxy-listen", controller.DefaultProxyListen, "address for proxies")
 	flags.StringVar(&f.controller.TLSCert, "tls-cert", "", "PEM file with the certificate for both addresses")
@@ -61,10 +66,12 @@ in sync-token in the data directory.`,
 	return cmd
 }
 
-// options returns the controller's options as the flags and the environment say.
+// options returns the controller's options as the flags and the environment say. The controller
+// logs to stderr. A new operator token is shown on stdout, but only if that is a terminal:
+// otherwise it could end up in a log, and the controller writes the token to a file instead.
 func (f *serveFlags) options(stdout, stderr io.Writer) (o controller.Options, err error) {
 	o = f.controller
-	if f.store != "bolt" {
+	if f.store != storeBolt {
 		return o, usagef("--store %s: must be bolt", f.store)
 	}
 
@@ -81,14 +88,16 @@ func (f *serveFlags) options(stdout, stderr io.Writer) (o controller.Options, er
 	o.BootstrapToken, o.SyncToken = os.Getenv("DRYDOCK_BOOTSTRAP_TOKEN"), os.Getenv("DRYDOCK_SYNC_TOKEN")
 	if out, ok := stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		o.ShowToken = func(token string) error {
-			_, err := fmt.Fprintf(out, "The first operator token, which is not shown again:\n\n  export DRYDOCK_TOKEN=%s\n\n", token)
+			const text = "The first operator token, which is not shown again:\n\n  export DRYDOCK_TOKEN=%s\n\n"
+			_, err := fmt.Fprintf(out, text, token)
 			return err
 		}
 	}
 	return o, nil
 }
 
-// serve runs a controller until ctx is done or a listener fails.
+// serve runs a controller until ctx is done, after which it returns nil, or until a listener fails,
+// whose error it returns.
 func serve(ctx context.Context, o controller.Options) error {
 	ctl, err := controller.New(ctx, o)
 	if err != nil {
@@ -96,14 +105,15 @@ func serve(ctx context.Context, o controller.Options) error {
 	}
 	ctl.Start()
 
-	var failed error
+	var listenerErr error
 	select {
 	case <-ctx.Done():
-	case failed = <-ctl.Failed():
+	case listenerErr = <-ctl.Failed():
 	}
 
+	// Not derived from ctx, which may be done.
 	stopCtx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	ctl.Stop(stopCtx)
-	return failed
+	return listenerErr
 }

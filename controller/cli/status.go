@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,30 +15,37 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func (c *cli) statusCommand() *cobra.Command {
+func (c *commandLine) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [APP]",
 		Short: "Show what is on and why, and how many proxies enforce it",
-		Args:  arguments(cobra.MaximumNArgs(1)),
+		Args:  checkArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(ctx context.Context, api *client) (result, error) {
+			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
 				if len(args) == 0 {
-					st, err := api.status(ctx)
+					st, err := api.getStatus(ctx)
 					return result{st, func(w io.Writer) { printOverview(w, st, time.Now()) }}, err
 				}
 
-				st, err := api.appStatus(ctx, args[0], "", 0)
-				if err != nil {
-					return result{}, err
-				}
-
-				spec, _, err := api.app(ctx, args[0])
-				return result{st, func(w io.Writer) {
-					printStatus(w, st, time.Now(), []string{"  pass", passing(spec)})
-				}}, err
+				return showAppStatus(ctx, api, args[0])
 			})
 		},
 	}
+}
+
+// showAppStatus returns the status of an app. For people it adds who bypasses the maintenance,
+// which is a part of the app's definition and not of its status.
+func showAppStatus(ctx context.Context, api *client, app string) (result, error) {
+	const noWait, noTimeout = "", 0
+	st, err := api.getAppStatus(ctx, app, noWait, noTimeout)
+	if err != nil {
+		return result{}, err
+	}
+
+	spec, _, err := api.getApp(ctx, app)
+	return result{st, func(w io.Writer) {
+		printStatus(w, st, time.Now(), []string{"  pass", describeBypass(spec)})
+	}}, err
 }
 
 // statusResult is the result of commands that change an app's status.
@@ -45,25 +53,29 @@ func statusResult(st keeper.AppStatus) result {
 	return result{st, func(w io.Writer) { printStatus(w, st, time.Now()) }}
 }
 
-// printOverview prints a line for each app, with those that are on first, and then the problems of
-// proxies.
+// printOverview prints a line for each app, with the apps that are on before those that are off,
+// and then the problems of proxies.
 func printOverview(w io.Writer, st web.Status, now time.Time) {
-	on := [][]string{{"APP", "MODE", "PHASE", "SINCE", "UNTIL", "PROXIES", "WHY"}}
-	var off [][]string
+	header := []string{"APP", "MODE", "PHASE", "SINCE", "UNTIL", "PROXIES", "WHY"}
+	var on, off [][]string
 	for _, a := range st.Apps {
-		row := []string{a.App, string(a.Mode), string(a.Phase), "-", "-", fmt.Sprintf("%d/%d", a.Proxies.Enforcing, a.Proxies.Known), oneLine(a.Message, 60)}
-		if a.Mode != maintenance.Off {
-			row[3], row[4] = moment(a.Since, now), endOf(a.Until, now)
-			on = append(on, row)
-			continue
+		since, until, why := "-", "-", ""
+		switch {
+		case a.Mode != maintenance.Off:
+			since, until, why = formatTime(a.Since, now), formatEnd(a.Until, now), oneLine(a.Message, 60)
+		case a.Next != nil:
+			why = fmt.Sprintf("%s planned for %s", a.Next.Mode, formatTime(a.Next.Start, now))
 		}
 
-		if a.Next != nil {
-			row[6] = fmt.Sprintf("%s planned for %s", a.Next.Mode, moment(a.Next.Start, now))
+		proxies := fmt.Sprintf("%d/%d", a.Proxies.Enforcing, a.Proxies.Known)
+		row := []string{a.App, string(a.Mode), string(a.Phase), since, until, proxies, why}
+		if a.Mode != maintenance.Off {
+			on = append(on, row)
+		} else {
+			off = append(off, row)
 		}
-		off = append(off, row)
 	}
-	table(w, append(on, off...)...)
+	writeTable(w, slices.Concat([][]string{header}, on, off)...)
 
 	problems := proxyProblems(st.Apps)
 	switch {
@@ -71,11 +83,13 @@ func printOverview(w io.Writer, st web.Status, now time.Time) {
 		fmt.Fprintln(w, "\nNo proxy has reported to this controller: nothing is enforced anywhere.")
 	case len(problems) > 0:
 		fmt.Fprintln(w, "\nProblems:")
-		table(w, problems...)
+		writeTable(w, problems...)
 	}
 }
 
-// proxyProblems returns what apps wait for, once for each proxy and reason.
+// proxyProblems returns a row for each proxy and reason that keeps an app from being enforced or
+// active everywhere. Several apps usually wait for the same proxy, which is listed once. Reasons
+// that are not about a certain proxy are left out.
 func proxyProblems(apps []keeper.AppStatus) (rows [][]string) {
 	listed := map[keeper.WaitingFor]bool{}
 	for _, a := range apps {
@@ -89,12 +103,13 @@ func proxyProblems(apps []keeper.AppStatus) (rows [][]string) {
 	return rows
 }
 
-// printStatus prints all that is known of one app, and more rows after that.
-func printStatus(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]string) {
+// printStatus prints all that is in the status of one app: a sentence, and below it a table of
+// names and values, to which moreRows are added.
+func printStatus(w io.Writer, st keeper.AppStatus, now time.Time, moreRows ...[]string) {
 	if st.Mode == maintenance.Off {
 		fmt.Fprintf(w, "%s is off\n", st.App)
 	} else {
-		fmt.Fprintf(w, "%s is in %s since %s, until %s\n", st.App, st.Mode, moment(st.Since, now), endOf(st.Until, now))
+		fmt.Fprintf(w, "%s is in %s since %s, until %s\n", st.App, st.Mode, formatTime(st.Since, now), formatEnd(st.Until, now))
 	}
 
 	var rows [][]string
@@ -103,10 +118,12 @@ func printStatus(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]stri
 		if a.Message != "" {
 			message = `"` + oneLine(a.Message, 200) + `"`
 		}
-		rows = append(rows, []string{"  why", fmt.Sprintf("%s %s, %s", a.Mode, message, origin(a))})
+		rows = append(rows, []string{"  why", fmt.Sprintf("%s %s, %s", a.Mode, message, describeOrigin(a))})
 	}
 	if next := st.Next; next != nil {
-		rows = append(rows, []string{"  next", fmt.Sprintf("%s from %s until %s, window %s", next.Mode, moment(next.Start, now), moment(next.End, now), next.Window)})
+		window := fmt.Sprintf("%s from %s until %s, window %s",
+			next.Mode, formatTime(next.Start, now), formatTime(next.End, now), next.Window)
+		rows = append(rows, []string{"  next", window})
 	}
 
 	rows = append(rows, []string{"  phase", string(st.Phase)})
@@ -114,12 +131,12 @@ func printStatus(w io.Writer, st keeper.AppStatus, now time.Time, more ...[]stri
 	for _, waiting := range st.Waiting {
 		rows = append(rows, []string{"  waiting", strings.TrimSpace(proxyName(waiting) + " " + waiting.Reason)})
 	}
-	table(w, append(rows, more...)...)
+	writeTable(w, append(rows, moreRows...)...)
 }
 
-// origin returns the source of an activation and who began it, such as
-// "manual by alice from 192.0.2.7".
-func origin(a keeper.ActivationStatus) string {
+// describeOrigin returns the source of an activation, the name of the token with which somebody
+// began it, and the address of that client, such as "manual by alice from 192.0.2.7".
+func describeOrigin(a keeper.ActivationStatus) string {
 	text := string(a.Source)
 	if a.Source == maintenance.SourceWindow {
 		text += " " + a.ID
@@ -134,7 +151,8 @@ func origin(a keeper.ActivationStatus) string {
 	return text
 }
 
-// proxyName returns a proxy's id, with its node where that says more.
+// proxyName returns the id of a proxy, and in parentheses the name of its node if that differs. It
+// is empty for a reason that is not about a certain proxy.
 func proxyName(w keeper.WaitingFor) string {
 	if w.Node != "" && w.Node != w.Proxy {
 		return fmt.Sprintf("%s (%s)", w.Proxy, w.Node)
@@ -142,12 +160,12 @@ func proxyName(w keeper.WaitingFor) string {
 	return w.Proxy
 }
 
-// passing describes which clients and requests an app lets pass during maintenance. It shortens
-// lists, which may have thousands of entries.
-func passing(spec maintenance.Spec) string {
+// describeBypass describes who bypasses the maintenance of an app, and which requests are exempt
+// from it. It shortens the lists of clients, which may have thousands of entries.
+func describeBypass(spec maintenance.Spec) string {
 	var claims []string
 	for _, rule := range spec.Bypass.Claims {
-		claims = append(claims, claimText(rule))
+		claims = append(claims, describeClaim(rule))
 	}
 
 	var parts []string
@@ -156,7 +174,7 @@ func passing(spec maintenance.Spec) string {
 		plural  string
 	}{{spec.Bypass.IPs, "addresses"}, {claims, "claims"}, {spec.Bypass.Principals, "principals"}} {
 		if len(kind.entries) > 0 {
-			parts = append(parts, firstOf(kind.entries, kind.plural))
+			parts = append(parts, shortenList(kind.entries, kind.plural))
 		}
 	}
 
@@ -169,15 +187,19 @@ func passing(spec maintenance.Spec) string {
 	return strings.Join(parts, "; ")
 }
 
-func firstOf(entries []string, plural string) string {
-	const most = 8
-	if len(entries) > most {
-		return fmt.Sprintf("%s and %d more %s", strings.Join(entries[:most], ", "), len(entries)-most, plural)
+// shortenList joins the entries of a list. It only counts those after the first few, and calls them
+// by the plural, as in "a, b and 2 more claims".
+func shortenList(entries []string, plural string) string {
+	const shown = 8
+	if len(entries) > shown {
+		return fmt.Sprintf("%s and %d more %s", strings.Join(entries[:shown], ", "), len(entries)-shown, plural)
 	}
 	return strings.Join(entries, ", ")
 }
 
-func claimText(rule maintenance.ClaimRule) string {
+// describeClaim describes whose JWT lets a request pass, such as
+// "realm.roles in [admin] of https://idp.example.com".
+func describeClaim(rule maintenance.ClaimRule) string {
 	claim := "any token"
 	if len(rule.Claim) > 0 {
 		claim = strings.Join(rule.Claim, ".")

@@ -5,13 +5,19 @@ import (
 	"time"
 )
 
+// See [parseTime] and [formatTime], which are the two directions: times that users give, and times
+// that commands print.
+
 func TestParseTimeTakesTheNextTimeOfDay(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	now := time.Date(2026, 10, 24, 21, 30, 0, 0, berlin) // daylight saving time ends in the night
+	// In the night after this evening, daylight saving time ends: the offset from UTC changes from
+	// two hours to one. A time of day that has passed, or is now, is the one of tomorrow.
+	now := time.Date(2026, 10, 24, 21, 30, 0, 0, berlin)
+	const wantError = "an error"
 
 	for in, want := range map[string]string{
 		"2026-11-21T22:00:00Z":      "2026-11-21T22:00:00Z",
@@ -19,18 +25,22 @@ func TestParseTimeTakesTheNextTimeOfDay(t *testing.T) {
 		"22:00":                     "2026-10-24T22:00:00+02:00",
 		"21:30":                     "2026-10-25T21:30:00+01:00",
 		"6:00":                      "2026-10-25T06:00:00+01:00",
-		"tomorrow":                  "error",
-		"25:00":                     "error",
-		"":                          "error",
+		"tomorrow":                  wantError,
+		"25:00":                     wantError,
+		"":                          wantError,
 	} {
-		got, err := parseTime(in, now)
-		if out := got.Format(time.RFC3339); err == nil && out != want || err != nil && want != "error" {
-			t.Errorf("%q: %s, %v; want %s", in, out, err, want)
+		parsed, err := parseTime(in, now)
+		got := parsed.Format(time.RFC3339)
+		if err != nil {
+			got = wantError
+		}
+		if got != want {
+			t.Errorf("%q: %s (error: %v), want %s", in, got, err, want)
 		}
 	}
 }
 
-func TestMomentNamesTheDayUnlessItIsToday(t *testing.T) {
+func TestFormatTimeNamesTheDayUnlessItIsToday(t *testing.T) {
 	now := time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
 
 	for _, c := range []struct {
@@ -42,7 +52,7 @@ func TestMomentNamesTheDayUnlessItIsToday(t *testing.T) {
 		{now.Add(30 * time.Hour), "2026-11-23 02:00 (in 30h00m)"},
 		{now.Add(-72 * time.Hour), "2026-11-18 20:00 (3d ago)"},
 	} {
-		if got := moment(c.t, now); got != c.want {
+		if got := formatTime(c.t, now); got != c.want {
 			t.Errorf("%s, want %s", got, c.want)
 		}
 	}

@@ -9,17 +9,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (c *cli) versionCommand() *cobra.Command {
+func (c *commandLine) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version of this command", Args: arguments(cobra.NoArgs),
+		Use: "version", Short: "Print the version of this command", Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// No API is called, so the result is printed here and not by callAPI.
 			r := result{map[string]string{"version": version()}, func(w io.Writer) { fmt.Fprintln(w, "drydock", version()) }}
 			return r.print(cmd.OutOrStdout(), c.output)
 		},
 	}
 }
 
-// version returns the module's version, or the commit that the command was built from.
+// version returns the version of the module that the command was built from. A command that was
+// built in a working copy of the repository may have none, or "(devel)". Then version returns the
+// commit, or "unknown" if that is not recorded either.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
