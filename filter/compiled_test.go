@@ -20,7 +20,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// buildModule is the filter as it is shipped. It is built and compiled once.
+// The tests of this package that end in Compiled run the filter as it is shipped: compiled to
+// WebAssembly, and run by wasmhost, which stands in for Envoy. This file builds the module, starts
+// Envoy processes and their VMs (process), and lets tests use a plugin in such a VM through the
+// interfaces rig and exchange (compiledRig and compiledExchange).
+
+// buildModule builds and compiles the module when it is first called. Further calls return the same
+// module. The commands are those of the Makefile.
 var buildModule = sync.OnceValues(func() (*wasmhost.Module, error) {
 	dir, err := os.MkdirTemp("", "drydock")
 	if err != nil {
@@ -44,23 +50,36 @@ var buildModule = sync.OnceValues(func() (*wasmhost.Module, error) {
 	return wasmhost.Compile(context.Background(), wasm)
 })
 
-// process is an Envoy process.
+// wantModule returns the module, and fails the test if it cannot be built.
+func wantModule(t *testing.T) *wasmhost.Module {
+	t.Helper()
+	m, err := buildModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// process is an Envoy process: a wasmhost.Host, in which a test starts VMs and plugins. Its VMs
+// share the shared data, the metrics and the clock. The clock stands still until the test moves it.
 type process struct {
 	t     *testing.T
 	setup setup
 	host  *wasmhost.Host
 	clock *wasmhost.ManualClock
-	// expectCrashes is set if the test expectCrashes VMs on purpose.
+	// expectCrashes is set by a test that makes VMs crash. Otherwise a crash fails the test.
 	expectCrashes bool
 
 	mu    sync.Mutex
-	lines []wasmhost.LogEntry
+	lines []wasmhost.LogEntry // what all VMs have logged, at every level
 }
 
+// newProcess starts an Envoy process without a VM. When the test ends, it fails if a VM crashed
+// unexpectedly, or if the filter did what wasmhost reports as a violation of the ABI.
 func newProcess(t *testing.T, s setup) *process {
 	p := &process{t: t, setup: s, clock: wasmhost.NewManualClock(startTime)}
 	p.host = wasmhost.New(wasmhost.Config{
-		Clusters:     map[string]http.Handler{"drydock": nil},
+		Clusters:     map[string]http.Handler{"drydock": nil}, // nil: the test answers the calls
 		Clock:        p.clock.Clock(),
 		Strict:       true,
 		LegacyWASI:   s.envoy136,
@@ -101,22 +120,20 @@ func (p *process) logs(text string) (lines []string) {
 	return lines
 }
 
-// vm starts a VM without a plugin.
+// vm starts a VM without a plugin. The name of its thread is for logs and traces.
 func (p *process) vm(thread string) *wasmhost.VM {
 	p.t.Helper()
-	m, err := buildModule()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-
-	vm, err := p.host.NewVM(m, wasmhost.VMConfig{Thread: thread, Env: map[string]string{"DRYDOCK_SYNC_TOKEN": token}})
+	vm, err := p.host.NewVM(wantModule(p.t), wasmhost.VMConfig{
+		Thread: thread,
+		Env:    map[string]string{"DRYDOCK_SYNC_TOKEN": token},
+	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	return vm
 }
 
-// worker starts a VM with the plugin.
+// worker starts a VM with one plugin, which has the configuration of the test's setup.
 func (p *process) worker(thread string) *world {
 	p.t.Helper()
 	return p.plugin(p.vm(thread), p.setup.config)
@@ -133,11 +150,17 @@ func (p *process) mainAndWorkers(n int) (all []*world) {
 	return all
 }
 
+// pluginConfig returns Envoy's configuration of a plugin. config is the plugin's own configuration.
 func (p *process) pluginConfig(config string) wasmhost.PluginConfig {
-	return wasmhost.PluginConfig{Name: "drydock", Configuration: []byte(config), FailurePolicy: p.setup.policy, AllowOnHeadersStopIteration: !p.setup.headersGoOn}
+	return wasmhost.PluginConfig{
+		Name:                        "drydock",
+		Configuration:               []byte(config),
+		FailurePolicy:               p.setup.policy,
+		AllowOnHeadersStopIteration: !p.setup.headersGoOn,
+	}
 }
 
-// plugin starts a plugin in a VM.
+// plugin starts a plugin in a VM, which may have others.
 func (p *process) plugin(vm *wasmhost.VM, config string) *world {
 	p.t.Helper()
 	plugin, err := vm.Plugin(p.pluginConfig(config))
@@ -162,7 +185,8 @@ func (p *process) runAllFor(all []*world, d time.Duration) {
 	}
 }
 
-// wantOneLeader returns the one plugin that polls.
+// wantOneLeader returns the plugin that leads, which is the one with a poll that waits for an
+// answer. It fails the test if that is not exactly one of them.
 func wantOneLeader(t *testing.T, all []*world) *world {
 	t.Helper()
 	leaders := slices.DeleteFunc(slices.Clone(all), func(w *world) bool { return !w.hasPoll() })
@@ -172,14 +196,15 @@ func wantOneLeader(t *testing.T, all []*world) *world {
 	return leaders[0]
 }
 
-// compiledRig is the rig in wasmhost.
+// compiledRig is the rig in wasmhost: one plugin in one VM of the process.
 type compiledRig struct {
 	*process
 	vm     *wasmhost.VM
 	plugin *wasmhost.Plugin
 }
 
-// rigOf returns the compiled rig of a world.
+// rigOf returns the rig of a world that runs compiled, for what only wasmhost can do. It panics if
+// the world runs on the emulator.
 func rigOf(w *world) *compiledRig { return w.rig.(*compiledRig) }
 
 func (r *compiledRig) tick()                   { r.plugin.Tick() }
@@ -187,17 +212,17 @@ func (r *compiledRig) advance(d time.Duration) { r.clock.Advance(d) }
 
 func (r *compiledRig) pendingCalls() (calls []call) {
 	for _, c := range r.vm.Callouts() {
-		calls = append(calls, call{headers: fields(c.Headers), body: string(c.Body), timeout: c.Timeout, out: c})
+		calls = append(calls, call{headers: fields(c.Headers), body: string(c.Body), timeout: c.Timeout, callout: c})
 	}
 	return calls
 }
 
 func (r *compiledRig) answer(c call, status int, body string) {
 	if status == 0 {
-		c.out.Fail()
+		c.callout.Fail()
 		return
 	}
-	c.out.Respond(wasmhost.Headers{{":status", fmt.Sprint(status)}}, []byte(body), nil)
+	c.callout.Respond(wasmhost.Headers{{":status", fmt.Sprint(status)}}, []byte(body), nil)
 }
 
 func (r *compiledRig) open(headers [][2]string, source string, end bool) exchange {
@@ -211,33 +236,42 @@ func (r *compiledRig) metric(name string) int {
 	if !ok {
 		r.t.Fatalf("the metric %s does not exist", name)
 	}
-	return int(int64(m.Value))
+	return int(int64(m.Value)) // A gauge that went below zero has wrapped around.
 }
 
 func (r *compiledRig) logged() []string { return r.logs("") }
 
+// compiledExchange is a request in wasmhost.
 type compiledExchange struct{ *wasmhost.Stream }
 
 func (x *compiledExchange) send(body string, end bool) { x.RequestBody([]byte(body), end) }
 func (x *compiledExchange) sendTrailers()              { x.RequestTrailers(wasmhost.Headers{{"x-trailer", "1"}}) }
 func (x *compiledExchange) disconnect()                { x.Abort() }
 
-func (x *compiledExchange) outcomeSoFar() (v outcome) {
+func (x *compiledExchange) outcomeSoFar() (o outcome) {
+	// Envoy keeps what a module sets as a property under a name that begins with "wasm.".
 	note, _ := x.FilterState("wasm.drydock.decision")
-	v.note = string(note)
+	o.note = string(note)
 
 	up := x.Upstream()
 	if up.Headers != nil {
-		v.headers = fields(up.Headers)
+		o.headers = fields(up.Headers)
 	}
-	v.body, v.ended = string(up.Body), up.End
-	v.paused, _ = x.Paused()
+	o.body, o.ended = string(up.Body), up.End
+	o.paused, _ = x.Paused()
 
 	if r := x.LocalReply(); r != nil {
-		v.paused = false
-		v.reply = &sentReply{r.Status, fields(r.Headers), string(r.Body), r.GRPCStatus, r.Details}
+		o.paused = false
+		o.reply = &sentReply{
+			status:  r.Status,
+			headers: fields(r.Headers),
+			body:    string(r.Body),
+			grpc:    r.GRPCStatus,
+			details: r.Details,
+		}
 	}
-	return v
+	return o
 }
 
+// errCrash is why a VM crashed if the test made it crash.
 var errCrash = errors.New("crashed by the test")
