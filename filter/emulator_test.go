@@ -20,8 +20,8 @@ import (
 // Tests that run natively use the emulator of the proxy-wasm Go SDK (package proxytest): it calls
 // the filter as ordinary Go code, with one VM, one plugin and host calls in memory. This file makes
 // it a rig, with requests as exchanges (both are interfaces of rig_test.go). Two weaknesses of the
-// emulator need care: it gives callouts numbers that are not unique (withUniqueIDs), and it delivers
-// parts of a request that Envoy would keep (emulatorExchange.queued).
+// emulator need care: it gives callouts numbers that are not unique (withUniqueIDs), and it
+// delivers parts of a request that Envoy would keep (emulatorExchange.queued).
 
 // emulatorRig is the one plugin in the emulator.
 type emulatorRig struct {
@@ -73,9 +73,10 @@ func (e *emulatorRig) tick() {
 //
 // The emulator numbers a callout by how many callouts wait at that moment. So two callouts get the
 // same number if one before them has been answered meanwhile. withUniqueIDs prevents this by making
-// fillers, which are callouts that only raise the numbers, before it calls do, and by answering them
-// afterwards. The numbers of what do calls are then higher than those that occur without fillers,
-// and lower than those of a callout that still waits from an earlier call of withUniqueIDs.
+// fillers, which are callouts that only raise the numbers, before it calls do, and by answering
+// them afterwards. The numbers of what do calls are then higher than those that occur without
+// fillers, and lower than those of a callout that still waits from an earlier call of
+// withUniqueIDs.
 func (e *emulatorRig) withUniqueIDs(do func()) {
 	const (
 		firstHighID = 100 // more callouts than this never wait at once
@@ -171,7 +172,8 @@ func (e *emulatorRig) open(headers [][2]string, source string, end bool) exchang
 	return x
 }
 
-// noDecision stands for the decision of a request that has none, since properties cannot be deleted.
+// noDecision stands for the decision of a request that has none, since properties cannot be
+// deleted.
 const noDecision = "none"
 
 func (e *emulatorRig) metric(name string) int {
@@ -195,7 +197,8 @@ type emulatorExchange struct {
 	rig  *emulatorRig
 	host proxytest.HostEmulator
 	id   uint32 // of the emulator's HTTP context
-	// withOthers is set once other requests were open at the same time. The note may then be theirs.
+	// withOthers is set once other requests were open at the same time. The note may then be
+	// theirs.
 	withOthers bool
 	// queued are the parts of the request that Envoy would not deliver yet. Each function delivers
 	// one part.

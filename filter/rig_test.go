@@ -183,8 +183,8 @@ func testEverywhere(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	testCompiled(t, s, test)
 }
 
-// testCompiled runs a test in the two compiled environments, each time with a new world, which has a
-// process of its own.
+// testCompiled runs a test in the two compiled environments, each time with a new world, which has
+// a process of its own.
 func testCompiled(t *testing.T, s setup, test func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, envoy136 := range []bool{false, true} {
@@ -260,7 +260,8 @@ func (w *world) wantOnePoll() (call, maintenance.SyncRequest) {
 	return polls[0], request
 }
 
-// answerPoll answers the poll that waits for an answer. It fails the test if that is not exactly one.
+// answerPoll answers the poll that waits for an answer. It fails the test if that is not exactly
+// one.
 func (w *world) answerPoll(status int, body string) {
 	w.t.Helper()
 	c, _ := w.wantOnePoll()
@@ -347,8 +348,8 @@ func wantPassed(t *testing.T, o outcome) {
 	}
 }
 
-// wantRefused checks that the filter answered a request by a rule, and that the upstream saw nothing
-// of it. The rule is that of the note, and is not checked if the note is unknown.
+// wantRefused checks that the filter answered a request by a rule, and that the upstream saw
+// nothing of it. The rule is that of the note, and is not checked if the note is unknown.
 func wantRefused(t *testing.T, o outcome, rule maintenance.Rule) {
 	t.Helper()
 	if o.paused || o.reply == nil || o.headers != nil || o.body != "" {
