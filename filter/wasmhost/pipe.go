@@ -5,32 +5,35 @@ import (
 	"strconv"
 )
 
-// pipe is one direction of a stream. It passes the frames of a message through the filters as
-// Envoy's FilterManager does.
+// A pipe is one direction of a stream: the request on its way from the client to the upstream, or the
+// response on its way back. It passes the frames of the message (headers, parts of the body,
+// trailers) through the filters of the plugins, one filter after the other, as Envoy's
+// FilterManager does (source/common/http/filter_manager.cc). Each filter returns a verdict on each
+// frame (filter.go), and what the last filter lets pass is delivered (stream.go).
 type pipe struct {
 	s           *Stream
 	filters     []*activeFilter // in the order of travel
-	headers     *Headers
-	trailers    *Headers
-	buffered    *bodyBuffer // nil: nothing was ever held
-	complete    bool        // the sender has ended
-	size        int         // of the body so far
-	pressesBack bool        // at the limit, what is held presses back instead of failing the stream
-	pressing    bool
-	aborted     bool // a local reply was sent from one of its callbacks
-	running     int  // callbacks of this direction that are running
+	headers     *Headers        // nil until they have arrived
+	trailers    *Headers        // nil: none
+	buffered    *bodyBuffer     // what a filter holds of the body; nil: nothing was ever held
+	complete    bool            // the sender has ended the message
+	size        int             // of the body that has arrived, in bytes
+	pressesBack bool            // a held body over the limit stops the sender instead of failing the stream
+	pressing    bool            // the sender is stopped
+	aborted     bool            // a local reply was sent from a callback of this direction
+	running     int             // callbacks of this direction that are running
 }
 
-// activeFilter is the progress of a filter in one direction.
+// activeFilter is the progress of one filter in one direction.
 type activeFilter struct {
 	f                *filter
 	pipe             *pipe
 	index            int // in pipe.filters
 	state            iteration
-	headersContinued bool
-	endStream        bool
-	fromCurrent      bool // resuming: the filter itself gets what was held
-	buffering        bool // the body so far is in pipe.buffered
+	headersContinued bool // the filter has let the headers pass
+	endStream        bool // the last frame that the filter got ended the message
+	fromCurrent      bool // while resuming: the filter itself gets the held frames, before the next one
+	buffering        bool // the filter has stopped the last part of the body, to buffer it
 }
 
 // iteration is how far a filter lets the frames of one direction pass.
@@ -38,24 +41,27 @@ type iteration uint8
 
 const (
 	iterating  iteration = iota
-	stopped              // this filter holds them and gets the next
-	stoppedAll           // this filter holds them and gets no further ones until it is resumed
+	stopped              // the filter holds what it got, and still gets the frames that follow
+	stoppedAll           // the filter holds what it got, and gets no frame until it is resumed
 )
 
-// verdict is what a filter returns for a frame. The numbers are Envoy's. Those of headers and of a
-// body share a name where they mean the same.
+// verdict is what a filter returns for a frame. The numbers are those of Envoy's
+// FilterHeadersStatus, FilterDataStatus and FilterTrailersStatus (envoy/http/filter.h). A verdict
+// on headers and one on a body share a name where they mean the same. Trailers have the first two.
 type verdict uint64
 
 const (
 	verdictContinue     verdict = 0
-	verdictStop         verdict = 1 // for a body: and buffer
-	verdictStopStream   verdict = 2 // body: stop, buffer, and press back at the limit
-	verdictStopAll      verdict = 3 // headers: stop all and buffer. Body: stop and drop
-	verdictStopAllPress verdict = 4 // headers: stop all, buffer, and press back at the limit
+	verdictStop         verdict = 1 // hold the frame. Of a body: StopIterationAndBuffer
+	verdictStopStream   verdict = 2 // of a body: StopIterationAndWatermark, which presses back at the limit
+	verdictStopAll      verdict = 3 // of headers: StopAllIterationAndBuffer. Of a body: StopIterationNoBuffer, drop it
+	verdictStopAllPress verdict = 4 // of headers: StopAllIterationAndWatermark, which presses back at the limit
 )
 
+// isRequest reports whether the pipe is that of the request.
 func (p *pipe) isRequest() bool { return p == &p.s.request }
 
+// receiveHeaders passes the headers on as they arrive. end means that no body follows.
 func (p *pipe) receiveHeaders(h Headers, end bool) {
 	if p.over() {
 		return
@@ -65,9 +71,10 @@ func (p *pipe) receiveHeaders(h Headers, end bool) {
 	if !p.isRequest() {
 		p.s.code, _ = strconv.Atoi(h.Get(":status"))
 	}
-	p.sendHeaders(nil, end)
+	p.sendHeaders(p.filters, end)
 }
 
+// receiveData passes a part of the body on as it arrives. end means that it is the last.
 func (p *pipe) receiveData(data []byte, end bool) {
 	if p.over() {
 		return
@@ -76,9 +83,10 @@ func (p *pipe) receiveData(data []byte, end bool) {
 	p.mustExpect("body")
 	p.complete = end
 	p.size += len(data)
-	p.sendData(nil, &bodyBuffer{slices.Clone(data)}, end)
+	p.sendData(p.filters, &bodyBuffer{slices.Clone(data)}, end)
 }
 
+// receiveTrailers passes the trailers on as they arrive. They end the message.
 func (p *pipe) receiveTrailers(h Headers) {
 	if p.over() {
 		return
@@ -87,9 +95,11 @@ func (p *pipe) receiveTrailers(h Headers) {
 	p.mustExpect("trailers")
 	h = h.normalized()
 	p.complete, p.trailers = true, &h
-	p.sendTrailers(nil)
+	p.sendTrailers(p.filters)
 }
 
+// mustExpect panics if a part of a message comes out of order, which is a mistake of the caller of
+// [Stream].
 func (p *pipe) mustExpect(part string) {
 	if p.headers == nil {
 		panic("wasmhost: " + part + " came before the headers")
@@ -110,22 +120,21 @@ func (p *pipe) paused() bool {
 	return slices.ContainsFunc(p.filters, func(a *activeFilter) bool { return a.state != iterating })
 }
 
-// from returns the index of the filter at which a frame starts or continues: the first filter if a
-// is nil, otherwise the one after a. With orAt, it continues at a itself if a must get again what
-// it held.
-func (p *pipe) from(a *activeFilter, orAt bool) int {
-	switch {
-	case a == nil:
-		return 0
-	case orAt && a.fromCurrent:
-		return a.index
+// next returns the filters after a.
+func (a *activeFilter) next() []*activeFilter { return a.pipe.filters[a.index+1:] }
+
+// nextForHeld returns the filters that get the body or the trailers that a held: those after a, and
+// first a itself if it was stopped entirely and has not seen them.
+func (a *activeFilter) nextForHeld() []*activeFilter {
+	if a.fromCurrent {
+		return a.pipe.filters[a.index:]
 	}
-	return a.index + 1
+	return a.next()
 }
 
-// sendHeaders passes the headers through the filters after a given one.
-func (p *pipe) sendHeaders(after *activeFilter, end bool) {
-	for _, a := range p.filters[p.from(after, false):] {
+// sendHeaders passes the headers through the filters.
+func (p *pipe) sendHeaders(filters []*activeFilter, end bool) {
+	for _, a := range filters {
 		a.endStream = end
 		p.running++
 		v := a.onHeaders(end)
@@ -151,24 +160,24 @@ func (p *pipe) sendHeaders(after *activeFilter, end bool) {
 	p.deliver(Frame{Headers: slices.Clone(*p.headers), End: end})
 }
 
-// sendData passes a part of the body through the filters after a given one, or from it on if it is
-// being resumed. If a filter adds trailers to the last part, they follow, from that filter on.
-func (p *pipe) sendData(after *activeFilter, data *bodyBuffer, end bool) {
-	var adder *activeFilter // of trailers
+// sendData passes a part of the body through the filters. If a filter adds trailers to the last
+// part, they are sent after it, to the filters that follow.
+func (p *pipe) sendData(filters []*activeFilter, data *bodyBuffer, end bool) {
+	var adder *activeFilter // the filter that has added trailers
 	hadTrailers := p.trailers != nil
 	defer func() {
 		if adder != nil && !p.over() {
-			p.sendTrailers(adder)
+			p.sendTrailers(adder.nextForHeld())
 		}
 	}()
 
-	for _, a := range p.filters[p.from(after, true):] {
+	for _, a := range filters {
 		if a.state == stoppedAll {
 			p.hold(data)
 			return
 		}
 		if a.endStream {
-			return
+			return // the filter has already got the end of the message
 		}
 
 		a.endStream = end && p.trailers == nil
@@ -188,7 +197,8 @@ func (p *pipe) sendData(after *activeFilter, data *bodyBuffer, end bool) {
 			p.stopData(a, data, v)
 			return
 		case a.state == stopped:
-			adder = nil // resume sends the trailers
+			// The filter held earlier parts and now lets them pass. Resuming sends the trailers too.
+			adder = nil
 			p.hold(data)
 			a.resume()
 			return
@@ -204,7 +214,8 @@ func (p *pipe) sendData(after *activeFilter, data *bodyBuffer, end bool) {
 	}
 }
 
-// stopData stops a part of the body at a filter that does not let it pass.
+// stopData handles a part of the body for which a filter has returned a verdict other than
+// Continue: it is held for the two verdicts that buffer it, and otherwise dropped.
 func (p *pipe) stopData(a *activeFilter, data *bodyBuffer, v verdict) {
 	a.state = stopped
 	switch {
@@ -212,24 +223,25 @@ func (p *pipe) stopData(a *activeFilter, data *bodyBuffer, v verdict) {
 		p.pressesBack = v == verdictStopStream
 		p.hold(data)
 	case p.complete && p.trailers == nil && p.buffered == nil && !p.s.done:
-		p.buffered = &bodyBuffer{} // so that resuming ends the stream
+		p.buffered = &bodyBuffer{} // empty, so that resuming still delivers the end of the message
 	}
 }
 
 // prependHeld puts what is held before a part that a filter lets pass: the filter held an earlier
-// part, and this one was added to it.
+// part, was resumed, and then let this one pass. With [Config.LegacyResume] the two are not joined.
 func (p *pipe) prependHeld(a *activeFilter, data *bodyBuffer) {
-	if p.buffered == nil || data == p.buffered || len(p.buffered.bytes) == 0 || a.f.plugin.vm.host.cfg.LegacyResume {
+	nothingHeld := p.buffered == nil || len(p.buffered.bytes) == 0
+	if nothingHeld || data == p.buffered || a.f.plugin.vm.host.cfg.LegacyResume {
 		return
 	}
+
 	data.bytes = append(p.buffered.bytes, data.bytes...)
 	p.buffered.bytes = nil
 }
 
-// sendTrailers passes the trailers through the filters after a given one, or from it on if it is
-// being resumed.
-func (p *pipe) sendTrailers(after *activeFilter) {
-	for _, a := range p.filters[p.from(after, true):] {
+// sendTrailers passes the trailers through the filters.
+func (p *pipe) sendTrailers(filters []*activeFilter) {
+	for _, a := range filters {
 		if a.state == stoppedAll {
 			return
 		}
@@ -256,8 +268,9 @@ func (p *pipe) sendTrailers(after *activeFilter) {
 	p.deliver(Frame{Trailers: slices.Clone(*p.trailers), End: true})
 }
 
-// interrupted reports whether the frame must not go on, because the stream has ended or was
-// answered during the callback. It sends a local reply that was waiting for the callback to return.
+// interrupted reports whether the frame must not go on after a callback, because the stream ended or
+// was answered during the callback. If a local reply has waited for the callback to return
+// (Stream.pendingReply), it is sent now.
 func (p *pipe) interrupted() bool {
 	if !p.aborted && !p.s.done {
 		return false
@@ -265,11 +278,12 @@ func (p *pipe) interrupted() bool {
 
 	if r := p.s.pendingReply; r != nil {
 		p.s.pendingReply = nil
-		p.s.encodeReply(*r, true)
+		p.s.replyThroughFilters(*r)
 	}
 	return true
 }
 
+// deliver hands a frame that has passed all filters to the receiver of the message.
 func (p *pipe) deliver(f Frame) {
 	if p.isRequest() {
 		p.s.toUpstream(f)
@@ -278,13 +292,14 @@ func (p *pipe) deliver(f Frame) {
 	}
 }
 
-// hold keeps data that a filter stopped. Beyond the limit, it presses back or, if the filter wants
-// the whole body, fails the stream.
+// hold keeps a part of the body that a filter has stopped. If the held body exceeds the buffer
+// limit, the pipe presses back or, for a filter that asked to buffer the body, answers the stream
+// with an error, as Envoy does.
 func (p *pipe) hold(data *bodyBuffer) {
 	if p.buffered == nil {
 		p.buffered = &bodyBuffer{}
 	}
-	if p.buffered != data {
+	if p.buffered != data { // data is the held body itself when a filter after a resumed one stops it
 		p.buffered.bytes = append(p.buffered.bytes, data.bytes...)
 		data.bytes = nil
 	}
@@ -297,16 +312,19 @@ func (p *pipe) hold(data *bodyBuffer) {
 		p.pressing = true
 	case p.isRequest():
 		p.s.localReply(LocalReply{
-			Status: 413, Body: []byte("Payload Too Large"), Details: "request_payload_too_large", GRPCStatus: -1,
+			Status: 413, Body: []byte("Payload Too Large"), Details: "request_payload_too_large", GRPCStatus: noGRPCStatus,
 		})
 	default:
 		p.s.localReply(LocalReply{
-			Status: 500, Body: []byte("Internal Server Error"), Details: "response_payload_too_large", GRPCStatus: -1,
+			Status: 500, Body: []byte("Internal Server Error"), Details: "response_payload_too_large", GRPCStatus: noGRPCStatus,
 		})
 	}
 }
 
-// resume lets pass what the filter held (ActiveStreamFilterBase::commonContinue).
+// resume lets pass what the filter held, as Envoy's ActiveStreamFilterBase::commonContinue does: the
+// headers if it had stopped them, then the held body, then the trailers. Frames that have not
+// arrived yet follow when they do. After a stop of everything, the filter itself gets the body and
+// the trailers first, since it has not seen them.
 func (a *activeFilter) resume() {
 	p := a.pipe
 	if p.over() {
@@ -317,15 +335,16 @@ func (a *activeFilter) resume() {
 	a.state = iterating
 	if !a.headersContinued {
 		a.headersContinued = true
-		p.sendHeaders(a, p.complete && p.buffered == nil && p.trailers == nil)
+		p.sendHeaders(a.next(), p.complete && p.buffered == nil && p.trailers == nil)
 	}
 
+	// If sendData makes a filter add trailers, it has sent them itself.
 	hadTrailers := p.trailers != nil
 	if p.buffered != nil && !p.over() {
-		p.sendData(a, p.buffered, p.complete && !hadTrailers)
+		p.sendData(a.nextForHeld(), p.buffered, p.complete && !hadTrailers)
 	}
 	if hadTrailers && !p.over() {
-		p.sendTrailers(a)
+		p.sendTrailers(a.nextForHeld())
 	}
 	a.fromCurrent = false
 }

@@ -6,20 +6,33 @@ import (
 	"strings"
 )
 
+// This file holds local replies: how a plugin or the host sends one, what Envoy makes of it, and how
+// it reaches the client. The request and the response of a [Stream] are a pipe each, which passes
+// the parts of a message through the filters of the plugins (pipe.go).
+
 // LocalReply is a response that a plugin or the host sends instead of the upstream.
 type LocalReply struct {
 	Status     int
 	Headers    Headers
 	Body       []byte
-	Details    string // response code details
-	GRPCStatus int    // -1: none
+	Details    string // the response code details, which say for access logs why the reply was sent
+	GRPCStatus int    // for a gRPC request; -1: the one that follows from Status
 }
+
+// noGRPCStatus is the [LocalReply.GRPCStatus] of a reply that follows from its HTTP status.
+const noGRPCStatus = -1
+
+// maxGRPCStatus is the greatest status code of gRPC, Unauthenticated.
+const maxGRPCStatus = 16
 
 // detailsReplacer replaces white space in response code details as Envoy does, which writes them to
 // access logs.
 var detailsReplacer = strings.NewReplacer(" ", "_", "\t", "_", "\n", "_", "\v", "_", "\f", "_", "\r", "_")
 
-// sendLocalResponse is proxy_send_local_response. It takes effect when the module has returned.
+// sendLocalResponse is proxy_send_local_response. Its parameters are 0 the HTTP status, 1 and 2 the
+// response code details, 3 and 4 the body, 5 and 6 the headers, and 7 the gRPC status. As in Envoy,
+// the reply is sent when the module has returned from the callback, since sending it calls the
+// module again. A second reply is ignored.
 func (c call) sendLocalResponse() Status {
 	c.in.localReplySent = true
 	f := c.in.current().filter
@@ -32,8 +45,8 @@ func (c call) sendLocalResponse() Status {
 		Status: int(c.u32(0)), Details: detailsReplacer.Replace(c.str(1)), Body: slices.Clone(c.bytes(3)),
 		Headers: parsePairs(c.bytes(5)), GRPCStatus: int(int32(c.u32(7))),
 	}
-	if r.GRPCStatus < 0 || r.GRPCStatus > 16 {
-		r.GRPCStatus = -1
+	if r.GRPCStatus < 0 || r.GRPCStatus > maxGRPCStatus {
+		r.GRPCStatus = noGRPCStatus
 	}
 
 	in, during := c.in, c.in.frame.callback
@@ -49,18 +62,22 @@ func (c call) sendLocalResponse() Status {
 	return StatusOK
 }
 
-// localReply answers instead of the upstream (DownstreamFilterManager::sendLocalReply). Before the
-// response has begun, the reply passes through the filters like a response. If the filters have
-// response headers but the client does not, the reply goes directly to the client. Later, the
-// stream can only be broken off.
+// localReply answers the stream instead of the upstream, as Envoy's
+// DownstreamFilterManager::sendLocalReply does:
+//
+//   - Before the filters have got response headers, the reply passes through them like a response. A
+//     reply from a callback of the request waits until that callback has returned.
+//   - If the filters have response headers but the client does not, the reply goes directly to the
+//     client.
+//   - If the client already has response headers, the stream can only be broken off.
 func (s *Stream) localReply(r LocalReply) {
 	if s.done {
 		return
 	}
 
-	inRequest := s.request.running > 0 // it is sent from a callback of the request
+	fromRequestCallback := s.request.running > 0
 	switch {
-	case inRequest:
+	case fromRequestCallback:
 		s.request.aborted = true
 	case s.response.running > 0:
 		s.response.aborted = true
@@ -68,29 +85,34 @@ func (s *Stream) localReply(r LocalReply) {
 
 	s.setDetails(r.Details)
 	switch {
-	case s.response.headers == nil && inRequest:
-		s.pendingReply = &r
+	case s.response.headers == nil && fromRequestCallback:
+		s.pendingReply = &r // pipe.interrupted sends it
 	case s.response.headers == nil:
-		s.encodeReply(r, true)
+		s.replyThroughFilters(r)
 	case !s.downstreamStarted:
-		s.encodeReply(r, false)
+		s.replyDirectly(r)
 	default:
 		s.reset()
 	}
 }
 
-// encodeReply sends a local reply, through the filters or directly to the client.
-func (s *Stream) encodeReply(r LocalReply, throughFilters bool) {
+// replyThroughFilters sends a local reply through the filters of the response.
+func (s *Stream) replyThroughFilters(r LocalReply) {
 	s.isLocalReply = true
 	h, body := s.prepareReply(r)
 	end := len(body) == 0 || s.isHead
-	if throughFilters {
-		s.response.receiveHeaders(h, end)
-		if !end {
-			s.response.receiveData(body, true)
-		}
-		return
+
+	s.response.receiveHeaders(h, end)
+	if !end {
+		s.response.receiveData(body, true)
 	}
+}
+
+// replyDirectly sends a local reply to the client without calling the filters.
+func (s *Stream) replyDirectly(r LocalReply) {
+	s.isLocalReply = true
+	h, body := s.prepareReply(r)
+	end := len(body) == 0 || s.isHead
 
 	s.response.headers = &h
 	s.toDownstream(Frame{Headers: h, End: end})
@@ -99,8 +121,9 @@ func (s *Stream) encodeReply(r LocalReply, throughFilters bool) {
 	}
 }
 
-// prepareReply returns the headers and the body of a local reply
-// (Http::Utility::prepareLocalReply).
+// prepareReply returns the headers and the body of a local reply, as Envoy's
+// Http::Utility::prepareLocalReply completes them. A gRPC request gets its status in the headers and
+// no body ("trailers only", in HTTP with the status 200).
 func (s *Stream) prepareReply(r LocalReply) (h Headers, body []byte) {
 	h = Headers{{":status", strconv.Itoa(r.Status)}}
 	for _, f := range r.Headers {
@@ -109,7 +132,7 @@ func (s *Stream) prepareReply(r LocalReply) (h Headers, body []byte) {
 
 	body = r.Body
 	switch {
-	case s.isGRPC: // trailers only
+	case s.isGRPC:
 		h.setInPlace(":status", "200")
 		h.setInPlace("content-type", "application/grpc")
 		if !h.Has("grpc-status") {

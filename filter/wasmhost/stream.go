@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+// This file is the public side of a stream: a test, as the client and the upstream, delivers the
+// parts of the request and of the response, and reads what came out at the other end. In between,
+// pipe.go passes each part through the filters, filter.go calls the module of each filter, and
+// reply.go sends local replies, which replace the response of the upstream.
+
 // DefaultBufferLimit is the default of Envoy's per_connection_buffer_limit_bytes, the maximum size
 // of a held body.
 const DefaultBufferLimit = 1 << 20
@@ -59,7 +64,8 @@ func (m Message) Status() int {
 	return status
 }
 
-func (m *Message) take(f Frame) {
+// add appends a frame to the message.
+func (m *Message) add(f Frame) {
 	m.Frames = append(m.Frames, f)
 	if f.Headers != nil {
 		m.Headers = f.Headers
@@ -78,23 +84,23 @@ func (m *Message) take(f Frame) {
 // Envoy's HTTP filter manager around them. [NewStream] makes one.
 type Stream struct {
 	cfg         StreamConfig
-	chain       []*filter
-	filterState map[string][]byte
+	chain       []*filter         // in the order of the request
+	filterState map[string][]byte // what plugins have stored with set_property, by "wasm." and the path
 
 	request, response    pipe
-	upstream, downstream Message
-	upstreamStarted      bool // something went to the upstream
-	downstreamStarted    bool // response headers went to the client
+	upstream, downstream Message // what the upstream and the client have received
+	upstreamStarted      bool    // something went to the upstream
+	downstreamStarted    bool    // response headers went to the client
 
-	isHead, isGRPC bool // of the request
+	isHead, isGRPC bool // the method of the request is HEAD; its content type is that of gRPC
 
-	code         int    // of the response, 0 before there is one
-	details      string // response code details
-	hasDetails   bool
+	code         int         // of the response, 0 before there is one
+	details      string      // response code details
+	hasDetails   bool        // details was set, perhaps to ""
 	isLocalReply bool        // the response is a local reply
-	reply        *LocalReply // by a plugin
-	pendingReply *LocalReply // to be sent when the filter callback has returned
-	done         bool
+	reply        *LocalReply // the local reply that a plugin has sent
+	pendingReply *LocalReply // a local reply to be sent when the running filter callback has returned
+	done         bool        // the stream has ended
 }
 
 // NewStream begins a request that travels through the plugin alone.
@@ -119,7 +125,7 @@ func NewStream(cfg StreamConfig, plugins ...*Plugin) *Stream {
 			f.filter = f
 		} else if p.cfg.FailurePolicy == FailOpen {
 			continue // the filter is left out of the chain
-		}
+		} // otherwise the filter is in the chain without a context, and answers the stream 503
 
 		f.decode.f, f.decode.pipe = f, &s.request
 		f.encode.f, f.encode.pipe = f, &s.response
@@ -208,6 +214,7 @@ func (s *Stream) Abort() {
 	s.finish()
 }
 
+// setDetails sets the response code details.
 func (s *Stream) setDetails(details string) { s.details, s.hasDetails = details, true }
 
 // Upstream returns what the upstream has received of the request so far.
@@ -243,7 +250,7 @@ func (s *Stream) Paused() (request, response bool) {
 // stopped the whole stream holds more than the buffer limit. What arrives nevertheless is held too.
 func (s *Stream) Pressing() bool { return s.request.pressing }
 
-// Done reports whether the stream has ended, which the plugins then know.
+// Done reports whether the stream has ended, after which plugins got on_log, on_done and on_delete.
 func (s *Stream) Done() bool { return s.done }
 
 // ContextID returns the id of the stream in the module of the i-th plugin, or 0 if the VM of the
@@ -255,6 +262,7 @@ func (s *Stream) ContextID(i int) uint32 {
 	return s.chain[i].id
 }
 
+// toUpstream delivers a frame of the request that has passed all filters.
 func (s *Stream) toUpstream(f Frame) {
 	s.upstreamStarted = true
 	if s.cfg.OnUpstream != nil {
@@ -262,9 +270,10 @@ func (s *Stream) toUpstream(f Frame) {
 		return
 	}
 
-	s.upstream.take(f)
+	s.upstream.add(f)
 }
 
+// toDownstream delivers a frame of the response to the client. The last one ends the stream.
 func (s *Stream) toDownstream(f Frame) {
 	if f.Headers != nil {
 		s.code, _ = strconv.Atoi(f.Headers.Get(":status"))
@@ -274,7 +283,7 @@ func (s *Stream) toDownstream(f Frame) {
 	if s.cfg.OnDownstream != nil {
 		s.cfg.OnDownstream(f)
 	} else {
-		s.downstream.take(f)
+		s.downstream.add(f)
 	}
 
 	if f.End {
@@ -282,7 +291,7 @@ func (s *Stream) toDownstream(f Frame) {
 	}
 }
 
-// reset breaks the stream off on both sides.
+// reset breaks the stream off, for the client and for the upstream.
 func (s *Stream) reset() {
 	if s.done {
 		return
@@ -292,29 +301,31 @@ func (s *Stream) reset() {
 	s.finish()
 }
 
-// finish ends the stream: all plugins log, and then each is done.
+// finish ends the stream: every module is called for its log, and after that every module is told
+// that the stream is done and its context deleted. A plugin that was removed while the stream was
+// open may then shut down.
 func (s *Stream) finish() {
 	if s.done {
 		return
 	}
 
 	s.done = true
-
 	if s.upstreamStarted && (s.isLocalReply || !s.response.complete) {
 		s.toUpstream(Frame{Reset: true})
 	}
+
 	// Without request headers, Envoy has no filter chain yet.
 	if s.request.headers != nil || s.isLocalReply {
 		for _, f := range s.chain {
 			f.create() // if the request did not reach the filter
 			f.logging = true
-			f.end(cbLog)
+			f.runAtEnd(cbLog)
 			f.logging = false
 		}
 
 		for _, f := range s.chain {
-			f.end(cbDone)
-			f.end(cbDelete)
+			f.runAtEnd(cbDone)
+			f.runAtEnd(cbDelete)
 		}
 	}
 
