@@ -7,6 +7,11 @@ import (
 	"time"
 )
 
+// This file describes the proxy-wasm ABI (https://github.com/proxy-wasm/spec, abi-versions/v0.2.1):
+// the numbers that it defines, the encoding of pairs, and the table of its functions. It also holds
+// the few host calls that belong to no other file. How a host call gets its parameters is in
+// hostcall.go; a call's method u32(i) returns parameter i.
+
 // Status is the result of a proxy-wasm host call (ABI 0.2.1, proxy_status_t).
 type Status uint32
 
@@ -25,13 +30,15 @@ const (
 	StatusUnimplemented        Status = 12
 )
 
+// String returns the name of the status, also of those that this host does not use.
 func (s Status) String() string {
 	return enum(s, "OK", "NotFound", "BadArgument", "SerializationFailure", "ParseFailure", "BadExpression", "InvalidMemoryAccess",
 		"Empty", "CasMismatch", "ResultMismatch", "InternalFailure", "BrokenConnection", "Unimplemented")
 }
 
-// appendPairs appends proxy-wasm pairs: their number, the lengths of all names and values, and then
-// the names and values, each with a terminating zero.
+// appendPairs appends pairs in the encoding of proxy-wasm, which is used for header maps and for
+// properties that are maps: the number of pairs and then the lengths of all names and values, as
+// little-endian 32-bit numbers, and then the names and values, each with a terminating zero.
 func appendPairs(b []byte, pairs [][2]string) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(pairs)))
 
@@ -48,21 +55,30 @@ func appendPairs(b []byte, pairs [][2]string) []byte {
 	return b
 }
 
-// parsePairs reads proxy-wasm pairs. It returns nil if b is malformed, larger than 1 MiB or has
-// more than 1024 pairs, as proxy-wasm-cpp-host does (limits.h, pairs_util.cc).
+// The limits of proxy-wasm-cpp-host on pairs that a module passes in (limits.h).
+const (
+	maxPairsSize = 1 << 20 // bytes
+	maxPairs     = 1024
+)
+
+// parsePairs decodes pairs in the encoding of appendPairs. It returns nil if b is malformed or
+// exceeds a limit, as proxy-wasm-cpp-host does (pairs_util.cc).
 func parsePairs(b []byte) Headers {
-	if len(b) < 4 || len(b) > 1<<20 {
-		return nil
-	}
-	n := int(binary.LittleEndian.Uint32(b))
-	if n > 1024 || len(b) < 4+8*n {
+	const numberSize = 4 // bytes of the number of pairs and of each length
+	if len(b) < numberSize || len(b) > maxPairsSize {
 		return nil
 	}
 
-	sizes, rest := b[4:4+8*n], b[4+8*n:]
-	field := func() (string, bool) {
+	n := int(binary.LittleEndian.Uint32(b))
+	textsAt := numberSize + 2*numberSize*n // after a length for each name and each value
+	if n > maxPairs || len(b) < textsAt {
+		return nil
+	}
+
+	sizes, rest := b[numberSize:textsAt], b[textsAt:]
+	next := func() (string, bool) {
 		size := uint64(binary.LittleEndian.Uint32(sizes))
-		sizes = sizes[4:]
+		sizes = sizes[numberSize:]
 		if size+1 > uint64(len(rest)) || rest[size] != 0 {
 			return "", false
 		}
@@ -76,7 +92,7 @@ func parsePairs(b []byte) Headers {
 	for i := range pairs {
 		for j := range pairs[i] {
 			var ok bool
-			if pairs[i][j], ok = field(); !ok {
+			if pairs[i][j], ok = next(); !ok {
 				return nil
 			}
 		}
@@ -88,10 +104,11 @@ func parsePairs(b []byte) Headers {
 	return pairs
 }
 
-// proxyFuncs are the functions of the ABI, in the module "env".
+// proxyFuncs are the functions of the ABI, which a module imports from "env". args describes the
+// parameters and allowed the phases besides ordinary callbacks (hostFunc in hostcall.go).
 var proxyFuncs = []hostFunc{
 	{name: "proxy_log", args: "Lb", allowed: inInit | inMalloc, fn: call.log},
-	{name: "proxy_get_log_level", args: "w", fn: func(c call) Status { return c.put32(0, 2) }}, // info, Envoy's default
+	{name: "proxy_get_log_level", args: "w", fn: call.logLevel},
 	{name: "proxy_get_current_time_nanoseconds", args: "q", fn: call.currentTime},
 	{name: "proxy_get_status", args: "wr", fn: call.getStatus},
 	{name: "proxy_get_property", args: "pr", fn: call.getProperty},
@@ -164,11 +181,19 @@ var (
 	logLevelNames = []string{"trace", "debug", "info", "warn", "error", "critical"}
 )
 
+// unimplemented is the host call of a function that this host does not have.
 func unimplemented(call) Status { return StatusUnimplemented }
 
+// The levels of Envoy for which log/slog has no name.
+const (
+	levelTrace    = slog.LevelDebug - 4
+	levelCritical = slog.LevelError + 4
+)
+
+// log is proxy_log. Its parameters are 0 the level, and 1 and 2 the message.
 func (c call) log() Status {
-	levels := [...]slog.Level{
-		slog.LevelDebug - 4, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError, slog.LevelError + 4,
+	levels := [...]slog.Level{ // in the order of logLevelNames
+		levelTrace, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError, levelCritical,
 	}
 	if int(c.u32(0)) >= len(levels) {
 		return StatusBadArgument
@@ -178,10 +203,21 @@ func (c call) log() Status {
 	return StatusOK
 }
 
+// logLevel is proxy_get_log_level. Its parameter 0 is where to return the level: info, the default
+// of Envoy.
+func (c call) logLevel() Status {
+	const info = 2 // in logLevelNames
+	return c.put32(0, info)
+}
+
+// currentTime is proxy_get_current_time_nanoseconds. Its parameter 0 is where to return the
+// wall-clock time in nanoseconds since 1970.
 func (c call) currentTime() Status {
 	return c.put64(0, uint64(c.in.vm.host.cfg.Clock.Wall().UnixNano()))
 }
 
+// setTickPeriod is proxy_set_tick_period_milliseconds. Its parameter 0 is the period; 0 ends the
+// ticks.
 func (c call) setTickPeriod() Status {
 	root := c.in.current().root
 	root.period = time.Duration(c.u32(0)) * time.Millisecond
@@ -189,6 +225,8 @@ func (c call) setTickPeriod() Status {
 	return StatusOK
 }
 
+// setEffectiveContext is proxy_set_effective_context, which selects the context that host calls
+// work on until the callback returns. Its parameter 0 is the id of the context.
 func (c call) setEffectiveContext() Status {
 	id := c.u32(0)
 	if c.in.contexts[id] == nil {
@@ -211,6 +249,9 @@ func (c call) done() Status {
 	return StatusOK
 }
 
+// foreignFunction is proxy_call_foreign_function. Its parameters are 0 and 1 the name of the
+// function, 2 and 3 its argument, and 4 and 5 where to return its result, which is written also if
+// the function fails.
 func (c call) foreignFunction() Status {
 	fn := c.in.vm.host.cfg.ForeignFunctions[c.str(0)]
 	if fn == nil {

@@ -2,8 +2,8 @@ package wasmhost
 
 // A filter is the part of one plugin in a stream: the callbacks for the request on its way to the
 // upstream (decode, in Envoy's terms) and for the response on its way back (encode). pipe.go calls
-// onHeaders, onData and onTrailers for each frame and acts on the verdict. The module itself runs in
-// an instance (instance.go), in which the filter is a context with an id.
+// onHeaders, onData and onTrailers for each frame and acts on the verdict. The module itself runs
+// in an instance (instance.go), in which the filter is a context with an id.
 type filter struct {
 	*wasmContext           // nil if the VM had crashed when the stream began
 	in           *instance // nil likewise

@@ -90,7 +90,7 @@ type Config struct {
 type LogEntry struct {
 	Thread  string     // VMConfig.Thread
 	Plugin  string     // PluginConfig.Name, or "" if no plugin is running
-	Level   slog.Level // trace is slog.LevelDebug-4, critical is slog.LevelError+4
+	Level   slog.Level // Envoy's trace is slog.LevelDebug-4, its critical is slog.LevelError+4
 	Message string
 }
 
@@ -99,17 +99,17 @@ type Host struct {
 	cfg Config
 
 	mu         sync.Mutex
-	vms        []*VM
+	vms        []*VM // open ones, in the order in which they were made
 	clusters   map[string]http.Handler
-	callouts   []*Callout
+	callouts   []*Callout // that wait for an answer, oldest first
 	violations []*Violation
-	store      store
+	store      store // has a mutex of its own
 }
 
 // New starts a process without VMs.
 func New(cfg Config) *Host {
 	if cfg.Clock.Mono == nil {
-		start := time.Now().Add(-time.Hour) // Go's runtime does not accept a clock at zero
+		start := time.Now().Add(-time.Hour) // any time in the past: Go's runtime does not accept a clock at zero
 		cfg.Clock.Mono = func() time.Duration { return time.Since(start) }
 	}
 	if cfg.Clock.Wall == nil {
@@ -195,6 +195,7 @@ func (h *Host) Violations() []*Violation {
 	return slices.Clone(h.violations)
 }
 
+// log passes an entry to [Config.Log], if there is one.
 func (h *Host) log(e LogEntry) {
 	if h.cfg.Log != nil {
 		h.cfg.Log(e)

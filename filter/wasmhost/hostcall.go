@@ -8,6 +8,11 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
+// This file is the way of a host call from the module into the host: which functions a module may
+// import, in which phase it may call them, and how a function reads its parameters from the wasm
+// stack and returns values. The functions themselves are in abi.go (the table of proxy-wasm) and in
+// wasi.go, and trace.go shows the calls. An instance is one life of a module in a VM (instance.go).
+
 // The phases outside of ordinary callbacks in which a host function may be called: initialization
 // (WasmBase::startVm) and memory allocation (WasmBase::allocMemory), by the rules before (legacy)
 // and since (modern) proxy-wasm-cpp-host #533.
@@ -35,23 +40,27 @@ const (
 //	S  a stream (i32)
 //	L  a log level (i32)
 //	M  a metric type (i32)
-//	r  where to return bytes that the module allocates (two addresses)
+//	r  where to return the address and the size of bytes for which the module allocates memory (two
+//	   addresses)
 //	w  where to return an i32 (address)
 //	q  where to return an i64 (address)
+//
+// The comment on each function gives the same parameters by their indexes in the wasm signature.
 type hostFunc struct {
 	name    string
 	args    string
-	wasi    bool
-	allowed uint8 // phases besides ordinary callbacks
-	fn      func(c call) Status
-	index   int // in hostFuncs
+	wasi    bool                // a function of WASI; otherwise of proxy-wasm
+	allowed uint8               // the phases besides ordinary callbacks in which it may be called
+	fn      func(c call) Status // a function of WASI returns an errno as the Status
+	index   int                 // in hostFuncs
 }
 
 // call is one call of a host function. Its methods read and return values by the index of the
-// parameter in the wasm signature, where bytes, paths and pairs take two.
+// parameter in the wasm signature, where bytes, paths, pairs and returned bytes take two. Methods
+// that write a result return InvalidMemoryAccess if the address is outside of the memory.
 type call struct {
 	in    *instance
-	stack []uint64
+	stack []uint64 // the parameters, and afterwards the result in stack[0]
 }
 
 // hostFuncs are all functions that a module may import.
@@ -76,14 +85,16 @@ func (f *hostFunc) signature() (params, results []api.ValueType) {
 		}
 	}
 
-	if f.name != "proc_exit" {
+	if f.name != "proc_exit" { // the only function without a result
 		results = []api.ValueType{api.ValueTypeI32}
 	}
 
 	return params, results
 }
 
-// Call runs the function for the module. It implements wazero's api.GoModuleFunction.
+// Call runs the function for the module. It implements wazero's api.GoModuleFunction: the
+// parameters are on the stack, and the result replaces the first one. A panic unwinds the module
+// and fails the VM, here if the running phase does not allow the call.
 func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	in := ctx.Value(instanceKey{}).(*instance)
 
@@ -95,14 +106,7 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	}
 
 	in.results = in.results[:0]
-	st := StatusInvalidMemoryAccess
-	switch fault := in.vm.host.cfg.Fault; {
-	case !in.memoryIsValid(f.args, stack):
-	case fault != nil && !f.wasi && fault(f.name) != StatusOK:
-		st = fault(f.name)
-	default:
-		st = f.fn(call{in, stack})
-	}
+	st := in.runHostFunc(f, stack)
 
 	result := st.String()
 	if f.wasi {
@@ -110,10 +114,25 @@ func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	}
 
 	in.trace(f, stack, result)
-	stack[0] = uint64(st) // proc_exit has no result, but room for its parameter
+	stack[0] = uint64(st) // proc_exit has no result, but there is room: it has a parameter
 }
 
-// memoryIsValid reports whether all bytes that the parameters point to are in the module's memory.
+// runHostFunc checks the parameters and runs the function, unless [Config.Fault] makes it fail.
+func (in *instance) runHostFunc(f *hostFunc, stack []uint64) Status {
+	if !in.memoryIsValid(f.args, stack) {
+		return StatusInvalidMemoryAccess
+	}
+
+	if fault := in.vm.host.cfg.Fault; fault != nil && !f.wasi {
+		if st := fault(f.name); st != StatusOK {
+			return st
+		}
+	}
+	return f.fn(call{in, stack})
+}
+
+// memoryIsValid reports whether all bytes that the module passes in are in its memory. Addresses
+// for results are checked when a result is written.
 func (in *instance) memoryIsValid(args string, stack []uint64) bool {
 	i := 0
 	for _, a := range args {
@@ -133,6 +152,7 @@ func (in *instance) memoryIsValid(args string, stack []uint64) bool {
 	return true
 }
 
+// u32 returns parameter i.
 func (c call) u32(i int) uint32 { return uint32(c.stack[i]) }
 
 // bytes returns the bytes at the address in parameter i with the size in i+1. They belong to the
@@ -142,6 +162,7 @@ func (c call) bytes(i int) []byte {
 	return b
 }
 
+// str returns a copy of the bytes at the address in parameter i with the size in i+1.
 func (c call) str(i int) string { return string(c.bytes(i)) }
 
 // put32 returns v at the address in parameter i.
@@ -173,9 +194,11 @@ func (c call) putBytes(i int, b []byte) Status {
 func (c call) put(i int, b []byte) Status {
 	var addr uint32
 	if len(b) > 0 {
+		// The allocation calls the module, which may call the host, which notes other results.
 		note := c.in.results
 		addr = c.in.malloc(uint32(len(b)))
 		c.in.results = note
+
 		if addr == 0 || !c.in.mem.Write(addr, b) {
 			return StatusInvalidMemoryAccess
 		}
@@ -187,14 +210,18 @@ func (c call) put(i int, b []byte) Status {
 	return StatusOK
 }
 
-// findHostFunc returns the host function that an import names, or nil.
+// findHostFunc returns the host function that an import names, or nil. Functions of proxy-wasm are
+// imported from the module "env", those of WASI from one of two names.
 func findHostFunc(module, name string) *hostFunc {
 	isWASI := module == "wasi_snapshot_preview1" || module == "wasi_unstable"
+	if !isWASI && module != "env" {
+		return nil
+	}
+
 	for i := range hostFuncs {
-		if f := &hostFuncs[i]; f.name == name && f.wasi == isWASI && (f.wasi || module == "env") {
+		if f := &hostFuncs[i]; f.name == name && f.wasi == isWASI {
 			return f
 		}
 	}
-
 	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// A pipe is one direction of a stream: the request on its way from the client to the upstream, or the
-// response on its way back. It passes the frames of the message (headers, parts of the body,
+// A pipe is one direction of a stream: the request on its way from the client to the upstream, or
+// the response on its way back. It passes the frames of the message (headers, parts of the body,
 // trailers) through the filters of the plugins, one filter after the other, as Envoy's
 // FilterManager does (source/common/http/filter_manager.cc). Each filter returns a verdict on each
 // frame (filter.go), and what the last filter lets pass is delivered (stream.go).
@@ -197,7 +197,8 @@ func (p *pipe) sendData(filters []*activeFilter, data *bodyBuffer, end bool) {
 			p.stopData(a, data, v)
 			return
 		case a.state == stopped:
-			// The filter held earlier parts and now lets them pass. Resuming sends the trailers too.
+			// The filter held earlier parts and now lets them pass. Resuming sends the trailers
+			// too.
 			adder = nil
 			p.hold(data)
 			a.resume()
@@ -268,8 +269,8 @@ func (p *pipe) sendTrailers(filters []*activeFilter) {
 	p.deliver(Frame{Trailers: slices.Clone(*p.trailers), End: true})
 }
 
-// interrupted reports whether the frame must not go on after a callback, because the stream ended or
-// was answered during the callback. If a local reply has waited for the callback to return
+// interrupted reports whether the frame must not go on after a callback, because the stream ended
+// or was answered during the callback. If a local reply has waited for the callback to return
 // (Stream.pendingReply), it is sent now.
 func (p *pipe) interrupted() bool {
 	if !p.aborted && !p.s.done {
@@ -321,8 +322,8 @@ func (p *pipe) hold(data *bodyBuffer) {
 	}
 }
 
-// resume lets pass what the filter held, as Envoy's ActiveStreamFilterBase::commonContinue does: the
-// headers if it had stopped them, then the held body, then the trailers. Frames that have not
+// resume lets pass what the filter held, as Envoy's ActiveStreamFilterBase::commonContinue does:
+// the headers if it had stopped them, then the held body, then the trailers. Frames that have not
 // arrived yet follow when they do. After a stop of everything, the filter itself gets the body and
 // the trailers first, since it has not seen them.
 func (a *activeFilter) resume() {

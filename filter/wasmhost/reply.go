@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// This file holds local replies: how a plugin or the host sends one, what Envoy makes of it, and how
-// it reaches the client. The request and the response of a [Stream] are a pipe each, which passes
-// the parts of a message through the filters of the plugins (pipe.go).
+// This file holds local replies: how a plugin or the host sends one, what Envoy makes of it, and
+// how it reaches the client. The request and the response of a [Stream] are a pipe each, which
+// passes the parts of a message through the filters of the plugins (pipe.go).
 
 // LocalReply is a response that a plugin or the host sends instead of the upstream.
 type LocalReply struct {
@@ -65,8 +65,8 @@ func (c call) sendLocalResponse() Status {
 // localReply answers the stream instead of the upstream, as Envoy's
 // DownstreamFilterManager::sendLocalReply does:
 //
-//   - Before the filters have got response headers, the reply passes through them like a response. A
-//     reply from a callback of the request waits until that callback has returned.
+//   - Before the filters have got response headers, the reply passes through them like a response.
+//     A reply from a callback of the request waits until that callback has returned.
 //   - If the filters have response headers but the client does not, the reply goes directly to the
 //     client.
 //   - If the client already has response headers, the stream can only be broken off.
@@ -122,8 +122,8 @@ func (s *Stream) replyDirectly(r LocalReply) {
 }
 
 // prepareReply returns the headers and the body of a local reply, as Envoy's
-// Http::Utility::prepareLocalReply completes them. A gRPC request gets its status in the headers and
-// no body ("trailers only", in HTTP with the status 200).
+// Http::Utility::prepareLocalReply completes them. A gRPC request gets its status in the headers
+// and no body ("trailers only", in HTTP with the status 200).
 func (s *Stream) prepareReply(r LocalReply) (h Headers, body []byte) {
 	h = Headers{{":status", strconv.Itoa(r.Status)}}
 	for _, f := range r.Headers {

@@ -120,12 +120,15 @@ func NewStream(cfg StreamConfig, plugins ...*Plugin) *Stream {
 	for _, p := range plugins {
 		p.reload()
 		f := &filter{plugin: p, stream: s}
-		if in := p.root.in; in.err == nil {
-			f.in, f.wasmContext = in, in.newContext(p.root, nil)
-			f.filter = f
-		} else if p.cfg.FailurePolicy == FailOpen {
+		switch in := p.root.in; {
+		case in.err == nil:
+			f.in, f.wasmContext = in, in.newContext(p.root, f)
+		case p.cfg.FailurePolicy == FailOpen:
 			continue // the filter is left out of the chain
-		} // otherwise the filter is in the chain without a context, and answers the stream 503
+		}
+
+		// With another policy, the filter of a crashed VM is in the chain too, without a context.
+		// It answers the stream with 503 when a frame reaches it.
 
 		f.decode.f, f.decode.pipe = f, &s.request
 		f.encode.f, f.encode.pipe = f, &s.response

@@ -194,7 +194,7 @@ func (c call) fdstat() Status {
 // exit does nothing, and the module goes on: os.Exit has no effect in Envoy. If Go's runtime must
 // end after a panic, it runs into an unreachable instruction.
 func (c call) exit() Status {
-	c.in.log(slog.LevelDebug-4, "proc_exit")
+	c.in.log(levelTrace, "proc_exit")
 	return esuccess
 }
 
