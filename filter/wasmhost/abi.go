@@ -233,7 +233,7 @@ func (c call) setEffectiveContext() Status {
 		return StatusBadArgument
 	}
 
-	c.in.frame.effective = id
+	c.in.invocation.effective = id
 	return StatusOK
 }
 

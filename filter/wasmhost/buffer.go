@@ -85,7 +85,7 @@ func (c call) bufferContent() ([]byte, Status) {
 // passed to its callback any longer. Envoy returns bytes there that it does not own, so the call
 // still succeeds here, except with [Config.Strict].
 func (c call) reportLateRead() {
-	f, during := c.in.current().filter, c.in.frame.callback
+	f, during := c.in.current().filter, c.in.invocation.callback
 	if f == nil || c.u32(0) != bufferRequestBody || during == cbRequestBody {
 		return
 	}

@@ -18,6 +18,10 @@ import (
 	"time"
 )
 
+// This file holds callouts: HTTP calls of a module to a cluster. httpCall starts a callout, a test
+// or the handler of the cluster answers it, and the answer calls the module back. A callout belongs
+// to a root context (plugin.go) in one instance of the module (instance.go).
+
 // Callout is an HTTP call that a module has made (proxy_http_call). Answering it calls the module
 // back on the caller's goroutine, which must be the one that uses the VM. An answer to a callout
 // that was already answered, or whose VM or plugin is gone, is dropped.
@@ -38,7 +42,7 @@ type Callout struct {
 type calloutResponse struct {
 	headers  Headers
 	body     []byte
-	trailers *Headers
+	trailers *Headers // nil: none
 }
 
 // NoHealthyHost is the handler of a cluster without a healthy host. The host call itself fails with
@@ -66,8 +70,8 @@ func Forward(u *url.URL) http.Handler {
 	}
 }
 
-// server is the [http.Server] that handlers find in their context.
-var server = new(http.Server)
+// contextServer is the [http.Server] that handlers find in their context.
+var contextServer = new(http.Server)
 
 // Callouts returns the calls that wait for an answer, oldest first, including those that a handler
 // is working on.
@@ -83,7 +87,11 @@ func (vm *VM) Callouts() []*Callout {
 	return slices.DeleteFunc(vm.host.Callouts(), func(c *Callout) bool { return c.in.vm != vm })
 }
 
-// httpCall is proxy_http_call.
+// httpCall is proxy_http_call. Its parameters are 0 and 1 the name of the cluster, 2 and 3 the
+// headers, 4 and 5 the body, 6 and 7 the trailers, 8 the timeout in milliseconds, and 9 where to
+// return the token, an id that the callback for the answer gets too. The token is written also if
+// the call fails. A call from a stream belongs to the root context of the stream, and outlives the
+// stream.
 func (c call) httpCall() Status {
 	root := c.in.current().root
 	co := &Callout{
@@ -99,18 +107,22 @@ func (c call) httpCall() Status {
 	return st
 }
 
-// start makes the call, if the cluster exists and the headers are complete.
+// start makes the call. As in Envoy (Context::httpCall), an unknown cluster, a negative timeout and
+// headers without a method, a path or an authority are BadArgument; a cluster without a healthy
+// host is InternalFailure.
 func (c *Callout) start() Status {
 	h := c.in.vm.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
 	handler, ok := h.clusters[c.Cluster]
-	if !ok || c.Timeout < 0 || !c.Headers.Has(":method") || !c.Headers.Has(":path") || !c.Headers.Has(":authority") {
+	complete := c.Headers.Has(":method") && c.Headers.Has(":path") && c.Headers.Has(":authority")
+	if !ok || c.Timeout < 0 || !complete {
 		return StatusBadArgument
 	}
 
-	c.in.nextCall += 4 // the two low bits are the kind of callout, 0 for HTTP
+	const kindsOfCallout = 4 // the two low bits of a token are the kind of callout, 0 for HTTP
+	c.in.nextCall += kindsOfCallout
 	if handler == NoHealthyHost {
 		return StatusInternalFailure
 	}
@@ -128,7 +140,8 @@ func (c *Callout) start() Status {
 	return StatusOK
 }
 
-// serve runs the handler and posts its answer to the VM.
+// serve runs the handler on goroutines of its own, and posts its answer, or the expiry of the
+// timeout if that is earlier, to the thread of the VM.
 func (c *Callout) serve(handler http.Handler) {
 	ctx, cancel := context.WithCancel(context.Background())
 	if c.Timeout > 0 {
@@ -138,7 +151,7 @@ func (c *Callout) serve(handler http.Handler) {
 
 	vm := c.in.vm
 	answer := make(chan func(), 1)
-	go func() { answer <- c.run(ctx, handler) }()
+	go func() { answer <- c.handle(ctx, handler) }()
 	go func() {
 		select {
 		case fn := <-answer:
@@ -151,8 +164,9 @@ func (c *Callout) serve(handler http.Handler) {
 	}()
 }
 
-// run runs the handler and returns the function that answers the callout.
-func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func()) {
+// handle runs the handler and returns the function that answers the callout with what the handler
+// wrote. A handler that panics breaks its answer off.
+func (c *Callout) handle(ctx context.Context, handler http.Handler) (answer func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			if r != http.ErrAbortHandler {
@@ -167,13 +181,15 @@ func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func())
 		c.logError("%v", err)
 		return c.Fail
 	}
+
 	w := &responseWriter{header: make(http.Header)}
 	handler.ServeHTTP(w, req)
-	w.WriteHeader(http.StatusOK)
+	w.WriteHeader(http.StatusOK) // if the handler has not written a status
 	if w.sent.Get("Content-Length") == "" {
 		w.sent.Set("Content-Length", strconv.Itoa(w.body.Len()))
 	}
 
+	// A handler sets trailers as headers with a prefix, before or after it writes the status.
 	maps.DeleteFunc(w.sent, func(name string, _ []string) bool { return strings.HasPrefix(name, http.TrailerPrefix) })
 	headers := append(Headers{{":status", strconv.Itoa(w.status)}}, headerFields(w.sent)...)
 	trailers := make(http.Header)
@@ -182,12 +198,16 @@ func (c *Callout) run(ctx context.Context, handler http.Handler) (answer func())
 			trailers[trailer] = values
 		}
 	}
+
 	return func() { c.Respond(headers, w.body.Bytes(), headerFields(trailers)) }
 }
 
-// request returns the callout as a server's request.
+// request returns the callout as the request that a server passes to a handler.
 func (c *Callout) request(ctx context.Context) (*http.Request, error) {
-	ctx = context.WithValue(ctx, http.ServerContextKey, server) // or ReverseProxy hides an answer that broke off
+	// Without a server in the context, ReverseProxy does not panic when an answer breaks off, so
+	// that the answer would seem complete.
+	ctx = context.WithValue(ctx, http.ServerContextKey, contextServer)
+
 	u := "http://" + c.Headers.Get(":authority") + c.Headers.Get(":path")
 	req, err := http.NewRequestWithContext(ctx, c.Headers.Get(":method"), u, bytes.NewReader(c.Body))
 	if err != nil {
@@ -209,6 +229,7 @@ func (c *Callout) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
+// logError logs an error of the handler of the cluster.
 func (c *Callout) logError(format string, args ...any) {
 	message := fmt.Sprintf("cluster %s: %s", c.Cluster, fmt.Sprintf(format, args...))
 	c.in.vm.host.log(LogEntry{Thread: c.in.vm.cfg.Thread, Level: slog.LevelError, Message: message})
@@ -232,6 +253,8 @@ type responseWriter struct {
 	body   bytes.Buffer
 }
 
+// Header, WriteHeader, Write and Flush implement [http.ResponseWriter] and [http.Flusher]. An
+// informational status (1xx) is ignored, as is any status after the first.
 func (w *responseWriter) Header() http.Header { return w.header }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -260,36 +283,40 @@ func (c *Callout) Respond(headers Headers, body []byte, trailers Headers) {
 	}
 
 	c.root.response = r
-	c.call(len(headers), len(body), len(trailers))
+	c.callBack(len(headers), len(body), len(trailers))
 }
 
-// Fail breaks the callout off. The module's callback gets no headers.
+// Fail breaks the callout off. The module's callback gets no headers, and proxy_get_status returns
+// the reason.
 func (c *Callout) Fail() {
 	if !c.remove() {
 		return
 	}
 
 	c.root.status, c.root.statusMessage = StatusBrokenConnection, "reset"
-	c.call(0, 0, 0)
+	c.callBack(0, 0, 0)
 }
 
 // Expire answers with 504, as Envoy does when the timeout of the callout has passed.
 func (c *Callout) Expire() {
 	const body = "upstream request timeout"
-	c.Respond(Headers{{":status", "504"}, {"content-length", strconv.Itoa(len(body))}, {"content-type", "text/plain"}}, []byte(body), nil)
+	headers := Headers{{":status", "504"}, {"content-length", strconv.Itoa(len(body))}, {"content-type", "text/plain"}}
+	c.Respond(headers, []byte(body), nil)
 }
 
-// call calls the module back. The arguments are the numbers of header fields, bytes and trailers.
-func (c *Callout) call(headers, body, trailers int) {
+// callBack calls proxy_on_http_call_response. The arguments are the numbers of header fields, of
+// bytes and of trailer fields of the answer, which the module reads during the callback.
+func (c *Callout) callBack(headers, body, trailers int) {
 	in, r := c.in, c.root
-	if in.fns[cbHTTPCallResponse] != nil {
+	if in.exports[cbHTTPCallResponse] != nil {
 		in.call(cbHTTPCallResponse, &r.wasmContext, uint64(r.id), uint64(c.Token), uint64(headers), uint64(body), uint64(trailers))
 	}
 	r.response, r.statusMessage = nil, ""
 	in.doAfterCallActions()
 }
 
-// getStatus is proxy_get_status, which returns why a callout failed.
+// getStatus is proxy_get_status, which returns why a callout failed. Its parameters are 0 where to
+// return the status, and 1 and 2 where to return the message.
 func (c call) getStatus() Status {
 	root := c.in.current().root
 	if st := c.put32(0, uint32(root.status)); st != StatusOK {
@@ -304,7 +331,7 @@ func (c *Callout) remove() bool {
 		c.cancel()
 	}
 
-	waits := slices.Contains(c.root.callouts, c)
+	waiting := slices.Contains(c.root.callouts, c)
 	c.root.callouts = slices.DeleteFunc(c.root.callouts, func(d *Callout) bool { return d == c })
 
 	h := c.in.vm.host
@@ -312,7 +339,7 @@ func (c *Callout) remove() bool {
 	defer h.mu.Unlock()
 
 	h.callouts = slices.DeleteFunc(h.callouts, func(d *Callout) bool { return d == c })
-	return waits
+	return waiting
 }
 
 // cancelCallouts drops all callouts of the plugin without calling the module.

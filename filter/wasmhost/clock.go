@@ -7,8 +7,8 @@ import (
 
 // Clock is the time that modules see. Several VMs may call both functions at once.
 type Clock struct {
-	Wall func() time.Time     // nil: time.Now
-	Mono func() time.Duration // since an arbitrary point; never zero or decreasing. Nil: real time
+	Wall func() time.Time     // the wall-clock time; nil: time.Now
+	Mono func() time.Duration // the monotonic time since any point in the past, always positive; nil: real time
 }
 
 // ManualClock is a clock that a test moves.

@@ -48,7 +48,7 @@ func (f *filter) run(cb callback, highest verdict, args ...uint64) verdict {
 	if f.failIfCrashed() {
 		return highest
 	}
-	if f.in.fns[cb] == nil {
+	if f.in.exports[cb] == nil {
 		return verdictContinue
 	}
 
@@ -63,7 +63,7 @@ func (f *filter) run(cb callback, highest verdict, args ...uint64) verdict {
 // create creates the filter's context in the module, once.
 func (f *filter) create() {
 	if !f.created && f.in != nil && f.in.err == nil {
-		f.in.notify(cbContextCreate, f.wasmContext, uint64(f.id), uint64(f.root.id))
+		f.in.callThenAct(cbContextCreate, f.wasmContext, uint64(f.id), uint64(f.root.id))
 	}
 	f.created = true
 }
@@ -160,7 +160,7 @@ func (a *activeFilter) onTrailers() verdict {
 // runAtEnd runs one of the callbacks at the end of the stream: on_log, on_done or on_delete.
 func (f *filter) runAtEnd(cb callback) {
 	if f.in != nil {
-		f.in.notify(cb, f.wasmContext, uint64(f.id))
+		f.in.callThenAct(cb, f.wasmContext, uint64(f.id))
 	}
 }
 
@@ -198,7 +198,7 @@ func (c call) continueStream() Status {
 
 	f := c.in.current().filter
 	if f == nil {
-		c.in.misuse(c.in.frame.callback, "proxy_continue_stream", "no stream is current")
+		c.in.misuse(c.in.invocation.callback, "proxy_continue_stream", "no stream is current")
 		return StatusOK
 	}
 	f.requestHeaders, f.requestTrailers, f.requestBody = nil, nil, nil
@@ -207,7 +207,7 @@ func (c call) continueStream() Status {
 	if c.u32(0) == streamResponse {
 		a = &f.encode
 	}
-	in, during := c.in, c.in.frame.callback
+	in, during := c.in, c.in.invocation.callback
 	in.addAfterCallAction(func() {
 		switch {
 		case f.stream.done:

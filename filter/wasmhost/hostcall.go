@@ -98,9 +98,9 @@ func (f *hostFunc) signature() (params, results []api.ValueType) {
 func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	in := ctx.Value(instanceKey{}).(*instance)
 
-	in.vm.calls[in.frame.callback][f.index]++
-	if in.frame.restrict&^f.allowed != 0 {
-		v := in.violation(in.frame.callback, f.name, "Envoy does not allow this call in this phase")
+	in.vm.calls[in.invocation.callback][f.index]++
+	if in.invocation.restrict&^f.allowed != 0 {
+		v := in.violation(in.invocation.callback, f.name, "Envoy does not allow this call in this phase")
 		in.trace(f, stack, "restricted")
 		panic(v)
 	}

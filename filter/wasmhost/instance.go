@@ -9,41 +9,47 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// instance is one life of a VM, from its start to its crash or to the end of the VM.
+// An instance is one life of a VM: the module with its memory, from its start to its crash or to
+// the end of the VM. It calls the callbacks of the module. When a callback calls the host,
+// hostcall.go enters the host with this instance, and a host call that allocates memory enters the
+// module again.
 type instance struct {
-	vm  *VM
-	mod api.Module
-	mem api.Memory
-	fns [numCallbacks]api.Function
-	ctx context.Context // has the instance for host functions
+	vm      *VM
+	mod     api.Module                 // nil when the instance is closed
+	mem     api.Memory                 // nil when the instance is closed
+	exports [numCallbacks]api.Function // the callbacks; nil for one that the module does not export
+	ctx     context.Context            // has the instance for host functions
 
 	vmContext wasmContext // id 0, for initialization and memory allocation
 	contexts  map[uint32]*wasmContext
-	nextID    uint32
-	roots     []*root
+	nextID    uint32  // the id of the last context that was made
+	roots     []*root // the plugins, in the order in which they were started
 
-	frame          frame
-	stacks         [][5]uint64 // arguments and result of the calls into the module, by depth
-	depth          int
-	localReplySent bool // the stream does not go on, whatever the callback returns
-	afterCall      []func()
-	results        []byte // of the running host call, for the trace
+	invocation     invocation
+	stacks         [][maxArguments]uint64 // arguments and result of the calls into the module, by depth
+	depth          int                    // of calls into the module that are running
+	localReplySent bool                   // the stream does not go on, whatever the callback returns
+	afterCall      []func()               // actions that wait for the callback to return
+	results        []byte                 // of the running host call, for the trace
 
-	metrics    map[uint32]*Metric
-	nextMetric [3]uint32
-	nextCall   uint32
+	metrics    map[uint32]*Metric // by the id that the module knows
+	nextMetric [3]uint32          // the last id of each MetricType
+	nextCall   uint32             // the token of the last callout
 
-	memSize uint32 // after the crash
-	err     error  // why it crashed
+	memSize uint32 // of the memory in bytes, when the instance was closed
+	err     error  // why the module crashed; nil while it lives
 }
 
-// frame is the state of the callback that is running.
-type frame struct {
+// maxArguments is the greatest number of arguments of a callback (proxy_on_http_call_response).
+const maxArguments = 5
+
+// An invocation is a callback that is running. The zero value means that none is.
+type invocation struct {
 	callback  callback
 	context   *wasmContext
-	effective uint32   // the context set by proxy_set_effective_context, 0: none
-	restrict  uint8    // the permission that host calls need, 0: none
-	within    callback // the callback that this one interrupts
+	effective uint32   // the id set by proxy_set_effective_context; 0: none
+	restrict  uint8    // the phase (hostcall.go) that must allow each host call; 0: any call is allowed
+	within    callback // the callback that this one interrupts, to allocate memory
 }
 
 // wasmContext is a context that the module knows by its id: a root context, the context of a
@@ -59,27 +65,29 @@ type instanceKey struct{}
 
 // initialize runs a command's _start, or a reactor's _initialize and then its main.
 func (in *instance) initialize() {
-	if in.fns[cbInitialize] == nil {
+	if in.exports[cbInitialize] == nil {
 		in.call(cbStart, &in.vmContext)
 		return
 	}
 
 	in.call(cbInitialize, &in.vmContext)
-	if in.fns[cbMain] != nil {
+	if in.exports[cbMain] != nil {
 		in.call(cbMain, &in.vmContext, 0, 0)
 	} else {
 		in.call(cbMainVoid, &in.vmContext)
 	}
 }
 
-// current returns the context that host calls work on.
+// current returns the context that host calls work on: the one that the module has selected with
+// proxy_set_effective_context, if it exists, and otherwise that of the running callback.
 func (in *instance) current() *wasmContext {
-	if c := in.contexts[in.frame.effective]; c != nil && in.frame.effective != 0 {
+	if c := in.contexts[in.invocation.effective]; c != nil && in.invocation.effective != 0 {
 		return c
 	}
-	return in.frame.context
+	return in.invocation.context
 }
 
+// newContext makes a context. Its filter is nil for a root context.
 func (in *instance) newContext(root *root, filter *filter) *wasmContext {
 	in.nextID++
 	c := &wasmContext{id: in.nextID, root: root, filter: filter}
@@ -90,16 +98,17 @@ func (in *instance) newContext(root *root, filter *filter) *wasmContext {
 // call runs a callback for a context and returns its result. The result is 0 if the callback has
 // none, is not exported or crashed.
 func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
-	fn := in.fns[cb]
+	fn := in.exports[cb]
 	if fn == nil || in.err != nil {
 		return 0
 	}
 
-	outer := in.frame
-	in.frame = frame{callback: cb, context: c, restrict: outer.restrict, within: outer.callback}
+	outer := in.invocation
+	in.invocation = invocation{callback: cb, context: c, restrict: outer.restrict, within: outer.callback}
 
-	if in.depth++; in.depth > len(in.stacks) {
-		in.stacks = append(in.stacks, [5]uint64{})
+	in.depth++
+	if in.depth > len(in.stacks) {
+		in.stacks = append(in.stacks, [maxArguments]uint64{})
 	}
 	stack := in.stacks[in.depth-1][:]
 	copy(stack, args)
@@ -107,8 +116,7 @@ func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
 	in.traceCallback(cb, c, stack[:len(args)], "")
 	err := fn.CallWithStack(in.ctx, stack)
 	in.depth--
-	in.frame = outer
-
+	in.invocation = outer
 	if err != nil {
 		in.traceCallback(cb, c, nil, "crashed")
 		in.fail(fmt.Errorf("%s: %w", cb, err))
@@ -128,8 +136,9 @@ func (in *instance) call(cb callback, c *wasmContext, args ...uint64) uint64 {
 	return uint64(uint32(stack[0]))
 }
 
-// notify runs a callback and then the actions that it deferred.
-func (in *instance) notify(cb callback, c *wasmContext, args ...uint64) uint64 {
+// callThenAct runs a callback and then the actions that it deferred. It returns the result of the
+// callback.
+func (in *instance) callThenAct(cb callback, c *wasmContext, args ...uint64) uint64 {
 	r := in.call(cb, c, args...)
 	in.doAfterCallActions()
 	return r
@@ -141,7 +150,7 @@ func (in *instance) addAfterCallAction(fn func()) { in.afterCall = append(in.aft
 // maxAfterCallActions is the number of replies and resumed streams that one callback may defer.
 // Envoy nests them: each action calls the module, and the end of that call runs the rest of the
 // list (DeferAfterCallActions in proxy-wasm-cpp-host). Thousands of them fail with "Maximum call
-// stack size exceeded" in both 1.36.4 and 1.40.0.
+// stack size exceeded" in both 1.36.4 and 1.40.0. The limit of this host is lower.
 const maxAfterCallActions = 512
 
 // doAfterCallActions runs the actions that the callback deferred. They may call the module again.
@@ -161,35 +170,40 @@ func (in *instance) doAfterCallActions() {
 	}
 }
 
-// malloc makes the module allocate memory and returns its address, or 0 if the module failed to.
+// malloc makes the module allocate size bytes and returns their address, or 0 if the module failed
+// to. During the allocation, most host calls are forbidden.
 func (in *instance) malloc(size uint32) uint32 {
-	restrict := in.frame.restrict
-	in.frame.restrict = mallocModern
+	restrict := in.invocation.restrict
+	in.invocation.restrict = mallocModern
 	if in.vm.host.cfg.LegacyWASI {
-		in.frame.restrict = mallocLegacy
+		in.invocation.restrict = mallocLegacy
 	}
 
 	addr := in.call(cbMalloc, &in.vmContext, uint64(size))
-	in.frame.restrict = restrict
+	in.invocation.restrict = restrict
 	return uint32(addr)
 }
 
-// fail marks the VM as crashed and returns the cause: err, unless the VM had crashed before.
+// fail marks the VM as crashed and returns the cause: err, unless the VM had crashed before. While
+// the module is running, it is closed later, when it has been left.
 func (in *instance) fail(err error) error {
-	if in.err == nil {
-		if in.mem != nil {
-			in.memSize = in.mem.Size()
-		}
-		in.err = err
-		in.log(slog.LevelError, "VM failed: "+err.Error())
-		if in.depth == 0 {
-			in.close()
-		}
+	if in.err != nil {
+		return in.err
 	}
-	return in.err
+
+	if in.mem != nil {
+		in.memSize = in.mem.Size()
+	}
+	in.err = err
+	in.log(slog.LevelError, "VM failed: "+err.Error())
+	if in.depth == 0 {
+		in.close()
+	}
+	return err
 }
 
-// close frees the memory and cancels callouts.
+// close frees the module and its memory, and cancels its callouts. The size of the memory stays
+// known.
 func (in *instance) close() {
 	for _, r := range in.roots {
 		r.cancelCallouts()
@@ -200,15 +214,15 @@ func (in *instance) close() {
 			in.memSize = in.mem.Size()
 		}
 		in.mod.Close(in.ctx) // fails only for modules with files
-		in.mod, in.mem, in.fns = nil, nil, [numCallbacks]api.Function{}
+		in.mod, in.mem, in.exports = nil, nil, [numCallbacks]api.Function{}
 	}
 }
 
-// violation records a violation by the host call fn.
+// violation records that the host call fn, made during a callback, broke a rule.
 func (in *instance) violation(during callback, fn, reason string) *Violation {
 	v := &Violation{Thread: in.vm.cfg.Thread, Callback: during.String(), Func: fn, Reason: reason}
 	if during == cbMalloc {
-		v.Within = in.frame.within.String()
+		v.Within = in.invocation.within.String()
 	}
 
 	h := in.vm.host
@@ -219,7 +233,8 @@ func (in *instance) violation(during callback, fn, reason string) *Violation {
 	return v
 }
 
-// misuse records a call that Envoy tolerates although it is never right.
+// misuse records a host call that Envoy tolerates although it is never right. With [Config.Strict],
+// it fails the VM: by a panic while the module runs, which unwinds it.
 func (in *instance) misuse(during callback, fn, reason string) {
 	v := in.violation(during, fn, reason)
 	switch {
@@ -231,9 +246,10 @@ func (in *instance) misuse(during callback, fn, reason string) {
 	}
 }
 
+// log logs a message under the name of the plugin whose context is current, if any.
 func (in *instance) log(level slog.Level, message string) {
 	e := LogEntry{Thread: in.vm.cfg.Thread, Level: level, Message: message}
-	if in.frame.context != nil {
+	if in.invocation.context != nil {
 		if c := in.current(); c.root != nil {
 			e.Plugin = c.root.plugin.cfg.Name
 		}

@@ -5,6 +5,10 @@ import (
 	"slices"
 )
 
+// This file holds the metrics of modules and their host calls. Metrics belong to the process: every
+// module that defines a metric of the same name and type changes the same one. In an instance of a
+// module, a metric has an id.
+
 // MetricType is a proxy-wasm metric type.
 type MetricType uint32
 
@@ -15,6 +19,7 @@ const (
 	Histogram
 )
 
+// String returns the name of the type.
 func (t MetricType) String() string { return enum(t, "counter", "gauge", "histogram") }
 
 // Metric is a statistic that modules have defined. All VMs of the host share it, and Envoy exposes
@@ -78,25 +83,31 @@ func (h *Host) Metrics() []Metric {
 	return all
 }
 
-// defineMetric is proxy_define_metric. The two low bits of the id that it returns are the type; the
-// rest counts.
+// metricTypeBits are the low bits of the id of a metric, which are its type. The others are a
+// counter for each type.
+const metricTypeBits = 0b11
+
+// defineMetric is proxy_define_metric. Its parameters are 0 the type, 1 and 2 the name, and 3 where
+// to return the id. A second definition in the same instance gets another id of the same metric.
 func (c call) defineMetric() Status {
 	t := c.u32(0)
 	if t > uint32(Histogram) {
 		return StatusBadArgument
 	}
 
-	c.in.nextMetric[t] += 4
+	c.in.nextMetric[t] += metricTypeBits + 1
 	id := c.in.nextMetric[t] | t
 	c.in.metrics[id] = c.in.vm.host.store.metric(MetricType(t), c.str(1))
 	return c.put32(3, id)
 }
 
-// metric calls fn with the metric of that id, under the lock of all metrics.
-func (c call) metric(id uint32, fn func(m *Metric) Status) Status {
-	if id&3 > uint32(Histogram) {
+// withMetric calls fn with the metric of that id, under the lock of all metrics. An id whose type
+// does not exist is BadArgument, and an id that was not returned to the module is NotFound.
+func (c call) withMetric(id uint32, fn func(m *Metric) Status) Status {
+	if id&metricTypeBits > uint32(Histogram) {
 		return StatusBadArgument
 	}
+
 	m := c.in.metrics[id]
 	if m == nil {
 		return StatusNotFound
@@ -109,9 +120,11 @@ func (c call) metric(id uint32, fn func(m *Metric) Status) Status {
 	return fn(m)
 }
 
+// incrementMetric is proxy_increment_metric. Its parameters are 0 the id and 1 the offset, which
+// must be positive for a counter. A histogram cannot be incremented.
 func (c call) incrementMetric() Status {
 	offset := int64(c.stack[1])
-	return c.metric(c.u32(0), func(m *Metric) Status {
+	return c.withMetric(c.u32(0), func(m *Metric) Status {
 		if m.Type == Histogram || m.Type == Counter && offset <= 0 {
 			return StatusBadArgument
 		}
@@ -121,9 +134,11 @@ func (c call) incrementMetric() Status {
 	})
 }
 
+// recordMetric is proxy_record_metric. Its parameters are 0 the id and 1 the value: the new one of
+// a gauge, one more observation of a histogram, and, as in Envoy, an amount to add to a counter.
 func (c call) recordMetric() Status {
 	value := c.stack[1]
-	return c.metric(c.u32(0), func(m *Metric) Status {
+	return c.withMetric(c.u32(0), func(m *Metric) Status {
 		switch m.Type {
 		case Counter:
 			m.Value += value
@@ -136,9 +151,11 @@ func (c call) recordMetric() Status {
 	})
 }
 
+// getMetric is proxy_get_metric. Its parameters are 0 the id and 1 where to return the value. A
+// histogram has none.
 func (c call) getMetric() Status {
 	var value uint64
-	st := c.metric(c.u32(0), func(m *Metric) Status {
+	st := c.withMetric(c.u32(0), func(m *Metric) Status {
 		if m.Type == Histogram {
 			return StatusBadArgument
 		}

@@ -13,22 +13,23 @@ import (
 )
 
 // maxMemoryPages is the limit of proxy-wasm-cpp-host on the memory of a module: 1 GiB (limits.h).
-const maxMemoryPages = 1 << 14
+const maxMemoryPages = 1 << 14 // of 64 KiB each
 
 // ErrModule is wrapped by the errors of [Compile] for a module that Envoy could not load.
 var ErrModule = errors.New("not a proxy-wasm module that Envoy can load")
 
 // Module is a compiled module. VMs of any number of hosts can be made from it.
 type Module struct {
-	runtime  wazero.Runtime
+	runtime  wazero.Runtime // has the host functions as modules for the imports
 	compiled wazero.CompiledModule
 }
 
-// callback names a function of the module that the host calls.
+// A callback is a function of the module that the host calls: one of the runtime (initialization,
+// memory allocation) or one of proxy-wasm.
 type callback uint8
 
 const (
-	cbNone callback = iota
+	cbNone callback = iota // no callback is running
 	cbInitialize
 	cbStart
 	cbMain
@@ -80,9 +81,11 @@ var callbacks = [numCallbacks]struct {
 	cbDelete:           {"proxy_on_delete", 1, 0},
 }
 
+// String returns the name of the callback, which is also the name of the export.
 func (cb callback) String() string { return callbacks[cb].name }
 
 // export returns the name under which the module exports the callback; ok reports whether it does.
+// The name is that of the callback, except that Envoy prefers "malloc" for memory allocation.
 func (m *Module) export(cb callback) (name string, ok bool) {
 	exports := m.compiled.ExportedFunctions()
 	if cb == cbMalloc && exports["malloc"] != nil {
@@ -196,6 +199,7 @@ func (m *Module) checkLegacy() error {
 	return nil
 }
 
+// allI32 reports whether types are n times i32.
 func allI32(types []api.ValueType, n int) bool {
 	return len(types) == n && !slices.ContainsFunc(types, func(t api.ValueType) bool { return t != api.ValueTypeI32 })
 }

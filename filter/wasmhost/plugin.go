@@ -8,6 +8,11 @@ import (
 	"time"
 )
 
+// A plugin is a filter configuration in a VM. This file starts plugins, removes them and reloads
+// them after a crash. In the module, a plugin is a root context with an id; it lives in one
+// instance of the module, which ends when the VM crashes (instance.go). A [Stream] passes through
+// plugins.
+
 // FailurePolicy selects what happens to streams when the VM has crashed.
 type FailurePolicy int
 
@@ -35,7 +40,7 @@ type PluginConfig struct {
 	AllowOnHeadersStopIteration bool
 }
 
-// key returns the same string for equal configurations alone.
+// key returns a string that is the same for two configurations if and only if they are equal.
 func (c PluginConfig) key() string {
 	return fmt.Sprintf("%q %q %q %d %d %t", c.Name, c.RootID, c.Configuration, c.FailurePolicy, c.ReloadBackoff, c.AllowOnHeadersStopIteration)
 }
@@ -50,8 +55,8 @@ var (
 type Plugin struct {
 	vm      *VM
 	cfg     PluginConfig
-	users   int // calls of VM.Plugin that returned this plugin, minus those of Remove
-	streams []*Stream
+	users   int           // calls of VM.Plugin that returned this plugin, minus those of Remove
+	streams []*Stream     // open ones
 	root    *root         // in the instance of the VM in which the plugin was last started
 	loaded  time.Duration // when it was last started, in monotonic time
 }
@@ -69,8 +74,8 @@ type root struct {
 	callouts    []*Callout
 	response    *calloutResponse // to the callout whose callback is running
 
-	status        Status // returned by proxy_get_status in the callback of a failed callout
-	statusMessage string
+	status        Status // returned by proxy_get_status; set when a callout fails, and never reset
+	statusMessage string // returned by proxy_get_status, during the callback of a failed callout alone
 }
 
 // Plugin starts and configures a plugin in the VM, as Envoy does on each thread when a filter
@@ -127,23 +132,26 @@ func (p *Plugin) start() error {
 	return nil
 }
 
-// start lets the module create, start and configure the root context.
+// start lets the module create, start and configure the root context. The start and the
+// configuration fail if the callback returns 0, which is false.
 func (r *root) start() error {
+	const noParent = 0 // a root context has no parent context
 	in, c := r.in, &r.wasmContext
+
 	r.configuring = true
-	in.call(cbContextCreate, c, uint64(r.id), 0)
+	in.call(cbContextCreate, c, uint64(r.id), noParent)
 	r.configuring = false
 	r.created = true
 
 	vmConfigSize := uint64(len(in.vm.cfg.Configuration))
-	if in.fns[cbVMStart] != nil && in.call(cbVMStart, c, uint64(r.id), vmConfigSize) == 0 && in.err == nil {
+	if in.exports[cbVMStart] != nil && in.call(cbVMStart, c, uint64(r.id), vmConfigSize) == 0 && in.err == nil {
 		return ErrStart
 	}
 	in.doAfterCallActions()
 
 	configSize := uint64(len(r.plugin.cfg.Configuration))
 	r.configuring = true
-	refused := in.fns[cbConfigure] != nil && in.notify(cbConfigure, c, uint64(r.id), configSize) == 0
+	refused := in.exports[cbConfigure] != nil && in.callThenAct(cbConfigure, c, uint64(r.id), configSize) == 0
 	r.configuring = false
 
 	if in.err != nil {
@@ -179,7 +187,7 @@ func (p *Plugin) shutdown() {
 		return
 	}
 
-	if r.in.fns[cbDone] != nil && r.in.notify(cbDone, &r.wasmContext, uint64(r.id)) == 0 {
+	if r.in.exports[cbDone] != nil && r.in.callThenAct(cbDone, &r.wasmContext, uint64(r.id)) == 0 {
 		r.pendingDone = true
 		return
 	}
@@ -187,8 +195,9 @@ func (p *Plugin) shutdown() {
 	r.delete()
 }
 
+// delete ends the context in the module and in the instance.
 func (r *root) delete() {
-	r.in.notify(cbDelete, &r.wasmContext, uint64(r.id))
+	r.in.callThenAct(cbDelete, &r.wasmContext, uint64(r.id))
 	r.cancelCallouts()
 	r.forget()
 }
@@ -199,9 +208,10 @@ func (r *root) forget() {
 	r.in.roots = slices.DeleteFunc(r.in.roots, func(q *root) bool { return q == r })
 }
 
+// tick calls proxy_on_tick, and sets when the next tick is due.
 func (r *root) tick() {
 	if r.in.err == nil {
-		r.in.notify(cbTick, &r.wasmContext, uint64(r.id))
+		r.in.callThenAct(cbTick, &r.wasmContext, uint64(r.id))
 	}
 
 	r.due = time.Now().Add(r.period)
@@ -220,14 +230,18 @@ func (p *Plugin) TickPeriod() time.Duration { return p.root.period }
 // ContextID returns the id of the plugin's root context in the module.
 func (p *Plugin) ContextID() uint32 { return p.root.id }
 
-// reload restarts a crashed VM if the plugin's failure policy asks for it.
+// reload restarts a crashed VM if the plugin's failure policy asks for it and the backoff has
+// passed since the plugin was last started.
 func (p *Plugin) reload() {
+	if p.root.in.err == nil || p.cfg.FailurePolicy != FailReload {
+		return
+	}
+
 	backoff := p.cfg.ReloadBackoff
 	if backoff == 0 {
 		backoff = time.Second
 	}
-
-	if p.root.in.err == nil || p.cfg.FailurePolicy != FailReload || p.vm.host.cfg.Clock.Mono()-p.loaded < backoff {
+	if p.vm.host.cfg.Clock.Mono()-p.loaded < backoff {
 		return
 	}
 

@@ -15,6 +15,14 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
+// This file holds properties: values that a module reads by a path such as source.address
+// (get_property), and that it may set for the stream. A property follows from the stream itself
+// (request.path), or comes from one of two trees that the user of this package gives: those of the
+// stream (StreamConfig.Properties) and of the process (Config.Properties). A value is returned in
+// the encoding of serialize.
+
+// getProperty is proxy_get_property. Its parameters are 0 and 1 the path, whose elements are
+// separated by zero bytes, and 2 and 3 where to return the value.
 func (c call) getProperty() Status {
 	b, st := c.in.property(c.in.current(), strings.Split(c.str(0), "\x00"))
 	if st != StatusOK {
@@ -26,63 +34,72 @@ func (c call) getProperty() Status {
 // property returns a property in a context. It looks in this order (Context::getProperty): what
 // follows from the stream, the trees of StreamConfig and Config, what set_property has stored, and
 // the configuration of the plugin.
-func (in *instance) property(c *wasmContext, path []string) ([]byte, Status) {
-	if c.filter != nil && len(path) == 1 && slices.Contains(wrappers, path[0]) {
+func (in *instance) property(ctx *wasmContext, path []string) ([]byte, Status) {
+	if ctx.filter != nil && len(path) == 1 && slices.Contains(objects, path[0]) {
 		return nil, StatusSerializationFailure
 	}
 
-	v, ok := c.lookup(in, path)
+	value, ok := ctx.findProperty(in, path)
 	if !ok {
 		return nil, StatusNotFound
 	}
-	if c.filter != nil && len(path) == 1 && path[0] == "metadata" {
-		return metadata(v), StatusOK
+
+	if ctx.filter != nil && len(path) == 1 && path[0] == "metadata" {
+		return metadata(value), StatusOK
 	}
-	return serialize(v, slices.Contains(path, "filter_metadata"))
+	return serialize(value, slices.Contains(path, "filter_metadata"))
 }
 
-// lookup finds the value of a property.
-func (c *wasmContext) lookup(in *instance, path []string) (any, bool) {
-	v, ok, known := any(nil), false, false
+// objects are the properties of a stream that Envoy returns only member by member.
+var objects = []string{"request", "response", "source", "destination", "connection", "upstream", "xds"}
+
+// findProperty returns the value of a property; ok reports whether there is one.
+func (c *wasmContext) findProperty(in *instance, path []string) (value any, ok bool) {
 	if c.filter != nil {
-		if v, ok, known = c.filter.property(path); !known {
-			v, ok = lookup(c.filter.stream.cfg.Properties, path)
+		if value, ok, final := c.filter.streamProperty(path); final {
+			return value, ok
+		}
+		if value, ok := followPath(c.filter.stream.cfg.Properties, path); ok {
+			return value, true
 		}
 	}
-
-	if !ok && !known {
-		v, ok = lookup(in.vm.host.cfg.Properties, path)
-	}
-	if !ok && !known && c.filter != nil && len(path) == 1 {
-		var b []byte
-		b, ok = c.filter.stream.filterState["wasm."+path[0]]
-		v = b
+	if value, ok := followPath(in.vm.host.cfg.Properties, path); ok {
+		return value, true
 	}
 
-	if !ok && len(path) == 1 && c.root != nil {
-		switch path[0] {
-		case "plugin_name":
-			v, ok = c.root.plugin.cfg.Name, true
-		case "plugin_root_id":
-			v, ok = c.root.plugin.cfg.RootID, true
-		case "plugin_vm_id":
-			v, ok = in.vm.cfg.ID, true
+	if c.filter != nil && len(path) == 1 {
+		if stored, ok := c.filter.stream.filterState["wasm."+path[0]]; ok {
+			return stored, true
 		}
 	}
-
-	return v, ok
+	return c.pluginProperty(in, path)
 }
 
-// wrappers are the parts of a stream that Envoy returns only piece by piece.
-var wrappers = []string{"request", "response", "source", "destination", "connection", "upstream", "xds"}
+// pluginProperty returns a property of the configuration of the plugin; ok reports whether it is
+// one.
+func (c *wasmContext) pluginProperty(in *instance, path []string) (value string, ok bool) {
+	if len(path) != 1 || c.root == nil {
+		return "", false
+	}
 
-// property returns a property that follows from the stream itself. known reports that no other
-// source can provide a property of this path. Properties of the request can be read as long as its
-// headers can.
-func (f *filter) property(path []string) (v any, ok, known bool) {
+	switch path[0] {
+	case "plugin_name":
+		return c.root.plugin.cfg.Name, true
+	case "plugin_root_id":
+		return c.root.plugin.cfg.RootID, true
+	case "plugin_vm_id":
+		return in.vm.cfg.ID, true
+	}
+	return "", false
+}
+
+// streamProperty returns a property that follows from the stream itself. ok reports whether it has
+// a value, and final that no other source can provide a property of this path, whether it has a
+// value or not. Properties of the request can be read as long as its headers can.
+func (f *filter) streamProperty(path []string) (value any, ok, final bool) {
 	if len(path) == 1 && path[0] == "metadata" {
-		v, _ = lookup(f.stream.cfg.Properties, []string{"metadata", "filter_metadata"})
-		return v, true, true
+		value, _ = followPath(f.stream.cfg.Properties, []string{"metadata", "filter_metadata"})
+		return value, true, true
 	}
 	if len(path) < 2 {
 		return nil, false, false
@@ -94,24 +111,27 @@ func (f *filter) property(path []string) (v any, ok, known bool) {
 	case "response":
 		return f.responseProperty(path[1], path[2:])
 	case "filter_state":
-		v, ok = f.stream.filterState[path[1]]
-		return v, ok && len(path) == 2, ok
+		stored, exists := f.stream.filterState[path[1]]
+		return stored, exists && len(path) == 2, exists
 	case "metadata":
-		if _, given := lookup(f.stream.cfg.Properties, path[:2]); path[1] == "filter_metadata" && !given {
-			v, ok = lookup(map[string]any{}, path[2:])
-			return v, ok, true
+		// Without any metadata, filter_metadata is an empty map.
+		if _, given := followPath(f.stream.cfg.Properties, path[:2]); path[1] == "filter_metadata" && !given {
+			value, ok = followPath(map[string]any{}, path[2:])
+			return value, ok, true
 		}
 	}
 	return nil, false, false
 }
 
-// requestProperty returns the property request.name, or the part of it at the path rest.
-func (f *filter) requestProperty(name string, rest []string) (v any, ok, known bool) {
+// requestProperty returns the property request.name, or the part of it at the path rest. Its
+// results are those of streamProperty. Only headers have parts: for the others, a rest means no
+// value.
+func (f *filter) requestProperty(name string, rest []string) (value any, ok, final bool) {
 	s := f.stream
 	headers := f.visible(f.requestHeaders, s.request.headers)
 	switch name {
 	case "headers":
-		return fields(headers, rest)
+		return headerProperty(headers, rest)
 
 	case "size":
 		if headers != nil && headers.Has("content-length") {
@@ -127,20 +147,11 @@ func (f *filter) requestProperty(name string, rest []string) (v any, ok, known b
 		return s.request.size + headers.size(), len(rest) == 0, true
 
 	case "path", "url_path", "query":
-		v, ok, known = fields(headers, []string{":path"})
+		path, ok, _ := headerProperty(headers, []string{":path"})
 		if !ok || len(rest) > 0 {
-			return nil, false, known
+			return nil, false, true
 		}
-
-		before, after, _ := strings.Cut(v.(string), "?")
-		switch name {
-		case "url_path":
-			v = before
-		case "query":
-			after, _, _ = strings.Cut(after, "#")
-			v = after
-		}
-		return v, true, true
+		return pathProperty(name, path.(string)), true, true
 	}
 
 	field := requestFields[name]
@@ -150,7 +161,21 @@ func (f *filter) requestProperty(name string, rest []string) (v any, ok, known b
 	if len(rest) > 0 {
 		return nil, false, true
 	}
-	return fields(headers, []string{field})
+	return headerProperty(headers, []string{field})
+}
+
+// pathProperty returns the property request.path, request.url_path (without the query) or
+// request.query (without a fragment) of a path.
+func pathProperty(name, path string) string {
+	urlPath, query, _ := strings.Cut(path, "?")
+	switch name {
+	case "url_path":
+		return urlPath
+	case "query":
+		query, _, _ = strings.Cut(query, "#")
+		return query
+	}
+	return path
 }
 
 // requestFields maps names of request properties to the header fields with their values.
@@ -159,8 +184,9 @@ var requestFields = map[string]string{
 	"useragent": "user-agent", "id": "x-request-id",
 }
 
-// responseProperty returns the property response.name, or the part of it at the path rest.
-func (f *filter) responseProperty(name string, rest []string) (v any, ok, known bool) {
+// responseProperty returns the property response.name, or the part of it at the path rest. Its
+// results are those of streamProperty.
+func (f *filter) responseProperty(name string, rest []string) (value any, ok, final bool) {
 	s := f.stream
 	switch name {
 	case "code":
@@ -170,25 +196,26 @@ func (f *filter) responseProperty(name string, rest []string) (v any, ok, known 
 	case "size":
 		return s.response.size, len(rest) == 0, true
 	case "headers":
-		return fields(f.visible(f.responseHeaders, s.response.headers), rest)
+		return headerProperty(f.visible(f.responseHeaders, s.response.headers), rest)
 	case "trailers":
-		return fields(f.visible(f.responseTrailers, s.response.trailers), rest)
+		return headerProperty(f.visible(f.responseTrailers, s.response.trailers), rest)
 	}
 	return nil, false, false
 }
 
-// visible returns the headers or trailers that the module can read now: those of the filter, or the
-// final ones in on_log.
-func (f *filter) visible(mine, final *Headers) *Headers {
-	if mine == nil && f.logging {
-		return final
+// visible returns the headers or trailers that the module can read now, or nil: those that the
+// filter has, or otherwise, in on_log, those of the stream.
+func (f *filter) visible(ofFilter, ofStream *Headers) *Headers {
+	if ofFilter == nil && f.logging {
+		return ofStream
 	}
-	return mine
+	return ofFilter
 }
 
-// fields returns the value of a header field, in which the values of a repeated field are joined by
-// commas, or all fields as a map.
-func fields(h *Headers, path []string) (v any, ok, known bool) {
+// headerProperty returns all fields as a map if the path is empty. Otherwise the path is the name
+// of a field, and the values of a repeated field are joined by commas. The results are those of
+// streamProperty; without headers, the map is empty and a field has no value.
+func headerProperty(h *Headers, path []string) (value any, ok, final bool) {
 	if len(path) == 0 {
 		all := make(map[string]string)
 		if h != nil {
@@ -207,22 +234,23 @@ func fields(h *Headers, path []string) (v any, ok, known bool) {
 	return strings.Join(values, ","), len(values) > 0, true
 }
 
-// lookup follows a path through a property tree. Its elements are keys of maps and indexes of
-// lists.
-func lookup(v any, path []string) (any, bool) {
+// followPath follows a path through a tree of properties. The elements of the path are keys of maps
+// and indexes of lists. ok reports whether there is a value at its end.
+func followPath(v any, path []string) (value any, ok bool) {
 	for _, name := range path {
 		switch t := v.(type) {
 		case map[string]any:
-			var ok bool
-			if v, ok = t[name]; !ok {
-				return nil, false
-			}
-		case map[string]string:
-			s, ok := t[name]
+			member, ok := t[name]
 			if !ok {
 				return nil, false
 			}
-			v = s
+			v = member
+		case map[string]string:
+			member, ok := t[name]
+			if !ok {
+				return nil, false
+			}
+			v = member
 		case []any:
 			i, err := strconv.Atoi(name)
 			if err != nil || i < 0 || i >= len(t) {
@@ -245,12 +273,13 @@ func lookup(v any, path []string) (any, bool) {
 
 // serialize encodes a property as Envoy does (serializeValue in
 // source/extensions/common/wasm/context.cc): strings and bytes as they are, numbers in 8 bytes and
-// bools in one, times and durations in nanoseconds, maps as pairs, and lists as pairs with the
-// items as keys. If there is a null anywhere, the whole read fails. A protobuf Struct, which all of
-// filter_metadata is, has only one kind of number.
-func serialize(v any, isStruct bool) ([]byte, Status) {
-	if isStruct {
-		if f, ok := number(v); ok {
+// bools in one, times and durations in nanoseconds, maps as pairs (appendPairs in abi.go), and
+// lists as pairs with the items as names and without values. If there is a null anywhere, the whole
+// read fails. inStruct says that the property is in a protobuf Struct, as all of filter_metadata
+// is: a Struct has only one kind of number, so that integers become doubles.
+func serialize(v any, inStruct bool) ([]byte, Status) {
+	if inStruct {
+		if f, ok := integerAsDouble(v); ok {
 			v = f
 		}
 	}
@@ -262,7 +291,7 @@ func serialize(v any, isStruct bool) ([]byte, Status) {
 	switch t := v.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(t)) {
-			b, st := serialize(t[key], isStruct)
+			b, st := serialize(t[key], inStruct)
 			if st != StatusOK {
 				return nil, st
 			}
@@ -274,7 +303,7 @@ func serialize(v any, isStruct bool) ([]byte, Status) {
 		}
 	case []any:
 		for i := range t {
-			b, st := serialize(t[i], isStruct)
+			b, st := serialize(t[i], inStruct)
 			if st != StatusOK {
 				return nil, st
 			}
@@ -292,8 +321,8 @@ func serialize(v any, isStruct bool) ([]byte, Status) {
 	return appendPairs(nil, pairs), StatusOK
 }
 
-// serializeScalar encodes a value that is neither a map, a list nor a null; ok reports whether it
-// is one.
+// serializeScalar encodes a value that is neither a map, a list nor a null; ok reports whether v is
+// such a value.
 func serializeScalar(v any) (b []byte, ok bool) {
 	le := binary.LittleEndian
 	switch t := v.(type) {
@@ -323,8 +352,8 @@ func serializeScalar(v any) (b []byte, ok bool) {
 	return nil, false
 }
 
-// number returns an integer as a double; ok reports whether v is one.
-func number(v any) (f float64, ok bool) {
+// integerAsDouble returns an integer as a double; ok reports whether v is an integer.
+func integerAsDouble(v any) (f float64, ok bool) {
 	switch t := v.(type) {
 	case int:
 		return float64(t), true
@@ -337,8 +366,8 @@ func number(v any) (f float64, ok bool) {
 }
 
 // metadata encodes the filter_metadata of a stream as Envoy encodes the property "metadata": as a
-// serialized envoy.config.core.v3.Metadata, whose field 1 is a map of Structs. It is empty if no
-// filter has written metadata.
+// serialized envoy.config.core.v3.Metadata, whose field 1 is filter_metadata, a map of Structs. The
+// encoding is empty if no filter has written metadata.
 func metadata(filterMetadata any) (b []byte) {
 	namespaces, _ := filterMetadata.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
@@ -351,9 +380,11 @@ func metadata(filterMetadata any) (b []byte) {
 			panic(fmt.Sprintf("wasmhost: metadata.filter_metadata.%s: %v", name, err))
 		}
 
-		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
-		entry = protowire.AppendBytes(protowire.AppendTag(entry, 2, protowire.BytesType), data)
-		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), entry)
+		// An entry of a protobuf map is a message with the key in field 1 and the value in field 2.
+		const keyField, valueField, filterMetadataField = 1, 2, 1
+		entry := protowire.AppendString(protowire.AppendTag(nil, keyField, protowire.BytesType), name)
+		entry = protowire.AppendBytes(protowire.AppendTag(entry, valueField, protowire.BytesType), data)
+		b = protowire.AppendBytes(protowire.AppendTag(b, filterMetadataField, protowire.BytesType), entry)
 	}
 
 	return b
@@ -401,6 +432,9 @@ func structValue(v any) *structpb.Value {
 	panic(fmt.Sprintf("wasmhost: a property in metadata cannot be a %T, which a protobuf Struct cannot hold", v))
 }
 
+// setProperty is proxy_set_property. Its parameters are 0 and 1 the path, and 2 and 3 the value.
+// Envoy stores the value in the filter state of the stream, under "wasm." and the path, and returns
+// NotFound outside of a stream (Context::setProperty).
 func (c call) setProperty() Status {
 	f := c.in.current().filter
 	if f == nil {

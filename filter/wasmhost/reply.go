@@ -37,7 +37,7 @@ func (c call) sendLocalResponse() Status {
 	c.in.localReplySent = true
 	f := c.in.current().filter
 	if f == nil {
-		c.in.misuse(c.in.frame.callback, "proxy_send_local_response", "no stream is current")
+		c.in.misuse(c.in.invocation.callback, "proxy_send_local_response", "no stream is current")
 		return StatusOK
 	}
 
@@ -49,7 +49,7 @@ func (c call) sendLocalResponse() Status {
 		r.GRPCStatus = noGRPCStatus
 	}
 
-	in, during := c.in, c.in.frame.callback
+	in, during := c.in, c.in.invocation.callback
 	in.addAfterCallAction(func() {
 		if f.stream.reply != nil || f.stream.done {
 			in.misuse(during, "proxy_send_local_response", "the stream was already answered or has ended")

@@ -7,16 +7,21 @@ import (
 	"sync"
 )
 
+// This file holds shared data and shared queues with their host calls. Keys and queues belong to a
+// vm_id, which is part of the configuration of a VM: VMs with the same vm_id see the same. A key
+// has a number that changes with each write (cas, "compare and swap"), so that a module can write a
+// value only if nobody else has changed it since it was read.
+
 // store holds what all VMs of a process share besides clusters: shared data, queues and metrics. It
 // has one mutex for all of them, as in Envoy.
 type store struct {
 	mu      sync.Mutex
-	cas     uint32                            // of the last change
+	cas     uint32                            // of the last write to any key
 	data    map[string]map[string]sharedValue // by vm_id and key
-	queues  map[uint32]*queue
-	tokens  map[[2]string]uint32 // by vm_id and name
-	vms     map[string]int       // open VMs by vm_id
-	metrics map[metricKey]*Metric
+	queues  map[uint32]*queue                 // by token, the id that modules know
+	tokens  map[[2]string]uint32              // by vm_id and name of the queue
+	vms     map[string]int                    // the number of open VMs by vm_id
+	metrics map[metricKey]*Metric             // metric.go
 }
 
 type sharedValue struct {
@@ -26,7 +31,7 @@ type sharedValue struct {
 
 type queue struct {
 	items [][]byte
-	ready func() // notifies the VM that last registered the queue, on its thread
+	ready func() // makes the VM that last registered the queue call proxy_on_queue_ready
 }
 
 func newStore() store {
@@ -50,7 +55,8 @@ func (s *store) release(vmID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.vms[vmID]--; s.vms[vmID] > 0 {
+	s.vms[vmID]--
+	if s.vms[vmID] > 0 {
 		return
 	}
 
@@ -65,6 +71,7 @@ func (s *store) release(vmID string) {
 	}
 }
 
+// get returns a copy of the value of a key, and its cas.
 func (s *store) get(vmID, key string) (value []byte, cas uint32, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +95,8 @@ func (s *store) set(vmID, key string, value []byte, cas uint32) Status {
 		return StatusCasMismatch
 	}
 
-	if s.cas++; s.cas == 0 { // callers use 0 for an unconditional write
+	s.cas++
+	if s.cas == 0 { // callers use 0 for an unconditional write
 		s.cas++
 	}
 
@@ -104,7 +112,9 @@ func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
 	key := [2]string{vmID, name}
 	token, ok := s.tokens[key]
 	if !ok {
-		for token = uint32(len(s.queues)) + 1; s.queues[token] != nil; token++ {
+		token = uint32(len(s.queues)) + 1
+		for s.queues[token] != nil {
+			token++
 		}
 		s.tokens[key] = token
 		s.queues[token] = &queue{}
@@ -114,6 +124,7 @@ func (s *store) registerQueue(vmID, name string, ready func()) (token uint32) {
 	return token
 }
 
+// resolveQueue returns the token of a queue; ok reports whether it exists.
 func (s *store) resolveQueue(vmID, name string) (token uint32, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,6 +133,8 @@ func (s *store) resolveQueue(vmID, name string) (token uint32, ok bool) {
 	return token, ok
 }
 
+// enqueue appends a copy of the item to the queue and notifies its VM, without the lock, since the
+// notification is not the store's code.
 func (s *store) enqueue(token uint32, item []byte) Status {
 	s.mu.Lock()
 	q := s.queues[token]
@@ -138,6 +151,7 @@ func (s *store) enqueue(token uint32, item []byte) Status {
 	return StatusOK
 }
 
+// dequeue takes the oldest item from the queue. The status is Empty if there is none.
 func (s *store) dequeue(token uint32) ([]byte, Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,6 +188,8 @@ func (h *Host) SharedKeys(vmID string) []string {
 	return slices.Sorted(maps.Keys(h.store.data[vmID]))
 }
 
+// getSharedData is proxy_get_shared_data. Its parameters are 0 and 1 the key, 2 and 3 where to
+// return the value, and 4 where to return its cas.
 func (c call) getSharedData() Status {
 	value, cas, ok := c.in.vm.host.store.get(c.in.vm.cfg.ID, c.str(0))
 	if !ok {
@@ -185,10 +201,14 @@ func (c call) getSharedData() Status {
 	return c.put32(4, cas)
 }
 
+// setSharedData is proxy_set_shared_data. Its parameters are 0 and 1 the key, 2 and 3 the value,
+// and 4 the cas.
 func (c call) setSharedData() Status {
 	return c.in.vm.host.store.set(c.in.vm.cfg.ID, c.str(0), c.bytes(2), c.u32(4))
 }
 
+// registerQueue is proxy_register_shared_queue. Its parameters are 0 and 1 the name, and 2 where to
+// return the token.
 func (c call) registerQueue() Status {
 	vm, root := c.in.vm, c.in.current().root
 	var token uint32
@@ -198,6 +218,8 @@ func (c call) registerQueue() Status {
 	return c.put32(2, token)
 }
 
+// resolveQueue is proxy_resolve_shared_queue. Its parameters are 0 and 1 the vm_id, which is that
+// of the module itself if it is empty, 2 and 3 the name, and 4 where to return the token.
 func (c call) resolveQueue() Status {
 	vmID := c.str(0)
 	if vmID == "" {
@@ -210,6 +232,8 @@ func (c call) resolveQueue() Status {
 	return c.put32(4, token)
 }
 
+// dequeue is proxy_dequeue_shared_queue. Its parameters are 0 the token, and 1 and 2 where to
+// return the item.
 func (c call) dequeue() Status {
 	item, st := c.in.vm.host.store.dequeue(c.u32(0))
 	if st != StatusOK {
@@ -218,4 +242,5 @@ func (c call) dequeue() Status {
 	return c.putBytes(1, item)
 }
 
+// enqueue is proxy_enqueue_shared_queue. Its parameters are 0 the token, and 1 and 2 the item.
 func (c call) enqueue() Status { return c.in.vm.host.store.enqueue(c.u32(0), c.bytes(1)) }

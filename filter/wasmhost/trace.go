@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+// This file makes the lines of [Config.Trace]: one for each host call, and one for the start and
+// the result of each callback. The callback that runs is the invocation of the instance
+// (instance.go), and the letters in hostFunc.args (hostcall.go) say what the parameters of a host
+// call are.
+
 // Call is a callback or a host call in the trace.
 type Call struct {
 	Thread   string // VMConfig.Thread
@@ -27,7 +32,9 @@ func (c Call) String() string {
 	return fmt.Sprintf("%s > %s(%s)", c.Thread, c.Callback, c.Args)
 }
 
-// trace reports a host call. The result is the status and what the call noted with noteResult.
+// trace reports a host call to [Config.Trace]. result is the name of the status, to which the
+// results that the call has noted with noteResult are appended. Parameters for results are left
+// out.
 func (in *instance) trace(f *hostFunc, stack []uint64, result string) {
 	trace := in.vm.host.cfg.Trace
 	if trace == nil {
@@ -48,7 +55,7 @@ func (in *instance) trace(f *hostFunc, stack []uint64, result string) {
 	}
 
 	trace(Call{
-		Thread: in.vm.cfg.Thread, Callback: in.frame.callback.String(), Context: in.frame.context.id,
+		Thread: in.vm.cfg.Thread, Callback: in.invocation.callback.String(), Context: in.invocation.context.id,
 		Func: f.name, Args: strings.Join(args, ", "), Result: result + string(in.results),
 	})
 }
@@ -105,7 +112,8 @@ func (in *instance) traceCallback(cb callback, ctx *wasmContext, args []uint64, 
 	})
 }
 
-// noteResult adds a result of the running host call to the trace.
+// noteResult adds a result of the running host call to the trace. text is called only if there is a
+// trace.
 func (in *instance) noteResult(text func() string) {
 	if in.vm.host.cfg.Trace != nil {
 		in.results = append(append(in.results, ' '), text()...)
@@ -114,12 +122,14 @@ func (in *instance) noteResult(text func() string) {
 
 // quote quotes a value and shortens a long one, since people read and compare traces.
 func quote(b []byte) string {
-	if len(b) > 256 {
-		return fmt.Sprintf("%q… %d bytes", b[:64], len(b))
+	const longest, shown = 256, 64 // bytes
+	if len(b) > longest {
+		return fmt.Sprintf("%q… %d bytes", b[:shown], len(b))
 	}
 	return strconv.Quote(string(b))
 }
 
+// quotePairs returns pairs as text, for example {:path: "/x", a: "b"}.
 func quotePairs(h Headers) string {
 	var s []string
 	for _, f := range h {

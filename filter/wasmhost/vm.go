@@ -11,6 +11,10 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
+// This file is a VM and its thread. A [Host] is the process; an instance (instance.go) is one life
+// of the module in the VM, from its start to a crash; the plugins in the VM are root contexts of
+// the module (plugin.go). Other goroutines reach the thread with [VM.Post] alone.
+
 // VMConfig is Envoy's vm_config on one thread.
 type VMConfig struct {
 	Thread        string            // the name of the VM in logs and traces: "main", "worker_0"
@@ -29,11 +33,11 @@ type VM struct {
 	in      *instance // the current life; a dead one after a crash
 	plugins []*Plugin
 	closed  bool
-	calls   [numCallbacks][]int // by hostFunc.index
+	calls   [numCallbacks][]int // counts of host calls, by callback and hostFunc.index
 
 	mu     sync.Mutex
 	posted []func()      // by Post, oldest first
-	wake   chan struct{} // holds a token while posted may not be empty
+	wake   chan struct{} // of capacity 1; holds a value while posted may have functions
 }
 
 // NewVM makes a VM of the module and runs the module's initialization.
@@ -76,16 +80,16 @@ func (vm *VM) start() error {
 
 	for cb := cbInitialize; cb < numCallbacks; cb++ {
 		if name, ok := vm.module.export(cb); ok {
-			in.fns[cb] = in.mod.ExportedFunction(name)
+			in.exports[cb] = in.mod.ExportedFunction(name)
 		}
 	}
 
-	in.frame.restrict = initModern
+	in.invocation.restrict = initModern
 	if vm.host.cfg.LegacyWASI {
-		in.frame.restrict = initLegacy
+		in.invocation.restrict = initLegacy
 	}
 	in.initialize()
-	in.frame.restrict = 0
+	in.invocation.restrict = 0
 	return in.err
 }
 
@@ -153,7 +157,7 @@ func (vm *VM) Err() error { return vm.in.err }
 // that has crashed, it returns the size at the crash.
 func (vm *VM) MemorySize() uint32 {
 	switch {
-	case vm.in == nil:
+	case vm.in == nil: // the VM is being made
 		return 0
 	case vm.in.err != nil || vm.closed || vm.in.mem == nil:
 		return vm.in.memSize
@@ -277,9 +281,11 @@ func (vm *VM) Tick() {
 	}
 }
 
+// queueReady calls proxy_on_queue_ready for the root context that has registered a queue, if it
+// still exists.
 func (vm *VM) queueReady(rootID, token uint32) {
 	in := vm.in
 	if c := in.contexts[rootID]; c != nil && c.filter == nil && in.err == nil {
-		in.notify(cbQueueReady, c, uint64(rootID), uint64(token))
+		in.callThenAct(cbQueueReady, c, uint64(rootID), uint64(token))
 	}
 }
