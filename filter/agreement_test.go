@@ -59,16 +59,16 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 		}
 	}
 
-	v := x.outcomeSoFar()
-	answered, resumed := v.reply != nil, !v.paused && v.headers != nil
+	o := x.outcomeSoFar()
+	answered, resumed := o.reply != nil, !o.paused && o.headers != nil
 	switch refused := want.Verdict == maintenance.Refuse; {
 	case answered != refused || !refused && !resumed:
-		t.Errorf("%s: the core decides %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, v)
-	case resumed && !answered && v.body != string(r.Body):
-		t.Errorf("%s passes, and the upstream saw the body %q", adversary.Describe(r), v.body)
+		t.Errorf("%s: the core decides %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, o)
+	case resumed && !answered && o.body != string(r.Body):
+		t.Errorf("%s passes, and the upstream saw the body %q", adversary.Describe(r), o.body)
 	}
-	if v.reply != nil && !strings.HasSuffix(v.note, "rule="+string(want.Rule)) {
-		t.Errorf("%s: the core refuses by %s, the module's note is %q", adversary.Describe(r), want.Rule, v.note)
+	if o.reply != nil && !strings.HasSuffix(o.note, "rule="+string(want.Rule)) {
+		t.Errorf("%s: the core refuses by %s, the module's note is %q", adversary.Describe(r), want.Rule, o.note)
 	}
 }
 

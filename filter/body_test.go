@@ -11,107 +11,162 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
-// A bodyCase is a way in which the body of a GraphQL request can arrive.
+// The tests of this file are about requests that are paused for their bodies: in read-only, a
+// GraphQL request and some others are decided by what their bodies say.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays. A
+// request that is sent in steps is an exchange, and its outcome is what has become of it so far.
+// aQuery is a GraphQL body that may pass in read-only, aMutation one that must not.
+
+// bodyCase is a way in which the body of a GraphQL request can arrive, and what becomes of it if
+// the app reads at most readBytes of a body.
 type bodyCase struct {
-	name     string
-	headers  string
-	parts    []string
-	trailers bool
-	rule     maintenance.Rule // the one that refuses the request, empty if it passes
-	status   int
+	name          string
+	contentLength string // the header, which is left out if this is empty
+	parts         []string
+	// The request ends with the last part, unless trailers follow or its end never comes.
+	trailers, unfinished bool
+
+	rule   maintenance.Rule // the one that refuses the request, empty if it passes
+	status int              // of the refusal
 }
 
-var bodies = []bodyCase{
-	{"query", "", []string{aQuery}, false, "", 0},
-	{"mutation", "", []string{aMutation}, false, "graphql.mutation", 503},
-	{"query in parts", "", strings.SplitAfter(aQuery, ""), false, "", 0},
-	{"mutation in parts", "", strings.SplitAfter(aMutation, ""), false, "graphql.mutation", 503},
-	{"query, then an empty end", "", []string{aQuery, ""}, false, "", 0},
-	{"mutation, then an empty end", "", []string{aMutation, ""}, false, "graphql.mutation", 503},
-	{"an empty part first", "", []string{"", aQuery}, false, "", 0},
-	{"query and trailers", "", []string{aQuery}, true, "", 0},
-	{"mutation and trailers", "", []string{aMutation}, true, "graphql.mutation", 503},
-	{"trailers alone", "", nil, true, "graphql.json", 400},
-	{"nothing", "content-length,0", []string{""}, false, "graphql.json", 400},
-	{"as much as is read", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery))}, false, "", 0},
-	{"more than is read", "", []string{aQuery + strings.Repeat(" ", 1000-len(aQuery)), "\n"}, false, "graphql.limit-body", 413},
-	{"more than is read, and not its end", "", []string{strings.Repeat(" ", 1001)}, false, "graphql.limit-body", 413},
-	{"a mutation after it all", "", []string{aQuery, aMutation}, false, "graphql.json-ambiguous", 503},
+// readBytes is graphql.max_body in the test of the bodyCases.
+const readBytes = 1000
+
+func bodyCases() []bodyCase {
+	const (
+		mutation  = maintenance.Rule("graphql.mutation")
+		notJSON   = maintenance.Rule("graphql.json")
+		ambiguous = maintenance.Rule("graphql.json-ambiguous")
+		tooLong   = maintenance.Rule("graphql.limit-body")
+	)
+	spaces := func(n int) string { return strings.Repeat(" ", n) } // JSON may have any between tokens
+	longest := aQuery + spaces(readBytes-len(aQuery))
+
+	return []bodyCase{
+		{name: "query", parts: []string{aQuery}},
+		{name: "mutation", parts: []string{aMutation}, rule: mutation, status: 503},
+		{name: "query byte by byte", parts: strings.SplitAfter(aQuery, "")},
+		{name: "mutation byte by byte", parts: strings.SplitAfter(aMutation, ""), rule: mutation, status: 503},
+		{name: "query, then an empty end", parts: []string{aQuery, ""}},
+		{name: "mutation, then an empty end", parts: []string{aMutation, ""}, rule: mutation, status: 503},
+		{name: "an empty part first", parts: []string{"", aQuery}},
+		{name: "query and trailers", parts: []string{aQuery}, trailers: true},
+		{name: "mutation and trailers", parts: []string{aMutation}, trailers: true, rule: mutation, status: 503},
+		{name: "trailers alone", trailers: true, rule: notJSON, status: 400},
+		{name: "nothing", contentLength: "0", parts: []string{""}, rule: notJSON, status: 400},
+		{name: "as much as is read", parts: []string{longest}},
+		{name: "more than is read", parts: []string{longest, "\n"}, rule: tooLong, status: 413},
+		{name: "more than is read, and not its end", parts: []string{spaces(readBytes + 1)}, unfinished: true, rule: tooLong, status: 413},
+		{name: "a mutation after a query", parts: []string{aQuery, aMutation}, rule: ambiguous, status: 503},
+	}
 }
 
 // In read-only a GraphQL request is paused until its body decides. The body of a refused request
 // never reaches the upstream.
 func TestReadOnlyDecidesByTheBody(t *testing.T) {
-	app := appIn(maintenance.ReadOnly)
-	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 1000}
-	for _, c := range bodies {
+	// Without allow_on_headers_stop_iteration, the plugin lets the headers go on and pauses only
+	// the body.
+	const withoutStopIteration = `{"name": "edge"}`
+
+	for _, c := range bodyCases() {
 		t.Run(c.name, func(t *testing.T) {
-			test := func(t *testing.T, w *world, headersGoOn bool) {
-				w.startWith(doc(1, app))
-				x, sent := sendBody(t, w, c, headersGoOn)
-
-				v := x.outcomeSoFar()
-				if headersGoOn && v.headers != nil {
-					if v.headers["x-drydock-mode"] != "" {
-						t.Errorf("the upstream saw %v although its headers had gone on", v.headers)
-					}
-					if c.rule != "" { // The upstream saw the headers alone, of an aborted request.
-						if s := x.(*compiledExchange); !s.Upstream().Reset || v.ended {
-							t.Errorf("the upstream saw %+v", s.Upstream())
-						}
-						v.headers = nil
-					}
-				}
-
-				if c.rule != "" {
-					wantRefused(t, v, c.rule)
-					if v.reply.status != c.status {
-						t.Errorf("got %s, want %d", v, c.status)
-					}
-				} else if wantPassed(t, v); !strings.HasSuffix(sent, v.body) || !c.trailers && v.body == "" && sent != "" {
-					t.Errorf("the upstream saw %q of %q", v.body, sent)
-				}
-				if s, ok := x.(*compiledExchange); ok && c.rule == "" && (v.body != sent || !v.ended || (s.Upstream().Trailers != nil) != c.trailers) {
-					t.Errorf("the upstream saw %+v", s.Upstream())
-				}
-
-				x.disconnect()
-				w.wantMetric("misconfigured", 0)
-				w.wantMetric("errors", 0)
-				w.runFor(1500 * time.Millisecond)
-				if a := w.lastAck(); a.Requests != 0 {
-					t.Errorf("%d requests are left", a.Requests)
-				}
-			}
-
-			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) { test(t, w, false) })
-			t.Run("headers go on", func(t *testing.T) {
-				testCompiled(t, setup{config: `{"name": "edge"}`, headersGoOn: true}, func(t *testing.T, w *world) { test(t, w, true) })
+			testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+				testBody(t, w, c, false)
 			})
-			t.Run("headers are paused unexpectedly", func(t *testing.T) {
-				testCompiled(t, setup{config: `{"name": "edge"}`}, func(t *testing.T, w *world) { test(t, w, true) })
+			t.Run("neither Envoy nor the plugin pauses headers", func(t *testing.T) {
+				testCompiled(t, setup{config: withoutStopIteration, withoutStopIteration: true}, func(t *testing.T, w *world) {
+					testBody(t, w, c, true)
+				})
+			})
+			t.Run("only Envoy could pause headers", func(t *testing.T) {
+				testCompiled(t, setup{config: withoutStopIteration}, func(t *testing.T, w *world) {
+					testBody(t, w, c, true)
+				})
 			})
 		})
 	}
 }
 
-// sendBody sends a GraphQL request, and checks before each part of its body that the upstream has
-// not seen too much. It returns the body that was sent.
-func sendBody(t *testing.T, w *world, c bodyCase, headersGoOn bool) (x exchange, sent string) {
+// testBody sends the request of a case and checks its outcome. headersMayGoOn says whether the
+// upstream may see its headers while it is paused.
+func testBody(t *testing.T, w *world, c bodyCase, headersMayGoOn bool) {
+	t.Helper()
+	app := appIn(maintenance.ReadOnly)
+	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: readBytes}
+	w.startWith(doc(1, app))
+
+	x, sent := sendBody(t, w, c, headersMayGoOn)
+	o := x.outcomeSoFar()
+	if headersMayGoOn && o.headers != nil {
+		if o.headers["x-drydock-mode"] != "" {
+			t.Errorf("the upstream saw %v although its headers had gone on before the decision", o.headers)
+		}
+		if c.rule != "" {
+			// The upstream saw the headers of a request that was then aborted.
+			if s := x.(*compiledExchange); !s.Upstream().Reset || o.ended {
+				t.Errorf("the upstream saw %+v", s.Upstream())
+			}
+			o.headers = nil // for wantRefused
+		}
+	}
+
+	if c.rule != "" {
+		wantRefused(t, o, c.rule)
+		if o.reply.status != c.status {
+			t.Errorf("got %s, want %d", o, c.status)
+		}
+	} else {
+		wantPassed(t, o)
+		wantWholeBody(t, x, sent, c.trailers)
+	}
+
+	x.disconnect()
+	w.wantMetric("misconfigured", 0)
+	w.wantMetric("errors", 0)
+	w.runFor(1500 * time.Millisecond) // until the next ack
+	if a := w.lastAck(); a.Requests != 0 {
+		t.Errorf("%d requests are left", a.Requests)
+	}
+}
+
+// wantWholeBody checks that the upstream saw all of a request. The emulator shows only the end of
+// the body, and nothing of it if trailers followed.
+func wantWholeBody(t *testing.T, x exchange, sent string, trailers bool) {
+	t.Helper()
+	o := x.outcomeSoFar()
+	if s, ok := x.(*compiledExchange); ok {
+		if o.body != sent || !o.ended || (s.Upstream().Trailers != nil) != trailers {
+			t.Errorf("the upstream saw %+v, want the body %q, and trailers: %v", s.Upstream(), sent, trailers)
+		}
+		return
+	}
+
+	if !strings.HasSuffix(sent, o.body) || o.body == "" && sent != "" && !trailers {
+		t.Errorf("the upstream saw %q of %q", o.body, sent)
+	}
+}
+
+// sendBody sends the request of a case, and checks before each part of its body that the filter has
+// neither answered it nor let the upstream see too much. It returns the body that was sent.
+func sendBody(t *testing.T, w *world, c bodyCase, headersMayGoOn bool) (x exchange, sent string) {
 	t.Helper()
 	headers := []string{"content-type", "application/json"}
-	if c.headers != "" {
-		headers = append(headers, strings.Split(c.headers, ",")...)
+	if c.contentLength != "" {
+		headers = append(headers, "content-length", c.contentLength)
 	}
 
 	x = w.begin("POST", "/graphql", moreFollows, headers...)
 	for i, part := range c.parts {
-		if v := x.outcomeSoFar(); v.body != "" || !headersGoOn && v.headers != nil || v.reply != nil {
-			t.Fatalf("after %q: %s", sent, v)
+		o := x.outcomeSoFar()
+		if o.reply != nil || o.body != "" || o.headers != nil && !headersMayGoOn {
+			t.Fatalf("after %q: %s", sent, o)
 		}
+
 		w.runFor(300 * time.Millisecond) // slowly, but within firstByteTimeout
-		end := i == len(c.parts)-1 && !c.trailers && !strings.Contains(c.name, "not its end")
-		x.send(part, end)
+		isLast := i == len(c.parts)-1
+		x.send(part, isLast && !c.trailers && !c.unfinished)
 		sent += part
 	}
 
@@ -121,50 +176,66 @@ func sendBody(t *testing.T, w *world, c bodyCase, headersGoOn bool) (x exchange,
 	return x, sent
 }
 
+// readOnlyReading returns an app in read-only that reads at most n bytes of a GraphQL body.
+func readOnlyReading(n int) maintenance.App {
+	app := appIn(maintenance.ReadOnly)
+	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: n}
+	return app
+}
+
+// If another state is in force when the body is there, that state decides.
 func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
-	limit := func(n int) maintenance.App {
-		a := appIn(maintenance.ReadOnly)
-		a.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: n}
-		return a
-	}
-
 	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		w.startWith(doc(1, limit(30)))
-		off, closed, open := w.beginGraphQL(), w.beginGraphQL(), w.beginGraphQL()
-		off.send(aMutation[:20], moreFollows)
-		closed.send(aQuery[:20], moreFollows)
-		open.send(aQuery[:20], moreFollows)
+		w.startWith(doc(1, readOnlyReading(100)))
+		passesWhenOff, refusedInNoAccess := w.beginGraphQL(), w.beginGraphQL()
+		passesWhenOff.send(aMutation[:20], moreFollows)
+		refusedInNoAccess.send(aQuery[:20], moreFollows)
 
-		// The new state reads more: what arrived before is not decided as if it were the whole.
-		w.answerPoll(200, doc(2, limit(100)))
-		open.send(aQuery[20:], moreFollows)
-		open.send(strings.Repeat(" ", 40), moreFollows)
-		wantPaused(t, open.outcomeSoFar())
-		open.send(aMutation, endOfStream)
-		wantRefused(t, open.outcomeSoFar(), "graphql.json-ambiguous")
+		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
+		passesWhenOff.send(aMutation[20:], endOfStream)
+		wantPassed(t, passesWhenOff.outcomeSoFar())
 
-		// The new state reads less.
+		w.answerPoll(200, doc(3, appIn(maintenance.NoAccess)))
+		refusedInNoAccess.send(aQuery[20:], endOfStream)
+		wantRefused(t, refusedInNoAccess.outcomeSoFar(), maintenance.RuleNoAccess)
+	})
+}
+
+// If the new state reads more of a body than the last one, the request waits for that. What arrived
+// before is not decided as if it were the whole. If the new state reads less, the body may be too
+// long for it.
+func TestNewStateReadsMoreOrLessOfABody(t *testing.T) {
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, readOnlyReading(30)))
+		more := w.beginGraphQL()
+		more.send(aQuery[:20], moreFollows)
+
+		w.answerPoll(200, doc(2, readOnlyReading(100)))
+		more.send(aQuery[20:], moreFollows)
+		more.send(strings.Repeat(" ", 40), moreFollows) // 62 bytes by now
+		wantPaused(t, more.outcomeSoFar())
+		more.send(aMutation, endOfStream)
+		wantRefused(t, more.outcomeSoFar(), "graphql.json-ambiguous")
+
 		less := w.beginGraphQL()
 		less.send(aQuery, moreFollows)
-		w.answerPoll(200, doc(3, limit(10)))
+		w.answerPoll(200, doc(3, readOnlyReading(10)))
 		less.send(" ", endOfStream)
 		wantRefused(t, less.outcomeSoFar(), "graphql.limit-body")
+	})
+}
 
-		w.answerPoll(200, doc(4, appIn(maintenance.Off)))
-		off.send(aMutation[20:], endOfStream)
-		wantPassed(t, off.outcomeSoFar())
+// A request whose body does not begin to arrive goes on after firstByteTimeout if its app is off by
+// then.
+func TestMissingBodyGoesOnWhenOff(t *testing.T) {
+	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
+		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
+		x := w.beginGraphQL()
+		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
 
-		w.answerPoll(200, doc(5, appIn(maintenance.NoAccess)))
-		closed.send(aQuery[20:], endOfStream)
-		wantRefused(t, closed.outcomeSoFar(), maintenance.RuleNoAccess)
-
-		// A request without a body goes on after firstByteTimeout if its app is off by then.
-		w.answerPoll(200, doc(6, appIn(maintenance.ReadOnly)))
-		waits := w.beginGraphQL()
-		w.answerPoll(200, doc(7, appIn(maintenance.Off)))
-		w.runFor(5100 * time.Millisecond)
-		waits.send(aMutation, endOfStream)
-		wantPassed(t, waits.outcomeSoFar())
+		w.runFor(firstByteTimeout + 2*tickPeriod)
+		x.send(aMutation, endOfStream)
+		wantPassed(t, x.outcomeSoFar())
 	})
 }
 
@@ -172,35 +243,37 @@ func TestBodyIsDecidedByTheCurrentState(t *testing.T) {
 func TestUnreadableBodyIsRefusedCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.ReadOnly.WriteThrough = []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/save"}}
+	failures := []wasmhost.Status{wasmhost.StatusNotFound, wasmhost.StatusBadArgument, wasmhost.StatusInternalFailure}
+	paths := []string{"/save", "/graphql"} // Both are decided by their bodies.
 
-	fails := wasmhost.StatusOK
+	readStatus := wasmhost.StatusOK // what each read of a body returns
 	s := setup{config: bootstrapConfig, fault: func(function string) wasmhost.Status {
 		if function == "proxy_get_buffer_bytes" {
-			return fails
+			return readStatus
 		}
 		return wasmhost.StatusOK
 	}}
 
 	testCompiled(t, s, func(t *testing.T, w *world) {
-		fails = wasmhost.StatusOK
+		readStatus = wasmhost.StatusOK // The plugin reads its state and its configuration in this way, too.
 		w.startWith(doc(1, app))
 
-		for _, fails = range []wasmhost.Status{wasmhost.StatusNotFound, wasmhost.StatusBadArgument, wasmhost.StatusInternalFailure} {
-			for _, path := range []string{"/save", "/graphql"} {
+		for _, readStatus = range failures {
+			for _, path := range paths {
 				x := w.begin("POST", path, moreFollows, "content-type", "application/json")
 				x.send(`{}`, endOfStream)
 
-				v := x.outcomeSoFar()
-				wantRefused(t, v, maintenance.RuleBodyUnread)
-				if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" {
-					t.Errorf("got %s", v)
+				o := x.outcomeSoFar()
+				wantRefused(t, o, maintenance.RuleBodyUnread)
+				if o.reply.status != 503 || o.reply.headers["retry-after"] != "5" {
+					t.Errorf("got %s", o)
 				}
 				x.disconnect()
 			}
 		}
 
-		w.wantMetric("errors", 6)
-		fails = wasmhost.StatusOK
+		w.wantMetric("errors", len(failures)*len(paths))
+		readStatus = wasmhost.StatusOK // for the start of the next environment
 	})
 }
 
@@ -210,7 +283,7 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 		config  string
 		timeout time.Duration
 	}{
-		{bootstrapConfig, 30 * time.Second},
+		{bootstrapConfig, 30 * time.Second}, // the default of body_timeout
 		{`{"name": "edge", "allow_on_headers_stop_iteration": true, "body_timeout": 7.5}`, 7500 * time.Millisecond},
 	} {
 		testEverywhere(t, setup{config: c.config}, func(t *testing.T, w *world) {
@@ -226,11 +299,11 @@ func TestIncompleteBodyTimesOut(t *testing.T) {
 			w.runFor(c.timeout - 6*time.Second - tickPeriod)
 			wantPaused(t, x.outcomeSoFar())
 
-			w.runFor(100 * time.Millisecond)
-			v := x.outcomeSoFar()
-			wantRefused(t, v, maintenance.RuleBodyTimeout)
-			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "did not arrive in time") {
-				t.Errorf("got %s", v)
+			w.runFor(2 * tickPeriod)
+			o := x.outcomeSoFar()
+			wantRefused(t, o, maintenance.RuleBodyTimeout)
+			if o.reply.status != 503 || o.reply.headers["retry-after"] != "5" || !strings.Contains(o.reply.body, "did not arrive in time") {
+				t.Errorf("got %s", o)
 			}
 
 			w.wantMetric("misconfigured", 0)
@@ -250,12 +323,12 @@ func TestTimedOutBodyGoesOnWhenOffCompiled(t *testing.T) {
 		w.runFor(29 * time.Second)
 
 		w.answerPoll(200, doc(2, appIn(maintenance.Off)))
-		w.runFor(5 * time.Second)
+		w.runFor(5 * time.Second) // past body_timeout, which is 30 s by default
 
 		x.send(aMutation[7:9], moreFollows)
 		x.send(aMutation[9:], endOfStream)
-		if v := x.outcomeSoFar(); v.reply != nil || v.body != aMutation || !v.ended {
-			t.Errorf("got %s, to the end: %v", v, v.ended)
+		if o := x.outcomeSoFar(); o.reply != nil || o.body != aMutation || !o.ended {
+			t.Errorf("got %s, to the end: %v", o, o.ended)
 		}
 		w.wantMetric("errors", 0)
 	})
@@ -267,14 +340,13 @@ func TestMissingBodyTimesOut(t *testing.T) {
 		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 		wantPassed(t, w.graphQL(aQuery))
 
-		x := w.beginGraphQL()
-		slow := w.beginGraphQL()
+		missing, slow := w.beginGraphQL(), w.beginGraphQL()
 		slow.send(aQuery[:5], moreFollows)
 
-		w.runFor(5100 * time.Millisecond)
-		wantRefused(t, x.outcomeSoFar(), maintenance.RuleBodyTimeout)
+		w.runFor(firstByteTimeout + 2*tickPeriod)
+		wantRefused(t, missing.outcomeSoFar(), maintenance.RuleBodyTimeout)
 
-		w.runFor(20 * time.Second)
+		w.runFor(20 * time.Second) // still within body_timeout
 		wantPaused(t, slow.outcomeSoFar())
 
 		slow.send(aQuery[5:], endOfStream)
@@ -285,22 +357,23 @@ func TestMissingBodyTimesOut(t *testing.T) {
 	})
 }
 
-// If Envoy does not pause headers although the plugin's configuration says so, no body ever
-// arrives. Paused requests are then answered after 5 s, which is counted and logged.
+// If only the plugin configuration has allow_on_headers_stop_iteration, the filter pauses headers
+// and waits for the body, which Envoy does not show it before the headers go on. Such requests are
+// answered after firstByteTimeout, which is counted and logged as a misconfiguration.
 func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
-	testCompiled(t, setup{config: bootstrapConfig, headersGoOn: true}, func(t *testing.T, w *world) {
+	testCompiled(t, setup{config: bootstrapConfig, withoutStopIteration: true}, func(t *testing.T, w *world) {
 		w.startWith(doc(1, appIn(maintenance.ReadOnly)))
 
 		x, y := w.beginGraphQL(), w.beginGraphQL()
 		x.send(aQuery, endOfStream)
-		w.runFor(4950 * time.Millisecond)
+		w.runFor(firstByteTimeout - tickPeriod)
 		wantPaused(t, x.outcomeSoFar())
 
-		w.runFor(150 * time.Millisecond)
+		w.runFor(3 * tickPeriod)
 		wantRefused(t, x.outcomeSoFar(), maintenance.RuleBodyTimeout)
 		wantRefused(t, y.outcomeSoFar(), maintenance.RuleBodyTimeout)
-		if v := x.outcomeSoFar(); v.reply.status != 503 || v.reply.details != "drydock:read-only.body-timeout" {
-			t.Errorf("got %s, %s", v, v.reply.details)
+		if o := x.outcomeSoFar(); o.reply.status != 503 || o.reply.details != "drydock:read-only.body-timeout" {
+			t.Errorf("got %s, %s", o, o.reply.details)
 		}
 
 		w.wantMetric("misconfigured", 2)
@@ -311,7 +384,8 @@ func TestMissingBodiesShowAMisconfigurationCompiled(t *testing.T) {
 	})
 }
 
-// If the app reads longer bodies than Envoy buffers, Envoy answers the bodies that do not fit.
+// If the app reads longer bodies than Envoy buffers (1 MiB by default,
+// per_connection_buffer_limit_bytes), Envoy answers those that do not fit.
 func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.GraphQL = &maintenance.GraphQL{Paths: []string{"/graphql"}, MaxBody: 4 << 20}
@@ -321,7 +395,7 @@ func TestEnvoyAnswersBodiesPastItsOwnLimitCompiled(t *testing.T) {
 
 		x := w.beginGraphQL()
 		for range 3 {
-			x.send(strings.Repeat(" ", 512<<10), moreFollows)
+			x.send(strings.Repeat(" ", 512<<10), moreFollows) // 1.5 MiB in all
 		}
 
 		s := x.(*compiledExchange)

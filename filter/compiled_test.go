@@ -156,7 +156,7 @@ func (p *process) pluginConfig(config string) wasmhost.PluginConfig {
 		Name:                        "drydock",
 		Configuration:               []byte(config),
 		FailurePolicy:               p.setup.policy,
-		AllowOnHeadersStopIteration: !p.setup.headersGoOn,
+		AllowOnHeadersStopIteration: !p.setup.withoutStopIteration,
 	}
 }
 

@@ -240,12 +240,12 @@ func TestOlderStateIsRefused(t *testing.T) {
 				w.startWith(docOf(2, 5, appIn(maintenance.NoAccess)))
 				w.answerPoll(200, docOf(c.epoch, c.revision, appIn(maintenance.Off)))
 
-				v := w.request("GET", "/", "")
+				o := w.request("GET", "/", "")
 				if c.adopted {
-					wantPassed(t, v)
+					wantPassed(t, o)
 					w.wantMetric("errors", 0)
 				} else {
-					wantRefused(t, v, maintenance.RuleNoAccess)
+					wantRefused(t, o, maintenance.RuleNoAccess)
 					w.wantMetric("errors", 1)
 					if n := w.countLogged("not newer than the current one"); n != 1 {
 						t.Errorf("logged %q", w.logged())

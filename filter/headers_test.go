@@ -36,21 +36,21 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
 				w.startWith(docOf(1, 1, app, other))
 
-				v := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
-				wantPassed(t, v)
-				if v.headers["x-drydock-mode"] != c.modeHeader || v.headers["x-drydock-bypass"] != c.bypassHeader {
-					t.Errorf("the upstream saw %v", v.headers)
+				o := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
+				wantPassed(t, o)
+				if o.headers["x-drydock-mode"] != c.modeHeader || o.headers["x-drydock-bypass"] != c.bypassHeader {
+					t.Errorf("the upstream saw %v", o.headers)
 				}
 
 				for _, name := range []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"} {
-					if v.headers[name] != "" {
+					if o.headers[name] != "" {
 						t.Errorf("the upstream saw %s", name)
 					}
 				}
 
 				for _, name := range []string{"x-drydock", "x-drydocks-mode", "x0drydock-mode", "x--drydock-mode"} {
-					if v.headers[name] != "kept" {
-						t.Errorf("the upstream did not see %s: %v", name, v.headers)
+					if o.headers[name] != "kept" {
+						t.Errorf("the upstream did not see %s: %v", name, o.headers)
 					}
 				}
 

@@ -37,8 +37,8 @@ func TestNoHostCallWhileOffCompiled(t *testing.T) {
 			s := x.(*compiledExchange)
 			s.ResponseHeaders(wasmhost.Headers{{":status", "200"}}, false)
 			s.ResponseBody([]byte("x"), true)
-			if v := x.outcomeSoFar(); v.body != aMutation || !s.Done() {
-				t.Fatal(v)
+			if o := x.outcomeSoFar(); o.body != aMutation || !s.Done() {
+				t.Fatal(o)
 			}
 
 			w.request("GET", "/", "")

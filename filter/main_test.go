@@ -69,11 +69,11 @@ func TestConfiguredExemptionsAlwaysPass(t *testing.T) {
 			wantPassed(t, w.request("POST", "/controller/api", "x"))
 
 			for _, path := range []string{"/healthz/", "/Healthz", "/x/../healthz", "/%68ealthz", "/controllers", "/controller/../admin", "//controller"} {
-				if v := w.request("GET", path, ""); v.headers != nil {
+				if o := w.request("GET", path, ""); o.headers != nil {
 					t.Errorf("%s passed", path)
 				}
 			}
-			if v := w.request("POST", "/healthz", "x"); v.headers != nil {
+			if o := w.request("POST", "/healthz", "x"); o.headers != nil {
 				t.Errorf("POST /healthz passed")
 			}
 
@@ -137,8 +137,8 @@ func TestTokenStaysSecretCompiled(t *testing.T) {
 			}
 		}
 
-		if v := w.request("GET", "/", ""); strings.Contains(fmt.Sprint(v), token) {
-			t.Error(v)
+		if o := w.request("GET", "/", ""); strings.Contains(fmt.Sprint(o), token) {
+			t.Error(o)
 		}
 	})
 }

@@ -23,10 +23,10 @@ func TestNumberOfPausedRequestsIsBounded(t *testing.T) {
 
 		tooMany := func(x exchange) {
 			t.Helper()
-			v := x.outcomeSoFar()
-			wantRefused(t, v, maintenance.RuleHeldLimit)
-			if v.reply.status != 503 || v.reply.headers["retry-after"] != "5" || !strings.Contains(v.reply.body, "Too many requests are waiting") {
-				t.Errorf("got %s", v)
+			o := x.outcomeSoFar()
+			wantRefused(t, o, maintenance.RuleHeldLimit)
+			if o.reply.status != 503 || o.reply.headers["retry-after"] != "5" || !strings.Contains(o.reply.body, "Too many requests are waiting") {
+				t.Errorf("got %s", o)
 			}
 			x.disconnect()
 		}
@@ -133,8 +133,8 @@ func TestBodyThatExceedsTheBoundAfterBootWaitIsNotLostCompiled(t *testing.T) {
 			w.advance(2100 * time.Millisecond)
 			crowd[3].send(part, end)
 			w.runFor(time.Second)
-			if v := crowd[3].outcomeSoFar(); v.reply == nil && v.headers == nil {
-				t.Errorf("the request is neither answered nor resumed: %.200s", v)
+			if o := crowd[3].outcomeSoFar(); o.reply == nil && o.headers == nil {
+				t.Errorf("the request is neither answered nor resumed: %.200s", o)
 			}
 			w.wantMetric("errors", 0)
 		})
@@ -164,10 +164,10 @@ func TestManyPausedRequestsAreResumedInPartsCompiled(t *testing.T) {
 			}
 
 			for _, x := range crowd {
-				if v := x.outcomeSoFar(); mode == maintenance.Off {
-					wantPassed(t, v)
+				if o := x.outcomeSoFar(); mode == maintenance.Off {
+					wantPassed(t, o)
 				} else {
-					wantRefused(t, v, maintenance.RuleNoAccess)
+					wantRefused(t, o, maintenance.RuleNoAccess)
 				}
 			}
 

@@ -37,16 +37,16 @@ func TestRefusalReachesTheClient(t *testing.T) {
 		} {
 			x := w.begin("POST", "/shop.Cart/Add", moreFollows, c.headers...)
 			x.send("x", endOfStream)
-			v := x.outcomeSoFar()
+			o := x.outcomeSoFar()
 
-			wantRefused(t, v, maintenance.RuleNoAccess)
+			wantRefused(t, o, maintenance.RuleNoAccess)
 
-			if r := v.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
+			if r := o.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
 				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
-				t.Errorf("%s: got %s, grpc %d", c.name, v, r.grpc)
+				t.Errorf("%s: got %s, grpc %d", c.name, o, r.grpc)
 			}
-			if v.note != "app=default mode=no-access rule=no-access" {
-				t.Errorf("%s: noted %q", c.name, v.note)
+			if o.note != "app=default mode=no-access rule=no-access" {
+				t.Errorf("%s: noted %q", c.name, o.note)
 			}
 
 			if s, ok := x.(*compiledExchange); ok {
@@ -56,8 +56,8 @@ func TestRefusalReachesTheClient(t *testing.T) {
 						t.Errorf("%s: the client sees %s: %q, want %q", c.name, name, got[name], want)
 					}
 				}
-				if v.reply.details != "drydock:no-access" || s.Details() != "drydock:no-access" {
-					t.Errorf("%s: details %q, %q", c.name, v.reply.details, s.Details())
+				if o.reply.details != "drydock:no-access" || s.Details() != "drydock:no-access" {
+					t.Errorf("%s: details %q, %q", c.name, o.reply.details, s.Details())
 				}
 			}
 
@@ -82,8 +82,8 @@ func TestFilterAnswersStatus(t *testing.T) {
 		wantPaused(t, x.outcomeSoFar())
 
 		w.answerPoll(200, docOf(1, 1, app))
-		if v := x.outcomeSoFar(); v.reply == nil || v.reply.status != 200 {
-			t.Fatalf("got %s", v)
+		if o := x.outcomeSoFar(); o.reply == nil || o.reply.status != 200 {
+			t.Fatalf("got %s", o)
 		}
 
 		for _, c := range []struct {
@@ -96,11 +96,11 @@ func TestFilterAnswersStatus(t *testing.T) {
 			{"GET", "other.example.com", 200, `{"app":"default","mode":"off"}`},
 			{"POST", "shop.example.com", 405, ""},
 		} {
-			v := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
-			if v.reply == nil || v.headers != nil || v.reply.status != c.status || !strings.HasPrefix(v.reply.body, c.prefix) || v.reply.headers["cache-control"] != "no-store" {
-				t.Errorf("%s %s: got %s", c.method, c.host, v)
+			o := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
+			if o.reply == nil || o.headers != nil || o.reply.status != c.status || !strings.HasPrefix(o.reply.body, c.prefix) || o.reply.headers["cache-control"] != "no-store" {
+				t.Errorf("%s %s: got %s", c.method, c.host, o)
 			}
-			if r := v.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
+			if r := o.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
 				t.Errorf("details %q", r.details)
 			}
 		}

@@ -54,10 +54,10 @@ const (
 // setup is how a test wants Envoy to be configured. Only config has a meaning on the emulator.
 type setup struct {
 	config string // the plugin configuration, JSON
-	// headersGoOn is set if Envoy's configuration lacks allow_on_headers_stop_iteration: Envoy
-	// then sends the headers to the upstream although the plugin pauses them. The plugin has a
-	// field of the same name in config, which must agree.
-	headersGoOn bool
+	// withoutStopIteration is set if Envoy's filter configuration lacks
+	// allow_on_headers_stop_iteration. A filter that pauses headers then gets no body until it
+	// lets them go on. The field of that name in config must tell the plugin the same.
+	withoutStopIteration bool
 	// policy is what Envoy does when a VM has crashed, by default FailClosed.
 	policy wasmhost.FailurePolicy
 	// envoy136 selects the behaviour of Envoy before April 2026, such as 1.36.4.

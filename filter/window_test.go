@@ -25,8 +25,8 @@ func TestWindowOpensAndClosesByItself(t *testing.T) {
 
 		get := func() outcome { return w.request("GET", "/", "") }
 		status := func() string {
-			if v := w.request("GET", "/.drydock/status", ""); v.reply != nil {
-				return v.reply.body
+			if o := w.request("GET", "/.drydock/status", ""); o.reply != nil {
+				return o.reply.body
 			}
 			return ""
 		}
@@ -46,10 +46,10 @@ func TestWindowOpensAndClosesByItself(t *testing.T) {
 		w.runFor(59900 * time.Millisecond)
 		wantPassed(t, get())
 		w.runFor(100 * time.Millisecond)
-		v := get()
-		wantRefused(t, v, maintenance.RuleNoAccess)
-		if v.reply.headers["retry-after"] != "60" || v.reply.body != "Upgrade.\n" {
-			t.Errorf("got %s", v)
+		o := get()
+		wantRefused(t, o, maintenance.RuleNoAccess)
+		if o.reply.headers["retry-after"] != "60" || o.reply.body != "Upgrade.\n" {
+			t.Errorf("got %s", o)
 		}
 
 		w.runFor(59850 * time.Millisecond)
