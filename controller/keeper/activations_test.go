@@ -1,5 +1,8 @@
 package keeper
 
+// This file tests On and Off, which begin and end the manual activation of an app. An app in more
+// than one activation is in the strictest mode of them.
+
 import (
 	"errors"
 	"slices"
@@ -13,53 +16,64 @@ import (
 func TestOnAndOff(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		expectStatus(t, k, "default", "off off")
-		first := k.Current()
 
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
 		expectStatus(t, k, "default", "read-only pending manual:read-only")
-		select {
-		case <-first.Newer():
-		default:
-			t.Fatal("Newer is not closed although there is a newer state")
-		}
 		st, _ := k.Status("default")
 		if a := st.Activations[0]; a.Actor != "alice" || a.Remote != "192.0.2.7" {
-			t.Fatalf("begun by %q from %q", a.Actor, a.Remote)
+			t.Fatalf("begun by %q from %q, want alice from 192.0.2.7", a.Actor, a.Remote)
 		}
 
-		off(t, k, "default")
+		mustTurnOff(t, k, "default")
 		expectStatus(t, k, "default", "off off")
-		want := maintenance.Version{Epoch: uint64(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()), Revision: 2}
-		if v := k.Current().Version(); v != want {
-			t.Fatalf("version %+v, want %+v", v, want)
-		}
 		if got, want := auditLog(t, k), "alice off default; alice on default"; got != want {
 			t.Fatalf("audit: %s\nwant:  %s", got, want)
 		}
 	})
 }
 
+func TestEveryChangeMakesARevision(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		first := k.Current()
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		select {
+		case <-first.Newer():
+		default:
+			t.Fatal("Newer is not closed although there is a newer state")
+		}
+
+		mustTurnOff(t, k, "default")
+		created := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when the store was created, in fake time
+		want := maintenance.Version{Epoch: uint64(created.UnixMilli()), Revision: 2}
+		if v := k.Current().Version(); v != want {
+			t.Fatalf("version %+v, want %+v", v, want)
+		}
+	})
+}
+
 func TestOnAgainReplacesTheActivation(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
-		first := k.Current().Apps()[0].Activations[0]
+		onlyActivation := func() maintenance.Activation { return k.Current().Apps()[0].Activations[0] }
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "migration"})
+		first := onlyActivation()
 		advance(time.Minute)
 
 		// With the same mode, the same maintenance goes on.
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
-		a := k.Current().Apps()[0].Activations[0]
-		if a.ID != first.ID || !a.Since.Equal(first.Since) {
-			t.Fatalf("another activation %+v, want that of %+v", a, first)
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly, Message: "still migrating", For: time.Hour})
+		second := onlyActivation()
+		if second.ID != first.ID || !second.Since.Equal(first.Since) {
+			t.Fatalf("%+v, want the ID and start of %+v", second, first)
 		}
-		if a.Message != "still migrating" || !a.Until.Equal(time.Now().Add(time.Hour)) {
-			t.Fatalf("%+v, want the new message and end", a)
+		if second.Message != "still migrating" || !second.Until.Equal(time.Now().Add(time.Hour)) {
+			t.Fatalf("%+v, want the new message and end", second)
 		}
 
 		// With another mode, another maintenance begins.
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"})
 		expectStatus(t, k, "default", "no-access pending manual:no-access")
-		if a := k.Current().Apps()[0].Activations[0]; a.ID == first.ID || !a.Since.Equal(time.Now()) || !a.Until.IsZero() {
-			t.Fatalf("%+v, want a new activation without an end", a)
+		third := onlyActivation()
+		if third.ID == first.ID || !third.Since.Equal(time.Now()) || !third.Until.IsZero() {
+			t.Fatalf("%+v, want a new activation without an end", third)
 		}
 
 		if v := k.Current().Version(); v.Revision != 3 {
@@ -71,9 +85,9 @@ func TestOnAgainReplacesTheActivation(t *testing.T) {
 	})
 }
 
-func TestChangeOfNothingLeavesNoTrace(t *testing.T) {
+func TestRepeatedChangeLeavesNoTrace(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		again := func(change func()) {
+		repeat := func(change func()) {
 			t.Helper()
 			change()
 			state, log := k.Current(), auditLog(t, k)
@@ -83,20 +97,20 @@ func TestChangeOfNothingLeavesNoTrace(t *testing.T) {
 			}
 		}
 
-		again(func() { on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"}) })
-		again(func() { off(t, k, "default") })
-		again(func() { put(t, k, shopSpec()) })
+		repeat(func() { mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, Message: "worse"}) })
+		repeat(func() { mustTurnOff(t, k, "default") })
+		repeat(func() { mustPut(t, k, shopSpec()) })
 	})
 }
 
 func TestOnRefusesBadActivations(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		now := time.Now()
-		put(t, k, shopSpec(withWindow("w", now, now.Add(time.Hour))))
+		mustPut(t, k, shopSpec(withWindow("w", now, now.Add(time.Hour))))
 
 		for _, c := range []struct {
 			want  ManualActivation
-			field string
+			field string // that the error names
 		}{
 			{ManualActivation{Mode: "off"}, "mode"},
 			{ManualActivation{Mode: "closed"}, "mode"},
@@ -105,7 +119,7 @@ func TestOnRefusesBadActivations(t *testing.T) {
 			{ManualActivation{Mode: maintenance.NoAccess, For: -time.Hour}, "duration"},
 			{ManualActivation{Mode: maintenance.NoAccess, For: time.Hour, Until: now.Add(time.Hour)}, "duration"},
 			{ManualActivation{Mode: maintenance.NoAccess, Message: strings.Repeat("x", maintenance.MaxMessageBytes+1)}, "message"},
-			{ManualActivation{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"},
+			{ManualActivation{Mode: maintenance.NoAccess, Message: "a\x00b"}, "message"}, // control characters
 		} {
 			_, err := k.On(t.Context(), alice, Always, "shop", c.want)
 			expectFieldError(t, err, c.field)
@@ -121,44 +135,67 @@ func TestOnRefusesBadActivations(t *testing.T) {
 	})
 }
 
+// dailyWindow returns a shop with a window of two occurrences: one that starts in a minute and
+// takes an hour, and the same a day later. The times are in another zone than UTC, as an operator
+// may write them.
+func dailyWindow() (spec maintenance.Spec, tomorrow maintenance.Occurrence) {
+	const day = 24 * time.Hour
+	start := time.Now().Add(time.Minute).In(time.FixedZone("CET", 3600))
+	spec = shopSpec(withWindow("w", start, start.Add(time.Hour)))
+	tomorrow = maintenance.Occurrence{Start: start.Add(day), End: start.Add(day + time.Hour)}
+	spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, tomorrow)
+	return spec, tomorrow
+}
+
 func TestOffEndsTheRunningOccurrence(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		start := time.Now().Add(time.Minute).In(time.FixedZone("CET", 3600))
-		spec := shopSpec(withWindow("w", start, start.Add(time.Hour)))
-		tomorrow := maintenance.Occurrence{Start: start.Add(24 * time.Hour), End: start.Add(25 * time.Hour)}
-		spec.Windows[0].Occurrences = append(spec.Windows[0].Occurrences, tomorrow)
-		put(t, k, spec)
+		spec, tomorrow := dailyWindow()
+		mustPut(t, k, spec)
 		advance(10 * time.Minute)
-		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
+		mustTurnOn(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expectStatus(t, k, "shop", "no-access pending manual:read-only,window:no-access")
 
-		off(t, k, "shop")
+		mustTurnOff(t, k, "shop")
 		expectStatus(t, k, "shop", "off scheduled")
-		// A proxy opens windows by its own clock, so the document must not have the occurrence.
-		w := k.Current().Specs()[1].Windows[0]
-		if len(w.Occurrences) != 1 || !w.Occurrences[0].Start.Equal(tomorrow.Start) {
-			t.Fatalf("occurrences %+v, want only %+v", w.Occurrences, tomorrow)
-		}
 
-		// It stays ended if an operator puts the same spec again.
+		// A proxy opens windows by its own clock, so the document must not have the occurrence.
+		a, _ := k.Current().App("shop")
+		if left := a.Windows[0].Occurrences; len(left) != 1 || !left[0].Start.Equal(tomorrow.Start) {
+			t.Fatalf("occurrences %+v, want only %+v", left, tomorrow)
+		}
+	})
+}
+
+func TestEndedOccurrenceStaysEnded(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		spec, _ := dailyWindow()
+		mustPut(t, k, spec)
+		advance(10 * time.Minute)
+		mustTurnOff(t, k, "shop")
+
+		// The spec still has the occurrence that Off ended.
 		before := k.Current()
-		put(t, k, spec)
+		mustPut(t, k, spec)
 		if k.Current() != before {
 			t.Fatal("putting the same spec again changed something")
 		}
 
-		// Later occurrences still come, and the last one can be ended as well.
+		// The occurrence of the next day comes, and can be ended as well.
 		advance(24 * time.Hour)
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
-		off(t, k, "shop")
-		on(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
+		mustTurnOff(t, k, "shop")
+		expectStatus(t, k, "shop", "off off")
+
+		// A manual activation is not mixed up with the windows that were ended.
+		mustTurnOn(t, k, "shop", ManualActivation{Mode: maintenance.ReadOnly})
 		expectStatus(t, k, "shop", "read-only pending manual:read-only")
 	})
 }
 
 func TestOffIsRefusedForAnotherSource(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		// No part of the controller makes activations of this source yet, so the test makes one.
 		_, _, err := k.update(t.Context(), Actor{Name: "file"}, "file.start", func(d *draft) error {
 			a, _ := d.app("default")
 			file := maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile, Mode: maintenance.NoAccess, Since: d.now.UTC()}

@@ -1,5 +1,9 @@
 package keeper
 
+// This file tests how operators configure apps: PutSpec and DeleteApp for one app, PutAll for all
+// of them. "shop" is the app of shopSpec, and "default" the app that always exists and must not
+// have a match, because it gets what no other app matches.
+
 import (
 	"errors"
 	"fmt"
@@ -11,138 +15,200 @@ import (
 
 func TestPutSpecKeepsActivations(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		put(t, k, shopSpec())
-		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
+		mustPut(t, k, shopSpec())
+		mustTurnOn(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
 
-		put(t, k, shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
+		mustPut(t, k, shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 }))
 		expectStatus(t, k, "shop", "no-access pending manual:no-access")
 	})
 }
 
 func TestPutSpecChecksItsCondition(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		spec := shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 })
-		put(t, k, spec)
-		etag := ETag(spec)
+		stored := shopSpec(func(s *maintenance.Spec) { s.RetryAfter = 60 })
+		mustPut(t, k, stored)
+		etag := ETag(stored)
 
-		// In this order: the third put changes the ETag.
+		// Each case puts another spec than the stored one. The order matters: the third case is the
+		// first whose put succeeds, and so the ETag that the fourth one expects is an old one.
 		for _, c := range []struct {
-			name string
-			on   Condition
-			want error
+			name      string
+			condition Condition
+			want      error
 		}{
-			{"another ETag", Condition{ETags: []string{`"x"`}}, ErrStale},
-			{"absent", Condition{Absent: true}, ErrStale},
-			{"one of several ETags", Condition{ETags: []string{`"x"`, etag}}, nil},
-			{"the ETag before the change", Condition{ETags: []string{etag}}, ErrStale},
+			{"the ETag must be another one", Condition{ETags: []string{`"x"`}}, ErrStale},
+			{"the app must not exist", Condition{Absent: true}, ErrStale},
+			{"the ETag must be one of two, and is the second", Condition{ETags: []string{`"x"`, etag}}, nil},
+			{"the ETag must be that before the last put", Condition{ETags: []string{etag}}, ErrStale},
 		} {
-			if _, err := k.PutSpec(t.Context(), alice, c.on, shopSpec()); !errors.Is(err, c.want) {
+			if _, err := k.PutSpec(t.Context(), alice, c.condition, shopSpec()); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", c.name, err, c.want)
 			}
 		}
+	})
+}
 
-		missing := maintenance.Spec{Name: "new", Match: maintenance.Match{Paths: []string{"/new"}}}
-		if _, err := k.PutSpec(t.Context(), alice, Condition{ETags: []string{`"x"`}}, missing); !errors.Is(err, ErrStale) {
-			t.Errorf("%v, want ErrStale for the ETag of an app that does not exist", err)
+func TestAppThatDoesNotExistHasNoETag(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		missing := shopSpec()
+		if _, err := k.PutSpec(t.Context(), alice, Condition{ETags: []string{ETag(missing)}}, missing); !errors.Is(err, ErrStale) {
+			t.Errorf("%v, want ErrStale", err)
+		}
+	})
+}
+
+func TestAppThatIsOnIsNotDeleted(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		mustPut(t, k, shopSpec())
+		mustTurnOn(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
+
+		if _, err := k.DeleteApp(t.Context(), alice, Always, "shop"); !errors.Is(err, ErrInMaintenance) {
+			t.Errorf("DeleteApp: %v, want ErrInMaintenance", err)
+		}
+		// PutAll deletes the apps that the set does not have.
+		var emptySet []maintenance.Spec
+		if _, _, err := k.PutAll(t.Context(), alice, Always, emptySet, changeNow); !errors.Is(err, ErrInMaintenance) {
+			t.Errorf("PutAll: %v, want ErrInMaintenance", err)
 		}
 	})
 }
 
 func TestDeleteApp(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		ctx := t.Context()
-		put(t, k, shopSpec())
-		on(t, k, "shop", ManualActivation{Mode: maintenance.NoAccess})
+		mustPut(t, k, shopSpec())
 
-		if _, err := k.DeleteApp(ctx, alice, Always, "shop"); !errors.Is(err, ErrInMaintenance) {
-			t.Errorf("%v, want ErrInMaintenance for an app that is on", err)
+		if _, err := k.DeleteApp(t.Context(), alice, Always, "default"); !errors.Is(err, ErrDefaultApp) {
+			t.Errorf("the default app: %v, want ErrDefaultApp", err)
 		}
-		if _, _, err := k.PutAll(ctx, alice, Always, nil, false); !errors.Is(err, ErrInMaintenance) {
-			t.Errorf("%v, want ErrInMaintenance for a set without an app that is on", err)
-		}
-		if _, err := k.DeleteApp(ctx, alice, Always, "default"); !errors.Is(err, ErrDefaultApp) {
-			t.Errorf("%v, want ErrDefaultApp", err)
-		}
-
-		off(t, k, "shop")
-		if _, err := k.DeleteApp(ctx, alice, Always, "shop"); err != nil {
+		if _, err := k.DeleteApp(t.Context(), alice, Always, "shop"); err != nil {
 			t.Error(err)
 		}
-		if _, err := k.DeleteApp(ctx, alice, Always, "shop"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("%v, want ErrNotFound for an app that was deleted", err)
+		if _, err := k.DeleteApp(t.Context(), alice, Always, "shop"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("an app that was deleted: %v, want ErrNotFound", err)
 		}
 	})
 }
 
-func TestErrorsHaveThePathsOfTheCallersInput(t *testing.T) {
+// A caller gives a spec or a list, which becomes part of a larger document. The path in an error
+// must be the path in what the caller gave.
+func TestErrorsNameTheFieldOfTheInput(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		ctx := t.Context()
-		put(t, k, maintenance.Spec{Name: "first", Match: maintenance.Match{Hosts: []string{"a.example.com"}}})
+		ofHost := func(name, host string) maintenance.Spec {
+			return maintenance.Spec{Name: name, Match: maintenance.Match{Hosts: []string{host}}}
+		}
+		mustPut(t, k, ofHost("first", "a.example.com"))
 
-		_, err := k.PutSpec(ctx, alice, Always, maintenance.Spec{Name: "second", Match: maintenance.Match{Hosts: []string{"a.example.com"}}})
+		// Two apps must not match the same host.
+		_, err := k.PutSpec(ctx, alice, Always, ofHost("second", "a.example.com"))
 		expectFieldError(t, err, "match")
-
-		_, err = k.PutSpec(ctx, alice, Always, shopSpec(func(s *maintenance.Spec) { s.Pages = map[string]string{"en": strings.Repeat("0", 64)} }))
-		expectFieldError(t, err, "pages.en")
-
-		other := maintenance.Spec{Name: "x", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}}
-		_, _, err = k.PutAll(ctx, alice, Always, []maintenance.Spec{shopSpec(), other}, false)
+		_, _, err = k.PutAll(ctx, alice, Always, []maintenance.Spec{ofHost("x", "b.example.com"), ofHost("y", "b.example.com")}, changeNow)
 		expectFieldError(t, err, "apps[1].match")
 
+		// No page with this SHA-256 is stored.
+		_, err = k.PutSpec(ctx, alice, Always, shopSpec(func(s *maintenance.Spec) {
+			s.Pages = map[string]string{"en": strings.Repeat("0", 64)}
+		}))
+		expectFieldError(t, err, "pages.en")
+
+		// An address of three numbers is not an IP address.
 		_, err = k.Allow(ctx, alice, Always, "first", []string{"192.0.2.1", "192.0.2"})
 		expectFieldError(t, err, "ips[1]")
 
 		if got := len(k.Current().Apps()); got != 2 {
-			t.Errorf("%d apps, want the default app and first", got)
+			t.Errorf("%d apps, want only the default app and first", got)
 		}
 	})
 }
 
-func TestPutAllReplacesTheSet(t *testing.T) {
-	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		put(t, k, maintenance.Spec{Name: "old", Match: maintenance.Match{Paths: []string{"/old"}}})
-		put(t, k, maintenance.Spec{Name: "default", RetryAfter: 5})
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
-		set := []maintenance.Spec{shopSpec(), {Name: "default", RetryAfter: 7, Bypass: maintenance.Bypass{IPs: []string{"192.0.2.1"}}}}
-		before := k.Current()
-		unchanged := Condition{ETags: []string{before.SpecsETag()}}
+// oldSet puts the apps old and default, and turns the default app on.
+func oldSet(t *testing.T, k *Keeper) {
+	t.Helper()
+	mustPut(t, k, maintenance.Spec{Name: "old", Match: maintenance.Match{Paths: []string{"/old"}}})
+	mustPut(t, k, maintenance.Spec{Name: "default", RetryAfter: 5})
+	mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+}
 
-		_, changes, err := k.PutAll(t.Context(), alice, unchanged, set, true)
-		if err != nil || k.Current() != before {
-			t.Fatalf("a dry run returned %v or changed something", err)
+// newSet replaces that of oldSet: it has shop, has default with another spec, and does not have
+// old.
+func newSet() []maintenance.Spec {
+	return []maintenance.Spec{
+		shopSpec(),
+		{Name: "default", RetryAfter: 7, Bypass: maintenance.Bypass{IPs: []string{"192.0.2.1"}}},
+	}
+}
+
+func TestDryRunReturnsTheChangesAndMakesNone(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		oldSet(t, k)
+		before := k.Current()
+
+		s, changes, err := k.PutAll(t.Context(), alice, Always, newSet(), dryRun)
+		if err != nil || s != before || k.Current() != before {
+			t.Fatalf("%v, want no error and the same state", err)
 		}
+		// The name of default is in neither side, because only what differs is.
 		expectChanges(t, changes,
 			`default {"retry_after":5} -> {"bypass":{"ips":["192.0.2.1"]},"retry_after":7}`,
 			`old {"match":{"paths":["/old"]},"name":"old"} -> `,
 			`shop  -> {"match":{"hosts":["shop.example.com"]},"name":"shop"}`,
 		)
+	})
+}
 
-		s, _, err := k.PutAll(t.Context(), alice, unchanged, set, false)
-		if err != nil || s.Version().Revision != before.Version().Revision+1 {
+func TestPutAllReplacesTheSetInOneRevision(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		oldSet(t, k)
+		before := k.Current().Version()
+
+		s, _, err := k.PutAll(t.Context(), alice, Always, newSet(), changeNow)
+		if err != nil || s.Version().Revision != before.Revision+1 {
 			t.Fatalf("%v, want all changes in one revision", err)
 		}
-		expectStatus(t, k, "default", "read-only pending manual:read-only")
-		if _, _, err := k.PutAll(t.Context(), alice, unchanged, set, false); !errors.Is(err, ErrStale) {
-			t.Fatalf("%v, want ErrStale", err)
+
+		var names []string
+		for _, spec := range s.Specs() {
+			names = append(names, spec.Name)
+		}
+		if got, want := strings.Join(names, " "), "shop default"; got != want {
+			t.Errorf("apps %q, want %q", got, want)
+		}
+		expectStatus(t, k, "default", "read-only pending manual:read-only") // the activation stays
+	})
+}
+
+func TestPutAllChecksItsCondition(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		oldSet(t, k)
+		ifUnchanged := Condition{ETags: []string{k.Current().SpecsETag()}}
+
+		if _, _, err := k.PutAll(t.Context(), alice, ifUnchanged, newSet(), changeNow); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := k.PutAll(t.Context(), alice, ifUnchanged, newSet(), changeNow); !errors.Is(err, ErrStale) {
+			t.Fatalf("%v, want ErrStale, since the set was changed", err)
 		}
 	})
 }
 
+// The order of apps has no meaning.
 func TestPutAllIgnoresTheOrder(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		set := []maintenance.Spec{shopSpec(), {Name: "default", RetryAfter: 7}}
-		if _, _, err := k.PutAll(t.Context(), alice, Always, set, false); err != nil {
+		set := newSet()
+		if _, _, err := k.PutAll(t.Context(), alice, Always, set, changeNow); err != nil {
 			t.Fatal(err)
 		}
 
 		before := k.Current()
-		_, _, err := k.PutAll(t.Context(), alice, Always, []maintenance.Spec{set[1], set[0]}, false)
+		_, _, err := k.PutAll(t.Context(), alice, Always, []maintenance.Spec{set[1], set[0]}, changeNow)
 		if err != nil || k.Current() != before {
 			t.Fatalf("%v, want no new revision for another order", err)
 		}
 	})
 }
 
+// expectChanges compares changes with "APP BEFORE -> AFTER", each. BEFORE and AFTER are JSON, and
+// empty if nothing was removed or added.
 func expectChanges(t *testing.T, changes []Change, want ...string) {
 	t.Helper()
 	var got []string

@@ -1,5 +1,10 @@
 package keeper
 
+// This file tests what the status of an app says about the proxies: whether all of them enforce the
+// app's last change, and if not, why. The proxies are fakes (proxies_test.go): a fakeProxy acks
+// once a heartbeat, which is a second, and reports the version that it last adopted. Adopting alone
+// tells the keeper nothing until the next ack.
+
 import (
 	"context"
 	"errors"
@@ -11,11 +16,19 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// mayHaveStopped ends the reason of a lost proxy.
+// allKnown is longer than a new controller waits for proxies to report, and than a proxy counts as
+// new.
+const allKnown = 5 * time.Second
+
+// mayHaveStopped is the end of the reason for a lost proxy.
 const mayHaveStopped = "it may have stopped, or it may be unreachable and still serve without this state; if it has stopped, forget it"
 
-// expectEnforcement compares what the status of an app says about proxies: the phase, whether it is
-// enforced, how many of the known proxies enforce it, how many are live, and the reasons.
+// expectEnforcement compares what the status of an app says about proxies with one line, such as
+//
+//	pending enforced=false 1/2 live=2; a enforces revision 0, not yet 1
+//
+// It has the phase, whether the last change of the app is enforced, how many of the known proxies
+// enforce it, and how many are live. Then come the reasons, each with its proxy, if it has one.
 func expectEnforcement(t *testing.T, k *Keeper, app, want string) {
 	t.Helper()
 	st, err := k.Status(app)
@@ -34,7 +47,7 @@ func expectEnforcement(t *testing.T, k *Keeper, app, want string) {
 
 func TestNothingIsActiveWithoutAProxy(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		expectEnforcement(t, k, "default", "pending enforced=false 0/0 live=0; no proxy has reported to this controller; the controller has just started and waits 3s for proxies to report")
 
 		advance(time.Minute)
@@ -45,15 +58,17 @@ func TestNothingIsActiveWithoutAProxy(t *testing.T) {
 func TestOnIsActiveOnceEveryVMEnforcesIt(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		a, b := startProxy(t, k, "a", "main", "1"), startProxy(t, k, "b", "main")
-		advance(5 * time.Second)
+		advance(allKnown)
 
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		expectEnforcement(t, k, "default", "pending enforced=false 0/2 live=2; a enforces revision 0, not yet 1; b enforces revision 0, not yet 1")
+
 		b.adopt()
 		b.ack("main")
 		a.adopt()
-		a.ack("1")
+		a.ack("1") // but not main yet
 		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; a enforces revision 0, not yet 1")
+
 		a.ack("main")
 		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=2")
 	})
@@ -62,26 +77,27 @@ func TestOnIsActiveOnceEveryVMEnforcesIt(t *testing.T) {
 func TestOffIsEnforcedOnceEveryProxyEnforcesIt(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		p := startProxy(t, k, "a", "1")
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
-		advance(5 * time.Second)
+		advance(allKnown)
 
-		off(t, k, "default")
+		mustTurnOff(t, k, "default")
 		expectEnforcement(t, k, "default", "off enforced=false 0/1 live=1; a enforces revision 1, not yet 2")
+
 		p.adopt()
-		advance(time.Second)
+		advance(heartbeat)
 		expectEnforcement(t, k, "default", "off enforced=true 1/1 live=1")
 	})
 }
 
 func TestOtherChangesKeepAnAppActive(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		p := startProxy(t, k, "a", "main")
-		advance(5 * time.Second)
+		advance(allKnown)
 
-		// A change of another app does not matter.
-		put(t, k, shopSpec())
+		// A change of another app makes revision 2, and does not matter.
+		mustPut(t, k, shopSpec())
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 
 		// A change that leaves the mode as it is must be enforced, but the app stays active.
@@ -89,8 +105,9 @@ func TestOtherChangesKeepAnAppActive(t *testing.T) {
 			t.Fatal(err)
 		}
 		expectEnforcement(t, k, "default", "active enforced=false 0/1 live=1; a enforces revision 1, not yet 3")
+
 		p.adopt()
-		advance(time.Second)
+		advance(heartbeat)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
 	})
 }
@@ -98,12 +115,13 @@ func TestOtherChangesKeepAnAppActive(t *testing.T) {
 func TestCrashedVMsDoNotCount(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		p := startProxy(t, k, "a", "main", "1")
-		advance(5 * time.Second)
-		p.set(func() { p.crashed["1"] = true })
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		advance(allKnown)
+		p.edit(func() { p.crashed["1"] = true })
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p.adopt()
 
-		advance(2 * time.Second)
+		// VM 1 may still serve until it has been silent for silentAfter, which is 3 s.
+		advance(silentAfter - time.Second)
 		expectEnforcement(t, k, "default", "pending enforced=false 0/1 live=1; a enforces revision 0, not yet 1")
 		advance(2 * time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 1/1 live=1")
@@ -113,11 +131,12 @@ func TestCrashedVMsDoNotCount(t *testing.T) {
 	})
 }
 
+// A skew of up to maxSkew, which is a second, does not matter.
 func TestClockThatIsOffKeepsAnAppPending(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		p := startProxy(t, k, "a", "main")
-		advance(5 * time.Second)
+		advance(allKnown)
 
 		for _, c := range []struct {
 			skew time.Duration
@@ -127,8 +146,8 @@ func TestClockThatIsOffKeepsAnAppPending(t *testing.T) {
 			{-1100 * time.Millisecond, "pending enforced=true 1/1 live=1; a has a clock that is 1.1s slow"},
 			{900 * time.Millisecond, "active enforced=true 1/1 live=1"},
 		} {
-			p.set(func() { p.skew = c.skew })
-			advance(time.Second)
+			p.edit(func() { p.skew = c.skew })
+			advance(heartbeat)
 			expectEnforcement(t, k, "default", c.want)
 		}
 	})
@@ -136,28 +155,29 @@ func TestClockThatIsOffKeepsAnAppPending(t *testing.T) {
 
 func TestProxyOfAnotherControllerEnforcesNothing(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		startProxy(t, k, "a", "main")
-		other := startProxy(t, k, "b", "main")
-		other.set(func() { other.version.Revision = 99 })
+		b := startProxy(t, k, "b", "main")
+		b.edit(func() { b.version.Revision = 99 }) // the newest revision of this controller is 1
 
-		advance(5 * time.Second)
+		advance(allKnown)
 		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=2; b follows a state that this controller does not have (epoch 946684800000, revision 99)")
 	})
 }
 
 func TestLostProxyIsWaitedForUntilItIsForgotten(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 		a, b := startProxy(t, k, "a", "main"), startProxy(t, k, "b", "main")
-		advance(5 * time.Second)
+		advance(allKnown)
 
-		// What it enforced before it was lost, it still enforces.
+		// A lost proxy still enforces what it enforced before it was lost.
 		b.stopAcks()
 		advance(4 * time.Second)
 		expectEnforcement(t, k, "default", "active enforced=true 2/2 live=1")
 
-		on(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
+		// It does not enforce what changes afterwards, however long it is lost.
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.ReadOnly})
 		a.adopt()
 		advance(time.Hour)
 		expectEnforcement(t, k, "default", "pending enforced=false 1/2 live=1; b has not reported for 1h0m4s: "+mayHaveStopped)
@@ -172,14 +192,14 @@ func TestLostProxyIsWaitedForUntilItIsForgotten(t *testing.T) {
 	})
 }
 
-// The first ack of a proxy may come from its main thread, while its workers have an older state for
-// another tick.
+// The first ack of a proxy may come from its main thread, while its workers still have an older
+// state. So this proxy is not a fakeProxy, which would not count as new.
 func TestNewProxyIsWaitedForUntilAllItsVMsMayHaveReported(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		advance(2 * silentAfter)
-		ack := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
-		if err := k.Ack(ack); err != nil {
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+		advance(allKnown)
+		firstAck := maintenance.Ack{Version: k.Current().Version(), Proxy: "a", VM: "1", Time: time.Now().UnixMilli()}
+		if err := k.Ack(firstAck); err != nil {
 			t.Fatal(err)
 		}
 
@@ -189,33 +209,51 @@ func TestNewProxyIsWaitedForUntilAllItsVMsMayHaveReported(t *testing.T) {
 	})
 }
 
-func TestAwaitReturnsOnceTheStatusIsAsWantedOrTheTimeIsOver(t *testing.T) {
+func isEnforced(s AppStatus) bool { return s.Enforced }
+
+func TestAwaitReturnsOnceTheStatusIsAsWanted(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		p := startProxy(t, k, "a", "1")
-		advance(5 * time.Second)
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
-		enforced := func(s AppStatus) bool { return s.Enforced }
+		advance(allKnown)
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
 
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		defer cancel()
+		const ackAfter = 100 * time.Millisecond
 		began := time.Now()
-		st, err := k.Await(ctx, "default", enforced)
-		if took := time.Since(began); err != nil || st.Enforced || took < 500*time.Millisecond {
-			t.Fatalf("enforced=%t, %v after %s; want the last status after 500ms", st.Enforced, err, took)
-		}
-
-		began = time.Now()
 		go func() {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(ackAfter)
 			p.adopt()
 			p.ack("1")
 		}()
-		st, err = k.Await(t.Context(), "default", enforced)
-		if took := time.Since(began); err != nil || !st.Enforced || took > 120*time.Millisecond {
-			t.Fatalf("enforced=%t, %v after %s; want it enforced after 100ms", st.Enforced, err, took)
-		}
 
-		if _, err := k.Await(t.Context(), "nope", enforced); !errors.Is(err, ErrNotFound) {
+		st, err := k.Await(t.Context(), "default", isEnforced)
+		// Await checks at most once in 10 ms, hence the margin.
+		if took := time.Since(began); err != nil || !st.Enforced || took > ackAfter+20*time.Millisecond {
+			t.Fatalf("enforced=%t, %v after %s; want it enforced after %s", st.Enforced, err, took, ackAfter)
+		}
+	})
+}
+
+func TestAwaitReturnsTheLastStatusOnceTheTimeIsOver(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		startProxy(t, k, "a", "1") // does not adopt what follows
+		advance(allKnown)
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess})
+
+		const timeout = 500 * time.Millisecond
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		began := time.Now()
+
+		st, err := k.Await(ctx, "default", isEnforced)
+		if took := time.Since(began); err != nil || st.Enforced || took < timeout {
+			t.Fatalf("enforced=%t, %v after %s; want the last status after %s", st.Enforced, err, took, timeout)
+		}
+	})
+}
+
+func TestAwaitReturnsErrNotFoundForAnUnknownApp(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		if _, err := k.Await(t.Context(), "nope", isEnforced); !errors.Is(err, ErrNotFound) {
 			t.Fatalf("%v, want ErrNotFound", err)
 		}
 	})

@@ -1,5 +1,9 @@
 package keeper
 
+// This file has what the tests of this package share: a keeper on a real store and with a fake
+// clock, short ways to change its state, and checks that compare a status or the audit log with one
+// line of text.
+
 import (
 	"context"
 	"errors"
@@ -16,10 +20,17 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// alice makes the changes in the tests.
 var alice = Actor{Name: "alice", Role: Operator, Remote: "192.0.2.7"}
 
-// open starts a keeper on the store in dir, as a controller does. The function that it returns
-// stops the keeper and closes the store.
+// changeNow and dryRun are the last argument of [Keeper.PutAll].
+const (
+	changeNow = false
+	dryRun    = true
+)
+
+// open starts a keeper on the store in dir, as a controller does. With the same dir it opens the
+// same store again. stop stops the keeper and closes the store.
 func open(t testing.TB, dir string) (k *Keeper, stop func()) {
 	t.Helper()
 	s, err := store.OpenBolt(filepath.Join(dir, "drydock.db"), time.Now())
@@ -42,7 +53,9 @@ func open(t testing.TB, dir string) (k *Keeper, stop func()) {
 	})
 }
 
-// withFakeTime runs a test with a keeper in a synctest bubble.
+// withFakeTime runs a test with a keeper on a new store, whose state has only the default app. It
+// runs in a bubble of [synctest], where time starts at 2000-01-01T00:00:00Z and passes only while
+// all goroutines wait.
 func withFakeTime(t *testing.T, test func(t *testing.T, k *Keeper)) {
 	synctest.Test(t, func(t *testing.T) {
 		k, stop := open(t, t.TempDir())
@@ -57,6 +70,7 @@ func advance(d time.Duration) {
 	synctest.Wait()
 }
 
+// shopSpec returns the spec of an app named shop, after the edits.
 func shopSpec(edit ...func(*maintenance.Spec)) maintenance.Spec {
 	spec := maintenance.Spec{Name: "shop", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}}
 	for _, e := range edit {
@@ -65,6 +79,8 @@ func shopSpec(edit ...func(*maintenance.Spec)) maintenance.Spec {
 	return spec
 }
 
+// withWindow is an edit for shopSpec. It adds a window with one occurrence, the mode no-access and
+// the message "planned".
 func withWindow(id string, start, end time.Time) func(*maintenance.Spec) {
 	return func(s *maintenance.Spec) {
 		s.Windows = append(s.Windows, maintenance.Window{
@@ -74,29 +90,33 @@ func withWindow(id string, start, end time.Time) func(*maintenance.Spec) {
 	}
 }
 
-func put(t *testing.T, k *Keeper, spec maintenance.Spec) {
+// mustPut creates an app or replaces its spec.
+func mustPut(t *testing.T, k *Keeper, spec maintenance.Spec) {
 	t.Helper()
 	if _, err := k.PutSpec(t.Context(), alice, Always, spec); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func on(t *testing.T, k *Keeper, app string, want ManualActivation) {
+// mustTurnOn puts an app into a mode.
+func mustTurnOn(t *testing.T, k *Keeper, app string, want ManualActivation) {
 	t.Helper()
 	if _, err := k.On(t.Context(), alice, Always, app, want); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func off(t *testing.T, k *Keeper, app string) {
+// mustTurnOff ends the maintenance of an app.
+func mustTurnOff(t *testing.T, k *Keeper, app string) {
 	t.Helper()
 	if _, err := k.Off(t.Context(), alice, Always, app); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// expectStatus compares the mode and phase of an app, and the source and mode of its activations,
-// such as "no-access pending manual:read-only,window:no-access".
+// expectStatus compares the status of an app with "MODE PHASE ACTIVATIONS". For each activation
+// there is SOURCE:MODE, as in "no-access pending manual:read-only,window:no-access". As no proxy
+// reports in most tests, the phase of an app that is on is pending, not active.
 func expectStatus(t *testing.T, k *Keeper, app, want string) {
 	t.Helper()
 	st, err := k.Status(app)
@@ -115,7 +135,13 @@ func expectStatus(t *testing.T, k *Keeper, app, want string) {
 	}
 }
 
-// expectFieldError checks that an error is a FieldError of that field.
+// anyApp and fromNewest are arguments of [Keeper.Audit].
+const (
+	anyApp     = ""
+	fromNewest = 0
+)
+
+// expectFieldError checks that an error is a [maintenance.FieldError] of that field.
 func expectFieldError(t *testing.T, err error, field string) {
 	t.Helper()
 	var fe *maintenance.FieldError
@@ -124,10 +150,11 @@ func expectFieldError(t *testing.T, err error, field string) {
 	}
 }
 
-// auditLog returns the actor, action and app of each entry, newest first.
+// auditLog returns "ACTOR ACTION APP" for each entry of the audit log, newest first, as in
+// "alice off default; alice on default".
 func auditLog(t *testing.T, k *Keeper) string {
 	t.Helper()
-	entries, err := k.Audit(t.Context(), "", 0, 1000)
+	entries, err := k.Audit(t.Context(), anyApp, fromNewest, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +169,10 @@ func auditLog(t *testing.T, k *Keeper) string {
 func TestFailedStoreChangesNothing(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		if err := k.Probe(t.Context()); err != nil {
-			t.Fatal(err)
+			t.Fatalf("probe before the failure: %v", err)
 		}
 
-		k.store.Close()
+		k.store.Close() // from now on, every write fails
 		before := k.Current()
 
 		_, err := k.On(t.Context(), alice, Always, "default", ManualActivation{Mode: maintenance.NoAccess})
@@ -153,7 +180,7 @@ func TestFailedStoreChangesNothing(t *testing.T) {
 			t.Fatalf("%v, want ErrStore and no new state", err)
 		}
 		if err := k.Probe(t.Context()); !errors.Is(err, ErrStore) {
-			t.Fatal(err)
+			t.Fatalf("probe after the failure: %v, want ErrStore", err)
 		}
 	})
 }

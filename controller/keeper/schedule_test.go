@@ -1,5 +1,8 @@
 package keeper
 
+// This file tests what happens at a planned time: windows open and close, and manual activations
+// with an end expire. An app with a window that has not begun is off, in the phase scheduled.
+
 import (
 	"testing"
 	"testing/synctest"
@@ -12,23 +15,38 @@ func TestWindowOpensAndCloses(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		start := time.Now().Add(time.Hour)
 		end := start.Add(30 * time.Minute)
-		put(t, k, shopSpec(withWindow("sunday", start, end)))
+		mustPut(t, k, shopSpec(withWindow("sunday", start, end)))
 		expectStatus(t, k, "shop", "off scheduled")
 
 		advance(time.Hour)
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
-		shopApp, _ := k.Current().App("shop")
-		a := shopApp.Activations[0]
+		app, _ := k.Current().App("shop")
+		a := app.Activations[0]
 		if a.ID != "sunday" || a.Message != "planned" || !a.Since.Equal(start) || !a.Until.Equal(end) {
-			t.Fatalf("%+v, want the window's", a)
+			t.Fatalf("%+v, want the ID, message and times of the window", a)
 		}
 
-		// Putting the app meanwhile keeps the activation, and may move its end.
-		put(t, k, shopSpec(withWindow("sunday", start, start.Add(20*time.Minute))))
+		advance(30 * time.Minute)
+		expectStatus(t, k, "shop", "off off")
+		want := "schedule window.end shop; schedule window.start shop; alice app.put shop"
+		if got := auditLog(t, k); got != want {
+			t.Fatalf("audit: %s\nwant:  %s", got, want)
+		}
+	})
+}
+
+func TestOpenWindowMayGetAnotherEnd(t *testing.T) {
+	withFakeTime(t, func(t *testing.T, k *Keeper) {
+		start := time.Now()
+		mustPut(t, k, shopSpec(withWindow("sunday", start, start.Add(30*time.Minute))))
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
+
+		mustPut(t, k, shopSpec(withWindow("sunday", start, start.Add(20*time.Minute))))
 		expectStatus(t, k, "shop", "no-access pending window:no-access")
 		advance(20 * time.Minute)
 		expectStatus(t, k, "shop", "off off")
 
+		// Each put makes two entries: what alice changed, and what the schedule made of it.
 		want := "schedule window.end shop; schedule window.change shop; alice app.put shop; schedule window.start shop; alice app.put shop"
 		if got := auditLog(t, k); got != want {
 			t.Fatalf("audit: %s\nwant:  %s", got, want)
@@ -38,7 +56,7 @@ func TestWindowOpensAndCloses(t *testing.T) {
 
 func TestManualActivationEndsAtItsEnd(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: time.Hour})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: time.Hour})
 		advance(time.Hour - time.Second)
 		expectStatus(t, k, "default", "no-access pending manual:no-access")
 
@@ -53,37 +71,50 @@ func TestManualActivationEndsAtItsEnd(t *testing.T) {
 	})
 }
 
-// A controller that starts makes the changes that were planned for the time when none ran.
+// A controller that starts makes the changes that came due while no controller ran: here one window
+// was open and closed again, another one opened, and an activation ended.
 func TestOpenCatchesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		k, stop := open(t, dir)
-		now := time.Now()
-		put(t, k, shopSpec(
-			withWindow("over", now.Add(time.Hour), now.Add(2*time.Hour)),
-			withWindow("running", now.Add(3*time.Hour), now.Add(9*time.Hour)),
+		begin := time.Now()
+		mustPut(t, k, shopSpec(
+			withWindow("over", begin.Add(1*time.Hour), begin.Add(2*time.Hour)),
+			withWindow("running", begin.Add(3*time.Hour), begin.Add(9*time.Hour)),
 		))
-		on(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: 90 * time.Minute})
+		mustTurnOn(t, k, "default", ManualActivation{Mode: maintenance.NoAccess, For: 90 * time.Minute})
 		stop()
 		before := k.Current().Version()
 
-		time.Sleep(4 * time.Hour)
-		k, stop = open(t, dir)
-		expectStatus(t, k, "shop", "no-access pending window:no-access")
-		expectStatus(t, k, "default", "off off")
-		caughtUp := k.Current().Version()
-		if want := (maintenance.Version{Epoch: before.Epoch, Revision: before.Revision + 1}); caughtUp != want {
-			t.Fatalf("version %+v after the start, want %+v", caughtUp, want)
-		}
-		stop()
-
-		// Starting alone makes no revision.
+		time.Sleep(4 * time.Hour) // no controller runs
 		k, stop = open(t, dir)
 		defer stop()
-		if v := k.Current().Version(); v != caughtUp {
-			t.Fatalf("version %+v after a restart, want %+v", v, caughtUp)
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
+		expectStatus(t, k, "default", "off off")
+		want := maintenance.Version{Epoch: before.Epoch, Revision: before.Revision + 1}
+		if v := k.Current().Version(); v != want {
+			t.Fatalf("version %+v, want all of it in one revision: %+v", v, want)
 		}
-		advance(5 * time.Hour)
+
+		advance(5 * time.Hour) // to the end of the window that is running
 		expectStatus(t, k, "shop", "off off")
+	})
+}
+
+func TestRestartAloneMakesNoRevision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		k, stop := open(t, dir)
+		now := time.Now()
+		mustPut(t, k, shopSpec(withWindow("running", now, now.Add(time.Hour))))
+		stop()
+		before := k.Current().Version()
+
+		k, stop = open(t, dir)
+		defer stop()
+		expectStatus(t, k, "shop", "no-access pending window:no-access")
+		if v := k.Current().Version(); v != before {
+			t.Fatalf("version %+v after a restart, want %+v", v, before)
+		}
 	})
 }
