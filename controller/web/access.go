@@ -12,7 +12,11 @@ import (
 	"github.com/drydock-proxy/drydock/controller/keeper"
 )
 
-// access says who may call an operation: anybody, or callers whose token has at least a role.
+// Clients of the API send an API token in the header Authorization. The keeper knows the tokens,
+// and the role that each has: viewer or operator.
+
+// access says who may call an operation: everybody, or clients whose token has a role. The role
+// operator includes the role viewer.
 type access string
 
 const (
@@ -21,31 +25,36 @@ const (
 	operator access = access(keeper.Operator)
 )
 
+// actorKey is the key of the [keeper.Actor] in a request's context.
 type actorKey struct{}
 
-// actor returns who makes a request. It must only be called by operations that are not public.
-func actor(ctx context.Context) keeper.Actor { return ctx.Value(actorKey{}).(keeper.Actor) }
+// actorOf returns who makes a request, for the audit log. It panics in a public operation, for
+// which authorize does not run.
+func actorOf(ctx context.Context) keeper.Actor { return ctx.Value(actorKey{}).(keeper.Actor) }
 
-// authorize returns a middleware that only lets callers with a role through, and adds their
-// [actor] to the request's context.
+// authorize returns a middleware for an operation that is not public. It answers requests of
+// clients that may not call the operation, and calls next for the others, with the client's
+// [keeper.Actor] in the request's context.
 func (a *api) authorize(allowed access) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		by, problem := a.authenticate(ctx, keeper.Role(allowed))
+		actor, problem := a.authenticate(ctx, keeper.Role(allowed))
 		if problem == nil {
-			next(huma.WithValue(ctx, actorKey{}, by))
+			next(huma.WithValue(ctx, actorKey{}, actor))
 			return
 		}
 
 		if problem.Status == http.StatusUnauthorized {
 			ctx.SetHeader("WWW-Authenticate", `Bearer realm="drydock"`)
 		}
-		_, w := humago.Unwrap(ctx)
+		_, w := humago.Unwrap(ctx) // a middleware of huma has no output to return
 		writeProblem(w, problem.Status, problem.Detail)
 	}
 }
 
-func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *huma.ErrorModel) {
-	secret, ok := bearer(ctx.Header("Authorization"))
+// authenticate returns who makes a request. If the request has no valid token, or if the token's
+// role does not include the required one, it returns the problem to answer with: 401 or 403.
+func (a *api) authenticate(ctx huma.Context, required keeper.Role) (keeper.Actor, *huma.ErrorModel) {
+	secret, ok := bearerToken(ctx.Header("Authorization"))
 	if !ok {
 		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "an API token is required, as Authorization: Bearer TOKEN")
 	}
@@ -55,8 +64,9 @@ func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *h
 		return keeper.Actor{}, newProblem(http.StatusUnauthorized, "the API token is unknown or was revoked")
 	}
 
-	if !token.Role.Includes(role) {
-		return keeper.Actor{}, newProblem(http.StatusForbidden, "token "+token.Name+" has the role "+string(token.Role)+"; this operation requires "+string(role))
+	if !token.Role.Includes(required) {
+		return keeper.Actor{}, newProblem(http.StatusForbidden,
+			"token "+token.Name+" has the role "+string(token.Role)+"; this operation requires "+string(required))
 	}
 
 	remote, _, err := net.SplitHostPort(ctx.RemoteAddr())
@@ -66,10 +76,11 @@ func (a *api) authenticate(ctx huma.Context, role keeper.Role) (keeper.Actor, *h
 	return keeper.Actor{Name: token.Name, Role: token.Role, Remote: remote}, nil
 }
 
-// bearer returns the token of an Authorization header (RFC 6750 section 2.1). The name of the
-// scheme is case-insensitive (RFC 9110 section 11.1).
-func bearer(authorization string) (secret string, ok bool) {
-	scheme, secret, _ := strings.Cut(authorization, " ")
-	secret = strings.TrimSpace(secret)
-	return secret, strings.EqualFold(scheme, "Bearer") && secret != ""
+// bearerToken returns the token of an Authorization header of the form "Bearer TOKEN" (RFC 6750
+// section 2.1), and whether the header has this form. The name of the scheme is case-insensitive
+// (RFC 9110 section 11.1).
+func bearerToken(authorization string) (token string, ok bool) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	token = strings.TrimSpace(token)
+	return token, strings.EqualFold(scheme, "Bearer") && token != ""
 }

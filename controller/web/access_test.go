@@ -23,7 +23,7 @@ var callers = []struct {
 // TestEveryOperationChecksAccess calls every operation of the OpenAPI document as every kind of
 // caller.
 func TestEveryOperationChecksAccess(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	open := map[string]bool{"GET /api/system/maintenance/status": true}
 	// Operations that change nothing although their method allows it.
 	reads := map[string]bool{"POST /api/v1/explain": true}
@@ -98,7 +98,7 @@ func operationsOf(t *testing.T, file string) (operations []string) {
 }
 
 func TestProxyListenerTakesOnlyTheSyncToken(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for _, what := range []string{"POST /proxy/v1/sync", "POST /proxy/v1/ack", "GET /proxy/v1/pages/x"} {
 		for _, token := range []string{"", "wrong", operatorToken} {
 			if a := r.call(what, token, "{}"); a.status != http.StatusUnauthorized {

@@ -11,6 +11,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// An activation puts an app into a mode of maintenance. Operators make manual activations, with the
+// operations in this file. Activations of other sources, such as a planned window, exist beside
+// them.
+
 // On is the request to put an app into maintenance.
 type On struct {
 	Mode     maintenance.Mode `json:"mode,omitempty" default:"no-access"`
@@ -19,8 +23,11 @@ type On struct {
 	Duration int              `json:"duration,omitempty" minimum:"1" maximum:"31622400" doc:"Seconds from now until the end, in place of until"`
 }
 
-func (o On) activate() keeper.ManualActivation {
-	return keeper.ManualActivation{Mode: o.Mode, Message: o.Message, Until: o.Until, For: time.Duration(o.Duration) * time.Second}
+// manualActivation returns the activation that the request asks for.
+func (o On) manualActivation() keeper.ManualActivation {
+	return keeper.ManualActivation{
+		Mode: o.Mode, Message: o.Message, Until: o.Until, For: time.Duration(o.Duration) * time.Second,
+	}
 }
 
 // Activations are the activations of one app.
@@ -46,7 +53,7 @@ func (a *api) registerActivations() {
 		OperationID: "on", Method: http.MethodPost, Path: path, Tags: tags, DefaultStatus: http.StatusOK,
 		Summary:     "Put an app into maintenance",
 		Description: "An app has at most one manual activation: another call changes its mode, message and end. If-Match is the ETag of the app's activations.",
-		Errors:      changeErrors,
+		Errors:      changeErrors(),
 	}, a.on)
 
 	register(a, operator, huma.Operation{
@@ -54,7 +61,7 @@ func (a *api) registerActivations() {
 		Summary: "End an app's maintenance",
 		Description: "Ends its manual activation and the running occurrences of its windows. While an activation has another source, nothing is ended, and the answer is 409 and names it. " +
 			"If-Match is the ETag of the app's activations.",
-		Errors: append(changeErrors, http.StatusConflict),
+		Errors: changeErrors(http.StatusConflict),
 	}, a.off)
 }
 
@@ -66,23 +73,24 @@ func (a *api) listActivations(ctx context.Context, in *InApp) (*resource[Activat
 	return &resource[Activations]{keeper.ActivationsETag(app), Activations{st.Activations}}, nil
 }
 
+// on puts an app into maintenance. It answers with the status of the app after that, as off does.
 func (a *api) on(ctx context.Context, in *onInput) (*resource[keeper.AppStatus], error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Keeper.On(ctx, actor(ctx), on, in.App, in.Body.activate()); err != nil {
+	if _, err := a.Keeper.On(ctx, actorOf(ctx), cond, in.App, in.Body.manualActivation()); err != nil {
 		return nil, err
 	}
 	return a.statusResource(in.App)
 }
 
 func (a *api) off(ctx context.Context, in *ChangeApp) (*resource[keeper.AppStatus], error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Keeper.Off(ctx, actor(ctx), on, in.App); err != nil {
+	if _, err := a.Keeper.Off(ctx, actorOf(ctx), cond, in.App); err != nil {
 		return nil, err
 	}
 	return a.statusResource(in.App)

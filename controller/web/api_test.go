@@ -17,7 +17,7 @@ import (
 
 // TestAPIAnswers calls the API step by step, and compares all answers with testdata/api.golden.
 func TestAPIAnswers(t *testing.T) {
-	tr := &transcript{rig: start(t)}
+	tr := &transcript{rig: startRig(t)}
 	tr.toggle()
 	tr.editApps()
 	tr.editAllowlist()
@@ -32,7 +32,7 @@ func TestAPIAnswers(t *testing.T) {
 }
 
 func TestOpenAPI(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	a := r.call("GET /api/v1/openapi.json", "", "")
 	golden.Compare(t, "testdata/openapi.json", a.body+"\n")
 }
@@ -51,7 +51,7 @@ func (tr *transcript) step(name, what, body string, headers ...string) answer {
 	a := tr.call(what, operatorToken, body, headers...)
 	fmt.Fprintf(&tr.out, "## %s\n%s\n", name, what)
 	for _, h := range headers {
-		tr.out.WriteString(stable(h) + "\n")
+		tr.out.WriteString(maskVariableParts(h) + "\n")
 	}
 
 	if body != "" {
@@ -61,14 +61,14 @@ func (tr *transcript) step(name, what, body string, headers ...string) answer {
 	tr.out.WriteString("→ " + http.StatusText(a.status) + "\n")
 	for _, h := range []string{"Content-Type", "Etag", "Allow", "Www-Authenticate", "Retry-After"} {
 		if v := a.header.Get(h); v != "" {
-			tr.out.WriteString(stable(h+": "+v) + "\n")
+			tr.out.WriteString(maskVariableParts(h+": "+v) + "\n")
 		}
 	}
-	tr.out.WriteString(strings.TrimSpace(stable(indent(a.body))) + "\n\n")
+	tr.out.WriteString(strings.TrimSpace(maskVariableParts(indentJSON(a.body))) + "\n\n")
 	return a
 }
 
-func indent(body string) string {
+func indentJSON(body string) string {
 	var indented bytes.Buffer
 	if json.Indent(&indented, []byte(body), "", "  ") != nil {
 		return body
@@ -76,8 +76,8 @@ func indent(body string) string {
 	return indented.String()
 }
 
-// unstable matches what differs from run to run.
-var unstable = []struct {
+// variableParts matches what differs from run to run.
+var variableParts = []struct {
 	find    *regexp.Regexp
 	replace string
 }{
@@ -90,8 +90,8 @@ var unstable = []struct {
 	{regexp.MustCompile(`"skew_ms": -?\d+`), `"skew_ms": 0`},
 }
 
-func stable(s string) string {
-	for _, u := range unstable {
+func maskVariableParts(s string) string {
+	for _, u := range variableParts {
 		s = u.find.ReplaceAllString(s, u.replace)
 	}
 	return s
@@ -214,7 +214,7 @@ func (tr *transcript) callOtherPaths() {
 
 // Secrets, and large parts of a request, are not repeated in errors.
 func TestErrorsRepeatNoSecrets(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for _, c := range []struct{ what, token, body string }{
 		{"GET /api/v1/apps", "hunter2hunter2", ""},
 		{"POST /api/v1/tokens", operatorToken, `{"name":"x","role":"viewer","token":"hunter2hunter2"}`},
@@ -230,7 +230,7 @@ func TestErrorsRepeatNoSecrets(t *testing.T) {
 }
 
 func TestLargeBodiesAreRefused(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for what, size := range map[string]int{
 		"PUT /api/v1/apps":                             maintenance.MaxDocumentBytes + 1,
 		"POST /api/v1/apps/default/activations":        1<<20 + 1,
@@ -242,7 +242,7 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 		}
 	}
 
-	if a := r.call("POST /proxy/v1/ack", syncToken, strings.Repeat("x", maxMessage+1)); a.status != http.StatusRequestEntityTooLarge {
+	if a := r.call("POST /proxy/v1/ack", syncToken, strings.Repeat("x", maxMessageBytes+1)); a.status != http.StatusRequestEntityTooLarge {
 		t.Error(a)
 	}
 }

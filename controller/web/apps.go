@@ -15,7 +15,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// AppSet is the set of all apps, as a file declares it.
+// An app is a part of the traffic that goes into maintenance on its own. The operations in this
+// file are about its definition ([maintenance.Spec]): which requests belong to it, and who bypasses
+// its maintenance. The activations that put it into maintenance are in activations.go.
+
+// AppSet is the set of the definitions of all apps.
 type AppSet struct {
 	Apps []maintenance.Spec `json:"apps"`
 }
@@ -50,19 +54,27 @@ type putAppInput struct {
 }
 
 type putAppOutput struct {
-	Status int
+	Status int    // of the response: 200 if the app was replaced, 201 if it was created
 	ETag   string `header:"ETag"`
 	Body   maintenance.Spec
 }
 
-// bodyTime bounds the time that a client takes to send a body that may be large.
-const bodyTime = 30 * time.Second
+// bodyTimeout bounds the time that a client takes to send a body that may be large. Huma allows
+// other bodies 1 MiB and 5 s.
+const bodyTimeout = 30 * time.Second
 
-// changeErrors are the errors that every change of an app may end with.
-var changeErrors = []int{http.StatusBadRequest, http.StatusNotFound, http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusServiceUnavailable}
+// changeErrors returns the statuses of the errors of an operation that changes an app: those that
+// all of these operations have, and more.
+func changeErrors(more ...int) []int {
+	return append([]int{
+		http.StatusBadRequest, http.StatusNotFound, http.StatusPreconditionFailed,
+		http.StatusPreconditionRequired, http.StatusServiceUnavailable,
+	}, more...)
+}
 
 func (a *api) registerApps() {
 	tags := []string{"apps"}
+	spec := schemaOf[maintenance.Spec](a.humaAPI.OpenAPI().Components.Schemas)
 
 	register(a, viewer, huma.Operation{
 		OperationID: "list-apps", Method: http.MethodGet, Path: "/api/v1/apps", Tags: tags,
@@ -73,8 +85,9 @@ func (a *api) registerApps() {
 		OperationID: "apply-apps", Method: http.MethodPut, Path: "/api/v1/apps", Tags: tags,
 		Summary:      "Replace the definitions of all apps",
 		Description:  "Either all definitions take effect or none. Apps that are not in the set are deleted; when one of them is in maintenance, the answer is 409. Activations stay.",
-		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTime, SkipValidateBody: true,
-		Errors: append(changeErrors, http.StatusConflict),
+		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTimeout,
+		SkipValidateBody: true, // the core does that, see rawBody
+		Errors:           changeErrors(http.StatusConflict),
 	}, a.applyApps)
 
 	register(a, viewer, huma.Operation{
@@ -86,17 +99,18 @@ func (a *api) registerApps() {
 		OperationID: "put-app", Method: http.MethodPut, Path: "/api/v1/apps/{app}", Tags: tags,
 		Summary:      "Create an app or replace its definition",
 		Description:  "Activations stay. With If-None-Match: * the app is only created; with If-Match: * it is created or replaced.",
-		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTime, SkipValidateBody: true,
-		Errors: changeErrors,
-		Responses: map[string]*huma.Response{
-			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {Schema: schemaOf[maintenance.Spec](a.huma.OpenAPI().Components.Schemas)}}},
+		MaxBodyBytes: maintenance.MaxDocumentBytes, BodyReadTimeout: bodyTimeout,
+		SkipValidateBody: true, // the core does that, see rawBody
+		Errors:           changeErrors(),
+		Responses: map[string]*huma.Response{ // besides the 200 that huma adds
+			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {Schema: spec}}},
 		},
 	}, a.putApp)
 
 	register(a, operator, huma.Operation{
 		OperationID: "delete-app", Method: http.MethodDelete, Path: "/api/v1/apps/{app}", Tags: tags,
 		Summary: "Delete an app that is off; the next best match handles its traffic",
-		Errors:  append(changeErrors, http.StatusConflict),
+		Errors:  changeErrors(http.StatusConflict),
 	}, a.deleteApp)
 }
 
@@ -106,7 +120,7 @@ func (a *api) listApps(ctx context.Context, in *struct{}) (*resource[AppSet], er
 }
 
 func (a *api) applyApps(ctx context.Context, in *applyAppsInput) (*resource[Applied], error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +129,7 @@ func (a *api) applyApps(ctx context.Context, in *applyAppsInput) (*resource[Appl
 		return nil, err
 	}
 
-	s, changes, err := a.Keeper.PutAll(ctx, actor(ctx), on, specs, in.DryRun)
+	s, changes, err := a.Keeper.PutAll(ctx, actorOf(ctx), cond, specs, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +148,7 @@ func (a *api) getApp(ctx context.Context, in *InApp) (*resource[maintenance.Spec
 }
 
 func (a *api) putApp(ctx context.Context, in *putAppInput) (*putAppOutput, error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +161,13 @@ func (a *api) putApp(ctx context.Context, in *putAppInput) (*putAppOutput, error
 		return nil, &maintenance.FieldError{Field: "name", Problem: fmt.Sprintf("%q must be %q, the name in the path", spec.Name, in.App)}
 	}
 
+	// Another client may create or delete the app between this and PutSpec. Then the status is
+	// wrong, but not the change.
 	status := http.StatusOK
 	if _, err := a.Keeper.Current().App(in.App); err != nil {
 		status = http.StatusCreated
 	}
-	s, err := a.Keeper.PutSpec(ctx, actor(ctx), on, spec)
+	s, err := a.Keeper.PutSpec(ctx, actorOf(ctx), cond, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -164,31 +180,31 @@ func (a *api) putApp(ctx context.Context, in *putAppInput) (*putAppOutput, error
 }
 
 func (a *api) deleteApp(ctx context.Context, in *ChangeApp) (*struct{}, error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
-	_, err = a.Keeper.DeleteApp(ctx, actor(ctx), on, in.App)
+	_, err = a.Keeper.DeleteApp(ctx, actorOf(ctx), cond, in.App)
 	return nil, err
 }
 
-// parseAppSet parses the body of apply-apps. The core parses each app, and errors name fields from
-// the body's start, as in apps[1].bypass.
+// parseAppSet returns the definitions in the body of apply-apps, an [AppSet]. The core parses each
+// of them. Errors name a field by its path in the body, such as apps[1].bypass.
 func parseAppSet(body []byte) ([]maintenance.Spec, error) {
-	list, err := appList(body)
+	list, err := splitAppSet(body)
 	if err != nil {
 		return nil, err
 	}
 
 	specs := make([]maintenance.Spec, len(list))
-	for i, item := range list {
-		specs[i], err = maintenance.ParseSpec(item)
-		if field := (*maintenance.FieldError)(nil); errors.As(err, &field) {
-			at := fmt.Sprintf("apps[%d]", i)
-			if field.Field != "" {
-				at += "." + field.Field
+	for i, definition := range list {
+		specs[i], err = maintenance.ParseSpec(definition)
+		if inDefinition := (*maintenance.FieldError)(nil); errors.As(err, &inDefinition) {
+			path := fmt.Sprintf("apps[%d]", i)
+			if inDefinition.Field != "" {
+				path += "." + inDefinition.Field
 			}
-			return nil, &maintenance.FieldError{Field: at, Problem: field.Problem}
+			return nil, &maintenance.FieldError{Field: path, Problem: inDefinition.Problem}
 		}
 		if err != nil {
 			return nil, err
@@ -197,23 +213,24 @@ func parseAppSet(body []byte) ([]maintenance.Spec, error) {
 	return specs, nil
 }
 
-// appList returns the apps of an [AppSet]. It reads token by token, because encoding/json would
-// accept other letter cases and duplicates of "apps".
-func appList(body []byte) (list []json.RawMessage, err error) {
+// splitAppSet returns the definitions in an [AppSet], as JSON. It reads the object token by token,
+// because [json.Unmarshal] would also accept "APPS", a repeated "apps", and other fields. The body
+// is known to be valid JSON, because huma has parsed it.
+func splitAppSet(body []byte) (list []json.RawMessage, err error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, &maintenance.FieldError{Problem: `must be an object: {"apps": […]}`}
 	}
 
 	for dec.More() {
-		field, _ := dec.Token() // the body is known to be JSON
+		field, _ := dec.Token() // a string, the name of a field
 		switch {
 		case field != "apps":
 			return nil, &maintenance.FieldError{Field: fmt.Sprint(field), Problem: "unknown field"}
 		case list != nil:
 			return nil, &maintenance.FieldError{Field: "apps", Problem: "must not be repeated"}
 		}
-		if err := dec.Decode(&list); err != nil || list == nil {
+		if err := dec.Decode(&list); err != nil || list == nil { // the list of null is nil
 			return nil, &maintenance.FieldError{Field: "apps", Problem: "must be a list"}
 		}
 	}

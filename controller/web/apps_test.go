@@ -10,7 +10,7 @@ import (
 // What the API accepts can be read by proxies and written back as it was read, also when lists and
 // objects in it are empty or missing.
 func TestSparseSpecsRoundTrip(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for _, spec := range []string{
 		`{"name":"default","graphql":{"paths":[]}}`,
 		`{"name":"default","windows":[{"id":"w","mode":"read-only","occurrences":[]}]}`,

@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-proxy/drydock/controller/keeper"
 )
 
-// Audit is a part of the audit log.
+// Audit is a page of the audit log, which has an entry for each change that anybody made.
 type Audit struct {
 	Entries []keeper.Entry `json:"entries" doc:"Newest first"`
 	Next    uint64         `json:"next,omitempty" doc:"Value of before for the next page of older entries; absent on the last page"`
@@ -34,6 +34,8 @@ func (a *api) listAudit(ctx context.Context, in *auditInput) (*response[Audit], 
 		return nil, err
 	}
 
+	// A page that is not full is the last one, and so is one that ends with the first entry of the
+	// log, whose Seq is 1.
 	out := Audit{Entries: entries}
 	if len(entries) == in.Limit && entries[in.Limit-1].Seq > 1 {
 		out.Next = entries[in.Limit-1].Seq

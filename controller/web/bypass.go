@@ -37,14 +37,14 @@ func (a *api) registerBypass() {
 		OperationID: "allow", Method: http.MethodPost, Path: path, Tags: tags, DefaultStatus: http.StatusOK,
 		Summary:     "Add addresses and CIDRs to the allowlist",
 		Description: "Entries that are listed already, in any notation, are not added again.",
-		Errors:      changeErrors,
+		Errors:      changeErrors(),
 	}, a.allow)
 
 	register(a, operator, huma.Operation{
 		OperationID: "disallow", Method: http.MethodDelete, Path: path, Tags: tags,
 		Summary:     "Remove addresses and CIDRs from the allowlist",
 		Description: "All of them must be listed: for one that is not, the answer is 404 and says whether a listed CIDR contains it.",
-		Errors:      changeErrors,
+		Errors:      changeErrors(),
 	}, a.disallow)
 }
 
@@ -53,12 +53,12 @@ func (a *api) listIPs(ctx context.Context, in *InApp) (*resource[IPs], error) {
 }
 
 func (a *api) allow(ctx context.Context, in *allowInput) (*resource[IPs], error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
 
-	s, err := a.Keeper.Allow(ctx, actor(ctx), on, in.App, in.Body.IPs)
+	s, err := a.Keeper.Allow(ctx, actorOf(ctx), cond, in.App, in.Body.IPs)
 	if err != nil {
 		return nil, err
 	}
@@ -66,18 +66,20 @@ func (a *api) allow(ctx context.Context, in *allowInput) (*resource[IPs], error)
 }
 
 func (a *api) disallow(ctx context.Context, in *disallowInput) (*resource[IPs], error) {
-	on, err := in.condition()
+	cond, err := in.Precondition.parse()
 	if err != nil {
 		return nil, err
 	}
 
-	s, err := a.Keeper.Disallow(ctx, actor(ctx), on, in.App, in.IP)
+	s, err := a.Keeper.Disallow(ctx, actorOf(ctx), cond, in.App, in.IP)
 	if err != nil {
 		return nil, err
 	}
 	return allowlist(s, in.App)
 }
 
+// allowlist returns the allowlist of the app of that name in a snapshot of the state, with its
+// ETag.
 func allowlist(s *keeper.Snapshot, name string) (*resource[IPs], error) {
 	app, err := s.App(name)
 	if err != nil {

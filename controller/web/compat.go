@@ -11,16 +11,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The three operations below have the paths that STING uses for its system maintenance: a public
-// status, and two toggles for scripts, which need no ETag.
+// The three operations in this file have the paths of the system maintenance of another product,
+// STING, so that scripts for that work with Drydock too: a public status, and two operations that
+// turn maintenance on and off. These require no If-Match, because scripts replace whatever state
+// there is.
 
-// PublicStatus is an app's status for everybody, as one flat object.
+// PublicStatus is the status of an app for everybody. In JSON it is one object, which has the
+// fields of [maintenance.Status] beside the field maintenance.
 type PublicStatus struct {
 	Maintenance bool `json:"maintenance"`
 	maintenance.Status
 }
 
-// Toggle is an [On] that names its app.
+// Toggle is the request to put an app into maintenance: the fields of an [On], and the name of the
+// app, which is not in the path here.
 type Toggle struct {
 	App string `json:"app,omitempty" default:"default"`
 	On
@@ -35,7 +39,7 @@ type publicStatusInput struct {
 	App string `query:"app" default:"default" maxLength:"63"`
 }
 
-// Bodies are pointers, because both requests may be sent without one.
+// The bodies are pointers, because both requests may be sent without a body. It is nil then.
 type (
 	enableInput  struct{ Body *Toggle }
 	disableInput struct{ Body *DisableRequest }
@@ -71,9 +75,11 @@ func (a *api) enable(ctx context.Context, in *enableInput) (*response[PublicStat
 	if toggle == nil {
 		toggle = &Toggle{}
 	}
-	toggle.App, toggle.Mode = cmp.Or(toggle.App, maintenance.DefaultApp), cmp.Or(toggle.Mode, maintenance.NoAccess)
+	// Huma sets the defaults of fields that are missing, but not those of a body that is missing.
+	toggle.App = cmp.Or(toggle.App, maintenance.DefaultApp)
+	toggle.Mode = cmp.Or(toggle.Mode, maintenance.NoAccess)
 
-	if _, err := a.Keeper.On(ctx, actor(ctx), keeper.Always, toggle.App, toggle.activate()); err != nil {
+	if _, err := a.Keeper.On(ctx, actorOf(ctx), keeper.Always, toggle.App, toggle.manualActivation()); err != nil {
 		return nil, err
 	}
 	return a.publicStatus(toggle.App)
@@ -85,17 +91,19 @@ func (a *api) disable(ctx context.Context, in *disableInput) (*response[PublicSt
 		app = cmp.Or(in.Body.App, app)
 	}
 
-	if _, err := a.Keeper.Off(ctx, actor(ctx), keeper.Always, app); err != nil {
+	if _, err := a.Keeper.Off(ctx, actorOf(ctx), keeper.Always, app); err != nil {
 		return nil, err
 	}
 	return a.publicStatus(app)
 }
 
+// publicStatus returns the public status of the app of that name.
 func (a *api) publicStatus(app string) (*response[PublicStatus], error) {
 	s := a.Keeper.Current()
 	if _, err := s.App(app); err != nil {
 		return nil, err
 	}
-	st, _ := s.State.Status(app, a.Now())
-	return &response[PublicStatus]{PublicStatus{st.Mode != maintenance.Off, st}}, nil
+	st, _ := s.State.Status(app, a.Now()) // the app exists, as the line above has shown
+	isOn := st.Mode != maintenance.Off
+	return &response[PublicStatus]{PublicStatus{isOn, st}}, nil
 }

@@ -14,7 +14,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Request is a request whose decision is to be explained.
+// In a proxy, the filter decides on every request, with the code of the core, package maintenance.
+// The operation in this file lets the same code decide on a request that a client describes, by the
+// controller's newest state, and returns the decision with its reasons.
+
+// Request describes the request to decide on.
 type Request struct {
 	Method    string              `json:"method,omitempty" default:"GET"`
 	Host      string              `json:"host,omitempty" example:"shop.example.com"`
@@ -56,7 +60,7 @@ func (a *api) registerExplain() {
 		OperationID: "explain", Method: http.MethodPost, Path: "/api/v1/explain", Tags: []string{"maintenance"}, DefaultStatus: http.StatusOK,
 		Summary:      "Explain what would happen to a request",
 		Description:  "The code that decides is the same as in the proxies.",
-		MaxBodyBytes: 2 * maintenance.MaxBodyBytes, BodyReadTimeout: bodyTime,
+		MaxBodyBytes: 2 * maintenance.MaxBodyBytes, BodyReadTimeout: bodyTimeout,
 	}, a.explain)
 }
 
@@ -66,31 +70,36 @@ func (a *api) explain(ctx context.Context, in *explainInput) (*response[Explanat
 		now = a.Now()
 	}
 
-	req, err := in.Body.forFilter()
+	req, err := in.Body.asFilterRequest()
 	if err != nil {
 		return nil, err
 	}
 
 	d := a.Keeper.Current().State.Decide(req, now)
-	out := Explanation{Verdict: d.Verdict.String(), App: d.App, Mode: d.Mode, Rule: d.Rule, Explanation: d.Rule.Explain(), Bypass: d.Rule.Bypass()}
+	out := Explanation{
+		Verdict: d.Verdict.String(), App: d.App, Mode: d.Mode,
+		Rule: d.Rule, Explanation: d.Rule.Explain(), Bypass: d.Rule.Bypass(),
+	}
 	if d.Activation != nil {
 		out.Activation = string(d.Activation.Source) + " " + d.Activation.ID
 	}
 
 	if d.Verdict == maintenance.Refuse {
-		out.Reply = newReply(d.Reply(req, func(sha string) []byte {
-			html, err := a.Keeper.Page(ctx, sha)
+		storedPage := func(sha256 string) []byte {
+			html, err := a.Keeper.Page(ctx, sha256)
 			if err != nil {
-				return nil // the built-in page is shown, as in a proxy that has not fetched the page
+				return nil // the reply has the built-in page, as in a proxy that has not fetched the page
 			}
 			return html
-		}, now))
+		}
+		out.Reply = newReply(d.Reply(req, storedPage, now))
 	}
 	return &response[Explanation]{out}, nil
 }
 
-// forFilter returns the request as the filter would see it.
-func (r *Request) forFilter() (*maintenance.Request, error) {
+// asFilterRequest returns the request as the filter would see it: header names are in lower case,
+// and the whole body is there already, so that the decision never has to wait for it.
+func (r *Request) asFilterRequest() (*maintenance.Request, error) {
 	claims, err := verifiedClaims(r.Claims)
 	if err != nil {
 		return nil, err
@@ -111,24 +120,31 @@ func (r *Request) forFilter() (*maintenance.Request, error) {
 	return req, nil
 }
 
-// verifiedClaims returns the claims that a proxy would read from a verified token with a payload.
+// verifiedClaims returns the claims of a JWT with this payload in the form in which Envoy's JWT
+// filter passes them on after it has verified the token: as an encoded google.protobuf.Struct.
 func verifiedClaims(payload map[string]any) (maintenance.Claims, error) {
 	if payload == nil {
 		return "", nil
 	}
 
 	object, err := structpb.NewValue(payload)
-	if err == nil {
-		var claims []byte
-		if claims, err = proto.Marshal(object); err == nil {
-			return maintenance.Claims(claims), nil
-		}
+	if err != nil {
+		return "", claimsError(err)
 	}
-	return "", &maintenance.FieldError{Field: "claims", Problem: err.Error()}
+	claims, err := proto.Marshal(object)
+	if err != nil {
+		return "", claimsError(err)
+	}
+	return maintenance.Claims(claims), nil
 }
 
-// givenAttributes answers the filter's questions about a request from the fields of a [Request],
-// where a proxy would answer them from the connection and the verified token.
+func claimsError(err error) error {
+	return &maintenance.FieldError{Field: "claims", Problem: err.Error()}
+}
+
+// givenAttributes implements [maintenance.Attributes], which the core asks for what is not in the
+// headers of a request. In a proxy the answers come from the connection and the verified token;
+// here they are the fields of a [Request].
 type givenAttributes struct {
 	*Request
 	claims maintenance.Claims
@@ -140,12 +156,18 @@ func (g givenAttributes) Route() string              { return g.Request.Route }
 func (g givenAttributes) Cluster() string            { return g.Request.Cluster }
 func (g givenAttributes) Claims() maintenance.Claims { return g.claims }
 
+// newReply returns a reply of the core for the API. A repeated header is reported once; the core
+// sets none twice.
 func newReply(reply maintenance.Reply) *Reply {
-	out := &Reply{Status: reply.Status, Headers: make(map[string]string, len(reply.Headers)), Body: string(reply.Body)}
+	headers := make(map[string]string, len(reply.Headers))
 	for _, h := range reply.Headers {
-		out.Headers[h[0]] = h[1]
+		name, value := h[0], h[1]
+		headers[name] = value
 	}
 
+	// A gRPC client gets the gRPC status in a response whose HTTP status is 200. The core gives -1
+	// as the gRPC status of all other replies.
+	out := &Reply{Status: reply.Status, Headers: headers, Body: string(reply.Body)}
 	if reply.GRPCStatus >= 0 {
 		out.Status, out.GRPCStatus = http.StatusOK, &reply.GRPCStatus
 	}

@@ -12,7 +12,7 @@ import (
 // The core tests the decisions themselves. This test shows that the API hands all parts of a
 // request to it.
 func TestExplainUsesAllPartsOfARequest(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	spec := `{"name":"default","bypass":{"ips":["192.0.2.0/24"],"principals":["spiffe://cluster.local/ns/ops/*"],"claims":[{"issuer":"https://idp","claim":["realm","roles"],"values":["admin"]}]},"exempt":[{"path":"/healthz"}]}`
 	if a := r.call("PUT /api/v1/apps/default", operatorToken, spec, anyState); a.status != http.StatusOK {
 		t.Fatal(a)

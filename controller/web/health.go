@@ -6,26 +6,30 @@ import (
 	"time"
 )
 
-// alive answers /healthz: the process serves requests.
-func alive(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok\n")) }
+// serveHealthz answers /healthz, which says that the process serves requests. Whether changes can
+// be made is the question of /readyz.
+func serveHealthz(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok\n")) }
 
-// ready returns a handler for /readyz, which says whether changes can be made. It needs no token,
-// and therefore tries the store once a second at most.
-func ready(o Options) http.HandlerFunc {
-	var mu sync.Mutex
-	var tried time.Time
-	var last error
+// readyzHandler returns a handler for /readyz, which says whether changes can be made: 200 or 503.
+// To know that, it writes to the store. Since it requires no token, it does so at most once a
+// second, and otherwise repeats the last result.
+func readyzHandler(o Options) http.HandlerFunc {
+	var mu sync.Mutex // guards lastProbe and lastErr
+	var lastProbe time.Time
+	var lastErr error
 	probe := func() error {
 		mu.Lock()
 		defer mu.Unlock()
 
-		if time.Since(tried) > time.Second {
-			last, tried = o.Keeper.Probe(o.Stopping), time.Now()
-			if last != nil {
-				o.Log.Error("not ready", "error", last)
+		if time.Since(lastProbe) > time.Second {
+			// Not with the context of a request: a client that goes away must not make the result
+			// an error.
+			lastErr, lastProbe = o.Keeper.Probe(o.Stopping), time.Now()
+			if lastErr != nil {
+				o.Log.Error("not ready", "error", lastErr)
 			}
 		}
-		return last
+		return lastErr
 	}
 
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestNotReadyWithoutTheStore(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	if a := r.call("GET /readyz", "", ""); a.status != http.StatusOK {
 		t.Fatal(a)
 	}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,14 +14,18 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// metrics serves the controller's metrics. Those of apps and proxies are read from the keeper at
-// each scrape.
+// metrics has the controller's metrics for Prometheus. It counts HTTP requests as they come. All
+// other values are read from the keeper each time that Prometheus collects the metrics, so metrics
+// is a [prometheus.Collector] itself.
 type metrics struct {
 	Options
 	registry *prometheus.Registry
-	requests *prometheus.HistogramVec
+	requests *prometheus.HistogramVec // by route and status
 }
 
+// The names of metrics and labels are part of the controller's interface. An app that is on is in
+// one mode and one phase; a proxy is live or lost, and each of its WebAssembly VMs is live or
+// crashed.
 var (
 	descMode      = prometheus.NewDesc("drydock_app_mode", "1 for the mode that the app is in.", []string{"app", "mode"}, nil)
 	descPhase     = prometheus.NewDesc("drydock_app_phase", "1 for the phase that the app is in.", []string{"app", "phase"}, nil)
@@ -35,6 +40,8 @@ var (
 	descInfo      = prometheus.NewDesc("drydock_build_info", "Always 1; the label version is that of the controller.", []string{"version"}, nil)
 )
 
+// newMetrics returns metrics with a registry of their own, which also has those of the Go runtime
+// and of the process.
 func newMetrics(o Options) *metrics {
 	m := &metrics{Options: o, registry: prometheus.NewRegistry()}
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -44,26 +51,29 @@ func newMetrics(o Options) *metrics {
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 	}, []string{"route", "code"})
 
-	m.registry.MustRegister(m, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m, m.requests,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
+// handler serves the metrics in the text format of Prometheus.
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: nil})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// measure returns a handler that measures the duration of requests by route and status, except for
-// those that wait.
+// measure returns a handler that calls next and measures how long that takes, by route and status.
+// It does not measure requests that ask to wait, because their duration says nothing about the
+// controller.
 func (m *metrics) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(sw, r)
-		if mayWait(r) {
+		if asksToWait(r) {
 			return
 		}
 
-		route := r.Pattern
+		route := r.Pattern // which the mux has set, such as "GET /api/v1/apps/{app}"
 		if route == "" {
 			route = "none"
 		}
@@ -71,7 +81,7 @@ func (m *metrics) measure(next http.Handler) http.Handler {
 	})
 }
 
-// A statusWriter remembers the status of an answer.
+// A statusWriter passes an answer on, and keeps its status.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -82,12 +92,15 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets [http.ResponseController] set deadlines.
+// Unwrap lets an [http.ResponseController] set the deadlines of the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMode, descPhase, descEnforced, descRevision, descEpoch, descProxies, descEnforcing, descVMs, descLag, descSkew, descInfo} {
+	for _, d := range []*prometheus.Desc{
+		descMode, descPhase, descEnforced, descRevision, descEpoch,
+		descProxies, descEnforcing, descVMs, descLag, descSkew, descInfo,
+	} {
 		c <- d
 	}
 }
@@ -102,8 +115,9 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	gauge(descEpoch, float64(newest.Epoch))
 	gauge(descInfo, 1, m.Version)
 
+	allModes := append([]maintenance.Mode{maintenance.Off}, maintenance.Modes()...)
 	for _, st := range m.Keeper.Statuses() {
-		for _, mode := range append([]maintenance.Mode{maintenance.Off}, maintenance.Modes()...) {
+		for _, mode := range allModes {
 			gauge(descMode, oneIf(st.Mode == mode), st.App, string(mode))
 		}
 		gauge(descPhase, 1, st.App, string(st.Phase))
@@ -123,6 +137,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	gauge(descSkew, fleet.skew)
 }
 
+// oneIf returns 1 if b is true, and 0 otherwise.
 func oneIf(b bool) float64 {
 	if b {
 		return 1
@@ -130,16 +145,19 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
-// fleet summarizes all proxies.
-type fleet struct {
+// fleetSummary is what the metrics say about all proxies together.
+type fleetSummary struct {
 	proxies, vms map[string]int // by state
 	enforcing    int            // proxies that enforce the newest state
-	lag          uint64         // revisions that the slowest live VM is behind
-	skew         float64        // seconds, the largest of all live proxies
+	lag          uint64         // revisions that the slowest live VM of a live proxy is behind
+	// skew is the largest difference between the clock of a live proxy and that of the controller,
+	// in seconds and without its sign.
+	skew float64
 }
 
-func summarize(proxies []keeper.Proxy, newest maintenance.Version) fleet {
-	f := fleet{
+// summarize returns the summary of the proxies, given the version of the newest state.
+func summarize(proxies []keeper.Proxy, newest maintenance.Version) fleetSummary {
+	f := fleetSummary{
 		// States without a proxy are exported too, as 0.
 		proxies: map[string]int{"live": 0, "lost": 0},
 		vms:     map[string]int{"live": 0, "crashed": 0},
@@ -150,13 +168,15 @@ func summarize(proxies []keeper.Proxy, newest maintenance.Version) fleet {
 			f.enforcing++
 		}
 
-		if p.State == "live" {
-			f.skew = max(f.skew, float64(p.SkewMS)/1000, -float64(p.SkewMS)/1000)
+		isLive := p.State == "live"
+		if isLive {
+			f.skew = max(f.skew, math.Abs(float64(p.SkewMS)/1000))
 		}
 
 		for _, vm := range p.VMs {
 			f.vms[vm.State]++
-			if p.State == "live" && vm.State == "live" && vm.Version.Epoch == newest.Epoch && vm.Version.Revision < newest.Revision {
+			// Revisions of different epochs cannot be compared.
+			if isLive && vm.State == "live" && vm.Version.Epoch == newest.Epoch && vm.Version.Revision < newest.Revision {
 				f.lag = max(f.lag, newest.Revision-vm.Version.Revision)
 			}
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestMetrics(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	r.call("POST /api/v1/apps/default/activations", operatorToken, `{"mode":"read-only"}`, anyState)
 	r.ack(t, maintenance.Ack{Version: maintenance.Version{Epoch: r.version().Epoch}, Proxy: "p", VM: "1"})
 

@@ -12,6 +12,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// A page is an HTML page that browsers get from an app in maintenance. Its name is the SHA-256 of
+// its bytes, so a stored page never changes. The definition of an app refers to pages by these
+// names.
+
 // Page identifies a stored page.
 type Page struct {
 	SHA256 string `json:"sha256"`
@@ -46,9 +50,10 @@ func (a *api) registerPages() {
 
 	register(a, operator, huma.Operation{
 		OperationID: "put-page", Method: http.MethodPut, Path: path, Tags: tags,
-		Summary:      "Store an HTML page, which definitions of apps can then refer to",
-		Description:  "At most 128 KiB of UTF-8. Storing a page again changes nothing, so If-Match is not required.",
-		MaxBodyBytes: maintenance.MaxPageBytes + 1, BodyReadTimeout: bodyTime,
+		Summary:     "Store an HTML page, which definitions of apps can then refer to",
+		Description: "At most 128 KiB of UTF-8. Storing a page again changes nothing, so If-Match is not required.",
+		// For a page that is too large by a byte, the keeper's error names the limit.
+		MaxBodyBytes: maintenance.MaxPageBytes + 1, BodyReadTimeout: bodyTimeout,
 		Errors: []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 	}, a.putPage)
 }
@@ -58,8 +63,8 @@ func (a *api) getPage(ctx context.Context, in *InPage) (*getPageOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The policy keeps scripts in the page from running on the API's origin.
-	return &getPageOutput{"text/html; charset=utf-8", "sandbox", html}, nil
+	// The policy "sandbox" keeps scripts in the page from running with the API's origin.
+	return &getPageOutput{ContentType: "text/html; charset=utf-8", Policy: "sandbox", Body: html}, nil
 }
 
 func (a *api) putPage(ctx context.Context, in *putPageInput) (*response[Page], error) {
@@ -67,7 +72,7 @@ func (a *api) putPage(ctx context.Context, in *putPageInput) (*response[Page], e
 		return nil, &maintenance.FieldError{Field: "path.sha256", Problem: fmt.Sprintf("must be the page's SHA-256, %x", sum)}
 	}
 
-	sha, err := a.Keeper.PutPage(ctx, actor(ctx), in.RawBody)
+	sha, err := a.Keeper.PutPage(ctx, actorOf(ctx), in.RawBody)
 	if err != nil {
 		return nil, err
 	}

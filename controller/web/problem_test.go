@@ -13,7 +13,7 @@ import (
 )
 
 func TestErrorsBecomeProblems(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	a := &api{Options: Options{Keeper: r.keeper, Log: discard}}
 	field := &maintenance.FieldError{Field: "bypass.ips[0]", Problem: "must be an address"}
 

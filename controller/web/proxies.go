@@ -10,7 +10,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Proxies are all proxies that the controller knows.
+// The keeper knows the proxies that have reported which version of the state they enforce. It waits
+// for a proxy that has fallen silent, which may still serve requests, until an operator makes it
+// forget the proxy.
+
+// Proxies are all proxies that the keeper knows.
 type Proxies struct {
 	Version maintenance.Version `json:"version" doc:"The newest state"`
 	Proxies []keeper.Proxy      `json:"proxies"`
@@ -41,5 +45,5 @@ func (a *api) listProxies(ctx context.Context, in *struct{}) (*response[Proxies]
 }
 
 func (a *api) forgetProxy(ctx context.Context, in *forgetProxyInput) (*struct{}, error) {
-	return nil, a.Keeper.Forget(ctx, actor(ctx), in.Proxy)
+	return nil, a.Keeper.Forget(ctx, actorOf(ctx), in.Proxy)
 }

@@ -15,42 +15,46 @@ import (
 )
 
 const (
-	// maxMessage bounds a proxy's message, in bytes.
-	maxMessage = 8 << 10
-	// messageTime bounds the time that a proxy takes to send its message.
-	messageTime = 10 * time.Second
+	// maxMessageBytes bounds a proxy's message: JSON of a few names and numbers.
+	maxMessageBytes = 8 << 10
+	// messageTimeout bounds the time that a proxy takes to send its message.
+	messageTimeout = 10 * time.Second
 )
 
 type proxyListener struct {
 	Options
-	tokenHash [sha256.Size]byte
+	syncTokenHash [sha256.Size]byte
 }
 
-// Proxy returns the handler of the listener that proxies use: sync, acks and pages, which need the
-// sync token, and the public status at the edge path. It compares paths as they were sent instead
-// of cleaning them, so that no other spelling of a path reaches anything.
+// Proxy returns the handler of the listener for proxies. The filter in a proxy follows the state by
+// sync, reports by ack which version it enforces, and fetches pages; these three need the sync
+// token. Everybody may get the public status, because the proxies route a path of the services that
+// they protect here (edgeStatus). Therefore the handler does not use a mux, which would clean a
+// path first: it compares paths as they were sent, so that no other spelling of a path leads
+// anywhere.
 func Proxy(o Options) http.Handler {
-	return &proxyListener{Options: o, tokenHash: sha256.Sum256([]byte(o.SyncToken))}
+	return &proxyListener{Options: o, syncTokenHash: sha256.Sum256([]byte(o.SyncToken))}
 }
 
 func (p *proxyListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maintenance.SyncWait*time.Second + answerTime))
+	longest := maintenance.SyncWait*time.Second + answerTimeout
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))
 
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	sha, isPage := strings.CutPrefix(path, maintenance.PagePath)
 	switch {
 	case path == maintenance.SyncPath:
-		if p.fromProxy(w, r, http.MethodPost) {
+		if p.checkRequest(w, r, http.MethodPost) {
 			p.sync(w, r)
 		}
 	case path == maintenance.AckPath:
-		if p.fromProxy(w, r, http.MethodPost) {
+		if p.checkRequest(w, r, http.MethodPost) {
 			p.ack(w, r)
 		}
 	case isPage:
-		if p.fromProxy(w, r, http.MethodGet) {
+		if p.checkRequest(w, r, http.MethodGet) {
 			p.page(w, r, sha)
 		}
 	case maintenance.IsStatusPath(r.RequestURI):
@@ -60,14 +64,17 @@ func (p *proxyListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fromProxy reports whether a request has the sync token and the right method, and otherwise
-// answers it.
-func (p *proxyListener) fromProxy(w http.ResponseWriter, r *http.Request, method string) bool {
-	secret, _ := bearer(r.Header.Get("Authorization"))
-	hash := sha256.Sum256([]byte(secret))
-	if subtle.ConstantTimeCompare(hash[:], p.tokenHash[:]) != 1 {
+// checkRequest reports whether a request has the sync token and the given method. If not, it
+// answers the request with the error.
+func (p *proxyListener) checkRequest(w http.ResponseWriter, r *http.Request, method string) bool {
+	// Compare hashes, and those in constant time, so that the duration tells nothing about the
+	// token.
+	token, _ := bearerToken(r.Header.Get("Authorization"))
+	hash := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(hash[:], p.syncTokenHash[:]) != 1 {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="drydock-sync"`)
-		writeProblem(w, http.StatusUnauthorized, "the sync token is required: DRYDOCK_SYNC_TOKEN in the proxy's environment must be that of the controller")
+		writeProblem(w, http.StatusUnauthorized,
+			"the sync token is required: DRYDOCK_SYNC_TOKEN in the proxy's environment must be that of the controller")
 		return false
 	}
 
@@ -78,13 +85,14 @@ func (p *proxyListener) fromProxy(w http.ResponseWriter, r *http.Request, method
 	return true
 }
 
-// readMessage decodes a proxy's message, and reports whether it could. Otherwise it has answered
-// the request.
+// readMessage decodes the JSON in the body of a request into message. It returns false if it could
+// not do that; then it has answered the request with the error.
 func readMessage(w http.ResponseWriter, r *http.Request, message any) bool {
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(messageTime))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
-	// A deadline that passes while sync waits would cancel the request's context.
+	rc.SetReadDeadline(time.Now().Add(messageTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessageBytes))
+	// Remove the deadline. After the body, the server goes on reading to learn whether the client
+	// closes its connection. If the deadline passed while sync waits, that would look like it.
 	rc.SetReadDeadline(time.Time{})
 
 	if err != nil {
@@ -104,15 +112,17 @@ func readMessage(w http.ResponseWriter, r *http.Request, message any) bool {
 	return true
 }
 
-// sync answers with the state as soon as there is a newer one than the proxy has, or with 204 when
-// there is none after the wait.
+// sync is a long poll: it answers with the state as soon as there is a newer one than the proxy
+// has, and with 204 if the time passes that the proxy wants to wait. The proxy then polls again.
 func (p *proxyListener) sync(w http.ResponseWriter, r *http.Request) {
 	var has maintenance.SyncRequest
 	if !readMessage(w, r, &has) {
 		return
 	}
-	wait := time.NewTimer(time.Duration(min(max(has.Wait, 0), maintenance.SyncWait)) * time.Second)
-	defer wait.Stop()
+
+	waitSeconds := min(max(has.Wait, 0), maintenance.SyncWait)
+	timeIsUp := time.NewTimer(time.Duration(waitSeconds) * time.Second)
+	defer timeIsUp.Stop()
 
 	for {
 		s := p.Keeper.Current()
@@ -125,8 +135,11 @@ func (p *proxyListener) sync(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-s.Newer():
 			continue
-		case <-wait.C:
+		case <-timeIsUp.C:
 		case <-r.Context().Done():
+			// The proxy closed the connection, which also happens when its process ends. The keeper
+			// notes that, so that nobody waits for a proxy that is gone. While the controller
+			// stops, the controller itself may have closed the connection.
 			if p.Stopping.Err() == nil {
 				p.Keeper.PollClosed(has.Proxy)
 			}
@@ -151,6 +164,7 @@ func (p *proxyListener) ack(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// page answers with the page that has a SHA-256, in hex.
 func (p *proxyListener) page(w http.ResponseWriter, r *http.Request, sha string) {
 	html, err := p.Keeper.Page(r.Context(), sha)
 	switch {
@@ -165,15 +179,21 @@ func (p *proxyListener) page(w http.ResponseWriter, r *http.Request, sha string)
 	}
 }
 
-// edgeStatus answers with the public status of the app that the Host header selects. The filter
-// answers the same while an app is on or announced; at other times a route of the proxy leads here.
+// edgeStatus answers with the public status of the app to which requests for this Host belong.
+// While any app is on or its maintenance is announced, the filter itself answers requests for this
+// path, in the same way, and they do not come here. At other times they follow a route of the proxy
+// to this listener.
 func (p *proxyListener) edgeStatus(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		writeMethodNotAllowed(w, r, "GET, HEAD")
 		return
 	}
 
-	req := &maintenance.Request{Method: http.MethodGet, Authority: r.Host, Path: "/", EndStream: true, Attributes: givenAttributes{Request: &Request{}}}
+	// A request for the start page of the host, about which nothing else is known.
+	req := &maintenance.Request{
+		Method: http.MethodGet, Authority: r.Host, Path: "/", EndStream: true,
+		Attributes: givenAttributes{Request: &Request{}},
+	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(p.Keeper.Current().State.StatusOf(req, p.Now()))
 }

@@ -15,35 +15,35 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// soon bounds the time of an answer that does not wait.
-const soon = 5 * time.Second
+// noWaitLimit bounds the time of an answer that does not wait.
+const noWaitLimit = 5 * time.Second
 
 func TestSyncAnswersAtOnceWithANewerState(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 
 	a, took := r.sync(maintenance.Version{}, 25)
 	state, err := maintenance.Parse([]byte(a.body))
-	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > soon {
+	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > noWaitLimit {
 		t.Fatal(a, err, took)
 	}
 
 	before := r.version()
 	r.turnOn(t, "default", maintenance.ReadOnly)
-	if a, took = r.sync(before, 25); a.status != http.StatusOK || took > soon {
+	if a, took = r.sync(before, 25); a.status != http.StatusOK || took > noWaitLimit {
 		t.Fatal(a, took)
 	}
 
 	otherEpoch := maintenance.Version{Epoch: r.version().Epoch - 1, Revision: 1000}
-	if a, took = r.sync(otherEpoch, 25); a.status != http.StatusOK || took > soon {
+	if a, took = r.sync(otherEpoch, 25); a.status != http.StatusOK || took > noWaitLimit {
 		t.Fatal("a higher epoch is newer, whatever the revision: ", a)
 	}
 }
 
 func TestSyncWaitsForANewerState(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for _, wait := range []int{0, 1, -5} {
 		a, took := r.sync(r.version(), wait)
-		if least := time.Duration(max(wait, 0)) * time.Second; a.status != http.StatusNoContent || a.body != "" || took < least || took > least+soon {
+		if least := time.Duration(max(wait, 0)) * time.Second; a.status != http.StatusNoContent || a.body != "" || took < least || took > least+noWaitLimit {
 			t.Fatal(wait, a, took)
 		}
 	}
@@ -56,13 +56,13 @@ func TestSyncWaitsForANewerState(t *testing.T) {
 	})
 
 	a, took := r.sync(r.version(), 25)
-	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > soon {
+	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > noWaitLimit {
 		t.Fatal(a, took)
 	}
 }
 
 func TestSyncNeverAnswersWithAnOlderState(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	ahead := r.version()
 	ahead.Revision++
 	if a, _ := r.sync(ahead, 0); a.status != http.StatusNoContent {
@@ -71,7 +71,7 @@ func TestSyncNeverAnswersWithAnOlderState(t *testing.T) {
 }
 
 func TestSyncChecksItsRequest(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for body, status := range map[string]int{"{": 400, `{"wait":"long"}`: 400, "": 400, `{"epoch":1,"later":"fields"}`: 200} {
 		if a := r.call("POST /proxy/v1/sync", syncToken, body); a.status != status {
 			t.Errorf("%q: %d %s", body, a.status, a.body)
@@ -83,7 +83,7 @@ func TestSyncChecksItsRequest(t *testing.T) {
 }
 
 func TestStoppingEndsWaitingRequests(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	var wg sync.WaitGroup
 	begin := time.Now()
 	wg.Go(func() {
@@ -100,13 +100,13 @@ func TestStoppingEndsWaitingRequests(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	r.stop()
 	wg.Wait()
-	if took := time.Since(begin); took > soon {
+	if took := time.Since(begin); took > noWaitLimit {
 		t.Errorf("waited for %s", took)
 	}
 }
 
 func TestAckEndsTheWaitForEnforced(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
 	r.turnOn(t, "default", maintenance.NoAccess)
 
@@ -120,13 +120,13 @@ func TestAckEndsTheWaitForEnforced(t *testing.T) {
 	begin := time.Now()
 	var st keeper.AppStatus
 	a := r.call("GET /api/v1/apps/default/status?wait=enforced&timeout=20", viewerToken, "")
-	if err := json.Unmarshal([]byte(a.body), &st); err != nil || !st.Enforced || time.Since(begin) > soon {
+	if err := json.Unmarshal([]byte(a.body), &st); err != nil || !st.Enforced || time.Since(begin) > noWaitLimit {
 		t.Fatal(a, err)
 	}
 }
 
 func TestInvalidAcksAndWaitsAreRefused(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	if a := r.call("POST /proxy/v1/ack", syncToken, `{"proxy":"","vm":"1"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "proxy: must be") {
 		t.Error(a)
 	}
@@ -136,7 +136,7 @@ func TestInvalidAcksAndWaitsAreRefused(t *testing.T) {
 }
 
 func TestProxyListenerServesPages(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	sha, err := r.keeper.PutPage(t.Context(), tester, []byte("<p>page</p>"))
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestProxyListenerServesPages(t *testing.T) {
 
 // Other spellings of a path, which a cleaning server would redirect or follow, lead nowhere.
 func TestProxyListenerServesNothingOfTheAPI(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	for _, path := range []string{"/", "/api/v1/apps", "/api/v1/status", "/metrics", "/healthz", "/.drydock/", "/.drydock/../api/v1/apps", "/.drydock/%2e%2e/api/v1/apps",
 		"/.drydock/..;/api/v1/apps", "//.drydock/status", "/.drydock/status/", "/.drydock/status/../../api/v1/apps", "/.DRYDOCK/status", "/.drydock/pass"} {
 		req, err := http.NewRequest(http.MethodGet, r.proxy.URL, nil)
@@ -181,7 +181,7 @@ func TestProxyListenerServesNothingOfTheAPI(t *testing.T) {
 }
 
 func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	start := time.Now().UTC().Truncate(time.Second).Add(time.Hour)
 	window := func(id string, announce int) []maintenance.Window {
 		return []maintenance.Window{{ID: id, Mode: maintenance.NoAccess, Message: id, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: start, End: start.Add(time.Hour)}}}}
@@ -217,7 +217,7 @@ func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
 }
 
 func TestEdgeStatusIsReadOnly(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	if a := r.call("POST /.drydock/status", "", "{}"); a.status != http.StatusMethodNotAllowed {
 		t.Error(a)
 	}
@@ -227,7 +227,7 @@ func TestEdgeStatusIsReadOnly(t *testing.T) {
 }
 
 func TestAThousandProxiesGetEveryState(t *testing.T) {
-	r := start(t)
+	r := startRig(t)
 	const pollers, toggles = 1000, 3
 	transport := &http.Transport{MaxIdleConnsPerHost: pollers}
 	defer transport.CloseIdleConnections()
@@ -318,7 +318,7 @@ func (r *rig) poll(transport *http.Transport, has maintenance.Version) (*mainten
 // BenchmarkToggle measures a toggle through the API until a waiting proxy has the state, which
 // includes a commit to the disk.
 func BenchmarkToggle(b *testing.B) {
-	r := start(b)
+	r := startRig(b)
 	toggle := func(on bool) {
 		a := answer{}
 		if on {

@@ -11,6 +11,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// The status of an app says which mode it is in and why, and how far the proxies have followed. The
+// app is enforced once every proxy has reported that it enforces the newest state of the app. The
+// phase of an app that is on is pending at first, and active once every proxy enforces the app's
+// mode and no report is in doubt, for example because the clock of a proxy is wrong. Package keeper
+// decides that.
+
 // Status is the status of all apps and proxies.
 type Status struct {
 	Version maintenance.Version `json:"version"`
@@ -42,15 +48,17 @@ func (a *api) registerStatus() {
 }
 
 func (a *api) getStatus(ctx context.Context, in *struct{}) (*response[Status], error) {
-	count := a.Keeper.ProxyCount()
-	return &response[Status]{Status{a.Keeper.Current().Version(), a.Keeper.Statuses(), count}}, nil
+	proxies := a.Keeper.ProxyCount()
+	return &response[Status]{Status{a.Keeper.Current().Version(), a.Keeper.Statuses(), proxies}}, nil
 }
 
 func (a *api) getAppStatus(ctx context.Context, in *appStatusInput) (*resource[keeper.AppStatus], error) {
 	if in.Wait != "" {
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Timeout)*time.Second)
 		defer cancel()
-		defer context.AfterFunc(a.Stopping, cancel)()
+		// The wait also ends when the controller stops.
+		stopWatching := context.AfterFunc(a.Stopping, cancel)
+		defer stopWatching()
 
 		if err := a.awaitStatus(ctx, in.App, in.Wait); err != nil {
 			return nil, err
@@ -59,8 +67,14 @@ func (a *api) getAppStatus(ctx context.Context, in *appStatusInput) (*resource[k
 	return a.statusResource(in.App)
 }
 
-// awaitStatus waits until an app is enforced or active, as the client asked for, until its mode
-// changes, or until ctx is done.
+// Values of the query parameter wait.
+const (
+	waitEnforced = "enforced"
+	waitActive   = "active"
+)
+
+// awaitStatus waits until an app has reached what the client waits for, or until it cannot reach
+// that any more because its mode has changed. It returns nil when ctx is done, too.
 func (a *api) awaitStatus(ctx context.Context, app, wait string) error {
 	first, _, err := a.appStatus(app)
 	if err != nil {
@@ -68,19 +82,22 @@ func (a *api) awaitStatus(ctx context.Context, app, wait string) error {
 	}
 
 	_, err = a.Keeper.Await(ctx, app, func(st keeper.AppStatus) bool {
-		switch {
-		case st.Mode != first.Mode:
+		if st.Mode != first.Mode {
 			return true
-		case wait == "active":
-			return st.Phase == keeper.PhaseActive || st.Mode == maintenance.Off && st.Enforced
+		}
+		// An app that is off is never active. What the client then waits for is that it is off in
+		// every proxy.
+		if wait == waitActive && st.Mode != maintenance.Off {
+			return st.Phase == keeper.PhaseActive
 		}
 		return st.Enforced
 	})
 	return err
 }
 
-// statusResource answers with an app's status. Its ETag is that of the app's activations, because
-// on and off are made from it.
+// statusResource returns the status of an app. The ETag is that of the app's activations, and not
+// of the status, because a client names it in the If-Match of on and off, which change the
+// activations.
 func (a *api) statusResource(name string) (*resource[keeper.AppStatus], error) {
 	st, app, err := a.appStatus(name)
 	if err != nil {
@@ -89,6 +106,7 @@ func (a *api) statusResource(name string) (*resource[keeper.AppStatus], error) {
 	return &resource[keeper.AppStatus]{keeper.ActivationsETag(app), st}, nil
 }
 
+// appStatus returns the status of an app, and the app itself.
 func (a *api) appStatus(name string) (keeper.AppStatus, *maintenance.App, error) {
 	app, err := a.Keeper.Current().App(name)
 	if err != nil {

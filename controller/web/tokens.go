@@ -9,7 +9,10 @@ import (
 	"github.com/drydock-proxy/drydock/controller/keeper"
 )
 
-// Tokens are all API tokens.
+// API tokens identify the clients of the API, and say what they may do. The controller stores only
+// a hash of the secret that a client sends.
+
+// Tokens describes all API tokens. It does not contain their secrets.
 type Tokens struct {
 	Tokens []keeper.Token `json:"tokens"`
 }
@@ -59,7 +62,7 @@ func (a *api) listTokens(ctx context.Context, in *struct{}) (*response[Tokens], 
 
 func (a *api) createToken(ctx context.Context, in *createTokenInput) (*response[NewToken], error) {
 	secret := keeper.NewSecret()
-	token, err := a.Keeper.CreateToken(ctx, actor(ctx), in.Body.Name, in.Body.Role, secret)
+	token, err := a.Keeper.CreateToken(ctx, actorOf(ctx), in.Body.Name, in.Body.Role, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -67,5 +70,5 @@ func (a *api) createToken(ctx context.Context, in *createTokenInput) (*response[
 }
 
 func (a *api) revokeToken(ctx context.Context, in *revokeTokenInput) (*struct{}, error) {
-	return nil, a.Keeper.RevokeToken(ctx, actor(ctx), in.Token)
+	return nil, a.Keeper.RevokeToken(ctx, actorOf(ctx), in.Token)
 }

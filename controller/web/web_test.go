@@ -43,7 +43,7 @@ var tester = keeper.Actor{Name: "test"}
 
 var discard = slog.New(slog.DiscardHandler)
 
-func start(t testing.TB) *rig {
+func startRig(t testing.TB) *rig {
 	t.Helper()
 	db, err := store.OpenBolt(filepath.Join(t.TempDir(), "drydock.db"), time.Now())
 	if err != nil {
