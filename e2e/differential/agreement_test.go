@@ -107,7 +107,7 @@ func sent(t *testing.T, addr string, r *maintenance.Request) Response {
 // ruleOf returns the rule that a refusal names, in GraphQL's form or as a problem.
 func ruleOf(res Response) maintenance.Rule {
 	var problem struct{ Rule maintenance.Rule }
-	if rule := res.RefusedBy(); rule != "" && rule != "unknown" {
+	if rule := res.RefusedBy(); rule != "" && rule != unknownRule {
 		return rule
 	}
 	if json.Unmarshal(res.Body, &problem) != nil {

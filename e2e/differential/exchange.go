@@ -1,7 +1,6 @@
 package differential
 
 import (
-	"cmp"
 	"errors"
 	"net"
 	"net/http"
@@ -14,28 +13,45 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// exchange is a connection on which a request and those beside it are sent and answered.
+// This file sends a request over HTTP/2 and reads the answer. http2.go makes the frames that it
+// sends. A client of Go's library would not send most of these frames, because they are wrong on
+// purpose.
+
+// exchange is a connection on which one request, and the requests in its HTTP2.Beside, are sent and
+// answered.
 type exchange struct {
 	net.Conn
-	in      *http2.Framer
-	frames  []frame        // not sent yet
-	window  int            // of the connection
-	initial int            // the window with which a stream begins
-	windows map[uint32]int // by stream: what was added to the initial window, or used of it
-	answers map[uint32]*answer
-	open    int  // how many streams have not ended
-	closed  bool // by the peer, before all requests were answered
+	in *http2.Framer // reads the peer's frames and writes acknowledgements
+
+	unsent []frame
+
+	// connWindow is how many bytes of DATA frames the peer still accepts on the connection. For a
+	// stream, it is initialWindow plus streamWindows[id], which is negative once more was sent than
+	// the peer added. A SETTINGS frame changes initialWindow for all streams at once (RFC 9113
+	// section 6.9.2), so the two parts are kept apart.
+	connWindow    int
+	initialWindow int
+	streamWindows map[uint32]int
+
+	answers map[uint32]*answer // by stream
+	open    int                // how many streams have not ended
+
+	// closedByPeer is set if the peer closed the connection before all streams had ended.
+	closedByPeer bool
 }
 
 // answer is what came back on one stream.
 type answer struct {
 	Response
-	tunnel bool // asked for by an extended CONNECT
-	ended  bool
-	flows  bool // the answer has begun and may never end
+	toTunnel bool // the request was an extended CONNECT
+	ended    bool
+	endless  bool // the answer has begun, and may never end
 }
 
-// sendHTTP2 sends a request and those beside it on a connection of their own, and returns the
+// endlessPatience is how much longer an exchange goes on once all its open streams are endless.
+const endlessPatience = 300 * time.Millisecond
+
+// sendHTTP2 sends a request, and those beside it, on a connection of their own, and returns the
 // answer to the request.
 func sendHTTP2(addr string, r *Request) (Response, error) {
 	c, err := net.Dial("tcp", addr)
@@ -43,63 +59,70 @@ func sendHTTP2(addr string, r *Request) (Response, error) {
 		return Response{}, err
 	}
 	defer c.Close()
-	c.(*net.TCPConn).SetLinger(0)
+	c.(*net.TCPConn).SetLinger(0) // resets the connection when it is closed, as in sendHTTP1
 	c.SetDeadline(time.Now().Add(r.patience()))
 
 	x := &exchange{
-		Conn: c, frames: r.frames(), window: initialWindow, initial: initialWindow,
-		windows: map[uint32]int{}, answers: map[uint32]*answer{},
+		Conn: c, in: http2.NewFramer(c, c), unsent: r.frames(),
+		connWindow: defaultWindow, initialWindow: defaultWindow, streamWindows: map[uint32]int{},
+		answers: map[uint32]*answer{},
 	}
-	x.in = http2.NewFramer(c, c)
-	x.in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	own := cmp.Or(r.http2().FirstStream, 1)
-	for i := range 1 + len(r.http2().Beside) {
-		x.answers[own+uint32(2*i)] = &answer{}
+	x.in.ReadMetaHeaders = hpack.NewDecoder(hpackTableSize, nil)
+
+	for i := range 1 + len(r.http2Options().Beside) {
+		x.answers[r.streamID(i)] = &answer{}
 		x.open++
 	}
-	x.answers[own].tunnel = r.tunnel()
+	own := x.answers[r.streamID(0)]
+	own.toTunnel = r.isExtendedConnect()
 	x.run()
 
-	res := x.answers[own].Response
-	res.Malformed = x.closed && res.Status == 0 && len(r.http2().Beside) == 0 && len(r.Trailers) == 0
+	res := own.Response
+	alone := len(r.http2Options().Beside) == 0 && len(r.Trailers) == 0
+	res.Malformed = x.closedByPeer && res.Status == 0 && alone
 	return res, nil
 }
 
-// run sends and reads until every stream has ended, the peer closes the connection, or the deadline
-// has passed. Each of these is an answer.
+// run sends and reads frames until every stream has ended, the peer closes the connection, or the
+// deadline of the connection has passed. None of these is an error: what has come by then is the
+// answer.
 func (x *exchange) run() {
-	x.send()
+	x.sendAllowed()
 	for x.open > 0 {
 		f, err := x.in.ReadFrame()
 		if _, ok := err.(http2.StreamError); ok {
-			continue
+			continue // one stream is broken, and the others go on
 		}
 		if err != nil {
-			x.closed = !errors.Is(err, os.ErrDeadlineExceeded)
+			x.closedByPeer = !errors.Is(err, os.ErrDeadlineExceeded)
 			return
 		}
-		x.read(f)
-		x.send()
+
+		x.handle(f)
+		x.sendAllowed()
 	}
 }
 
-// send writes as many frames as the windows allow, in order. It drops the frames of streams that
-// have ended.
-func (x *exchange) send() {
+// sendAllowed sends frames in order, up to the first for which a flow-control window is too small.
+// It drops the DATA frames of streams that have ended.
+func (x *exchange) sendAllowed() {
 	var out []byte
-	for len(x.frames) > 0 {
-		f := x.frames[0]
-		if a := x.answers[f.stream]; f.flow > 0 && a != nil && !a.ended {
-			if x.window < f.flow || x.initial+x.windows[f.stream] < f.flow {
+	for len(x.unsent) > 0 {
+		f := x.unsent[0]
+
+		if f.flow > 0 {
+			if a := x.answers[f.stream]; a == nil || a.ended {
+				x.unsent = x.unsent[1:]
+				continue
+			}
+			if x.connWindow < f.flow || x.initialWindow+x.streamWindows[f.stream] < f.flow {
 				break
 			}
-			x.window -= f.flow
-			x.windows[f.stream] -= f.flow
-		} else if f.flow > 0 {
-			x.frames = x.frames[1:]
-			continue
+			x.connWindow -= f.flow
+			x.streamWindows[f.stream] -= f.flow
 		}
-		out, x.frames = append(out, f.bytes...), x.frames[1:]
+
+		out, x.unsent = append(out, f.bytes...), x.unsent[1:]
 	}
 
 	if len(out) > 0 {
@@ -107,9 +130,9 @@ func (x *exchange) send() {
 	}
 }
 
-// read notes what a frame of the peer says.
-func (x *exchange) read(f http2.Frame) {
-	a := x.answers[f.Header().StreamID]
+// handle updates the exchange by a frame of the peer.
+func (x *exchange) handle(f http2.Frame) {
+	a := x.answers[f.Header().StreamID] // nil for a frame about the connection
 
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
@@ -117,15 +140,15 @@ func (x *exchange) read(f http2.Frame) {
 			return
 		}
 		if size, ok := f.Value(http2.SettingInitialWindowSize); ok {
-			x.initial = int(size)
+			x.initialWindow = int(size)
 		}
 		x.in.WriteSettingsAck()
 
 	case *http2.WindowUpdateFrame:
-		if f.StreamID == 0 {
-			x.window += int(f.Increment)
+		if f.StreamID == 0 { // the connection
+			x.connWindow += int(f.Increment)
 		} else {
-			x.windows[f.StreamID] += int(f.Increment)
+			x.streamWindows[f.StreamID] += int(f.Increment)
 		}
 
 	case *http2.PingFrame:
@@ -133,32 +156,33 @@ func (x *exchange) read(f http2.Frame) {
 			x.in.WritePing(true, f.Data)
 		}
 
-	case *http2.MetaHeadersFrame:
+	case *http2.MetaHeadersFrame: // a HEADERS frame together with its CONTINUATION frames
 		if a != nil {
-			a.headers(f)
-			x.ended(a, f.StreamEnded())
+			a.setHeaders(f)
+			x.update(a, f.StreamEnded())
 		}
 	case *http2.DataFrame:
 		if a != nil {
-			if len(a.Body) < 1<<20 {
+			if len(a.Body) < maxBody {
 				a.Body = append(a.Body, f.Data()...)
 			}
-			x.ended(a, f.StreamEnded())
+			x.update(a, f.StreamEnded())
 		}
 
 	case *http2.RSTStreamFrame:
 		if a != nil {
-			x.ended(a, true)
+			x.update(a, true)
 		}
 	}
 }
 
-// headers takes the header fields of a response. Those of a final response overwrite those of an
-// informational one.
-func (a *answer) headers(f *http2.MetaHeadersFrame) {
+// setHeaders sets status and headers of a response. Those of a final response overwrite those of an
+// informational one (1xx). Trailers, which have no status, are ignored.
+func (a *answer) setHeaders(f *http2.MetaHeadersFrame) {
 	if f.PseudoValue("status") == "" {
-		return // trailers
+		return
 	}
+
 	a.Status, _ = strconv.Atoi(f.PseudoValue("status"))
 	a.Header = http.Header{}
 	for _, h := range f.RegularFields() {
@@ -166,33 +190,37 @@ func (a *answer) headers(f *http2.MetaHeadersFrame) {
 	}
 }
 
-// ended notes that a stream has ended. When every stream that is open has begun to answer with a
-// stream that may never end, it sets a short deadline.
-func (x *exchange) ended(a *answer, end bool) {
+// update notes whether the stream of an answer has ended or may never end. If no open stream is
+// sure to end, it shortens the deadline of the connection.
+func (x *exchange) update(a *answer, streamEnded bool) {
 	if a.ended {
 		return
 	}
-	if end {
+	if streamEnded {
 		a.ended = true
 		x.open--
-	} else if a.isStream() {
-		a.flows = true
+	} else if a.mayBeEndless() {
+		a.endless = true
 	}
 
 	if x.open == 0 {
 		return
 	}
-
 	for _, a := range x.answers {
-		if !a.ended && !a.flows {
+		if !a.ended && !a.endless {
 			return
 		}
 	}
-	x.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	x.SetDeadline(time.Now().Add(endlessPatience))
 }
 
-// isStream reports whether an answer may never end.
-func (a *answer) isStream() bool {
-	t := a.Header.Get("Content-Type")
-	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") || a.tunnel && a.Status == http.StatusOK
+// mayBeEndless reports whether an answer is a stream of events, parts or WebSocket frames.
+func (a *answer) mayBeEndless() bool {
+	return isEventStream(a.Header) || a.toTunnel && a.Status == http.StatusOK
+}
+
+// isEventStream reports whether headers announce a body that a server may write to forever.
+func isEventStream(header http.Header) bool {
+	t := header.Get("Content-Type")
+	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed")
 }

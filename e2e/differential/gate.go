@@ -28,8 +28,8 @@ func NoGate(_ testing.TB, servers []*Server, _ maintenance.Document) (addrs []st
 	return addrs
 }
 
-// Closed returns an app that an operator has put into a mode.
-func Closed(spec maintenance.Spec, mode maintenance.Mode) maintenance.App {
+// InMode returns an app that an operator has put into a mode.
+func InMode(spec maintenance.Spec, mode maintenance.Mode) maintenance.App {
 	return maintenance.App{Spec: spec, Activations: []maintenance.Activation{{
 		ID: "rig", Source: maintenance.SourceManual, Mode: mode, Since: time.Now().Add(-time.Minute).UTC().Truncate(time.Second),
 	}}}
@@ -121,7 +121,8 @@ func forward(w http.ResponseWriter, r *http.Request, target string, body []byte,
 	b.WriteString("\r\n")
 	b.Write(body)
 
-	res, err := send(s.Addr, b.Bytes(), r.Method, 15*time.Second, false)
+	const awaitSecond = false
+	res, err := sendHTTP1(s.Addr, b.Bytes(), r.Method, defaultPatience, awaitSecond)
 	if err != nil || res.Status < 200 {
 		w.WriteHeader(http.StatusBadGateway)
 		return

@@ -18,13 +18,19 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Request is one request as it is sent, byte by byte. An HTTP client would correct much of what is
-// wrong with it on purpose.
+// This file has requests, writes them over HTTP/1 byte by byte, and reads the answers. http2.go and
+// exchange.go do so over HTTP/2. In messages, a "gate" is what a test puts in front of a server to
+// refuse writes: Envoy with Drydock's filter, or the filter's rules alone (gate.go).
+
+// Request is one request as it is sent, byte by byte. Much in it may be wrong on purpose, and an
+// HTTP client of a library would correct that or refuse to send it.
 type Request struct {
 	Method  string
-	Target  string
-	Host    string // "" is [AnyHost]
-	Version string // "" is HTTP/1.1
+	Target  string // the second word of the request line: a path with its query, or any other text
+	Host    string // the value of the Host header; "" is [AnyHost]
+	Version string // "" is HTTP/1.1; ignored over HTTP/2
+	// Headers are the names and values of the other headers, in the order in which they are sent.
+	// Those that frame the body follow from Framing.
 	Headers [][2]string
 	Body    []byte
 	Framing Framing
@@ -33,16 +39,17 @@ type Request struct {
 	// After follows the request on the same connection: a second request, or frames after an
 	// upgrade.
 	After []byte
-	// ReadOn reads a second answer, until the server closes the connection or Patience has passed.
-	// It is for a body that some server takes for a request: such a server answers it once it has
-	// acted on it, and what it has not read yet is lost if the connection is closed first.
+	// ReadOn makes [Send] wait for a second answer, until the server closes the connection or
+	// Patience has passed. It is for a Body that some server takes for a second request. Without
+	// ReadOn, the connection could be closed before that server has read and executed it.
 	ReadOn bool
-	// Patience is how long to wait for an answer; 0 means as long as the framing suggests.
+	// Patience is how long [Send] waits for all answers; 0 means as long as the framing suggests.
 	Patience time.Duration
 	// HTTP2 is how the request is sent over HTTP/2; nil means HTTP/1.
 	HTTP2 *HTTP2
 
-	// Trail lists the steps that led to the request, from its seed on.
+	// Trail describes the steps in which a generator made the request. The first step names the
+	// request of the corpus, or the document, with which the generator began.
 	Trail []string
 }
 
@@ -52,13 +59,34 @@ type Framing uint8
 const (
 	Length     Framing = iota // Content-Length, if there is a body
 	Chunked                   // in one chunk
-	ManyChunks                // in chunks of a few bytes, with an extension and a trailer
-	Both                      // Content-Length and chunked, as request smuggling begins
+	ManyChunks                // in chunks of manyChunksSize bytes, with an extension and a trailer
+	Both                      // Content-Length and chunked, which servers read differently
 	Unfinished                // a Content-Length of one byte more than there is
 	None                      // a body that no header announces
 )
 
-// Clone returns a copy. The methods of Request never change what the copy shares with the original.
+const (
+	// manyChunksSize is the size of a chunk, or of a DATA frame, of a body framed by ManyChunks. It
+	// is so small that it cuts the words that a gate looks for, such as "mutation".
+	manyChunksSize = 7
+
+	// defaultPatience is how long an answer may take. A slow server answers within a few seconds.
+	defaultPatience = 15 * time.Second
+	// shortPatience is how long an answer may take to a request that may never be answered.
+	shortPatience = time.Second
+	// streamPatience is how long the body of an answer is read that may never end.
+	streamPatience = 200 * time.Millisecond
+	// tunnelPatience is how long the connection stays open after an upgrade, so that the server
+	// can act on the frames that follow.
+	tunnelPatience = 500 * time.Millisecond
+
+	// maxBody is how much of the body of an answer is kept, in bytes.
+	maxBody = 1 << 20
+)
+
+// Clone returns a copy that may be changed by the methods of Request, and by appending to its
+// slices. Body and After share their bytes with the original, and the methods replace them rather
+// than write to them.
 func (r *Request) Clone() *Request {
 	c := *r
 	c.Headers = slices.Clone(r.Headers)
@@ -68,22 +96,22 @@ func (r *Request) Clone() *Request {
 	return &c
 }
 
-// Did notes a step that led to the request.
-func (r *Request) Did(what string) { r.Trail = append(r.Trail, what) }
+// Did adds a step to the trail.
+func (r *Request) Did(step string) { r.Trail = append(r.Trail, step) }
 
-// Set replaces a header, or adds it.
+// Set removes all headers of this name, in any case, and adds one with the value.
 func (r *Request) Set(name, value string) {
 	r.Drop(name)
 	r.Headers = append(r.Headers, [2]string{name, value})
 }
 
-// Drop removes a header.
+// Drop removes all headers of this name, in any case.
 func (r *Request) Drop(name string) {
 	r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool { return strings.EqualFold(h[0], name) })
 }
 
-// Bytes returns the request as it is sent over HTTP/1. It asks the server to close the connection,
-// unless the request needs it open.
+// Bytes returns the request as it is sent over HTTP/1, with After. It asks the server to close the
+// connection after the answer, unless After follows or the request has a Connection header already.
 func (r *Request) Bytes() []byte {
 	var b bytes.Buffer
 	version := r.Version
@@ -92,19 +120,19 @@ func (r *Request) Bytes() []byte {
 	}
 	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.Target, version, cmp.Or(r.Host, AnyHost))
 
-	upgrade := false
+	hasConnection := false
 	for _, h := range r.Headers {
-		upgrade = upgrade || strings.EqualFold(h[0], "connection")
+		hasConnection = hasConnection || strings.EqualFold(h[0], "connection")
 		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
 	}
-	if !upgrade && len(r.After) == 0 {
+	if !hasConnection && len(r.After) == 0 {
 		b.WriteString("Connection: close\r\n")
 	}
 
 	length := func(n int) { fmt.Fprintf(&b, "Content-Length: %d\r\n", n) }
 	switch r.Framing {
 	case Length:
-		if len(r.Body) > 0 || r.Method == "POST" {
+		if len(r.Body) > 0 || r.Method == "POST" { // some servers require a length of POST
 			length(len(r.Body))
 		}
 	case Both:
@@ -125,7 +153,7 @@ func (r *Request) Bytes() []byte {
 		b.WriteString("0\r\n")
 		r.writeTrailers(&b)
 	case ManyChunks:
-		for chunk := range slices.Chunk(r.Body, 7) {
+		for chunk := range slices.Chunk(r.Body, manyChunksSize) {
 			fmt.Fprintf(&b, "%x;query=a\r\n%s\r\n", len(chunk), chunk)
 		}
 		b.WriteString("0\r\nX-Trailer: t\r\n")
@@ -138,6 +166,7 @@ func (r *Request) Bytes() []byte {
 	return b.Bytes()
 }
 
+// writeTrailers writes the end of a body in chunks: its trailers, and an empty line.
 func (r *Request) writeTrailers(b *bytes.Buffer) {
 	for _, h := range r.Trailers {
 		fmt.Fprintf(b, "%s: %s\r\n", h[0], h[1])
@@ -156,19 +185,22 @@ func (r *Request) String() string {
 		strings.Join(r.Trail, " > "), strconv.QuoteToASCII(string(raw)), base64.StdEncoding.EncodeToString(raw))
 }
 
-// patience returns how long an answer may take. A request for which the other side may wait for
-// more gets less time.
+// patience returns how long the answer to the request may take. If the framing of the request is
+// unclear, the server may wait for more bytes and never answer, so such a request gets less time.
 func (r *Request) patience() time.Duration {
-	switch {
-	case r.Patience > 0:
+	if r.Patience > 0 {
 		return r.Patience
-	case r.Framing == Unfinished, r.Framing == Both, r.Header("Transfer-Encoding") != "", r.Header("Content-Length") != "", r.Header("Expect") != "", len(r.After) > 0:
-		return time.Second
 	}
-	return 15 * time.Second
+
+	framingUnclear := r.Framing == Unfinished || r.Framing == Both || len(r.After) > 0 ||
+		r.Header("Transfer-Encoding") != "" || r.Header("Content-Length") != "" || r.Header("Expect") != ""
+	if framingUnclear {
+		return shortPatience
+	}
+	return defaultPatience
 }
 
-// Header returns the first value of a header, or "" without one.
+// Header returns the value of the first header of this name, in any case, or "" if there is none.
 func (r *Request) Header(name string) string {
 	for _, h := range r.Headers {
 		if strings.EqualFold(h[0], name) {
@@ -178,23 +210,28 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
-// Response is what came back. Its status is 0 if no answer came.
+// Response is what came back to a request.
 type Response struct {
-	Status int
-	// Malformed is set if the peer closed an HTTP/2 connection before it had answered any request,
-	// and no request has trailers. Such a peer has forwarded nothing.
+	Status int // 0 if no answer came
+	// Malformed is set if the peer closed an HTTP/2 connection on which it got one request without
+	// trailers, and had not answered the request. This is how Envoy rejects a malformed request, and
+	// it has forwarded nothing of it.
 	Malformed bool
 	Header    http.Header
 	Body      []byte
 }
 
-// AnyHost is the host of a request that names no host.
+// AnyHost is the Host of a request for which the host does not matter.
 const AnyHost = "app.test"
 
-// RefusedBy returns the rule that a gate names in its refusal, or "" for an answer of the server. A
-// refusal that is not in GraphQL's form is recognized by its status, and the rule is "unknown".
+// unknownRule stands for the rule of a refusal that does not name its rule in GraphQL's form.
+const unknownRule maintenance.Rule = "unknown"
+
+// RefusedBy returns the rule by which a gate refused the request, or "" for an answer of the server.
+// The gate names the rule in the extensions of a GraphQL error. Any other answer with status 503 is
+// taken for a refusal, and its rule is "unknown".
 func (res *Response) RefusedBy() maintenance.Rule {
-	var reply struct {
+	var reply struct { // {"errors": [{"extensions": {"mode": …, "rule": …}}]}
 		Errors []struct {
 			Extensions struct {
 				Mode maintenance.Mode
@@ -207,34 +244,39 @@ func (res *Response) RefusedBy() maintenance.Rule {
 	case json.Unmarshal(res.Body, &reply) == nil && len(reply.Errors) > 0 && reply.Errors[0].Extensions.Mode != "":
 		return reply.Errors[0].Extensions.Rule
 	case res.Status == http.StatusServiceUnavailable:
-		return "unknown"
+		return unknownRule
 	}
 	return ""
 }
 
-// Send writes a request to an address and reads the answer. If a server closes the connection or
-// does not answer in time, that is an answer too. An error means that nobody listens at the
-// address.
+// Send writes a request to an address (host:port) and reads the answer. If the server closes the
+// connection or does not answer in time, Send returns a Response with the status 0. An error means
+// that nobody listens at the address.
 func Send(addr string, r *Request) (Response, error) {
 	if r.HTTP2 != nil {
 		return sendHTTP2(addr, r)
 	}
-	return send(addr, r.Bytes(), r.Method, r.patience(), r.pipelined() || r.ReadOn)
+	return sendHTTP1(addr, r.Bytes(), r.Method, r.patience(), r.pipelined() || r.ReadOn)
 }
 
-// pipelined reports whether another request follows the request, which is to be answered too.
+// pipelined reports whether After is another request, and not the frames of an upgraded protocol. A
+// request begins with its method, in capitals.
 func (r *Request) pipelined() bool {
 	return len(r.After) > 0 && r.After[0] >= 'A' && r.After[0] <= 'Z'
 }
 
-// send sends raw bytes. more says that another request follows in them.
-func send(addr string, raw []byte, method string, patience time.Duration, more bool) (res Response, err error) {
+// sendHTTP1 sends raw bytes on a connection of their own, and returns the final answer to the first
+// request in them, which has this method. If awaitSecond is set, it also waits for the answer to
+// another request, and discards that answer.
+func sendHTTP1(addr string, raw []byte, method string, patience time.Duration, awaitSecond bool) (res Response, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return res, err
 	}
 	defer c.Close()
-	c.(*net.TCPConn).SetLinger(0) // there are hundreds of thousands of these: none may stay in TIME_WAIT
+	// A run opens hundreds of thousands of connections. Closed by a reset, they do not use up the
+	// local ports as connections in TIME_WAIT.
+	c.(*net.TCPConn).SetLinger(0)
 	c.SetDeadline(time.Now().Add(patience))
 	c.Write(raw) // may fail: a server that refuses a request need not read all of it, and still answers
 
@@ -246,21 +288,21 @@ func send(addr string, raw []byte, method string, patience time.Duration, more b
 		}
 
 		res.Status, res.Header = h.StatusCode, h.Header
-		if t := h.Header.Get("Content-Type"); strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "multipart/mixed") {
-			c.SetDeadline(time.Now().Add(200 * time.Millisecond)) // some streams never end
+		if isEventStream(h.Header) {
+			c.SetDeadline(time.Now().Add(streamPatience))
 		}
 
-		res.Body, _ = io.ReadAll(io.LimitReader(h.Body, 1<<20))
+		res.Body, _ = io.ReadAll(io.LimitReader(h.Body, maxBody))
 		if h.StatusCode >= 200 || h.StatusCode == http.StatusSwitchingProtocols {
-			break
+			break // the others (1xx) precede the final answer
 		}
 	}
 
 	switch {
 	case res.Status == http.StatusSwitchingProtocols:
-		c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		c.SetDeadline(time.Now().Add(tunnelPatience))
 		io.Copy(io.Discard, in)
-	case more:
+	case awaitSecond:
 		if h, err := http.ReadResponse(in, nil); err == nil {
 			io.Copy(io.Discard, h.Body)
 		}

@@ -1,13 +1,15 @@
 // Package differential tests Drydock with real servers. A rig starts servers of many projects, each
-// with a counter that only a write raises, and sends generated requests to each of them through a
-// [Gate]: no counter may ever rise. The rigs themselves are e2e/graphql and e2e/frameworks; this
-// package is what they share.
+// with a counter that rises with every write, and nothing else. A generator makes requests, most of
+// which some server takes for a write, and sends them to each server through a [Gate] that must
+// refuse all writes: no counter may ever rise. The rigs themselves, with their generators, are
+// e2e/graphql and e2e/frameworks. This package is what they share.
 //
 // rig.go, install.sh and server.go install, start and end the servers. request.go and encode.go
 // write requests over HTTP/1 byte by byte and read the answers, http2.go and exchange.go do so over
 // HTTP/2. gate.go and envoy.go have the gates. run.go sends many requests and watches the counters,
 // and minimize.go reduces a request that raises one. compare.go compares servers with one another
-// and with golden files. dice.go has the random choices of generators.
+// and with golden files. dice.go has the random choices of generators. agreement_test.go compares
+// Envoy's decisions with those of the rules alone.
 package differential
 
 import (
@@ -22,14 +24,15 @@ import (
 	"testing"
 )
 
-// Rig is a set of foreign servers that are installed and started together. It belongs to a package
-// whose folder holds the sources of the servers in servers/ and installs what they need by
-// install.sh. TestMain of that package must call [Rig.Main].
+// Rig is a set of servers that are installed and started together. It belongs to a test package,
+// whose folder holds the sources of the servers in servers/, and the script install.sh that installs
+// what they need. Paths are relative to that folder, where the tests run. TestMain of the package
+// must call [Rig.Main].
 type Rig struct {
 	Commands []Command
 	Env      []string // of all servers, NAME=value, beside the environment of the test
 
-	once    sync.Once
+	once    sync.Once // for what follows
 	servers []*Server
 	stop    func()
 	err     error
@@ -38,19 +41,19 @@ type Rig struct {
 // Command describes how a server is started. The server prints "listening HOST:PORT" once it
 // serves, answers GET /__counter with its counter in decimal, and serves until it is killed.
 type Command struct {
-	Name string
-	// Args returns the program and its arguments: the result of Node, Python, Ruby, Java or Go, or
-	// a function of the rig.
+	Name string // of the server
+	// Args returns the program and its arguments. It is the result of Node, Python, Ruby, Java or
+	// Go, or a function of the rig.
 	Args func(Tools) []string
 }
 
 // Tools are the folders with the programs and packages that servers need.
 type Tools struct {
-	Dir string // what install.sh installed
-	Bin string // what Go built
+	Dir string // what install.sh has installed
+	Bin string // the program "golang", which [Rig.Servers] builds from servers/golang
 }
 
-// Node starts servers/FOLDER/NAME.js with the packages of that folder.
+// Node starts servers/FOLDER/NAME.js with the packages that install.sh installed for that folder.
 func Node(folder, name string, args ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		path := "NODE_PATH=" + tools.Dir + "/" + folder + "/node_modules"
@@ -70,8 +73,8 @@ func Ruby(name string, args ...string) func(Tools) []string {
 	return func(Tools) []string { return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...) }
 }
 
-// Java starts servers/java/NAME.java, which Java compiles first. The options are those of the
-// virtual machine.
+// Java starts servers/java/NAME.java, which Java compiles first, with options of the virtual machine.
+// Small memory and the fast compiler alone suit a server that answers simple requests.
 func Java(name string, options ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		args := append([]string{"java"}, options...)
@@ -84,7 +87,7 @@ func Go(name string) func(Tools) []string {
 	return func(tools Tools) []string { return []string{tools.Bin + "/golang", name} }
 }
 
-// Main runs the tests of a package and then ends the servers that they started.
+// Main runs the tests of a package, ends the servers that they started, and exits.
 func (r *Rig) Main(m *testing.M) {
 	code := m.Run()
 	if r.stop != nil {
@@ -119,7 +122,8 @@ func (r *Rig) Named(t testing.TB, names ...string) (servers []*Server) {
 	return servers
 }
 
-// start installs and starts the servers. They end with stop, and with this process in any case.
+// start installs and starts the servers. stop ends them and removes what was built. Without stop,
+// the servers end with this process.
 func (r *Rig) start(ctx context.Context) (servers []*Server, stop func(), err error) {
 	dir, err := Install(ctx)
 	if err != nil {
@@ -137,16 +141,16 @@ func (r *Rig) start(ctx context.Context) (servers []*Server, stop func(), err er
 		return nil, nil, fmt.Errorf("building the Go servers: %w: %s", err, out)
 	}
 
-	servers, end, err := startServers(r.Commands, Tools{Dir: dir, Bin: bin}, r.Env)
+	servers, stopServers, err := startServers(r.Commands, Tools{Dir: dir, Bin: bin}, r.Env)
 	if err != nil {
 		remove()
 		return nil, nil, err
 	}
-	return servers, func() { end(); remove() }, nil
+	return servers, func() { stopServers(); remove() }, nil
 }
 
-// Install runs the install script of the working directory, ./install.sh, and returns the folder
-// that the script prints.
+// Install runs ./install.sh of the working directory, which installs what is missing and prints the
+// folder with all that it has installed. Install returns that folder.
 func Install(ctx context.Context) (dir string, err error) {
 	out, err := exec.CommandContext(ctx, "./install.sh").Output()
 	if err != nil {

@@ -29,8 +29,8 @@ func Counter(t testing.TB, s *Server) int {
 	return n
 }
 
-// Rises sends one request and returns by how much the counter of a server rose from before.
-func Rises(t testing.TB, s *Server, addr string, r *Request, before int) (res Response, by int) {
+// SendAndCount sends one request and returns by how much the counter of a server rose from before.
+func SendAndCount(t testing.TB, s *Server, addr string, r *Request, before int) (res Response, by int) {
 	t.Helper()
 	res, err := Send(addr, r)
 	if err != nil {
@@ -203,7 +203,7 @@ func (p *progress) sendOne(server, i int) {
 // answersForAll reports whether the answer to a request says what became of all that was sent with
 // it. Frames after an upgrade that is refused do not matter, because nobody reads them.
 func (r *Request) answersForAll() bool {
-	return r.Framing != Unfinished && r.Framing != Both && r.Framing != None && !r.pipelined() && len(r.http2().Beside) == 0
+	return r.Framing != Unfinished && r.Framing != Both && r.Framing != None && !r.pipelined() && len(r.http2Options().Beside) == 0
 }
 
 // fromGate reports whether an answer is known to come from the gate and not from the server behind
@@ -242,7 +242,7 @@ func (p *progress) report(server, from, until int) {
 	s, addr := p.Servers[server], p.Addrs[server]
 	before := Counter(p.t, s)
 	bad := func(r *Request) bool {
-		_, by := Rises(p.t, s, addr, r, before)
+		_, by := SendAndCount(p.t, s, addr, r, before)
 		before += by
 		return by > 0
 	}

@@ -117,7 +117,7 @@ func writes(t testing.TB, s *differential.Server, addr string, r *differential.R
 // closedOrders returns an app for /orders in no-access, and a default app that is open.
 func closedOrders() []maintenance.App {
 	return []maintenance.App{
-		differential.Closed(maintenance.Spec{Name: "orders", Match: maintenance.Match{Paths: []string{"/orders"}}}, maintenance.NoAccess),
+		differential.InMode(maintenance.Spec{Name: "orders", Match: maintenance.Match{Paths: []string{"/orders"}}}, maintenance.NoAccess),
 		{Spec: maintenance.Spec{Name: maintenance.DefaultApp}},
 	}
 }
@@ -125,7 +125,7 @@ func closedOrders() []maintenance.App {
 // readOnly returns the default app in read-only, with a write that passes, an exemption, and a GET
 // that writes.
 func readOnly() []maintenance.App {
-	return []maintenance.App{differential.Closed(maintenance.Spec{
+	return []maintenance.App{differential.InMode(maintenance.Spec{
 		Name:   maintenance.DefaultApp,
 		Exempt: []maintenance.PathRule{{Methods: []string{"POST"}, Path: "/login"}},
 		ReadOnly: maintenance.ReadOnlyRules{
@@ -249,7 +249,7 @@ func TestBodiesOfGETDoNotBecomeRequests(t *testing.T) {
 		all = append(all, disguise{"nanohttpd", request(target, "Connection: keep-alive", "", smuggled)})
 	}
 
-	closed := []maintenance.App{differential.Closed(maintenance.Spec{
+	closed := []maintenance.App{differential.InMode(maintenance.Spec{
 		Name: maintenance.DefaultApp, Exempt: []maintenance.PathRule{{Path: "/healthz"}},
 	}, maintenance.NoAccess)}
 	t.Run("no-access", func(t *testing.T) { noneWrites(t, closed, request("GET /healthz"), all[1:]) })
@@ -316,7 +316,7 @@ func TestForwardedHostsReachTheSameApp(t *testing.T) {
 	}
 
 	noneWrites(t, []maintenance.App{
-		differential.Closed(maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{"orders.test"}}}, maintenance.NoAccess),
+		differential.InMode(maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{"orders.test"}}}, maintenance.NoAccess),
 		{Spec: maintenance.Spec{Name: maintenance.DefaultApp}},
 	}, request("GET /healthz"), all)
 }

@@ -31,9 +31,9 @@ func states() []state {
 	byHost := maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{closedHost}}, Exempt: exempt}
 
 	return []state{
-		{"read-only", []maintenance.App{differential.Closed(readOnly, maintenance.ReadOnly)}, false, "/search", 50},
-		{"no-access", []maintenance.App{differential.Closed(maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt}, maintenance.NoAccess)}, false, "/login", 20},
-		{"one-app", []maintenance.App{differential.Closed(byPath, maintenance.NoAccess), differential.Closed(byHost, maintenance.NoAccess)}, true, "/login", 30},
+		{"read-only", []maintenance.App{differential.InMode(readOnly, maintenance.ReadOnly)}, false, "/search", 50},
+		{"no-access", []maintenance.App{differential.InMode(maintenance.Spec{Name: maintenance.DefaultApp, Exempt: exempt}, maintenance.NoAccess)}, false, "/login", 20},
+		{"one-app", []maintenance.App{differential.InMode(byPath, maintenance.NoAccess), differential.InMode(byHost, maintenance.NoAccess)}, true, "/login", 30},
 	}
 }
 

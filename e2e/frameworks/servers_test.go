@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { rig.Main(m) }
 func TestServersDiffer(t *testing.T) {
 	servers := rig.Servers(t)
 	corpus := NewGenerator(*seed, false, "/search").seeds
-	differential.Differ(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
+	differential.ExpectKnownDifferences(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
 		// No row may depend on how fast a server is: what it does is waited for, up to bounds that
 		// only rows without a write reach.
 		r = ungated(r)
@@ -67,7 +67,7 @@ func TestGeneratorReachesServers(t *testing.T) {
 	g := NewGenerator(*seed, false, "/search")
 	first := len(g.seeds) // TestServersDiffer sends the corpus
 
-	differential.Reaches(t, servers, 400, func(i, j int) bool {
+	differential.ExpectWrites(t, servers, 400, func(i, j int) bool {
 		return writes(t, servers[i], servers[i].Addr, ungated(g.Request(first+j)), 0)
 	})
 }
@@ -100,7 +100,7 @@ func TestServersKeepTheContract(t *testing.T) {
 			if i >= len(reads) {
 				want = 1
 			}
-			if _, by := differential.Rises(t, s, s.Addr, r.Clone(), differential.Counter(t, s)); by != want {
+			if _, by := differential.SendAndCount(t, s, s.Addr, r.Clone(), differential.Counter(t, s)); by != want {
 				t.Errorf("%s: the counter rose by %d, want %d:\n%s", s.Name, by, want, r)
 			}
 		}
@@ -127,7 +127,7 @@ func overrideForm(name string) *differential.Request {
 func TestServersOverrideMethodsAsDocumented(t *testing.T) {
 	for _, s := range rig.Servers(t) {
 		for _, r := range documented[s.Name] {
-			if _, by := differential.Rises(t, s, s.Addr, r, differential.Counter(t, s)); by != 1 {
+			if _, by := differential.SendAndCount(t, s, s.Addr, r, differential.Counter(t, s)); by != 1 {
 				t.Errorf("%s: the counter rose by %d, want 1:\n%s", s.Name, by, r)
 			}
 		}

@@ -68,7 +68,7 @@ func TestNoWriteReachesAServer(t *testing.T) {
 // readOnly returns the state that the gates enforce: the default app in read-only, without any
 // settings.
 func readOnly() maintenance.Document {
-	return differential.State(differential.Closed(maintenance.Spec{Name: maintenance.DefaultApp}, maintenance.ReadOnly))
+	return differential.State(differential.InMode(maintenance.Spec{Name: maintenance.DefaultApp}, maintenance.ReadOnly))
 }
 
 // checkGate checks that a gate refuses a mutation to each server, and lets a query through to the

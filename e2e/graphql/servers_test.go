@@ -36,8 +36,8 @@ func TestServersDiffer(t *testing.T) {
 		counters[i] = differential.Counter(t, s)
 	}
 
-	differential.Differ(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
-		_, by := differential.Rises(t, servers[i], servers[i].Addr, r, counters[i])
+	differential.ExpectKnownDifferences(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
+		_, by := differential.SendAndCount(t, servers[i], servers[i].Addr, r, counters[i])
 		counters[i] += by
 		return by > 0
 	})
@@ -87,8 +87,8 @@ func reaches(t *testing.T, g *Generator, servers []*differential.Server, addrs [
 		before[i] = differential.Counter(t, s)
 	}
 
-	differential.Reaches(t, servers, n, func(i, j int) bool {
-		_, by := differential.Rises(t, servers[i], addrs[i], chosen[j], before[i])
+	differential.ExpectWrites(t, servers, n, func(i, j int) bool {
+		_, by := differential.SendAndCount(t, servers[i], addrs[i], chosen[j], before[i])
 		before[i] += by
 		return by > 0
 	})
