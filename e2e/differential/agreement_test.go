@@ -13,16 +13,26 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// TestEnvoyDecidesAsTheCoreDoes sends requests that try to get past a decision through the real
-// Envoy, with and without the help of the edge. Each answer must be the core's decision on the
-// request as it was sent.
+// The core is the package maintenance: the rules of the filter, here without Envoy. The package
+// adversary generates, from a seed, requests that try to get past these rules. The test in this
+// file checks that nothing between the client and the rules, in Envoy or in the filter, changes a
+// decision.
+
+// TestEnvoyDecidesAsTheCoreDoes sends requests of the adversary through Envoy as it stands at an
+// edge (EnvoyGate) and as in a mesh (EnvoyPluginGate). If a request passes or is refused by a rule,
+// this must be the core's decision on the request as it was sent.
 func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
+	// The header tells an answer of the upstream from one of Envoy.
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Upstream", "yes")
 	}))
 	t.Cleanup(upstream.Close)
 	servers := []*Server{{Name: "upstream", Addr: strings.TrimPrefix(upstream.URL, "http://")}}
 
+	const (
+		seed     = 13
+		requests = 700
+	)
 	for name, gate := range map[string]Gate{"envoy": EnvoyGate, "envoy-plugin": EnvoyPluginGate} {
 		for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
 			t.Run(name+" "+string(mode), func(t *testing.T) {
@@ -37,14 +47,14 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 				}
 
 				var passed, refused, rejected int
-				adversary.Tapes(13, 700, func(tape *adversary.Tape) bool {
+				adversary.Tapes(seed, requests, func(tape *adversary.Tape) (goOn bool) {
 					r := tape.Request()
 					r.Headers = slices.DeleteFunc(r.Headers, func(h [2]string) bool {
-						return framing(h[0]) || name == "envoy" && removedAtTheEdge(h[0])
+						return setBySender(h[0]) || name == "envoy" && removedAtEdge(h[0])
 					})
 					want := adversary.Judge(state, r, time.Now())
 
-					switch res := sent(t, addr, r); {
+					switch res := sendToEnvoy(t, addr, r); {
 					case res.Header.Get("X-Upstream") != "":
 						if passed++; want.Verdict == maintenance.Refuse {
 							t.Errorf("%s passes Envoy, and the core refuses it by %s", adversary.Describe(r), want.Rule)
@@ -54,7 +64,7 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 							t.Errorf("%s is refused by %s in Envoy, and %v by %s in the core", adversary.Describe(r), ruleOf(res), want.Verdict, want.Rule)
 						}
 					default:
-						rejected++ // by Envoy itself, or with an answer that names no rule
+						rejected++ // by Envoy itself, or by an answer that names no rule
 					}
 					return !t.Failed()
 				})
@@ -68,32 +78,31 @@ func TestEnvoyDecidesAsTheCoreDoes(t *testing.T) {
 	}
 }
 
-// framing reports whether a header says how the request is framed. The sender of the request writes
-// those headers.
-func framing(name string) bool {
-	return name == "transfer-encoding" || name == "content-length" || name == "expect" || name == "host" || name == "upgrade" || name == ":protocol"
+// setBySender reports whether a header concerns the framing, the host or the protocol of a request.
+// sendToEnvoy sets those itself, as the body and the host of the request require.
+func setBySender(name string) bool {
+	return slices.Contains([]string{"transfer-encoding", "content-length", "expect", "host", "upgrade", ":protocol"}, name)
 }
 
-// removedAtTheEdge reports whether the bootstrap removes a header because it misleads servers.
-func removedAtTheEdge(name string) bool {
-	return strings.Contains(name, "script") || strings.Contains(name, "forwarded") || strings.Contains(name, "original") || strings.Contains(name, "rewrite")
+// removedAtEdge reports whether the bootstrap of EnvoyGate removes a header of the adversary before
+// the filter, because some server takes a path or a host from it. The core does not get it then.
+func removedAtEdge(name string) bool {
+	return slices.ContainsFunc([]string{"script", "forwarded", "original", "rewrite"}, func(word string) bool {
+		return strings.Contains(name, word)
+	})
 }
 
-// sent sends a request of the adversary and returns the answer. It asks for JSON, which names the
-// rule, unless the request says what it accepts.
-func sent(t *testing.T, addr string, r *maintenance.Request) Response {
+// sendToEnvoy sends a request of the adversary and returns the answer. If the request does not say
+// what it accepts, sendToEnvoy adds that it accepts JSON, because a refusal in JSON names its rule.
+func sendToEnvoy(t *testing.T, addr string, r *maintenance.Request) Response {
 	t.Helper()
 	wire := &Request{Method: r.Method, Target: r.Path, Host: r.Authority, Body: r.Body}
 	if !r.EndStream {
-		wire.Framing = Chunked
+		wire.Framing = Chunked // there is a body, even if it is empty
 	}
 
-	askForJSON := true
-	for _, h := range r.Headers {
-		askForJSON = askForJSON && h[0] != "accept"
-		wire.Headers = append(wire.Headers, h)
-	}
-	if askForJSON {
+	wire.Headers = slices.Clone(r.Headers)
+	if !slices.ContainsFunc(r.Headers, func(h [2]string) bool { return h[0] == "accept" }) {
 		wire.Headers = append(wire.Headers, [2]string{"accept", "application/json"})
 	}
 
@@ -104,12 +113,14 @@ func sent(t *testing.T, addr string, r *maintenance.Request) Response {
 	return res
 }
 
-// ruleOf returns the rule that a refusal names, in GraphQL's form or as a problem.
+// ruleOf returns the rule that a refusal names, or "" for another answer. A refusal is a GraphQL
+// error or, for other requests, a JSON object with the member "rule" (problem details, RFC 9457).
 func ruleOf(res Response) maintenance.Rule {
-	var problem struct{ Rule maintenance.Rule }
 	if rule := res.RefusedBy(); rule != "" && rule != unknownRule {
 		return rule
 	}
+
+	var problem struct{ Rule maintenance.Rule }
 	if json.Unmarshal(res.Body, &problem) != nil {
 		return ""
 	}

@@ -17,8 +17,8 @@ import (
 // the answer.
 
 // HTTP2 describes how a [Request] is sent over HTTP/2 (RFC 9113) in cleartext with prior knowledge.
-// Method, target, headers, body and framing are those of the Request. What HTTP/2 forbids, such as a
-// Connection header, is sent all the same.
+// Method, target, headers, body and framing are those of the Request. What HTTP/2 forbids, such as
+// a Connection header, is sent all the same.
 type HTTP2 struct {
 	// Pseudo are names and values of pseudo-header fields, such as ":authority". Each replaces the
 	// field of that name, or adds a field. The value [Absent] leaves the field out.
@@ -26,8 +26,8 @@ type HTTP2 struct {
 	// PseudoLast sends the pseudo-header fields after the others, which RFC 9113 section 8.3
 	// forbids.
 	PseudoLast bool
-	// RawNames sends the names of headers and trailers as they are. Otherwise they are sent in lower
-	// case, as RFC 9113 section 8.2 requires.
+	// RawNames sends the names of headers and trailers as they are. Otherwise they are sent in
+	// lower case, as RFC 9113 section 8.2 requires.
 	RawNames bool
 	// DataSize is the largest length of the data in a DATA frame, in bytes; 0 is as much as every
 	// peer must accept.

@@ -69,8 +69,9 @@ func startRecorder(t *testing.T) *recorder {
 	return rec
 }
 
-// TestHTTP2RequestsAreReadAsTheyAreMeant sends one request in each form that HTTP/2 allows. A server
-// that was written by others must read it with the same method, target, host, headers and body.
+// TestHTTP2RequestsAreReadAsTheyAreMeant sends one request in each form that HTTP/2 allows. A
+// server that was written by others must read it with the same method, target, host, headers and
+// body.
 func TestHTTP2RequestsAreReadAsTheyAreMeant(t *testing.T) {
 	for name, change := range map[string]func(*Request){
 		"plain":               func(*Request) {},

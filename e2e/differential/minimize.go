@@ -9,8 +9,8 @@ import (
 // see why it passed.
 
 // minimize returns a copy of a request without parts that can be left out, one after the other,
-// while isBad stays true. isBad sends the request that it is called with, which takes a while, so it
-// is not called if leaving out a part changes nothing.
+// while isBad stays true. isBad sends the request that it is called with, which takes a while, so
+// it is not called if leaving out a part changes nothing.
 func minimize(r *Request, isBad func(*Request) bool) *Request {
 	r = r.Clone()
 	// attempt applies a change to a copy of r, which replaces r if it is still bad.

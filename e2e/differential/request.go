@@ -214,8 +214,8 @@ func (r *Request) Header(name string) string {
 type Response struct {
 	Status int // 0 if no answer came
 	// Malformed is set if the peer closed an HTTP/2 connection on which it got one request without
-	// trailers, and had not answered the request. This is how Envoy rejects a malformed request, and
-	// it has forwarded nothing of it.
+	// trailers, and had not answered the request. This is how Envoy rejects a malformed request,
+	// and it has forwarded nothing of it.
 	Malformed bool
 	Header    http.Header
 	Body      []byte
@@ -227,9 +227,9 @@ const AnyHost = "app.test"
 // unknownRule stands for the rule of a refusal that does not name its rule in GraphQL's form.
 const unknownRule maintenance.Rule = "unknown"
 
-// RefusedBy returns the rule by which a gate refused the request, or "" for an answer of the server.
-// The gate names the rule in the extensions of a GraphQL error. Any other answer with status 503 is
-// taken for a refusal, and its rule is "unknown".
+// RefusedBy returns the rule that made a gate refuse the request, or "" for an answer of the
+// server. The gate names the rule in the extensions of a GraphQL error. Any other answer with
+// status 503 is taken for a refusal, and its rule is "unknown".
 func (res *Response) RefusedBy() maintenance.Rule {
 	var reply struct { // {"errors": [{"extensions": {"mode": …, "rule": …}}]}
 		Errors []struct {

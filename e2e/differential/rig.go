@@ -25,9 +25,9 @@ import (
 )
 
 // Rig is a set of servers that are installed and started together. It belongs to a test package,
-// whose folder holds the sources of the servers in servers/, and the script install.sh that installs
-// what they need. Paths are relative to that folder, where the tests run. TestMain of the package
-// must call [Rig.Main].
+// whose folder holds the sources of the servers in servers/, and the script install.sh that
+// installs what they need. Paths are relative to that folder, where the tests run. TestMain of the
+// package must call [Rig.Main].
 type Rig struct {
 	Commands []Command
 	Env      []string // of all servers, NAME=value, beside the environment of the test
@@ -73,8 +73,8 @@ func Ruby(name string, args ...string) func(Tools) []string {
 	return func(Tools) []string { return append([]string{"ruby", "servers/ruby/" + name + ".rb"}, args...) }
 }
 
-// Java starts servers/java/NAME.java, which Java compiles first, with options of the virtual machine.
-// Small memory and the fast compiler alone suit a server that answers simple requests.
+// Java starts servers/java/NAME.java, which Java compiles first, with options of the virtual
+// machine. Small memory and the fast compiler alone suit a server that answers simple requests.
 func Java(name string, options ...string) func(Tools) []string {
 	return func(tools Tools) []string {
 		args := append([]string{"java"}, options...)

@@ -10,7 +10,12 @@ import (
 	"time"
 )
 
-// Each runs f for every server at once. A t.Fatal in f ends the run of that server only.
+// This file sends many generated requests through a gate and watches the counters of the servers
+// behind it. A gate refuses writes (gate.go), and the counter of a server rises with every write
+// that the server executes (server.go). So if a counter rises, a request has got past the gate.
+
+// Each calls f for all servers at once, with the index of each, and returns when all calls have
+// returned. A t.Fatal in f ends only that call, and marks the test as failed.
 func Each(servers []*Server, f func(i int, s *Server)) {
 	var wg sync.WaitGroup
 	for i, s := range servers {
@@ -29,8 +34,9 @@ func Counter(t testing.TB, s *Server) int {
 	return n
 }
 
-// SendAndCount sends one request and returns by how much the counter of a server rose from before.
-func SendAndCount(t testing.TB, s *Server, addr string, r *Request, before int) (res Response, by int) {
+// SendAndCount sends one request to an address at which a server is reached, and returns the answer
+// and by how much the counter of the server then exceeds its value before.
+func SendAndCount(t testing.TB, s *Server, addr string, r *Request, before int) (res Response, rise int) {
 	t.Helper()
 	res, err := Send(addr, r)
 	if err != nil {
@@ -39,17 +45,17 @@ func SendAndCount(t testing.TB, s *Server, addr string, r *Request, before int) 
 	return res, Counter(t, s) - before
 }
 
-// Run is a sequence of requests for each of some servers.
+// Run is a sequence of requests that is sent to each of some servers through a gate.
 type Run struct {
 	Servers []*Server
-	Addrs   []string // where each is reached through the gate
+	Addrs   []string // where each of the servers is reached through the gate
 	// Request returns the i-th request to a server, which is given by its index. The same arguments
 	// must always give the same request.
 	Request  func(server, i int) *Request
-	Requests int // to each server
-	// Spread sends a request to one server, each in turn, and to the others only if the gate did
-	// not refuse it. Request must return the same for every server. It is for gates that decide
-	// alike for all servers and hold a request until they have decided.
+	Requests int // how many of them
+	// Spread saves time: request i goes to one server, each in turn, and to the others only if the
+	// gate did not refuse it. The gate must decide alike for all servers, and nothing of a refused
+	// request may reach a server. Request must not depend on the server.
 	Spread bool
 }
 
@@ -57,11 +63,15 @@ const (
 	// inFlight is how many requests are underway at once. A request spends most of its time
 	// waiting: for bodies that never end, for streams, and for servers.
 	inFlight = 64
-	// chunk is how many requests are sent between two readings of the counters.
-	chunk = 4000
+	// chunkSize is how many requests are sent between two readings of the counters.
+	chunkSize = 4000
 	// enough is how many of the requests that raise the counter of a server are printed. After
 	// that, nothing more is sent to the server.
 	enough = 3
+	// slow is how long an exchange takes that counts as slow.
+	slow = 2 * time.Second
+	// lateWrites is how long the run waits at its end for servers that write after they answer.
+	lateWrites = 200 * time.Millisecond
 )
 
 // Outcome counts what became of the requests of a run. Requests that are not in Refused, Answered,
@@ -72,9 +82,9 @@ type Outcome struct {
 	Answered   int64 // with 200
 	Malformed  int64 // the gate closed an HTTP/2 connection without an answer
 	Unanswered int64
-	Slow       int64    // took more than two seconds
-	Risen      []string // the servers whose counters rose
-	Took       time.Duration
+	Slow       int64         // took longer than slow
+	Risen      []string      // the names of the servers whose counters rose
+	Took       time.Duration // the whole run
 }
 
 // String returns the figures of a run as docs/reliability.md lists them.
@@ -84,25 +94,28 @@ func (o Outcome) String() string {
 		o.Slow, o.Took.Round(time.Second), float64(o.Sent)/o.Took.Seconds(), o.Risen)
 }
 
-// ExpectNoWrites sends the requests, to all servers at once, and fails the test for each server
-// whose counter rises. It prints requests that raise a counter, each as it is and again without all
-// that it does not need.
+// ExpectNoWrites sends the requests to all servers at once, and fails the test for each server
+// whose counter rises. It prints up to enough requests that raise the counter of a server: each as
+// it was generated, and reduced to what it needs to raise the counter.
 func (run *Run) ExpectNoWrites(t testing.TB) Outcome {
 	t.Helper()
 	begin := time.Now()
-	p := &progress{Run: run, t: t, before: make([]int, len(run.Servers)), found: make([]int, len(run.Servers))}
+	p := &progress{
+		Run: run, t: t, before: make([]int, len(run.Servers)), found: make([]int, len(run.Servers)),
+	}
 	Each(run.Servers, func(i int, s *Server) { p.before[i] = Counter(t, s) })
 
-	for from := 0; from < run.Requests; from += chunk {
-		p.send(from, min(from+chunk, run.Requests))
+	for from := 0; from < run.Requests; from += chunkSize {
+		to := min(from+chunkSize, run.Requests)
+		p.sendChunk(from, to)
 		if t.Failed() && len(p.Risen) == 0 {
-			break // a gate or a server is gone
+			break // no counter rose, so the failure is that a gate or a server cannot be reached
 		}
-		p.check(from, min(from+chunk, run.Requests))
+		p.checkCounters(from, to)
 	}
 	p.Took = time.Since(begin)
 
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(lateWrites)
 	for i, s := range run.Servers {
 		if n := Counter(t, s); p.found[i] < enough && n != p.before[i] {
 			t.Errorf("%s: the counter rose from %d to %d after the last request was answered", s.Name, p.before[i], n)
@@ -111,62 +124,63 @@ func (run *Run) ExpectNoWrites(t testing.TB) Outcome {
 	return p.Outcome
 }
 
-// progress is the state of a run.
+// progress is the state of a run. Its slices have one element for each server.
 type progress struct {
 	*Run
 	t      testing.TB
-	before []int // the counters of the servers
-	found  []int // for each server, how many requests were found that raise its counter
+	before []int // the counter when it was last read
+	found  []int // how many requests were found that raise the counter; enough stops the server's run
 
 	sync.Mutex // guards what follows
 	Outcome
-	passed [][]int // for each server, the requests of this chunk that the gate may have let through
+	passed [][]int // the requests of this chunk, by index, that the gate may have let through
 }
 
-// send sends the requests [from, to) and returns when all are answered.
-func (p *progress) send(from, to int) {
+// sendChunk sends the requests [from, to) and returns when all of them have been answered.
+func (p *progress) sendChunk(from, to int) {
 	p.passed = make([][]int, len(p.Servers))
-	free := make(chan struct{}, inFlight)
+	slots := make(chan struct{}, inFlight) // each request takes one until it is answered
 	var wg sync.WaitGroup
-	each := func(servers []int, i int) {
-		for _, s := range servers {
-			if p.found[s] < enough {
-				free <- struct{}{}
-				wg.Go(func() {
-					p.sendOne(s, i)
-					<-free
-				})
-			}
+	start := func(server, i int) {
+		if p.found[server] >= enough {
+			return
 		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			p.sendOne(server, i)
+			<-slots
+		})
 	}
 
-	all := make([]int, len(p.Servers))
-	for s := range all {
-		all[s] = s
-	}
-	turns := all
 	for i := from; i < to; i++ {
 		if p.Spread {
-			turns = all[i%len(all):][:1]
+			start(i%len(p.Servers), i)
+			continue
 		}
-		each(turns, i)
+		for server := range p.Servers {
+			start(server, i)
+		}
 	}
-
 	wg.Wait()
 	if !p.Spread {
 		return
 	}
-	// So far a request has been sent to one server. The others get it if the gate may have let it
+
+	// So far one server has got each request. The others get it if the gate may have let it
 	// through.
-	for s, passed := range slices.Clone(p.passed) {
+	for first, passed := range slices.Clone(p.passed) {
 		for _, i := range passed {
-			each(slices.DeleteFunc(slices.Clone(all), func(other int) bool { return other == s }), i)
+			for server := range p.Servers {
+				if server != first {
+					start(server, i)
+				}
+			}
 		}
 	}
 	wg.Wait()
 }
 
-// sendOne sends one request to one server and counts what became of it.
+// sendOne sends request i to one server, and notes what became of it.
 func (p *progress) sendOne(server, i int) {
 	r := p.Request(server, i)
 	begin := time.Now()
@@ -192,34 +206,40 @@ func (p *progress) sendOne(server, i int) {
 		p.Answered++
 	}
 
-	if took > 2*time.Second {
+	if took > slow {
 		p.Slow++
 	}
-	if !r.answersForAll() || !res.fromGate() {
+	allRefused := res.fromGate() && !r.carriesMore()
+	if !allRefused {
 		p.passed[server] = append(p.passed[server], i)
 	}
 }
 
-// answersForAll reports whether the answer to a request says what became of all that was sent with
-// it. Frames after an upgrade that is refused do not matter, because nobody reads them.
-func (r *Request) answersForAll() bool {
-	return r.Framing != Unfinished && r.Framing != Both && r.Framing != None && !r.pipelined() && len(r.http2Options().Beside) == 0
+// carriesMore reports whether the bytes of a request may be taken for several requests, of which
+// the answer tells only about the first. Frames after an upgrade (After) do not matter: if the
+// upgrade is refused, nobody reads them.
+func (r *Request) carriesMore() bool {
+	unclearEnd := r.Framing == Unfinished || r.Framing == Both || r.Framing == None
+	return unclearEnd || r.pipelined() || len(r.http2Options().Beside) > 0
 }
 
 // fromGate reports whether an answer is known to come from the gate and not from the server behind
-// it. CoreGate says so. Envoy adds the time that a server took to every answer of a server, except
-// for upgrades. Over HTTP/2 it closes the connection without an answer if the request is malformed.
+// it. CoreGate sets a header in its refusals. Envoy adds X-Envoy-Upstream-Service-Time to the
+// answers of servers, except to successful upgrades, and says that there was an "upstream connect
+// error" when a server closed a connection: that server may have executed the request. Over HTTP/2,
+// Envoy closes the connection without an answer if the request is malformed.
 func (res *Response) fromGate() bool {
-	if res.Malformed {
+	if res.Malformed || res.Header.Get(refusedBy) != "" {
 		return true
 	}
-	return res.Header.Get(refusedBy) != "" || res.Status >= 300 && res.Header.Get("Server") == "envoy" &&
-		res.Header.Get("X-Envoy-Upstream-Service-Time") == "" && !bytes.HasPrefix(res.Body, []byte("upstream connect error"))
+
+	answeredByEnvoy := res.Status >= 300 && res.Header.Get("Server") == "envoy" && res.Header.Get("X-Envoy-Upstream-Service-Time") == ""
+	return answeredByEnvoy && !bytes.HasPrefix(res.Body, []byte("upstream connect error"))
 }
 
-// check reads the counters after the requests [from, to) and looks for the requests that raised
-// them.
-func (p *progress) check(from, to int) {
+// checkCounters reads the counters after the requests [from, to) were sent. For each counter that
+// has risen, it looks for the requests that raised it.
+func (p *progress) checkCounters(from, to int) {
 	p.t.Helper()
 	for i, s := range p.Servers {
 		if p.found[i] >= enough {
@@ -235,39 +255,40 @@ func (p *progress) check(from, to int) {
 	}
 }
 
-// report prints requests of [from, until) that raise the counter of a server, until enough are
-// found.
-func (p *progress) report(server, from, until int) {
+// report sends the requests [from, to) to a server again, one by one, and prints those that raise
+// its counter, until enough are found. If none raises it this time, it reports that instead.
+func (p *progress) report(server, from, to int) {
 	p.t.Helper()
 	s, addr := p.Servers[server], p.Addrs[server]
-	before := Counter(p.t, s)
-	bad := func(r *Request) bool {
-		_, by := SendAndCount(p.t, s, addr, r, before)
-		before += by
-		return by > 0
+	counter := Counter(p.t, s)
+	writes := func(r *Request) bool {
+		_, rise := SendAndCount(p.t, s, addr, r, counter)
+		counter += rise
+		return rise > 0
 	}
 
-	// The requests that passed come first: they are few.
+	// The requests that may have passed come first, because they are few. With Spread, the server
+	// has not got the others.
 	order := slices.Sorted(slices.Values(p.passed[server]))
-	for i := from; i < until; i++ {
+	for i := from; i < to; i++ {
 		if _, passed := slices.BinarySearch(p.passed[server], i); !passed && !p.Spread {
 			order = append(order, i)
 		}
 	}
 
-	at := p.found[server]
+	foundBefore := p.found[server]
 	for _, i := range order {
-		if r := p.Request(server, i); bad(r) {
+		if r := p.Request(server, i); writes(r) {
 			p.found[server]++
-			p.t.Errorf("%s: the counter rose, request %d\n%s\nand reduced to what it needs\n%s", s.Name, i, r, minimize(r, bad))
+			p.t.Errorf("%s: the counter rose, request %d\n%s\nand reduced to what it needs\n%s", s.Name, i, r, minimize(r, writes))
 			if p.found[server] >= enough {
 				return
 			}
 		}
 	}
 
-	if p.found[server] == at {
+	if p.found[server] == foundBefore {
 		p.found[server] = enough
-		p.t.Errorf("%s: the counter rose within requests %d to %d, but not when they were sent again one by one", s.Name, from, until)
+		p.t.Errorf("%s: the counter rose within requests %d to %d, but not when they were sent again one by one", s.Name, from, to)
 	}
 }

@@ -34,9 +34,9 @@ type Server struct {
 // them start at once.
 const startPatience = time.Minute
 
-// startServers starts the servers and returns when all of them listen. If one does not listen within
-// startPatience, startServers returns an error with what that server printed. stop ends the servers
-// and returns when they have ended. Without stop, they end with this process.
+// startServers starts the servers and returns when all of them listen. If one does not listen
+// within startPatience, startServers returns an error with what that server printed. stop ends the
+// servers and returns when they have ended. Without stop, they end with this process.
 func startServers(commands []Command, tools Tools, env []string) (servers []*Server, stop func(), err error) {
 	for _, c := range commands {
 		servers = append(servers, &Server{Name: c.Name})
@@ -76,7 +76,7 @@ func startAll(servers []*Server, commands []Command, tools Tools, env []string) 
 		s.cmd = exec.Command(args[0], args[1:]...)
 		s.cmd.Env = append(os.Environ(), env...)
 		s.cmd.Stderr = &firstBytes{&s.stderr}
-		// Servers such as gunicorn have worker processes. kill ends all processes of the group.
+		// Servers such as gunicorn start worker processes. kill ends all processes of the group.
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		// A worker that outlives its server may keep stderr open. Wait must not wait for it.
 		s.cmd.WaitDelay = time.Second
@@ -135,9 +135,9 @@ func (s *Server) awaitAddr(stdout io.Reader, patience time.Duration) error {
 	return nil
 }
 
-// counterClient reads counters, each on a connection of its own. On a kept connection, a server that
-// writes the headers and the body of an answer apart would wait each time for the acknowledgement of
-// the headers, which TCP delays by 40 ms.
+// counterClient reads counters, each on a connection of its own. On a kept connection, a server
+// that writes the headers and the body of an answer apart would wait each time for the
+// acknowledgement of the headers, which TCP delays by 40 ms.
 var counterClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // Counter returns how many writes the server has executed since its start.
