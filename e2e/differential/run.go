@@ -269,9 +269,10 @@ func (p *progress) report(server, from, to int) {
 
 	// The requests that may have passed come first, because they are few. With Spread, the server
 	// has not got the others.
-	order := slices.Sorted(slices.Values(p.passed[server]))
+	passed := slices.Sorted(slices.Values(p.passed[server]))
+	order := slices.Clone(passed)
 	for i := from; i < to; i++ {
-		if _, passed := slices.BinarySearch(p.passed[server], i); !passed && !p.Spread {
+		if _, mayHavePassed := slices.BinarySearch(passed, i); !mayHavePassed && !p.Spread {
 			order = append(order, i)
 		}
 	}
