@@ -19,13 +19,14 @@ func TestBoltConforms(t *testing.T) {
 	})
 }
 
+// Two OpenBolt calls of one process exclude each other like those of two processes.
 func TestOpenBoltRefusesAFileInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "drydock.db")
-	b, err := OpenBolt(path, time.Now())
+	user, err := OpenBolt(path, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer user.Close()
 
 	_, err = OpenBolt(path, time.Now())
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) {
@@ -40,7 +41,8 @@ func TestOpenBoltRefusesABadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, path := range []string{garbage, filepath.Join(dir, "no", "such", "folder.db")} {
+	inNoFolder := filepath.Join(dir, "no", "such", "folder", "drydock.db")
+	for _, path := range []string{garbage, inNoFolder} {
 		if _, err := OpenBolt(path, time.Now()); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%v, want an error with the path %s", err, path)
 		}

@@ -1,5 +1,8 @@
 package store
 
+// These tests say what a store must do, whatever it keeps its data in. The test of a store calls
+// testConformance with a function that opens it, as TestBoltConforms does.
+
 import (
 	"context"
 	"errors"
@@ -17,14 +20,15 @@ type backend interface {
 	Get(ctx context.Context, name string) (Record, error)
 	Swap(ctx context.Context, name string, from uint64, data []byte, audit ...[]byte) error
 	Watch(name string) <-chan struct{}
-	Audit(ctx context.Context, before uint64, each func(AuditEntry) bool) error
+	Audit(ctx context.Context, before uint64, yield func(AuditEntry) bool) error
 	PutBlob(ctx context.Context, data []byte, audit ...[]byte) (string, error)
 	Blob(ctx context.Context, sha string) ([]byte, error)
 	Probe(ctx context.Context) error
 	Close() error
 }
 
-// testConformance checks a store. With the same directory, open opens the same store again.
+// testConformance checks a store. open opens the store in a directory, and creates it if the
+// directory is empty. Each test gets a new store.
 func testConformance(t *testing.T, open func(t *testing.T, dir string) backend) {
 	for _, test := range []struct {
 		name string
@@ -48,8 +52,8 @@ func testConformance(t *testing.T, open func(t *testing.T, dir string) backend) 
 	t.Run("a store that is opened again has everything", func(t *testing.T) { testReopen(t, open) })
 }
 
-// put changes a record of revision from, with audit entries.
-func put(t *testing.T, b backend, name string, from uint64, data string, audit ...string) {
+// mustSwap replaces a record whose revision is from, and appends audit entries.
+func mustSwap(t *testing.T, b backend, name string, from uint64, data string, audit ...string) {
 	t.Helper()
 	var entries [][]byte
 	for _, a := range audit {
@@ -60,6 +64,8 @@ func put(t *testing.T, b backend, name string, from uint64, data string, audit .
 	}
 }
 
+// expectRecord checks the revision and the data of a record. One that was never written has
+// revision 0.
 func expectRecord(t *testing.T, b backend, name string, revision uint64, data string) {
 	t.Helper()
 	rec, err := b.Get(t.Context(), name)
@@ -68,7 +74,13 @@ func expectRecord(t *testing.T, b backend, name string, revision uint64, data st
 	}
 }
 
-// auditLog returns at most limit entries, such as "2=b 1=a".
+// allEntries is the largest number of entries that a test reads, and fromNewest where it begins.
+const (
+	allEntries = 10
+	fromNewest = 0
+)
+
+// auditLog returns SEQ=DATA for each of at most limit entries before that number, as in "2=b 1=a".
 func auditLog(t *testing.T, b backend, before uint64, limit int) string {
 	t.Helper()
 	var entries []string
@@ -87,67 +99,71 @@ func testMissingRecord(t *testing.T, b backend) {
 }
 
 func testRevisions(t *testing.T, b backend) {
-	put(t, b, "state", 0, "one")
-	put(t, b, "state", 1, "two")
-	put(t, b, "tokens", 0, "t")
+	mustSwap(t, b, "state", 0, "one")
+	mustSwap(t, b, "state", 1, "two")
+	mustSwap(t, b, "tokens", 0, "t")
 
 	expectRecord(t, b, "state", 2, "two")
 	expectRecord(t, b, "tokens", 1, "t")
 }
 
 func testConflict(t *testing.T, b backend) {
-	put(t, b, "state", 0, "one", "first")
-	for _, from := range []uint64{0, 2} {
-		if err := b.Swap(t.Context(), "state", from, []byte("x"), []byte("lost")); !errors.Is(err, ErrConflict) {
-			t.Fatalf("from revision %d: %v, want ErrConflict", from, err)
+	mustSwap(t, b, "state", 0, "one", "first")
+	for _, otherRevision := range []uint64{0, 2} {
+		err := b.Swap(t.Context(), "state", otherRevision, []byte("x"), []byte("lost"))
+		if !errors.Is(err, ErrConflict) {
+			t.Fatalf("from revision %d: %v, want ErrConflict", otherRevision, err)
 		}
 	}
 
 	expectRecord(t, b, "state", 1, "one")
-	if got := auditLog(t, b, 0, 10); got != "1=first" {
+	if got := auditLog(t, b, fromNewest, allEntries); got != "1=first" {
 		t.Fatalf("audit log %s, want only the first change", got)
 	}
 }
 
+// If two changes won the same revision, the revision would be lower than the number of changes.
 func testConcurrentChanges(t *testing.T, b backend) {
+	const goroutines, changes = 8, 5
 	var won atomic.Uint64
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for range 5 {
+	var running sync.WaitGroup
+	for range goroutines {
+		running.Go(func() {
+			for range changes {
 				rec, err := b.Get(t.Context(), "state")
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				switch err := b.Swap(t.Context(), "state", rec.Revision, []byte("x")); {
-				case err == nil:
+
+				err = b.Swap(t.Context(), "state", rec.Revision, []byte("x"))
+				if err == nil {
 					won.Add(1)
-				case !errors.Is(err, ErrConflict):
+				} else if !errors.Is(err, ErrConflict) {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	wg.Wait()
+	running.Wait()
 
 	expectRecord(t, b, "state", won.Load(), "x")
 }
 
 func testAudit(t *testing.T, b backend) {
-	put(t, b, "state", 0, "", "a", "b")
-	put(t, b, "state", 1, "", "c")
+	mustSwap(t, b, "state", 0, "", "a", "b")
+	mustSwap(t, b, "state", 1, "", "c")
 
 	for _, c := range []struct {
 		before uint64
 		limit  int
 		want   string
 	}{
-		{0, 10, "3=c 2=b 1=a"},
-		{0, 2, "3=c 2=b"},
-		{2, 10, "1=a"},
-		{1, 10, ""},
-		{99, 1, "3=c"},
+		{fromNewest, allEntries, "3=c 2=b 1=a"},
+		{fromNewest, 2, "3=c 2=b"},
+		{2, allEntries, "1=a"},
+		{1, allEntries, ""},
+		{99, 1, "3=c"}, // all entries are before number 99
 	} {
 		if got := auditLog(t, b, c.before, c.limit); got != c.want {
 			t.Errorf("%d entries before %d: %q, want %q", c.limit, c.before, got, c.want)
@@ -157,7 +173,7 @@ func testAudit(t *testing.T, b backend) {
 
 func testWatch(t *testing.T, b backend) {
 	state, tokens := b.Watch("state"), b.Watch("tokens")
-	put(t, b, "state", 0, "x")
+	mustSwap(t, b, "state", 0, "x")
 
 	select {
 	case <-state:
@@ -173,21 +189,23 @@ func testWatch(t *testing.T, b backend) {
 }
 
 func testBlobs(t *testing.T, b backend) {
-	const hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	const shaOfHello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 	for range 2 {
-		if sha, err := b.PutBlob(t.Context(), []byte("hello"), []byte("put")); err != nil || sha != hello {
-			t.Fatalf("%s, %v; want %s", sha, err, hello)
+		if sha, err := b.PutBlob(t.Context(), []byte("hello"), []byte("put")); err != nil || sha != shaOfHello {
+			t.Fatalf("%s, %v; want %s", sha, err, shaOfHello)
 		}
 	}
-	if got := auditLog(t, b, 0, 10); got != "1=put" {
+	if got := auditLog(t, b, fromNewest, allEntries); got != "1=put" {
 		t.Errorf("audit log %s, want an entry for the first put only", got)
 	}
 
-	if data, err := b.Blob(t.Context(), hello); err != nil || string(data) != "hello" {
+	if data, err := b.Blob(t.Context(), shaOfHello); err != nil || string(data) != "hello" {
 		t.Fatalf("%q, %v; want hello", data, err)
 	}
 
-	for _, sha := range []string{"", "xyz", strings.Repeat("0", 64)} {
+	const notHex = "xyz"
+	notStored := strings.Repeat("0", 64)
+	for _, sha := range []string{"", notHex, notStored} {
 		if _, err := b.Blob(t.Context(), sha); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%q: %v, want ErrNotFound", sha, err)
 		}
@@ -207,7 +225,7 @@ func testCancelledChange(t *testing.T, b backend) {
 func testReopen(t *testing.T, open func(t *testing.T, dir string) backend) {
 	dir := t.TempDir()
 	b := open(t, dir)
-	put(t, b, "state", 0, "one", "a")
+	mustSwap(t, b, "state", 0, "one", "a")
 	sha, err := b.PutBlob(t.Context(), []byte("page"))
 	if err != nil {
 		t.Fatal(err)
@@ -221,16 +239,16 @@ func testReopen(t *testing.T, open func(t *testing.T, dir string) backend) {
 		t.Fatal(err)
 	}
 
-	time.Sleep(2 * time.Millisecond) // so that the epoch of a store created now would differ
+	time.Sleep(2 * time.Millisecond) // so that the epoch of a store created now, in milliseconds, would differ
 	b = open(t, dir)
 	defer b.Close()
 	if b.Epoch() != epoch || epoch == 0 {
-		t.Fatalf("epoch %d, want %d", b.Epoch(), epoch)
+		t.Fatalf("epoch %d, want %d and not 0", b.Epoch(), epoch)
 	}
 	expectRecord(t, b, "state", 1, "one")
 
-	put(t, b, "state", 1, "two", "b")
-	if got := auditLog(t, b, 0, 10); got != "2=b 1=a" {
+	mustSwap(t, b, "state", 1, "two", "b")
+	if got := auditLog(t, b, fromNewest, allEntries); got != "2=b 1=a" {
 		t.Fatalf("audit log %s", got)
 	}
 	if data, err := b.Blob(t.Context(), sha); err != nil || string(data) != "page" {
