@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// A bypass lets some clients use an app that is in maintenance. This file has everything about
+// bypasses, except for how addresses are looked up (networks.go) and how claims are compared
+// (claims.go).
+//
 // To add a kind of bypass, add a field to Bypass, read it in value.bypass, check it in
 // compileBypass, apply it in app.bypassRule, and give it a [Rule] that begins with "bypass.".
 
@@ -16,15 +20,22 @@ type Bypass struct {
 	Principals []string    `json:"principals,omitempty" doc:"Mesh identities of the peer (SPIFFE ids); a trailing * matches any rest"`
 }
 
+// Bounds on the lists below, per app.
+const (
+	maxClaimRules = 1000
+	maxPrincipals = 10000
+)
+
+// bypass reads a Bypass from the JSON value v.
 func (v value) bypass() (b Bypass) {
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "ips":
 			b.IPs = v.strs(MaxCIDRs)
 		case "claims":
-			v.array(1000, func(v value) { b.Claims = append(b.Claims, v.claimRule()) })
+			v.array(maxClaimRules, func(v value) { b.Claims = append(b.Claims, v.claimRule()) })
 		case "principals":
-			b.Principals = v.strs(10000)
+			b.Principals = v.strs(maxPrincipals)
 		default:
 			return false
 		}
@@ -34,7 +45,7 @@ func (v value) bypass() (b Bypass) {
 	return b
 }
 
-// compileBypass checks and compiles the bypasses of an app.
+// compileBypass compiles the bypasses of the app's spec, and reports what is wrong with them to c.
 func (a *app) compileBypass(c *checker) {
 	a.networks = make(networks)
 	for i, ip := range a.spec.Bypass.IPs {
@@ -50,13 +61,15 @@ func (a *app) compileBypass(c *checker) {
 		switch {
 		case strings.Trim(p, "*") == "":
 			c.reject(field, "%q would let every peer pass; name an identity such as spiffe://cluster.local/ns/ops/sa/admin", p)
-		case strings.Contains(p[:len(p)-1], "*"):
+		case strings.Contains(p[:len(p)-1], "*"): // a * anywhere but at the end
 			c.reject(field, "%q may have a * only at its end", p)
 		}
 	}
 }
 
-// bypassRule returns the rule that lets a request bypass maintenance, or "".
+// bypassRule returns the rule by which a request bypasses the maintenance of the app, or "" if it
+// does not. The attributes of a request are host calls in the filter, so each is only read if the
+// app has bypasses of its kind, and the cheapest is read first.
 func (a *app) bypassRule(r *Request) Rule {
 	if len(a.networks) > 0 && a.networks.contains(r.Attributes.SourceAddress()) {
 		return RuleBypassIP
@@ -71,7 +84,8 @@ func (a *app) bypassRule(r *Request) Rule {
 	return ""
 }
 
-// listsPrincipal reports whether a mesh identity is on the list of the app.
+// listsPrincipal reports whether the app's list of principals contains a mesh identity, or a prefix
+// of it that ends with *.
 func (a *app) listsPrincipal(principal string) bool {
 	if principal == "" {
 		return false

@@ -13,13 +13,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// checker checks the fields of an app, or of the configuration. It keeps the first error. The
-// checks go on after it, which does no harm.
+// This file says what is wrong with a document, or with the plugin configuration of the filter,
+// that is well-formed JSON. compile.go calls the checks while it compiles an app, and config.go
+// while it compiles a configuration. People read the messages, so each says what the field must be.
+
+// checker collects what is wrong with an app or with a configuration. A check does not return an
+// error but calls reject, so that a caller runs one check after the other and looks at err in the
+// end. err is the first error.
 type checker struct {
-	at  string // the JSON path of the app, or ""
-	err error  // a *FieldError
+	at  string // the JSON path of the app, such as "apps[2]", or "" if fields have no parent
+	err error  // a *FieldError, or nil
 }
 
+// reject records that a field is invalid. field is its JSON path below c.at, and the message says
+// what the field must be.
 func (c *checker) reject(field, format string, args ...any) {
 	if c.err != nil {
 		return
@@ -32,16 +39,20 @@ func (c *checker) reject(field, format string, args ...any) {
 	c.err = &FieldError{field, fmt.Sprintf(format, args...)}
 }
 
+// maxNameBytes bounds a DNS label (RFC 1035 section 2.3.4).
+const maxNameBytes = 63
+
+// name checks the name of an app.
 func (c *checker) name(name string) {
 	if !validName(name) {
 		c.reject("name", "%q must be 1 to 63 of a-z, 0-9 and -, and must not begin or end with -", name)
 	}
 }
 
-// validName reports whether name is a DNS label in lower case. Names of apps and the like must be,
-// because they become parts of file names and keys.
+// validName reports whether name is a DNS label in lower case. Names of apps, windows and filters
+// must be labels, because they become parts of file names and keys.
 func validName(name string) bool {
-	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
+	if name == "" || len(name) > maxNameBytes || name[0] == '-' || name[len(name)-1] == '-' {
 		return false
 	}
 
@@ -54,6 +65,8 @@ func validName(name string) bool {
 	return true
 }
 
+// match checks the match of a spec. The default app gets what no other app matches, so it must not
+// have one. Any other app must, because without a match it would get every request.
 func (c *checker) match(s *Spec) {
 	m := &s.Match
 	total := len(m.Hosts) + len(m.Paths) + len(m.Routes) + len(m.Clusters)
@@ -75,7 +88,8 @@ func (c *checker) match(s *Spec) {
 	c.nonEmpty("match.clusters", m.Clusters)
 }
 
-// hostProblem returns what is wrong with a host in a match, or "".
+// hostProblem returns what is wrong with a host in a match, as the rest of a sentence that begins
+// with the host, or "" if the host is valid.
 func hostProblem(host string) string {
 	name := strings.TrimPrefix(host, "*.")
 	switch {
@@ -85,13 +99,14 @@ func hostProblem(host string) string {
 		return "must be written as browsers send it, which is xn--… for letters beyond ASCII"
 	case strings.ContainsAny(name, `*/\?#@, `) || !isPrintable(name) || canonicalHost(name) == "":
 		return "must be a host name or *.name, without scheme and path"
-	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")):
+	case canonicalHost(name) != strings.ToLower(strings.TrimSuffix(name, ".")): // it removed a port
 		return "must not have a port: hosts match on every port"
 	}
 
 	return ""
 }
 
+// nonEmpty checks that no name in the list is empty.
 func (c *checker) nonEmpty(field string, names []string) {
 	for i, n := range names {
 		if n == "" {
@@ -106,12 +121,15 @@ func (c *checker) paths(field string, paths []string) {
 	}
 }
 
+// path checks the path of a rule or of a match. Every server must read the path in the same way.
 func (c *checker) path(field, path string) {
 	if !isPlainPath(path) || strings.IndexByte(path, '?') >= 0 {
 		c.reject(field, "%q must begin with / and have only visible ASCII characters, none of ? %% ; \\ #, and no // or dot segments", path)
 	}
 }
 
+// rpcs checks the paths of gRPC methods. The path "/package.Service/Method" has three parts, of
+// which the first is empty.
 func (c *checker) rpcs(field string, rpcs []string) {
 	for i, rpc := range rpcs {
 		parts := strings.Split(rpc, "/")
@@ -139,7 +157,8 @@ func (c *checker) rules(field string, rules []PathRule) {
 	}
 }
 
-// grants checks rules that let requests pass.
+// grants checks rules that let requests pass: what rules checks, and the allowances, which only
+// such rules have.
 func (c *checker) grants(field string, rules []PathRule) {
 	c.rules(field, rules)
 	for i, rule := range rules {
@@ -153,9 +172,13 @@ func (c *checker) grants(field string, rules []PathRule) {
 	}
 }
 
-// withoutBodies rejects rules that let a request pass only once its body was read.
+// withoutBodies rejects rules that let a request pass only after its body was read. The exemptions
+// of the plugin configuration must not be such rules, because they apply before there is a state,
+// and so before it is known how much of a body may be read.
 func (c *checker) withoutBodies(field string, rules []PathRule) {
 	for i, rule := range rules {
+		// Without methods a rule covers all of them, so no body can name one that it does not
+		// cover.
 		named := slices.IndexFunc(rule.Methods, overridable)
 		if named >= 0 && !slices.Contains(rule.Allow, AllowOverrides) {
 			c.reject(fmt.Sprintf("%s[%d].allow", field, i),
@@ -164,13 +187,15 @@ func (c *checker) withoutBodies(field string, rules []PathRule) {
 	}
 }
 
+// policy checks a policy. An absent one is "".
 func (c *checker) policy(field string, p Policy) {
 	if p != "" && p != PolicyRefuse && p != PolicyAllow {
 		c.reject(field, "%q must be refuse or allow", p)
 	}
 }
 
-// graphQL checks the settings for GraphQL, apart from the hashes of persisted documents.
+// graphQL checks the settings for GraphQL, except for the hashes of persisted documents, which
+// compileGraphQL checks while it decodes them. A number that is 0 stands for its default.
 func (c *checker) graphQL(g *GraphQL) {
 	c.paths("graphql.paths", g.Paths)
 	for _, bound := range []struct {
@@ -195,12 +220,15 @@ func (c *checker) graphQL(g *GraphQL) {
 	c.policy("graphql.upgrades", g.Upgrades)
 }
 
+// retryAfter checks a number of seconds. 0 stands for DefaultRetryAfter.
 func (c *checker) retryAfter(seconds int) {
 	if seconds < 0 || seconds > math.MaxInt32 {
 		c.reject("retry_after", "must be seconds, 0 (the default) to %d", math.MaxInt32)
 	}
 }
 
+// pages checks the pages of an app, whose languages are given in a fixed order so that the first
+// error is always the same.
 func (c *checker) pages(pages map[string]string, languages []string) {
 	if len(pages) > maxPages {
 		c.reject("pages", "must have at most %d entries, not %d", maxPages, len(pages))
@@ -246,15 +274,16 @@ func (c *checker) origins(origins []string) {
 	}
 }
 
-// validOrigin reports whether a browser may send the origin (RFC 6454 section 6.2). Any other one
-// would never match.
+// validOrigin reports whether a browser may send the origin in the header Origin (RFC 6454 section
+// 6.2). Origins are compared as strings, so an origin in any other form would never match.
 func validOrigin(origin string) bool {
 	scheme, host, _ := strings.Cut(origin, "://")
-	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme] // "" for other schemes
 	return defaultPort != "" && host != "" && !strings.HasSuffix(host, defaultPort) &&
 		!strings.ContainsAny(host, `/\?#@*, `) && isPrintable(origin) && strings.ToLower(origin) == origin
 }
 
+// activations checks the activations of an app.
 func (c *checker) activations(list []Activation) {
 	ids := map[string]bool{}
 	for i, a := range list {
@@ -282,6 +311,10 @@ func (c *checker) activations(list []Activation) {
 	}
 }
 
+// maxAnnounce is a leap year, in seconds.
+const maxAnnounce = 366 * 24 * 3600
+
+// windows checks the windows of an app.
 func (c *checker) windows(list []Window) {
 	ids := map[string]bool{}
 	for i, w := range list {
@@ -293,7 +326,7 @@ func (c *checker) windows(list []Window) {
 
 		c.mode(at+".mode", w.Mode)
 		c.message(at+".message", w.Message)
-		if w.Announce < 0 || w.Announce > 366*24*3600 {
+		if w.Announce < 0 || w.Announce > maxAnnounce {
 			c.reject(at+".announce", "must be seconds, 0 to a year")
 		}
 
@@ -318,6 +351,7 @@ func (c *checker) mode(field string, m Mode) {
 	}
 }
 
+// message checks a message that people read.
 func (c *checker) message(field, message string) {
 	switch {
 	case len(message) > MaxMessageBytes:
@@ -327,7 +361,8 @@ func (c *checker) message(field, message string) {
 	}
 }
 
-// isPrintable reports whether s is UTF-8 text with no control characters but tabs and line feeds.
+// isPrintable reports whether s is UTF-8 text that has no control characters, except for tabs and
+// line feeds.
 func isPrintable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) < 0
 }

@@ -8,13 +8,21 @@ import (
 	"unicode/utf8"
 )
 
+// A claim rule lets the holder of a token pass. Envoy verifies the token, and hands its claims to
+// the filter as protobuf. This file reads the few fields that it needs by itself, because the
+// protobuf library would double the size of the module. To compare two values it compares their
+// bytes.
+//
+// The reader is strict. Whatever Envoy would not write grants nothing: a malformed value, and a
+// claim that is there twice, of which two readers could use a different one.
+
 // Claims are the payload of a JWT that the proxy has verified: a serialised google.protobuf.Value
 // with an object, in which every claim keeps its JSON type. Without a token they are empty. If a
 // payload is malformed, is not UTF-8 or nests deeper than maxClaimDepth, no claim rule applies.
 type Claims string
 
-// maxClaimDepth bounds how deep objects and lists may nest. Envoy's JSON parser stops at about a
-// hundred, so no token that it verifies is deeper.
+// maxClaimDepth bounds how deep objects and lists may nest. Envoy's JSON parser stops at about 100
+// levels, so no token that it verifies is deeper.
 const maxClaimDepth = 128
 
 // MetadataClaims returns the claims in the dynamic metadata of a request, which is a serialised
@@ -33,6 +41,13 @@ type ClaimRule struct {
 	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, one of which must be the claim or an element of it. Absent: the claim must only be present"`
 }
 
+// Bounds on the lists of a claim rule.
+const (
+	maxClaimPath   = 16
+	maxClaimValues = 1000
+)
+
+// claimRule reads a ClaimRule from the JSON value v.
 func (v value) claimRule() (r ClaimRule) {
 	v.object(func(key string, v value) bool {
 		switch key {
@@ -41,9 +56,9 @@ func (v value) claimRule() (r ClaimRule) {
 		case "audience":
 			r.Audience = v.str()
 		case "claim":
-			r.Claim = v.strs(16)
+			r.Claim = v.strs(maxClaimPath)
 		case "values":
-			v.array(1000, func(v value) { r.Values = append(r.Values, v.scalar()) })
+			v.array(maxClaimValues, func(v value) { r.Values = append(r.Values, v.scalar()) })
 		default:
 			return false
 		}
@@ -53,16 +68,17 @@ func (v value) claimRule() (r ClaimRule) {
 	return r
 }
 
-// claimRule is a compiled [ClaimRule]. All that is compared is a serialised Value: equal values
-// have equal bytes, and values of different types never do.
+// claimRule is a compiled [ClaimRule]. Everything in it that is compared is a serialised
+// google.protobuf.Value: equal values have equal bytes, and values of different types never do.
 type claimRule struct {
 	issuer   string
-	audience string // "" for any
-	path     []string
-	values   []string // sorted
+	audience string   // "" for any
+	path     []string // the keys that lead to the claim; empty if the issuer is enough
+	values   []string // sorted; empty if any value will do
 }
 
-// compileClaims checks and compiles the app's claim rules.
+// compileClaims compiles the claim rules of the app's spec, and reports what is wrong with them to
+// c.
 func (a *app) compileClaims(c *checker) {
 	for i, r := range a.spec.Bypass.Claims {
 		field := fmt.Sprintf("bypass.claims[%d]", i)
@@ -86,7 +102,7 @@ func (a *app) compileClaims(c *checker) {
 				c.reject(fmt.Sprintf("%s.values[%d]", field, j), "%v must be a string, a boolean, or a number below 2^53, which is exact in every token", v)
 			}
 			rule.values = append(rule.values, value)
-			if value == zeroValue {
+			if value == zeroValue { // the one number with two representations
 				rule.values = append(rule.values, negativeZeroValue)
 			}
 		}
@@ -96,13 +112,13 @@ func (a *app) compileClaims(c *checker) {
 	}
 }
 
-// scalarValue returns a value of a rule as a serialised Value, or "" if it cannot be compared.
-// Envoy makes a float64 of every number, which from 2^53 on stands for more than one integer (RFC
-// 8259 section 6).
+// scalarValue returns a value of a rule as a serialised google.protobuf.Value, or "" if the value
+// cannot be compared. A number of 2^53 or more cannot, because Envoy makes a float64 of every
+// number in a token, and from 2^53 on one float64 stands for several integers (RFC 8259 section 6).
 func scalarValue(v any) string {
 	switch v := v.(type) {
 	case string:
-		b := [1 + binary.MaxVarintLen64]byte{tagString}
+		b := [1 + binary.MaxVarintLen64]byte{tagString} // the tag, and then the length as a varint
 		n := binary.PutUvarint(b[1:], uint64(len(v)))
 		return string(b[:1+n]) + v
 	case bool:
@@ -117,7 +133,7 @@ func scalarValue(v any) string {
 			return zeroValue // of -0 too
 		}
 		if math.Abs(v) < 1<<53 {
-			b := [9]byte{tagNumber}
+			b := [1 + 8]byte{tagNumber} // the tag, and then the float64
 			binary.LittleEndian.PutUint64(b[1:], math.Float64bits(v))
 			return string(b[:])
 		}
@@ -126,8 +142,9 @@ func scalarValue(v any) string {
 	return ""
 }
 
-// verifiedClaims returns the claims of the request's token as a valid serialised Struct, or "". It
-// keeps them for the rules of further apps.
+// verifiedClaims returns the claims of the request's token as a valid serialised
+// google.protobuf.Struct, or "" if the request has no valid claims. It reads them once, because
+// that is a host call in the filter, and several apps may have claim rules.
 func (r *Request) verifiedClaims() string {
 	if !r.claimsRead {
 		r.claimsRead = true
@@ -155,7 +172,7 @@ func (a *app) grantsClaims(r *Request) bool {
 	return false
 }
 
-// isSatisfiedBy reports whether claims of the rule's issuer satisfy the rest of the rule.
+// isSatisfiedBy reports whether claims satisfy the rule. The caller has compared the issuer.
 func (c *claimRule) isSatisfiedBy(claims string) bool {
 	if c.audience != "" && !namesAudience(member(claims, "aud"), c.audience) {
 		return false
@@ -165,12 +182,16 @@ func (c *claimRule) isSatisfiedBy(claims string) bool {
 	}
 
 	claim := valueAt(claims, c.path)
-	if claim == "" || claim == nullValue {
+	isPresent := claim != "" && claim != nullValue
+	if !isPresent {
 		return false
 	}
 	if len(c.values) == 0 || c.hasValue(claim) {
 		return true
 	}
+
+	// The claim may also be a list that contains one of the values. If it is not a list, cutField
+	// returns "".
 
 	list, _, _ := cutField(claim, tagList)
 	for list != "" {
@@ -183,7 +204,7 @@ func (c *claimRule) isSatisfiedBy(claims string) bool {
 	return false
 }
 
-// hasValue reports whether a serialised Value is one of the rule's.
+// hasValue reports whether a serialised Value is one of the values of the rule.
 func (c *claimRule) hasValue(value string) bool {
 	_, found := slices.BinarySearch(c.values, value)
 	return found
@@ -196,7 +217,8 @@ func namesAudience(aud, audience string) bool {
 	list, _, _ := cutField(aud, tagList)
 	for list != "" {
 		var item string
-		if item, list, _ = cutField(list, tagItem); item[0] != tagString {
+		item, list, _ = cutField(list, tagItem)
+		if item[0] != tagString { // valid values are not empty
 			return false
 		}
 
@@ -206,9 +228,14 @@ func namesAudience(aud, audience string) bool {
 	return named
 }
 
-// Tags of protobuf: eight times the number of a field plus its wire type. A google.protobuf.Value
-// has one of the fields from tagNull to tagList (struct.proto). A ListValue has items. A Struct and
-// a Metadata have items too, each with a key and a value.
+// A protobuf message is a sequence of fields. Each begins with a tag, which is eight times the
+// number of the field plus its wire type, and always one byte here. The wire type says what
+// follows: a varint, 8 bytes, or a length and as many bytes. A varint has seven bits in each byte,
+// the lowest first, and the high bit of a byte says that another byte follows.
+//
+// A google.protobuf.Value has one of the fields from tagNull to tagList (struct.proto). A ListValue
+// is a sequence of items. A Struct and a Metadata are maps: sequences of items, of which each has a
+// key and a value.
 const (
 	wireVarint  = 0
 	wireFixed64 = 1
@@ -226,7 +253,7 @@ const (
 	tagValue = 2*8 + wireBytes
 )
 
-// Serialised Values.
+// Serialised Values: the tag and the data. The two zeros are float64s, lowest byte first.
 const (
 	nullValue         = "\x08\x00"
 	falseValue        = "\x20\x00"
@@ -235,17 +262,18 @@ const (
 	negativeZeroValue = "\x11\x00\x00\x00\x00\x00\x00\x00\x80"
 )
 
-// cutField returns the data of the field that b begins with, and the rest of b. The field must have
-// this tag and be shorter than 256 MiB.
+// cutField returns the data of the field that b begins with, and the rest of b after the field. It
+// returns ok if the field has this tag, of the wire type wireBytes, and a length of at most four
+// bytes, so less than 256 MiB.
 func cutField(b string, tag byte) (data, rest string, ok bool) {
 	if b == "" || b[0] != tag {
 		return "", "", false
 	}
 
 	size := 0
-	for i := 1; i < len(b) && i <= 4; i++ {
+	for i := 1; i < len(b) && i <= 4; i++ { // b[0] is the tag
 		size |= int(b[i]&0x7f) << (7 * (i - 1))
-		if b[i] < 0x80 {
+		if b[i] < 0x80 { // the last byte of the length
 			if b = b[i+1:]; size > len(b) {
 				break
 			}
@@ -256,22 +284,25 @@ func cutField(b string, tag byte) (data, rest string, ok bool) {
 	return "", "", false
 }
 
-// splitEntry splits an item of a map into its key and value, which serialisers write in this order.
+// splitEntry splits an item of a map into its key and its value, which serialisers write in this
+// order. It returns ok if the item has nothing else.
 func splitEntry(item string) (key, value string, ok bool) {
 	key, item, _ = cutField(item, tagKey)
 	value, rest, ok := cutField(item, tagValue)
 	return key, value, ok && rest == ""
 }
 
-// member returns the value of a key in a map, or "" if it has none or more than one. It skips other
-// fields than the map: Metadata has some, a valid Struct does not.
+// member returns the value of a key in a message that is a map, or "" if the message is malformed,
+// or does not have the key exactly once. It skips further fields of the message: Metadata has such
+// fields, and a valid Struct does not.
 func member(message, key string) (value string) {
 	found := false
 	for message != "" {
 		tag := message[0]
 		item, rest, ok := cutField(message, tag)
 		message = rest
-		if ok && tag != tagItem && tag < 0x80 && tag%8 == wireBytes {
+		isOtherField := tag != tagItem && tag < 0x80 && tag%8 == wireBytes // 0x80: a longer tag
+		if ok && isOtherField {
 			continue
 		}
 
@@ -287,8 +318,8 @@ func member(message, key string) (value string) {
 	return value
 }
 
-// valueAt returns the Value at a path of names in a Struct, or "" if there is none. All but the
-// last must name objects.
+// valueAt returns the serialised Value at a path of names in a Struct, or "" if there is none. All
+// names but the last must be those of objects.
 func valueAt(object string, path []string) (value string) {
 	for i, name := range path {
 		if i > 0 {
@@ -319,6 +350,7 @@ func isValidValue(value string, depth int) bool {
 		return false
 	}
 
+	// What follows is for the kinds that have a length.
 	data, rest, ok := cutField(value, tag)
 	if !ok || rest != "" || depth == 0 {
 		return false

@@ -12,26 +12,27 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// State is a document that was compiled for deciding. It never changes and is safe for concurrent
-// use.
+// State is a document that was compiled so that requests can be decided by it. It never changes,
+// apart from the view that it keeps, and is safe for concurrent use.
 type State struct {
 	doc      Document
 	apps     []*app
-	fallback *app // the default app
+	fallback *app // the default app, which gets the requests that no other app matches
 
-	routes, clusters map[string]*app
+	// The tables in which match.go looks up the app of a request.
+	routes, clusters map[string]*app       // by Envoy's name of the route or cluster
 	routed           []*app                // the apps in routes and clusters
 	hosts            map[string]*pathTable // by name; "" for apps that match any host
-	wildcards        map[string]*pathTable // by the part after the *, with its dot
-	longestWildcard  int                   // in bytes
-	places           int                   // pairs of host and path
+	wildcards        map[string]*pathTable // by what follows the *, such as ".example.com"
+	longestWildcard  int                   // the length of the longest key of wildcards, in bytes
+	places           int                   // the pairs of host and path in the tables
 
-	view atomic.Pointer[view]
+	view atomic.Pointer[view] // the latest result of viewAt; nil before the first
 }
 
-// app is a compiled App.
+// app is a compiled App: its rules in the form in which a request is compared with them.
 type app struct {
-	index          int
+	index          int // of the app in State.apps
 	spec           Spec
 	activations    []Activation
 	networks       networks
@@ -43,11 +44,12 @@ type app struct {
 	exempt, writeThrough []grantRule
 	getWrites            []refusalRule
 
-	languages []string // of its pages
+	languages []string // of the app's own pages, sorted
 }
 
-// Compile checks a document and compiles it to a state. Its errors are [*FieldError]. [Parse] and
-// not Compile checks the bounds on the JSON of a document, so only publish what Parse accepts.
+// Compile checks a document and compiles it to a state. Its errors are [*FieldError]. The bounds on
+// the JSON of a document are checked by [Parse] and not by Compile, so only a document that Parse
+// accepts may be published.
 func Compile(doc Document) (*State, error) {
 	s := &State{
 		doc:       doc,
@@ -82,6 +84,7 @@ func Compile(doc Document) (*State, error) {
 	}
 
 	if s.fallback == nil {
+		// An app without rules always compiles.
 		s.fallback, _ = compileApp(&App{Spec: Spec{Name: DefaultApp}}, "")
 		s.addApp(s.fallback)
 	}
@@ -89,6 +92,7 @@ func Compile(doc Document) (*State, error) {
 	return s, nil
 }
 
+// addApp adds an app to the list, but not to the tables.
 func (s *State) addApp(a *app) {
 	a.index = len(s.apps)
 	s.apps = append(s.apps, a)
@@ -100,7 +104,8 @@ func (s *State) Document() Document { return s.doc }
 // Version returns the version of the document.
 func (s *State) Version() Version { return s.doc.Version }
 
-// compileApp checks and compiles one app. Errors are about fields of the app at the JSON path at.
+// compileApp checks and compiles one app. at is the JSON path of the app, for errors: "apps[2]", or
+// "" for an app on its own.
 func compileApp(src *App, at string) (*app, error) {
 	s := &src.Spec
 	a := &app{spec: *s, activations: src.Activations}
@@ -120,6 +125,8 @@ func compileApp(src *App, at string) (*app, error) {
 	return a, c.err
 }
 
+// compileReadOnly compiles the rules for read-only. The policies of the app for upgrades and for
+// bodies of GET also apply to write-through rules, as if each rule listed those allowances.
 func (a *app) compileReadOnly(c *checker) {
 	r := &a.spec.ReadOnly
 	c.grants("read_only.write_through", r.WriteThrough)
@@ -145,6 +152,7 @@ func (a *app) compileReadOnly(c *checker) {
 	c.policy("read_only.event_streams", r.EventStreams)
 }
 
+// compileGraphQL compiles the settings for GraphQL. Without settings, /graphql is a GraphQL path.
 func (a *app) compileGraphQL(c *checker) {
 	g := a.spec.GraphQL
 	if g == nil {
@@ -184,6 +192,7 @@ func (a *app) compileGraphQL(c *checker) {
 	}
 }
 
+// compileReplies checks what determines the reply to a refused request.
 func (a *app) compileReplies(c *checker) {
 	for lang := range a.spec.Pages {
 		a.languages = append(a.languages, lang)

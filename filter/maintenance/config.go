@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Config is the plugin configuration of the filter. It applies before there is a state.
+// Config is the plugin configuration of the filter. The operator writes it as JSON into the
+// configuration of Envoy or Istio, and the filter has it before it has a state.
 type Config struct {
 	// Cluster is Envoy's name for the controller's proxy listener, and Authority the :authority of
 	// requests to it.
 	Cluster, Authority string
 	// Name distinguishes the filters in one proxy that follow different controllers.
 	Name string
-	// BootWait is how long a request waits for the first state, at most 1 min.
+	// BootWait is how long a request waits for the first state, at most 1 min. The default is 2 s.
 	BootWait time.Duration
-	// Unknown applies if no state came in that time.
+	// Unknown applies while there is no state and BootWait is over.
 	Unknown Unknown
 	// Exempt lists requests that always pass: probes of the proxy itself, or the controller.
 	Exempt []PathRule
-	exempt []grantRule
+	exempt []grantRule // compiled from Exempt
 	// JWTMetadata is where the proxy puts the claims of a verified token: the namespace of the
 	// dynamic metadata and the keys below it.
 	JWTMetadata []string
@@ -28,7 +29,7 @@ type Config struct {
 	// withheld.
 	AllowOnHeadersStopIteration bool
 	// BodyTimeout is how long a request that is paused for its body may take to send all of it, 1 s
-	// to 5 min.
+	// to 5 min. The default is 30 s.
 	BodyTimeout time.Duration
 }
 
@@ -46,6 +47,8 @@ const (
 	maxBootWait = time.Minute
 	// maxBodyTimeout is Envoy's default of stream_idle_timeout, after which it ends a stream.
 	maxBodyTimeout = 5 * time.Minute
+	// maxMetadataPath is more than any filter needs, which have one or two keys.
+	maxMetadataPath = 8
 )
 
 // ParseConfig reads the plugin configuration. Absent fields, and an empty configuration, mean the
@@ -100,7 +103,8 @@ func (v value) configField(key string, c *Config) bool {
 	case "exempt":
 		c.Exempt = v.pathRules()
 	case "jwt_metadata":
-		if c.JWTMetadata = v.strs(8); len(c.JWTMetadata) < 2 || slices.Contains(c.JWTMetadata, "") {
+		c.JWTMetadata = v.strs(maxMetadataPath)
+		if len(c.JWTMetadata) < 2 || slices.Contains(c.JWTMetadata, "") {
 			v.fail("must be the namespace and at least one key, such as [\"envoy.filters.http.jwt_authn\", \"payload\"]")
 		}
 	case "allow_on_headers_stop_iteration":
@@ -112,7 +116,8 @@ func (v value) configField(key string, c *Config) bool {
 	return true
 }
 
-// controllerField reads one field of "controller", and reports whether there is one of this name.
+// controllerField reads one field of "controller", and reports whether "controller" has a field of
+// this name.
 func (v value) controllerField(key string, c *Config) bool {
 	switch key {
 	case "cluster":
@@ -126,7 +131,8 @@ func (v value) controllerField(key string, c *Config) bool {
 	return true
 }
 
-// seconds reads a number of seconds from least to most.
+// seconds reads a number of seconds, which may have a fraction, and fails unless it is from least
+// to most.
 func (v value) seconds(least, most time.Duration) time.Duration {
 	seconds := v.float()
 	if seconds < least.Seconds() || seconds > most.Seconds() {
@@ -135,6 +141,7 @@ func (v value) seconds(least, most time.Duration) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
+// compile checks and compiles the exemptions.
 func (c *Config) compile() error {
 	check := checker{}
 	check.grants("exempt", c.Exempt)
@@ -143,18 +150,24 @@ func (c *Config) compile() error {
 	return check.err
 }
 
-// Exempts reports whether a request passes without a look at the state. A request that could only
-// pass once its body was read does not.
+// Exempts reports whether a request passes whatever the state is. A request that can only pass
+// after its body was read does not.
 func (c *Config) Exempts(r *Request) bool {
-	return grantedBy(c.exempt, r, 0) == answerYes
+	const maxBody = 0 // no body is read
+	return grantedBy(c.exempt, r, maxBody) == answerYes
 }
 
-// UnknownState returns the state that applies to every request while the filter has none, as
-// Unknown says.
+// unknownRetryAfter is the Retry-After while the filter has no state, in seconds. It is short
+// because the state usually arrives in a moment.
+const unknownRetryAfter = 5
+
+// UnknownState returns the state by which every request is decided while the filter has none. It
+// has one app, in the mode that Unknown names.
 func (c *Config) UnknownState() *State {
-	doc := Document{Apps: []App{{Spec: Spec{Name: DefaultApp, RetryAfter: 5}}}}
+	doc := Document{Apps: []App{{Spec: Spec{Name: DefaultApp, RetryAfter: unknownRetryAfter}}}}
 	active := Activation{
-		ID: "unknown", Source: SourceManual, Since: time.Unix(0, 0).UTC(),
+		ID: "unknown", Source: SourceManual,
+		Since:   time.Unix(0, 0).UTC(), // Compile requires a time
 		Message: "The maintenance state is not known yet. Please try again in a moment.",
 	}
 	switch c.Unknown {

@@ -5,7 +5,11 @@ import (
 	"time"
 )
 
-// Verdict is what must be done with a request.
+// This file decides what happens to a request. It first finds the apps to which the request may
+// belong (match.go), and the mode of each at this moment (view.go). It then judges the request for
+// each app, by the exemptions, the bypasses and the mode, and takes the strictest result.
+
+// Verdict is what must be done with a request. A greater Verdict is stricter.
 type Verdict uint8
 
 const (
@@ -19,21 +23,21 @@ const (
 
 func (v Verdict) String() string { return [...]string{"pass", "need-body", "refuse"}[v] }
 
-// Decision is the verdict on a request, and the reasons for it.
+// Decision is the verdict on a request for one app, and the reasons for it.
 type Decision struct {
 	Verdict Verdict
 	Rule    Rule
 	App     string
 	Mode    Mode
-	// Activation is the one that decides the mode of the app, nil if the app is off.
+	// Activation is the activation that determines the mode of the app, nil if the app is off.
 	Activation *Activation
 	// Until is when the mode ends, zero if that is not known.
 	Until time.Time
-	// MaxBody is set with NeedBody: how many bytes of the body are read. Of a longer body, one byte
-	// more is enough for the next decision, which then refuses it.
+	// MaxBody is set with NeedBody: how many bytes of the body are needed. Of a longer body, one
+	// byte more is enough for the next decision, which then refuses it.
 	MaxBody int
 
-	app          *app
+	app          *app // the app that App names
 	mayBeGraphQL bool // some server may find GraphQL at the path
 }
 
@@ -42,13 +46,14 @@ func (d *Decision) String() string {
 	return "app=" + d.App + " mode=" + string(d.Mode) + " rule=" + string(d.Rule)
 }
 
-// Decide decides on a request.
+// Decide decides on a request at the time now.
 //
-// If servers may read its host or path in different ways, the request may belong to several apps.
-// Then the strictest verdict counts, and no exemption applies.
+// If servers may read the host or the path of the request in different ways, the request may belong
+// to several apps. Then the strictest verdict counts. Among equal verdicts that of the strictest
+// mode counts, and among those the one of the first app.
 func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.viewAt(now)
-	var buf [4]*app
+	var buf [4]*app // enough for most requests, so that nothing is allocated
 	apps := s.appsOf(r, buf[:0])
 	if len(apps) > maxCandidates {
 		return refuseUnclear(apps, v)
@@ -67,7 +72,7 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 			strictest = d
 		}
 		if strictest.Verdict == Refuse && strictest.Mode.isStrictest() {
-			break // the other apps cannot make it stricter
+			break // the other apps cannot make the decision stricter
 		}
 	}
 
@@ -81,7 +86,8 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	return strictest
 }
 
-// undecided returns the decision for an app before any rule was asked: to pass, because it is off.
+// undecided returns the decision for an app before any of its rules was applied. It is to pass, and
+// right as it is if the app is off.
 func (v *view) undecided(a *app) Decision {
 	d := Decision{App: a.spec.Name, Mode: Off, Rule: RuleOff, app: a}
 	if av := &v.apps[a.index]; av.activation != nil {
@@ -95,8 +101,8 @@ func (v *view) undecided(a *app) Decision {
 // number of apps.
 const maxCandidates = 16
 
-// refuseUnclear refuses a request that may belong to too many apps, if one of them is in
-// maintenance.
+// refuseUnclear decides on a request that may belong to more apps than are judged. It refuses the
+// request if one of them is in maintenance, and names the one in the strictest mode.
 func refuseUnclear(apps []*app, v *view) Decision {
 	strictest := v.undecided(apps[0])
 	for _, a := range apps[1:] {
@@ -112,11 +118,12 @@ func refuseUnclear(apps []*app, v *view) Decision {
 	return strictest
 }
 
-// guardNeighbours looks at a body that has no meaning with the method, sent to an app that is off.
-// If another app on the same host, or one that matches by Envoy's names, is in maintenance, the
-// server behind both may take the body for a request of its own, to the other app. The body is then
-// refused, unless the client may pass to the other app anyway, or the rules of either app allow
-// bodies of GET.
+// guardNeighbours completes the decision d on a request that passes because its app is off. The app
+// may share a server with an app that is in maintenance, and a server may take a body that has no
+// meaning with the method for a second request, to the other app (request smuggling). Such a body
+// is refused if another app on the same host is in maintenance. So it is if an app that matches by
+// Envoy's names is, because the hosts of that app are not known. The body passes if the client may
+// use the other app anyway, or if the rules of either app allow bodies of GET.
 func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 	body := r.hasUnexpectedBody()
 	if body == answerNo || d.app.allowsUnexpectedBody(r) {
@@ -128,16 +135,19 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 			continue
 		}
 
-		*d = v.undecided(a)
+		*d = v.undecided(a) // from here on the decision is for the other app
 		if body == answerYes {
 			d.refuse(RuleGetBody)
 		} else {
-			d.needBody(RuleSafeMethod, 0)
+			d.needBody(RuleSafeMethod, bodyMustBeEmpty)
 		}
 
 		return
 	}
 }
+
+// bodyMustBeEmpty is the MaxBody of a request that passes only if its body turns out to be empty.
+const bodyMustBeEmpty = 0
 
 // allowsUnexpectedBody reports whether the rules of the app allow the request a body that has no
 // meaning with its method.
@@ -146,8 +156,9 @@ func (a *app) allowsUnexpectedBody(r *Request) bool {
 		slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.bodies && rule.matches(r) })
 }
 
-// judge decides on a request to an app in maintenance: by its exemptions, its bypasses and its
-// mode.
+// judge completes the decision on a request to an app in maintenance: by the exemptions, the
+// bypasses and the mode of the app, in this order. An exemption that depends on the body comes
+// after the bypasses, so that a request which bypasses the maintenance is not paused.
 func (a *app) judge(r *Request, d *Decision) {
 	d.mayBeGraphQL = a.mayBeGraphQL(r)
 
@@ -167,7 +178,8 @@ func (a *app) judge(r *Request, d *Decision) {
 
 	d.Mode.judge(a, r, d)
 
-	// An operator who reads of the mode alone would not look for the reason in the exemption.
+	// If an exemption covers the path and the method, the refusal names the exemption. From the
+	// rule of the mode alone, an operator would not see why the exemption did not apply.
 	if (d.Rule == RuleNoAccess || d.Rule == RuleMethod) && slices.ContainsFunc(a.exempt, func(rule grantRule) bool { return rule.matches(r) }) {
 		d.refuse(RuleExemptUnclear)
 	}
@@ -175,7 +187,8 @@ func (a *app) judge(r *Request, d *Decision) {
 
 func (d *Decision) refuse(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
 
-// needBody asks for the body. The rule is the one that may then let the request pass.
+// needBody asks for the body. The request will pass by the rule if its body allows it. If it is
+// asked for twice, the longer body is needed.
 func (d *Decision) needBody(rule Rule, maxBody int) {
 	d.Verdict, d.Rule, d.MaxBody = NeedBody, rule, max(maxBody, d.MaxBody)
 }

@@ -82,7 +82,7 @@ func (a *app) judgeUnexpectedBody(r *Request, d *Decision) {
 	case answerYes:
 		d.refuse(RuleGetBody)
 	case answerNeedsBody:
-		d.needBody(RuleSafeMethod, 0)
+		d.needBody(RuleSafeMethod, bodyMustBeEmpty)
 	}
 }
 
@@ -232,7 +232,7 @@ func (a *app) graphQLURLRule(r *Request, d *Decision) graphql.Rule {
 	case answerYes:
 		return graphql.RuleGetBody
 	case answerNeedsBody:
-		d.needBody(RuleSafeMethod, 0)
+		d.needBody(RuleSafeMethod, bodyMustBeEmpty)
 	}
 
 	isPreflight := r.Method == "OPTIONS" && !graphql.HasParameter(rs.query)
