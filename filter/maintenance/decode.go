@@ -13,6 +13,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// This file reads JSON strictly: no unknown field, no field twice, no value of another type. Other
+// files read their types by means of it. A method of value such as str or array reads the next JSON
+// value. If the value is not as it must be, the method records an error with the JSON path of the
+// value, and returns the zero value of its type. Its callers go on, and decode returns the error.
+
 // FieldError is the error for an invalid field. Field is its JSON path, such as
 // "apps[2].bypass.ips[0]", or empty for the whole document. Problem says what the field must be.
 type FieldError struct {
@@ -30,7 +35,8 @@ func (e *FieldError) Error() string {
 // ErrJSON is wrapped by the errors for input that is not valid JSON.
 var ErrJSON = errors.New("not valid JSON")
 
-// decode calls read for the one value in data and returns the first error.
+// decode reads data, which must be one JSON value. It calls read with this value, and returns the
+// first error: that of read, or one about what follows the value.
 func decode(data []byte, read func(value)) error {
 	if len(data) > MaxDocumentBytes {
 		return &FieldError{Problem: fmt.Sprintf("%d bytes, but a document may have at most %d", len(data), MaxDocumentBytes)}
@@ -53,24 +59,25 @@ func decode(data []byte, read func(value)) error {
 	return nil
 }
 
-// input is a document that is being read. It keeps the first error, after which nothing more is
-// read. Otherwise every field would need its own error check, and one would be forgotten.
+// input is JSON text that is being read. It keeps the first error, after which nothing more is
+// read. Otherwise every field would need an error check of its own, and one would be forgotten.
 type input struct {
 	json *jsontext.Decoder // strict: RFC 8259, UTF-8, no name twice
 	err  error
 }
 
-// more reports whether another entry comes before the end of the list or object.
+// more reports whether another entry comes before the end of the list or object. end is the kind of
+// the token that ends it. more returns false after an error, so that loops end.
 func (in *input) more(end jsontext.Kind) bool {
 	return in.err == nil && in.json.PeekKind() != end
 }
 
-// value is the next value in the input, and its place there.
+// value is the next value in the input, and its place there. It must be read exactly once.
 type value struct {
 	in     *input
-	parent *value // nil for the document
-	key    string
-	index  int // in a list; -1 in an object
+	parent *value // the list or object that contains the value; nil for the outermost value
+	key    string // of the field, in an object
+	index  int    // in a list; -1 in an object
 }
 
 // jsonPath returns the JSON path of the value.
@@ -102,7 +109,8 @@ func (v *value) fail(format string, args ...any) {
 	}
 }
 
-// next reads the next token. After an error it returns tokens of kind 0.
+// next reads the next token, which is a scalar or a bracket. If that fails, and after any error, it
+// returns a token of kind 0, which is of none of the kinds that callers expect.
 func (v *value) next() jsontext.Token {
 	if v.in.err != nil {
 		return jsontext.Token{}
@@ -113,7 +121,8 @@ func (v *value) next() jsontext.Token {
 		return token
 	}
 
-	if at := (*jsontext.SyntacticError)(nil); errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &at) {
+	var at *jsontext.SyntacticError
+	if errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &at) {
 		duplicate := value{in: v.in, parent: v, key: at.JSONPointer.LastToken(), index: -1}
 		duplicate.fail("given twice")
 	} else {
@@ -136,7 +145,9 @@ func syntaxError(err error) error {
 	return fmt.Errorf("%w: %w", ErrJSON, err)
 }
 
-// expect reports whether the token is of one of the kinds, and fails otherwise.
+// expect reports whether the token is of one of the kinds. If it is not, expect records that the
+// value must be what want says. The kinds are the first characters of JSON values: '{', '[', '"',
+// '0' for a number, 't', 'f' and 'n'.
 func (v *value) expect(want string, token jsontext.Token, kinds ...jsontext.Kind) bool {
 	if slices.Contains(kinds, token.Kind()) {
 		return true
@@ -158,13 +169,15 @@ func (v *value) expect(want string, token jsontext.Token, kinds ...jsontext.Kind
 	return false
 }
 
-// object calls each for every field of an object. If each returns false, the field is unknown.
+// object reads an object. It calls each for every field, with the name and the value of the field.
+// A field for which each returns false is unknown, which is an error.
 func (v value) object(each func(key string, v value) bool) {
 	if !v.expect("an object", v.next(), '{') {
 		return
 	}
 
 	for v.in.more('}') {
+		// The name of a field is a token of its own, before the value.
 		sub := value{in: v.in, parent: &v, key: v.next().String(), index: -1}
 		if len(sub.key) > MaxMessageBytes {
 			v.fail("has a field with a name of %d bytes, more than %d", len(sub.key), MaxMessageBytes)
@@ -175,11 +188,12 @@ func (v value) object(each func(key string, v value) bool) {
 		}
 	}
 
-	v.next()
+	v.next() // the closing bracket
 }
 
-// array calls each for every entry of a list. It returns false for null, which is not an error
-// because Go writes nil slices so.
+// array reads a list of at most limit entries, and calls each for every entry. It reports whether
+// there was a list. There is none after an error, nor if the value is null, which is not an error
+// because encoding/json writes a nil slice as null.
 func (v value) array(limit int, each func(value)) bool {
 	token := v.next()
 	if token.Kind() == 'n' || !v.expect("a list", token, '[') {
@@ -195,10 +209,11 @@ func (v value) array(limit int, each func(value)) bool {
 		each(value{in: v.in, parent: &v, index: i})
 	}
 
-	v.next()
+	v.next() // the closing bracket
 	return true
 }
 
+// str reads a string of at most MaxMessageBytes.
 func (v value) str() string {
 	token := v.next()
 	if !v.expect("a string", token, '"') {
@@ -222,11 +237,13 @@ func (v value) name() string {
 	return s
 }
 
+// strs reads a list of at most limit strings.
 func (v value) strs(limit int) (list []string) {
 	v.array(limit, func(v value) { list = append(list, v.str()) })
 	return list
 }
 
+// uint reads a whole number of 0 or more, written without a fraction and an exponent.
 func (v value) uint() uint64 {
 	token := v.next()
 	if !v.expect("a whole number of 0 or more", token, '0') {
@@ -241,6 +258,7 @@ func (v value) uint() uint64 {
 	return n
 }
 
+// int reads a whole number from 0 to math.MaxInt32.
 func (v value) int() int {
 	n := v.uint()
 	if n > math.MaxInt32 {
@@ -249,6 +267,7 @@ func (v value) int() int {
 	return int(n)
 }
 
+// float reads a number.
 func (v value) float() float64 {
 	token := v.next()
 	if !v.expect("a number", token, '0') {
@@ -263,6 +282,7 @@ func (v value) float() float64 {
 	return f
 }
 
+// bool reads true or false.
 func (v value) bool() bool {
 	token := v.next()
 	return v.expect("true or false", token, 't', 'f') && token.Bool()
@@ -281,6 +301,7 @@ func (v value) scalar() any {
 	return v.expect("a string, a number or a boolean", token, 't', 'f') && token.Bool()
 }
 
+// time reads a time, which is a string as in RFC 3339.
 func (v value) time() time.Time {
 	s := v.str()
 	t, err := time.Parse(time.RFC3339, s)

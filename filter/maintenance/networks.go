@@ -6,17 +6,20 @@ import (
 	"strings"
 )
 
-// networks is a set of addresses and CIDRs, by family and prefix length. A lookup probes each
-// length that occurs, so its cost does not grow with the number of CIDRs.
+// networks is a set of addresses and CIDRs, grouped by family and prefix length. To look up an
+// address, its prefix of each length that occurs is looked up in the group of this length. So the
+// cost of a lookup does not grow with the number of CIDRs. A single address is a CIDR of all bits.
 type networks map[prefixKind]map[netip.Prefix]struct{}
 
+// prefixKind is the address family of a CIDR, and the number of bits in its prefix.
 type prefixKind struct {
-	v4   bool
+	v4   bool // IPv4; otherwise IPv6
 	bits int
 }
 
-// add adds an address or a CIDR, and returns what is wrong with it, or "". IPv4-mapped IPv6 means
-// the IPv4 addresses.
+// add adds an address or a CIDR to the set. If s is neither, add returns what is wrong with s, as
+// the rest of a sentence that begins with s; otherwise it returns "". An IPv4-mapped IPv6 address,
+// such as ::ffff:192.0.2.7, stands for the IPv4 address in it (RFC 4291 section 2.5.5.2).
 func (n networks) add(s string) (problem string) {
 	addr, _, isCIDR := strings.Cut(s, "/")
 	ip, err := netip.ParseAddr(addr)
@@ -35,7 +38,8 @@ func (n networks) add(s string) (problem string) {
 	}
 
 	if ip.Is4In6() {
-		if bits -= 96; bits < 0 {
+		bits -= mappedPrefixBits
+		if bits < 0 {
 			return "must not contain more than the IPv4-mapped addresses; write an IPv4 CIDR"
 		}
 		ip = ip.Unmap()
@@ -55,8 +59,11 @@ func (n networks) add(s string) (problem string) {
 	return ""
 }
 
-// contains reports whether the set contains an address as Envoy writes it: possibly with a port,
-// brackets or a zone.
+// mappedPrefixBits is the length of ::ffff:0:0/96, the prefix of all IPv4-mapped addresses.
+const mappedPrefixBits = 96
+
+// contains reports whether the set contains an address, which is written as Envoy does: possibly
+// with a port, brackets or a zone. Anything else is in no set.
 func (n networks) contains(address string) bool {
 	if len(n) == 0 {
 		return false
@@ -81,7 +88,9 @@ func (n networks) contains(address string) bool {
 	return false
 }
 
-func parseSource(address string) (netip.Addr, bool) {
+// parseSource parses an address as Envoy writes it, without its port and its zone. An IPv4-mapped
+// address becomes an IPv4 address.
+func parseSource(address string) (ip netip.Addr, ok bool) {
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}

@@ -7,12 +7,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Frameworks let a request name another method than its own: in a header (Rails, Laravel, Symfony,
-// Express, ASP.NET, Google's APIs), in a parameter of the URL, of a form or of a JSON body, or in a
-// cookie if cookies count as parameters (PHP's $_REQUEST). docs/read-only.md lists which framework
-// reads what.
+// This file finds method overrides. Frameworks let a request name another method than its own, so
+// that a POST is handled as a DELETE: in a header (Rails, Laravel, Symfony, Express, ASP.NET,
+// Google's APIs), in a parameter of the URL, of a form or of a JSON body, or in a cookie if cookies
+// count as parameters (PHP's $_REQUEST). docs/read-only.md lists which framework reads what.
+// Anything that some framework may take for an override counts as one.
 
-// severalMethods is the result if a request names several methods, or an empty one.
+// severalMethods stands for the method if a request names several methods, or an empty one. It is
+// no method that a rule lists, so such a request is only refused.
 const severalMethods = "?"
 
 // overrideMethod returns the method that the headers, the URL or the cookies of a request name, ""
@@ -23,7 +25,7 @@ func (r *Request) overrideMethod() string {
 		return rs.overrideMethod
 	}
 
-	method := ""
+	method := "" // what the headers up to this one name
 	for i := range r.Headers {
 		name, value := r.Headers[i][0], r.Headers[i][1]
 		switch {
@@ -40,7 +42,7 @@ func (r *Request) overrideMethod() string {
 }
 
 // isOverridden reports whether a request names another method than its own. A POST that names GET
-// counts, because some servers obey it and others do not.
+// counts, because some servers would handle the request as a GET and others as a POST.
 func (r *Request) isOverridden() bool {
 	method := r.overrideMethod()
 	return method != "" && method != r.Method
@@ -72,7 +74,9 @@ func overrideIn(params, method string) string {
 	return method
 }
 
-// combineMethods returns the method named, unless it is empty or there was one before.
+// combineMethods returns the method that a request names, given the one that was found before, or
+// "", and the value of one more override. Even if two overrides name the same method, the result is
+// severalMethods, because no honest client sends two.
 func combineMethods(before, named string) string {
 	named = strings.ToUpper(strings.TrimSpace(named))
 	if before != "" || named == "" {
@@ -81,7 +85,8 @@ func combineMethods(before, named string) string {
 	return named
 }
 
-// longestOverride is longer than any name below, in bytes.
+// longestOverride bounds the letters and digits in the name of an override. A longer name is none:
+// the names that frameworks use have at most 20.
 const longestOverride = 32
 
 // namesOverride reports whether some server reads the method from a header or a parameter of this
@@ -90,8 +95,8 @@ const longestOverride = 32
 // bracket. A parameter may be percent-encoded twice, a header is not.
 func namesOverride(name string, encoded bool) bool {
 	var buf [longestOverride]byte
-	word := buf[:0]
-	lead := false
+	word := buf[:0] // the letters and digits of the name, in lower case
+	lead := false   // whether another character than a blank comes before them
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		if encoded && c == '%' {
@@ -103,9 +108,9 @@ func namesOverride(name string, encoded bool) bool {
 			if len(word) == len(buf) {
 				return false
 			}
-			word = append(word, c|0x20)
+			word = append(word, c|0x20) // in lower case; a digit stays the same
 		case len(word) == 0:
-			lead = lead || strings.IndexByte(" +\t", c) < 0
+			lead = lead || strings.IndexByte(" +\t", c) < 0 // in a URL, + is a blank
 		case c == 0, c == '[', c != '_' && c != '-' && lead && string(word) == "method":
 			return isOverrideWord(word, lead)
 		}
@@ -114,9 +119,9 @@ func namesOverride(name string, encoded bool) bool {
 	return isOverrideWord(word, lead)
 }
 
-// isOverrideWord reports whether a name with these letters and digits is an override; lead says
-// that other characters come before them, as in "_method". Parameters that are just "method" or
-// "httpMethod" are common, and not overrides.
+// isOverrideWord reports whether a name with these letters and digits is that of an override. lead
+// means that another character than a blank comes before them, as in "_method": parameters that are
+// just "method" or "httpMethod" are common, and not overrides.
 func isOverrideWord(word []byte, lead bool) bool {
 	return lead && (string(word) == "method" || string(word) == "httpmethod") ||
 		bytes.Contains(word, []byte("methodoverride")) ||
@@ -156,7 +161,7 @@ func (r *Request) bodyMayOverride(maxBody int) answer {
 	}
 
 	kind := bodyFormatOf(r)
-	switch {
+	switch { // the cases that need no body come first
 	case r.BodyRead && len(r.Body) == 0:
 		return answerNo
 	case kind == opaqueBody && r.hasInAnySpelling("content-type"), r.announcedBytes() > maxBody:
@@ -177,8 +182,8 @@ func overridable(method string) bool {
 	return method == "POST" || method == "PUT" || method == "PATCH" || method == "DELETE"
 }
 
-// bodyNamesMethod reports whether the whole body names a method, or is not what its type says. The
-// result is kept for further rules.
+// bodyNamesMethod reports whether the body, which must have been read as a whole, names a method or
+// is not what its type says. The result is kept, because several rules may ask.
 func (r *Request) bodyNamesMethod(kind bodyFormat) bool {
 	rs := r.interpret()
 	if !rs.bodyRead {
@@ -192,16 +197,17 @@ func (r *Request) bodyNamesMethod(kind bodyFormat) bool {
 	return rs.bodyNamesMethod
 }
 
-// bodyFormat is the way in which a body can be read.
+// bodyFormat is the format in which every server reads a body.
 type bodyFormat uint8
 
 const (
-	opaqueBody bodyFormat = iota // not by the filter
+	opaqueBody bodyFormat = iota // none that is known: servers may read the body in different ways
 	jsonBody
-	formBody
+	formBody // URL-encoded
 )
 
-// bodyFormatOf returns how every server reads a body, by the headers.
+// bodyFormatOf returns the format of a body by its headers. Content-Type must be there once, in one
+// spelling, and the body must not be compressed.
 func bodyFormatOf(r *Request) bodyFormat {
 	kind, ok := r.soleValue("content-type")
 	if !ok || r.hasInAnySpelling("content-encoding") {
@@ -223,15 +229,17 @@ func bodyFormatOf(r *Request) bodyFormat {
 	return opaqueBody
 }
 
+// isUTF8Charset reports whether the parameters of a media type, in lower case, say no more than
+// that the text is UTF-8.
 func isUTF8Charset(params string) bool {
 	params = strings.Trim(params, " \t")
 	return params == "" || params == "charset=utf-8" || params == `charset="utf-8"`
 }
 
-// areJSONParameters reports whether a JSON type with these parameters is JSON in UTF-8 for every
-// server. Clients of Elasticsearch send compatible-with=8, those of OData odata.metadata, those of
-// ActivityPub and JSON:API a profile. Laravel looks for "json" anywhere in the value, and Slim for
-// the type of a form, so a parameter must not look like another type.
+// areJSONParameters reports whether a JSON type with these parameters, in lower case, is JSON in
+// UTF-8 for every server. Clients of Elasticsearch send compatible-with=8, those of OData
+// odata.metadata, those of ActivityPub and JSON:API a profile. Laravel looks for "json" anywhere in
+// the value, and Slim for the type of a form, so a parameter must not look like another type.
 func areJSONParameters(params string) bool {
 	if strings.Contains(params, ",") || strings.Contains(params, "form") || strings.Contains(params, "multipart") {
 		return false
@@ -248,7 +256,8 @@ func areJSONParameters(params string) bool {
 	return true
 }
 
-// isPlainJSON reports whether a body is strict JSON, and no key at its top level names a method.
+// isPlainJSON reports whether a body is strict JSON (RFC 8259), and no key at its top level names a
+// method. Frameworks do not look below the top level.
 func isPlainJSON(body []byte) bool {
 	in := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch in.PeekKind() {
@@ -269,7 +278,8 @@ func isPlainJSON(body []byte) bool {
 	return len(bytes.Trim(body[in.InputOffset():], " \t\r\n")) == 0
 }
 
-// readPlainObject reads an object and reports whether none of its keys names a method.
+// readPlainObject reads an object, and reports whether it is strict JSON and none of its keys names
+// a method.
 func readPlainObject(in *jsontext.Decoder) bool {
 	if _, err := in.ReadToken(); err != nil {
 		return false

@@ -10,12 +10,18 @@ import (
 	"time"
 )
 
-// Pages returns an HTML page by its SHA-256 in hex, or nil if the page is missing. It is called
-// only for a page that is to be shown, and the built-in page is shown instead of a missing one. A
-// nil Pages has no page.
+// This file makes the HTML pages that browsers show instead of a refused page. An operator may
+// upload pages for an app, one for each language. The state only contains the hashes of the pages,
+// and the filter fetches a page when it is first needed. Without a page of the app the built-in
+// page.html is shown.
+
+// Pages returns an HTML page by its SHA-256 in hex, or nil if there is no such page yet. It is
+// called only for a page that is to be shown. The built-in page is then shown instead of a missing
+// one. A nil Pages has no page.
 type Pages func(sha string) (html []byte)
 
-// expectedBack are the words before the time at which the mode ends, by language.
+// expectedBack has the words before the time at which the mode ends, by language: one entry for
+// each of builtinLanguages (mode.go).
 var expectedBack = map[string]string{
 	"de": "Voraussichtlich zurück:",
 	"en": "Expected back:",
@@ -28,14 +34,16 @@ var expectedBack = map[string]string{
 //go:embed page.html
 var builtinPage []byte
 
-// page returns the app's own page in the best language, or the built-in one.
+// page returns the page for a refused request, and its language: the app's own page in the language
+// that the client prefers, or the built-in one. lang is "" for an own page that is for clients of
+// any language.
 func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
 	ranges := r.headerValues("accept-language")
 	if own := d.app.spec.Pages; len(own) > 0 {
 		lang = bestLanguage(ranges, d.app.languages)
 		if sha := own[lang]; sha != "" && pages != nil {
 			if html := pages(sha); html != nil {
-				return lang, d.fill(html, lang, "en")
+				return lang, d.fill(html, lang, "en") // the fallback texts are in English
 			}
 		}
 	}
@@ -47,8 +55,9 @@ func (d *Decision) page(r *Request, pages Pages) (lang string, html []byte) {
 	return lang, d.fill(builtinPage, lang, lang)
 }
 
-// fill replaces the placeholders of a page in the language lang by HTML-escaped text. What is not
-// the operator's text is in the language builtin, one of builtinLanguages.
+// fill replaces placeholders such as {{title}} in a page by HTML-escaped text. lang is the language
+// of the page. Texts that the operator did not write are in the language builtin, which must be one
+// of builtinLanguages.
 func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 	words := d.Mode.text(builtin)
 	values := placeholders{title: words.title, message: d.message(words.message), lang: lang, app: d.App, mode: string(d.Mode)}
@@ -57,7 +66,7 @@ func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 	}
 
 	var out bytes.Buffer
-	out.Grow(len(html) + len(values.message) + 64)
+	out.Grow(len(html) + len(values.message) + 64) // an estimate: a message, and some short texts
 	for {
 		before, rest, ok := bytes.Cut(html, []byte("{{"))
 		out.Write(before)
@@ -65,8 +74,9 @@ func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 			return out.Bytes()
 		}
 
-		// Names of placeholders are short. A page may also have such braces in its scripts.
-		name, _, closed := bytes.Cut(rest[:min(len(rest), 32)], []byte("}}"))
+		// A page may also have such braces in its scripts, and then its end is not searched for
+		// "}}".
+		name, _, closed := bytes.Cut(rest[:min(len(rest), longestPlaceholder)], []byte("}}"))
 		value, known := values.text(string(bytes.TrimSpace(name)))
 		if !closed || !known {
 			out.WriteString("{{")
@@ -74,17 +84,23 @@ func (d *Decision) fill(html []byte, lang, builtin string) []byte {
 			continue
 		}
 
-		if out.Len() <= 2*MaxPageBytes { // a page of placeholders alone could grow without bound
+		// A message may be much longer than its placeholder, and a page may repeat the placeholder.
+		// So placeholders are left empty from this size on.
+		if out.Len() <= 2*MaxPageBytes {
 			out.WriteString(escapeHTML.Replace(value))
 		}
 		html = rest[len(name)+len("}}"):]
 	}
 }
 
-// placeholders are the texts that a page can have filled in, such as {{title}}.
+// longestPlaceholder is more than the longest name of a placeholder with blanks and braces, in
+// bytes.
+const longestPlaceholder = 32
+
+// placeholders has the texts of all placeholders. until and untilText are "" if no end is known.
 type placeholders struct{ title, message, lang, app, mode, until, untilText string }
 
-// text returns the text of a placeholder, and reports whether there is one of this name.
+// text returns the text of a placeholder, and reports whether there is a placeholder of this name.
 func (p *placeholders) text(name string) (value string, known bool) {
 	switch name {
 	case "title":
@@ -108,7 +124,8 @@ func (p *placeholders) text(name string) (value string, known bool) {
 
 var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
 
-// PageHashes returns the SHA-256 of each page in the state, in hex and sorted.
+// PageHashes returns the SHA-256 of each page that an app of the state has, in hex, sorted, and
+// each once.
 func (s *State) PageHashes() (hashes []string) {
 	for _, a := range s.apps {
 		for _, sha := range a.spec.Pages {

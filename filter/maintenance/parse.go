@@ -2,6 +2,19 @@ package maintenance
 
 import "fmt"
 
+// This file reads the JSON of a document, type by type. Its methods of value (decode.go) read the
+// next JSON value as the type that they are named after.
+
+// Bounds on lists, beside those in document.go. They are far above any honest use. They keep a
+// mistake from filling the memory of a proxy.
+const (
+	maxEntries    = 1000    // activations, windows, GraphQL paths, origins: per app
+	maxNames      = 10_000  // hosts, paths, routes, clusters, RPCs, rules: per list
+	maxPersisted  = 100_000 // hashes of persisted documents, per app
+	maxMethods    = 100     // per rule
+	maxAllowances = 8       // per rule; there are three
+)
+
 // Parse reads and compiles a document. Unknown and duplicate fields are rejected, because a rule
 // that is not read must not look as if it protected something. An error is a [*FieldError] or wraps
 // [ErrJSON].
@@ -27,7 +40,8 @@ func Parse(data []byte) (*State, error) {
 	})
 
 	if doc.Format > Format {
-		// Any other error is a consequence of this one.
+		// Any other error is a consequence: an older filter does not know the fields of a newer
+		// format.
 		err = &FieldError{"format", fmt.Sprintf("%d is newer than %d, the newest that this module reads; update drydock.wasm", doc.Format, Format)}
 	}
 	if err != nil {
@@ -55,10 +69,11 @@ func ParseSpec(data []byte) (Spec, error) {
 	return app.Spec, nil
 }
 
+// app reads an App: the fields of its Spec, and its activations.
 func (v value) app() (app App) {
 	v.object(func(key string, v value) bool {
 		if key == "activations" {
-			v.array(1000, func(v value) { app.Activations = append(app.Activations, v.activation()) })
+			v.array(maxEntries, func(v value) { app.Activations = append(app.Activations, v.activation()) })
 			return true
 		}
 
@@ -83,7 +98,7 @@ func (v value) specField(key string, s *Spec) bool {
 	case "read_only":
 		s.ReadOnly = v.readOnlyRules()
 	case "windows":
-		v.array(1000, func(v value) { s.Windows = append(s.Windows, v.window()) })
+		v.array(maxEntries, func(v value) { s.Windows = append(s.Windows, v.window()) })
 	case "retry_after":
 		s.RetryAfter = v.int()
 	case "pages":
@@ -101,13 +116,13 @@ func (v value) match() (m Match) {
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "hosts":
-			m.Hosts = v.strs(10000)
+			m.Hosts = v.strs(maxNames)
 		case "paths":
-			m.Paths = v.strs(10000)
+			m.Paths = v.strs(maxNames)
 		case "routes":
-			m.Routes = v.strs(10000)
+			m.Routes = v.strs(maxNames)
 		case "clusters":
-			m.Clusters = v.strs(10000)
+			m.Clusters = v.strs(maxNames)
 		default:
 			return false
 		}
@@ -121,7 +136,7 @@ func (v value) readOnlyRules() (r ReadOnlyRules) {
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "safe_rpcs":
-			r.SafeRPCs = v.strs(10000)
+			r.SafeRPCs = v.strs(maxNames)
 		case "write_through":
 			r.WriteThrough = v.pathRules()
 		case "get_writes":
@@ -142,18 +157,18 @@ func (v value) readOnlyRules() (r ReadOnlyRules) {
 }
 
 func (v value) pathRules() (rules []PathRule) {
-	v.array(10000, func(v value) {
+	v.array(maxNames, func(v value) {
 		var r PathRule
 		v.object(func(key string, v value) bool {
 			switch key {
 			case "methods":
-				r.Methods = v.strs(100)
+				r.Methods = v.strs(maxMethods)
 			case "path":
 				r.Path = v.str()
 			case "prefix":
 				r.Prefix = v.str()
 			case "allow":
-				v.array(8, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
+				v.array(maxAllowances, func(v value) { r.Allow = append(r.Allow, Allowance(v.str())) })
 			default:
 				return false
 			}
@@ -171,7 +186,7 @@ func (v value) graphQL() *GraphQL {
 	v.object(func(key string, v value) bool {
 		switch key {
 		case "paths":
-			isList := v.array(1000, func(v value) { g.Paths = append(g.Paths, v.str()) })
+			isList := v.array(maxEntries, func(v value) { g.Paths = append(g.Paths, v.str()) })
 			if isList && g.Paths == nil {
 				g.Paths = []string{} // no path, as opposed to the default
 			}
@@ -179,9 +194,9 @@ func (v value) graphQL() *GraphQL {
 			b := v.bool()
 			g.Batching = &b
 		case "extra_keys":
-			g.ExtraKeys = v.strs(100)
+			g.ExtraKeys = v.strs(100) // checker.graphQL allows fewer: maxExtraKeys
 		case "persisted":
-			g.Persisted = v.strs(100000)
+			g.Persisted = v.strs(maxPersisted)
 		case "max_body":
 			g.MaxBody = v.int()
 		case "max_tokens":
@@ -216,7 +231,7 @@ func (v value) pages() map[string]string {
 func (v value) cors() (c CORS) {
 	v.object(func(key string, v value) bool {
 		if key == "origins" {
-			c.Origins = v.strs(1000)
+			c.Origins = v.strs(maxEntries)
 			return true
 		}
 

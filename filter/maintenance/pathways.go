@@ -6,20 +6,26 @@ import (
 	"unicode/utf8"
 )
 
-// traits are the properties of a path for which some server reads it in another way.
+// This file follows the ways in which servers change a path before they look it up. Some server
+// decodes "%2f", another removes ";x", a third resolves "..". What each step makes of a path is a
+// further reading of it, to which all steps are applied again (readings.go has what becomes of the
+// readings). Most paths look the same to every server, so a path is first searched for traits, and
+// only the ways that match its traits are followed.
+
+// traits are the properties of a path for which some server reads it in another way, as bits.
 type traits uint16
 
 const (
 	hasEscape      traits = 1 << iota // a percent sign
-	hasSlashEscape                    // an escape that may be of / or \
+	hasSlashEscape                    // an escape that decodes to / or \
 	hasBackslash
 	hasSemicolon
 	hasEnd         // a character at which some server ends the path
-	hasEmpty       // an empty segment, unless it is the last, or no slash at the beginning
-	hasDots        // a segment that may be . or ..
+	hasEmpty       // an empty segment that is not the last, or no slash at the beginning
+	hasDots        // a segment that begins with a dot, so it may be . or ..
 	hasHighBytes   // bytes beyond ASCII
 	hasEdges       // blanks, control characters or dots at the edge of a segment
-	hasScript      // .php, or a segment with a dot, unless it is the last
+	hasScript      // .ph anywhere (as in .php), or a segment with a dot that is not the last
 	leadingSlashes // two slashes at the beginning
 	hasLineEnds    // a tab or the end of a line
 )
@@ -39,9 +45,9 @@ var byteTraits = func() (t [256]traits) {
 // combine several of them, in any order and more than once. A way only matters for paths that have
 // one of its traits.
 var pathWays = [...]struct {
-	name  string // its row in docs/read-only.md
-	where traits
-	read  func(string) string
+	name  string              // the row of the way in docs/read-only.md
+	where traits              // the way is followed if the path has one of them
+	read  func(string) string // returns the path that a server makes of a path
 }{
 	{"percent-decoding", hasEscape, percentDecode},
 	{"percent-decoding in segments", hasSlashEscape, percentDecodeSegments},
@@ -64,9 +70,10 @@ var pathWays = [...]struct {
 	{"end at NUL", hasEnd, func(p string) string { return upTo(p, 0) }},
 }
 
-// followPaths adds what the ways make of each reading, until they make nothing new.
+// followPaths adds what the ways make of each reading, until they make nothing new. paths grows
+// while the loop runs. If there are more or longer readings than its bounds allow, it sets anyPath.
 func (rs *readings) followPaths() {
-	work := 0
+	work := 0 // the length of the readings so far, in bytes
 	for i := 0; i < len(rs.paths) && !rs.anyPath; i++ {
 		path := rs.paths[i]
 		if work += len(path); len(path) > maxReadPath || work > maxReadingWork {
@@ -75,6 +82,7 @@ func (rs *readings) followPaths() {
 		}
 
 		rs.cutPrefixes(path)
+
 		found := traitsOf(path)
 		if found&hasScript != 0 {
 			if _, isScript := findScript(path); !isScript {
@@ -83,7 +91,7 @@ func (rs *readings) followPaths() {
 		}
 
 		if found&leadingSlashes != 0 {
-			// A URL parser reads the host from there as well.
+			// A URL parser takes what follows "//" for a host (RFC 3986 section 4.2).
 			host, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
 			rs.readHost(host)
 		}
@@ -101,7 +109,8 @@ func (rs *readings) followPaths() {
 	}
 }
 
-// traitsOf returns the traits of a path. An ordinary path has none, and is read only here.
+// traitsOf returns the traits of a path. An ordinary path has none, and then this one pass over its
+// bytes is all that it costs.
 func traitsOf(path string) (found traits) {
 	if path == "" || path[0] != '/' {
 		found |= hasEmpty
@@ -110,8 +119,8 @@ func traitsOf(path string) (found traits) {
 		found |= leadingSlashes
 	}
 
-	last := byte('/') // the byte before
-	hasDot := false   // in this segment
+	last := byte('/') // the byte before c
+	hasDot := false   // whether this segment has a dot
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		found |= byteTraits[c]
@@ -121,7 +130,7 @@ func traitsOf(path string) (found traits) {
 			if i > 0 && last == '/' {
 				found |= hasEmpty
 			}
-			if isEdge(last) {
+			if isEdge(last) { // c ends a segment
 				found |= hasEdges
 			}
 			if hasDot {
@@ -155,8 +164,8 @@ func traitsOf(path string) (found traits) {
 	return found
 }
 
-// isEdge reports whether some server drops c at the end of a segment. Other than a dot, it may also
-// be dropped at the beginning.
+// isEdge reports whether some server drops c at the end of a segment. All of these characters,
+// except for the dot, may also be dropped at the beginning of a segment. 0x7f is DEL.
 func isEdge(c byte) bool { return c <= ' ' || c == 0x7f || c == '.' }
 
 // isPlainPath reports whether a rule may have this path: every server must read it alike, apart
@@ -180,8 +189,9 @@ func isPlainPath(path string) bool {
 // characters.
 func percentDecode(p string) string { return unescape(p, "") }
 
-// percentDecodeSegments does not decode slashes, like servers that split a path before they decode
-// it (RFC 3986 section 2.2). To them, "a%2fb/%2e%2e" is one segment and a step back over it.
+// percentDecodeSegments does the same, but does not decode slashes and backslashes, like servers
+// that split a path before they decode it (RFC 3986 section 2.2). To them, "a%2fb/%2e%2e" is the
+// segment "a/b" and a step back over it.
 func percentDecodeSegments(p string) string { return unescape(p, `/\`) }
 
 // unescape decodes the escapes in p, apart from those of the characters in except.
@@ -194,8 +204,9 @@ func unescape(p, except string) string {
 	for i := 0; i < len(p); i++ {
 		c, size := p[i], 1
 		if c == '%' {
-			if d, n := escape(p[i:]); n > 0 && strings.IndexByte(except, d) < 0 {
-				c, size = d, n
+			decoded, n := escape(p[i:])
+			if n > 0 && strings.IndexByte(except, decoded) < 0 {
+				c, size = decoded, n
 			}
 		}
 
@@ -209,9 +220,9 @@ func unescape(p, except string) string {
 // escape decodes the %XX or %u00XX that s begins with, and returns its size. The size is 0 if s
 // begins with neither.
 func escape(s string) (c byte, size int) {
-	digits := 1
-	if len(s) > 4 && s[1]|0x20 == 'u' && s[2:4] == "00" {
-		digits = 4
+	digits := len("%") // the index of the two digits
+	if len(s) > len("%u00") && s[1]|0x20 == 'u' && s[2:4] == "00" {
+		digits = len("%u00")
 	}
 	if len(s) < digits {
 		return 0, 0
@@ -259,9 +270,11 @@ func decodeOverlong(p string) string {
 
 	b := make([]byte, 0, len(p))
 	for i := 0; i < len(p); i++ {
-		lead, last := p[i], i // last is the index of the last byte of the form
+		// Of the byte before the last one, lead, only the lowest bit counts. last is the index of
+		// the last byte of an overlong form, or i if there is none.
+		lead, last := p[i], i
 		switch {
-		case lead|1 == 0xc1:
+		case lead|1 == 0xc1: // C0 or C1
 			last = i + 1
 		case strings.HasPrefix(p[i:], "\xe0\x80"), strings.HasPrefix(p[i:], "\xe0\x81"):
 			lead, last = p[i+1], i+2
@@ -269,8 +282,9 @@ func decodeOverlong(p string) string {
 			lead, last = p[i+2], i+3
 		}
 
-		if last > i && last < len(p) && p[last]&0xc0 == 0x80 {
-			b = append(b, lead&1<<6|p[last]&0x3f)
+		isOverlong := last > i && last < len(p) && p[last]&0xc0 == 0x80 // the last byte continues it
+		if isOverlong {
+			b = append(b, lead&1<<6|p[last]&0x3f) // six bits are in the last byte
 			i = last
 		} else {
 			b = append(b, p[i])
@@ -280,6 +294,8 @@ func decodeOverlong(p string) string {
 	return string(b)
 }
 
+// replaceBackslashes reads backslashes as slashes, as Windows and URL parsers do (WHATWG URL, "path
+// start state").
 func replaceBackslashes(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 
 // removeParams removes ";…" from every segment (RFC 3986 section 3.3).
@@ -348,8 +364,8 @@ func pathInfo(p string) string {
 	return p
 }
 
-// joinedPathInfo does the same if no slash ends the name of the script. Slim and Symfony remove the
-// name from the path as a string, so that "/index.phporders" becomes "/orders".
+// joinedPathInfo returns the path info if no slash ends the name of the script. Slim and Symfony
+// remove the name from the path as a string, so that "/index.phporders" becomes "/orders".
 func joinedPathInfo(p string) string {
 	if at, found := findScript(p); found && at.suffix < at.end {
 		return "/" + p[at.suffix:]
@@ -366,7 +382,8 @@ func removeScript(p string) string {
 	return p
 }
 
-// removeJoinedScript does the same if no slash ends the name of the script.
+// removeJoinedScript is removeScript for a script whose name no slash ends: "/app/index.phporders"
+// becomes "/app/orders".
 func removeJoinedScript(p string) string {
 	if at, found := findScript(p); found && at.suffix < at.end {
 		return p[:at.folder] + "/" + p[at.suffix:]
@@ -377,14 +394,15 @@ func removeJoinedScript(p string) string {
 // scriptSuffixes are the suffixes of files that servers run with the rest of the path.
 var scriptSuffixes = [...]string{".php", ".phtml", ".phar", ".cgi", ".fcgi", ".pl", ".py", ".rb", ".asp", ".aspx", ".ashx", ".asmx", ".svc", ".jsp"}
 
-// scriptName is the place of a script's name in a path: folder is the index at which its segment
-// begins, suffix the one at which its suffix ends, and end the one at which its segment ends.
+// scriptName is the place of a script's name in a path, as indexes. In "/app/index.phporders/7",
+// the segment begins with the slash at folder, the suffix .php ends at suffix, and the segment at
+// end.
 type scriptName struct{ folder, suffix, end int }
 
 // findScript finds the first segment that names a script: one that contains .php, or one that ends
 // with another suffix and is not the last.
 func findScript(p string) (at scriptName, found bool) {
-	for at.folder < len(p) {
+	for at.folder < len(p) { // for each segment, with the slash before it
 		at.end = len(p)
 		if next := strings.IndexByte(p[at.folder+1:], '/'); next >= 0 {
 			at.end = at.folder + 1 + next
@@ -392,13 +410,17 @@ func findScript(p string) (at scriptName, found bool) {
 
 		segment := p[at.folder:at.end]
 		for i := range len(segment) {
-			if len(segment)-i >= len(".php") && segment[i] == '.' && strings.EqualFold(segment[i:i+len(".php")], ".php") {
+			rest := segment[i:]
+			if len(rest) >= len(".php") && rest[0] == '.' && strings.EqualFold(rest[:len(".php")], ".php") {
 				at.suffix = at.folder + i + len(".php")
 				return at, true
 			}
 		}
 
-		if dot := strings.LastIndexByte(segment, '.'); dot >= 0 && at.end < len(p) && slices.ContainsFunc(scriptSuffixes[:], func(s string) bool { return strings.EqualFold(segment[dot:], s) }) {
+		dot := strings.LastIndexByte(segment, '.')
+		isSuffix := func(known string) bool { return strings.EqualFold(segment[dot:], known) }
+		isLast := at.end == len(p)
+		if dot >= 0 && !isLast && slices.ContainsFunc(scriptSuffixes[:], isSuffix) {
 			at.suffix = at.end
 			return at, true
 		}
@@ -409,7 +431,8 @@ func findScript(p string) (at scriptName, found bool) {
 	return at, false
 }
 
-// upTo returns the part of a path before a character at which some server ends it.
+// upTo returns the part of a path before the first end, a character at which some server ends
+// paths.
 func upTo(p string, end byte) string {
 	if i := strings.IndexByte(p, end); i >= 0 {
 		return p[:i]
@@ -433,7 +456,8 @@ func removeAuthority(p string) string {
 	return "/"
 }
 
-// mergeSlashes returns a path without empty segments, and with a slash at the beginning.
+// mergeSlashes returns a path with one slash in the place of several, and with a slash at the
+// beginning.
 func mergeSlashes(p string) string {
 	if p == "" || p[0] != '/' {
 		return "/" + p
@@ -458,7 +482,7 @@ func resolveDots(p string) string {
 		return p
 	}
 
-	out := make([]string, 0, 16)
+	out := make([]string, 0, 16) // the segments that are left; few paths have more
 	segments := strings.Split(p, "/")[1:]
 	for i, s := range segments {
 		last := i == len(segments)-1
@@ -467,7 +491,7 @@ func resolveDots(p string) string {
 			if s == ".." && len(out) > 0 {
 				out = out[:len(out)-1]
 			}
-			if last {
+			if last { // what is left ends with a slash
 				out = append(out, "")
 			}
 		default:

@@ -10,20 +10,24 @@ import (
 )
 
 // readings are all the ways in which servers behind the proxy may read the host and the path of a
-// request. docs/read-only.md, "The book of readings", names the servers. A new way needs a row
-// there, an entry in pathWays or in the lists of headers below, and a test.
+// request. Two servers may look up different paths for one request: to one, "/a/..%2fb" is a name
+// below /a, to another it is /b. The filter does not know its server, so it keeps both readings.
 //
-// Readings are lenient, so they may only make a decision stricter: what refuses uses
-// [readings.mayBe] or [readings.mayReach], what grants uses [readings.surelyIs] or
-// [readings.surelyUnder].
+// A rule asks the readings in one of two ways. A rule that refuses asks whether some server may
+// read the path so: [readings.mayBe], [readings.mayReach]. A rule that lets pass asks whether every
+// server does: [readings.surelyIs], [readings.surelyUnder]. So further readings only make a
+// decision stricter.
+//
+// docs/read-only.md, "The book of readings", names the servers. A new reading needs a row there, an
+// entry in pathWays (pathways.go) or in the lists of headers below, and a test.
 type readings struct {
-	done bool
+	done bool // whether the readings have been computed
 
-	// paths are all readings of the path, beginning with the path as sent; folded are the same in
-	// lower case.
+	// paths are all readings of the path, beginning with the path as sent. folded are the same
+	// paths in lower case; it is empty if anyPath is set.
 	paths, folded []string
-	// prefixes are removed from the beginning of the path because of headers. cuts are removed
-	// together with all that is before them.
+	// prefixes are what some server removes from the beginning of the path because of headers. cuts
+	// are what some server removes together with everything before it.
 	prefixes, cuts []string
 	// elsewhere means that a header makes some server read another path than the one that was sent.
 	pathFromHeader bool
@@ -46,8 +50,8 @@ type readings struct {
 	overrideRead   bool
 	// bodyNamesMethod is what [Request.bodyNamesMethod] returns, once bodyRead is set.
 	bodyNamesMethod, bodyRead bool
-	// graphQLRule is what [graphql.JSON] returned for the body with these options, once graphQLRead
-	// is set.
+	// graphQLRule is what [graphql.JSON] returned for the body, once graphQLRead is set. It is
+	// valid for options with these limits and this policy for batches.
 	graphQLRule                  graphql.Rule
 	graphQLLimits                [4]int
 	graphQLBatching, graphQLRead bool
@@ -57,8 +61,9 @@ type readings struct {
 	hostBuf            [1]string
 }
 
-// Bounds on how far the readings of a path are followed. Honest paths stay below them; for a path
-// beyond them anyPath is set.
+// Bounds on how far the readings of a path are followed, so that one request cannot cost as much as
+// many. Honest paths stay below them. For a path beyond them anyPath is set, and for a host
+// anyHost.
 const (
 	maxReadings    = 32
 	maxReadingWork = 4 << 10  // bytes of all readings together
@@ -79,7 +84,7 @@ var (
 	hostHeaders = [...]string{"host", "x-forwarded-host", "x-original-host", "x-host", "x-http-host-override", "x-forwarded-server"}
 )
 
-// interpret returns the readings of a request. They are computed once.
+// interpret returns the readings of a request. It computes them the first time that it is called.
 func (r *Request) interpret() *readings {
 	rs := &r.readings
 	if rs.done {
@@ -97,7 +102,7 @@ func (r *Request) interpret() *readings {
 	switch {
 	case path == "" || path == "*": // CONNECT, OPTIONS * (RFC 9112 section 3.2)
 		path = "/"
-	case path[0] != '/': // absolute-form, which Envoy resolves unless configured otherwise
+	case path[0] != '/': // a whole URL, which Envoy resolves unless it is configured otherwise
 		rs.anyPath, rs.anyHost = true, true
 	}
 
@@ -108,7 +113,7 @@ func (r *Request) interpret() *readings {
 	}
 
 	if rs.anyPath {
-		// A reading that was not followed may be a network-path reference.
+		// A reading that was not followed may begin with "//", and so name a host.
 		rs.anyHost = rs.anyHost || slices.ContainsFunc(rs.paths, mayNameHost)
 		return rs
 	}
@@ -124,6 +129,7 @@ func (r *Request) interpret() *readings {
 // host. It does not follow the readings, but looks whether the fully decoded path has anything that
 // some server turns into an empty segment.
 func mayNameHost(path string) bool {
+	// What may make an empty segment, or have one removed before it.
 	const leads = hasEscape | hasBackslash | hasSemicolon | hasEmpty | hasEdges | hasLineEnds
 	for work := len(path); work <= maxDecodeWork; work += len(path) {
 		next := percentDecode(path)
@@ -137,7 +143,8 @@ func mayNameHost(path string) bool {
 	return true
 }
 
-// readHeaders adds the hosts and paths in headers.
+// readHeaders adds the hosts and paths in headers. A header counts in every spelling that some
+// server accepts for its name.
 func (rs *readings) readHeaders(r *Request) {
 	for i := range r.Headers {
 		name, value := r.Headers[i][0], r.Headers[i][1]
@@ -170,9 +177,10 @@ func (rs *readings) readForwarded(value string) {
 	}
 }
 
-// readHost adds a name under which the request may be served. A host with characters that neither
-// names nor addresses have can be parsed in several ways: as user information, as a list, or
-// percent-encoded (WHATWG URL, section 3.5).
+// readHost adds a name under which the request may be served. A host may have characters that
+// neither names nor addresses have. Then servers can read it in several ways: as user information
+// before another host, as a list, or as percent-encoded (WHATWG URL, section 3.5). So it may be any
+// host.
 func (rs *readings) readHost(host string) {
 	if len(host) > maxHostBytes || !plainHost(host) || len(rs.hosts) >= maxReadings {
 		rs.anyHost = true
@@ -218,7 +226,7 @@ func canonicalHost(host string) string {
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
-// readPath adds the path and the query of a header that contains a path or a URL.
+// readPath adds the path and the query in the value of a header, which is a path or a URL.
 func (rs *readings) readPath(value string) {
 	path, query, _ := strings.Cut(value, "?")
 	if scheme, rest, found := strings.Cut(path, "://"); found && !strings.Contains(scheme, "/") {
@@ -233,9 +241,10 @@ func (rs *readings) readPath(value string) {
 	rs.addQuery(query)
 }
 
-// readPrefix notes a prefix that is removed from the path because of a header. anywhere says that
-// some server removes it at any place in the path (gunicorn up to 21.2, http/wsgi.py). Gateways
-// join repeated headers (RFC 3875 section 4.1.18), so with two of them the prefix is not known.
+// readPrefix notes a prefix that some server removes from the path, because a header has it as its
+// value. anywhere means that some server removes it wherever it is in the path, together with what
+// is before it (gunicorn up to 21.2, http/wsgi.py). Gateways join repeated headers (RFC 3875
+// section 4.1.18), so with two such headers the prefix is not known, and the path may be any path.
 func (rs *readings) readPrefix(value string, anywhere bool) {
 	if len(rs.prefixes) > 0 {
 		rs.anyPath = true
@@ -266,7 +275,8 @@ func (rs *readings) cutPrefixes(path string) {
 	}
 }
 
-// addPath adds a reading of the path.
+// addPath adds a reading of the path, unless it is there already. A question mark in it, which was
+// decoded, begins a query for some servers.
 func (rs *readings) addPath(path string) {
 	switch {
 	case slices.Contains(rs.paths, path):
@@ -280,6 +290,7 @@ func (rs *readings) addPath(path string) {
 	}
 }
 
+// addQuery adds a further query. Parameters are looked up in all of them.
 func (rs *readings) addQuery(query string) {
 	switch {
 	case query == "" || query == rs.query:
@@ -325,7 +336,8 @@ func (rs *readings) mayBeginWith(folded string) bool {
 	return rs.anyPath || slices.ContainsFunc(rs.folded, func(path string) bool { return strings.HasPrefix(path, folded) })
 }
 
-// mayLieBelow reports whether some server may read the path as one below folded.
+// mayLieBelow reports whether some server may read the path as one below folded, which is in lower
+// case.
 func (rs *readings) mayLieBelow(folded string) bool {
 	if rs.anyPath {
 		return true
@@ -345,8 +357,9 @@ func mayBeFormatSuffix(rest string) bool {
 	return rest != "" && rest[0] == '.' && strings.IndexByte(strings.TrimRight(rest, "/"), '/') < 0
 }
 
-// surelyIs reports whether every server reads the path as exactly this one, which must be plain.
-// The path was then sent so, and no header names another.
+// surelyIs reports whether every server reads the path as exactly this one, which must be plain
+// (isPlainPath). Then it is enough that the path was sent so, and that no header names another: a
+// plain path has only one reading.
 func (rs *readings) surelyIs(path string) bool {
 	return rs.paths[0] == path && !rs.pathFromHeader && !rs.anyPath
 }

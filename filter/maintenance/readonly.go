@@ -8,6 +8,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
+// This file has what read-only lets pass: requests that provably write nothing, and the writes that
+// the operator lets through. On a GraphQL path this depends on the document in the request, which
+// the package graphql judges. Elsewhere it depends on the method and the headers. The functions
+// whose names begin with judge complete a Decision d, which passes unless they refuse or ask for
+// the body.
+
 // judgeReadOnly judges a request to an app in read-only. It refuses whatever is not known to read.
 func (a *app) judgeReadOnly(r *Request, d *Decision) {
 	switch grantedBy(a.writeThrough, r, a.maxBody) {
@@ -45,7 +51,7 @@ func (a *app) judgeHTTP(r *Request, d *Decision) {
 	switch {
 	case r.interpret().upgrade && rules.Upgrades != PolicyAllow:
 		d.refuse(RuleUpgrade)
-	case !isSafeMethod(r.Method) && r.Method != "CONNECT": // which over HTTP/2 is an upgrade (RFC 8441)
+	case !isSafeMethod(r.Method) && r.Method != "CONNECT": // CONNECT is an upgrade (RFC 8441)
 		a.judgeWrite(r, d)
 	case r.isOverridden():
 		d.refuse(RuleMethodOverride)
@@ -86,6 +92,8 @@ func (a *app) judgeUnexpectedBody(r *Request, d *Decision) {
 	}
 }
 
+// acceptsEventStream reports whether a request may ask for server-sent events, which begin with a
+// GET that accepts text/event-stream (WHATWG HTML, "Server-sent events").
 func acceptsEventStream(r *Request) bool {
 	return slices.ContainsFunc(r.valuesInAnySpelling("accept"), func(value string) bool {
 		return strings.Contains(strings.ToLower(value), "text/event-stream")
@@ -120,7 +128,8 @@ func (p *graphqlPath) isSurely(rs *readings) bool {
 
 // mayBeGraphQL reports whether some server may find GraphQL at the path of a request. The HTTP
 // server of the JDK compares paths without regard to segments, so that "/graphqlx" leads to its
-// "/graphql"; this counts if the URL has parameters of GraphQL.
+// "/graphql". Many honest paths begin so, and therefore this only counts if the URL has parameters
+// of GraphQL.
 func (a *app) mayBeGraphQL(r *Request) bool {
 	rs := r.interpret()
 	return slices.ContainsFunc(a.graphqlPaths, func(p graphqlPath) bool {
@@ -142,8 +151,8 @@ func (a *app) judgeGraphQL(r *Request, d *Decision) {
 	}
 }
 
-// graphQLRule returns the rule that refuses a request to a GraphQL path, or "". If it needs the
-// body to answer, it says so in d.
+// graphQLRule returns the rule that refuses a request to a GraphQL path, or "" if none does. If the
+// answer depends on the body, it returns "" and sets NeedBody in d.
 func (a *app) graphQLRule(r *Request, d *Decision) graphql.Rule {
 	rs := r.interpret()
 	switch {
@@ -181,26 +190,27 @@ func (a *app) graphQLUpgrades(r *Request) bool {
 	return a.spec.GraphQL != nil && a.spec.GraphQL.Upgrades == PolicyAllow && (r.Method == "GET" || r.Method == "CONNECT")
 }
 
-// graphQLJSON judges the body. Apps with the same options share the result, unless the options have
-// lists.
+// graphQLJSON returns the rule that refuses a GraphQL request by its body, or "". The result is
+// kept for further apps with the same options. It is not kept if the options have lists, which
+// would have to be compared.
 func (r *Request) graphQLJSON(opt *graphql.Options) graphql.Rule {
 	rs := r.interpret()
-	plain := len(opt.ExtraKeys) == 0 && len(opt.Persisted) == 0
+	hasNoLists := len(opt.ExtraKeys) == 0 && len(opt.Persisted) == 0
 	limits := [...]int{opt.MaxBody, opt.MaxBatch, opt.MaxTokens, opt.MaxDepth}
-	if plain && rs.graphQLRead && rs.graphQLLimits == limits && rs.graphQLBatching == opt.Batching {
+	if hasNoLists && rs.graphQLRead && rs.graphQLLimits == limits && rs.graphQLBatching == opt.Batching {
 		return rs.graphQLRule
 	}
 
 	rule := graphql.JSON(r.Body, opt)
-	if plain {
+	if hasNoLists {
 		rs.graphQLRead, rs.graphQLLimits, rs.graphQLBatching, rs.graphQLRule = true, limits, opt.Batching, rule
 	}
 
 	return rule
 }
 
-// contentTypeRule judges the type of a GraphQL body. The header must not be there in another
-// spelling as well.
+// contentTypeRule returns the rule that refuses a GraphQL request by its Content-Type, or "". It
+// refuses a header that is there in a second spelling, because servers may read either.
 func (a *app) contentTypeRule(r *Request) graphql.Rule {
 	if _, ok := r.soleValue("content-type"); !ok && r.hasInAnySpelling("content-type") {
 		return graphql.RuleContentType
@@ -225,7 +235,7 @@ func (a *app) mayNameDocument(rs *readings) bool {
 		slices.ContainsFunc(a.graphqlPaths, func(p graphqlPath) bool { return rs.mayLieBelow(p.folded) })
 }
 
-// graphQLURLRule judges a request with a safe method, whose document is in its URL.
+// graphQLURLRule does what graphQLRule does, for a request whose document is in its URL.
 func (a *app) graphQLURLRule(r *Request, d *Decision) graphql.Rule {
 	rs := r.interpret()
 	switch r.hasUnexpectedBody() {
