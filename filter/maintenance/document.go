@@ -2,9 +2,9 @@
 // request under that state. The filter runs it inside Envoy. The controller runs the same code to
 // validate what it publishes and to explain what would happen to a request.
 //
-// The package is pure. It does no I/O and has no clock: time is an argument. All durations in its
-// JSON are whole seconds, all times are RFC 3339. A document is compiled once per revision;
-// [State.Decide] then works on memory only.
+// The package does no I/O and has no clock: time is an argument. In its JSON all durations are
+// whole seconds, and all times are as in RFC 3339. A document is compiled once per revision, and
+// [State.Decide] then only works on memory.
 //
 // From a document to a state: document.go has the types (bypass.go and claims.go have those of
 // bypasses), parse.go reads their JSON by means of decode.go, compile.go makes a [State] of them,

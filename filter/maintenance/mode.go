@@ -84,7 +84,8 @@ func (m Mode) Valid() bool { return m.strictness() > 0 }
 // Compare returns +1 if m is stricter than o, -1 if o is stricter than m, and 0 otherwise.
 func (m Mode) Compare(o Mode) int { return cmp.Compare(m.strictness(), o.strictness()) }
 
-// strictness returns 0 for Off, and more the stricter a mode is.
+// strictness returns a number that is greater the stricter a mode is. It is 0 for Off, and for a
+// mode that does not exist.
 func (m Mode) strictness() int {
 	for i := range modes {
 		if modes[i].mode == m {
@@ -97,9 +98,9 @@ func (m Mode) strictness() int {
 // isStrictest reports whether no mode is stricter.
 func (m Mode) isStrictest() bool { return m.strictness() == len(modes) }
 
-// judge completes the decision on a request that neither an exemption nor a bypass of the app lets
-// pass. It is a switch, and not a function in modes, because there d would escape: that costs an
-// allocation for each request.
+// judge completes the decision d on a request that neither an exemption nor a bypass of the app
+// lets pass. It is a switch, and not a function in each entry of modes: the compiler would then
+// move d to the heap, which costs an allocation for each request.
 func (m Mode) judge(a *app, r *Request, d *Decision) {
 	switch m {
 	case ReadOnly:
@@ -109,12 +110,15 @@ func (m Mode) judge(a *app, r *Request, d *Decision) {
 	}
 }
 
+// graphQLCode returns the code of the mode in GraphQL replies.
 func (m Mode) graphQLCode() string { return modes[m.index()].graphQLCode }
 
+// text returns the texts of the mode in a language, which must be one of builtinLanguages.
 func (m Mode) text(lang string) modeText { return modes[m.index()].texts[lang] }
 
-// index returns the index of m in modes. For Off it returns the last one, because the filter also
-// refuses requests while it has no state, and the mode of their app is Off then.
+// index returns the index of m in modes. For Off it returns the index of the strictest mode: the
+// filter also refuses requests that wait for the first state, and the mode of their app is Off
+// then.
 func (m Mode) index() int {
 	if i := m.strictness() - 1; i >= 0 {
 		return i
@@ -122,5 +126,5 @@ func (m Mode) index() int {
 	return len(modes) - 1
 }
 
-// builtinLanguages are the languages of the texts above, sorted.
+// builtinLanguages are the languages of the texts in modes, sorted.
 var builtinLanguages = []string{"de", "en", "es", "fr", "it", "zh"}

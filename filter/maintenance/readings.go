@@ -358,8 +358,8 @@ func mayBeFormatSuffix(rest string) bool {
 }
 
 // surelyIs reports whether every server reads the path as exactly this one, which must be plain
-// (isPlainPath). Then it is enough that the path was sent so, and that no header names another: a
-// plain path has only one reading.
+// (isPlainPath). For a plain path it is enough that it was sent so, and that no header names
+// another.
 func (rs *readings) surelyIs(path string) bool {
 	return rs.paths[0] == path && !rs.pathFromHeader && !rs.anyPath
 }

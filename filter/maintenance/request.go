@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Request is a request to decide on. Between two decisions on it, only its body may be set and
-// [Request.Compact] may be called.
+// Request is a request to decide on. It keeps what a decision finds out about it, for the next
+// decision. So between two decisions nothing may be changed but its body, and [Request.Compact] may
+// be called.
 type Request struct {
 	Method    string // :method
 	Authority string // :authority
@@ -21,15 +22,16 @@ type Request struct {
 
 	// EndStream means that the request has no body and no trailers.
 	EndStream bool
-	// Body is the whole body if BodyRead is set, or the first [Decision.MaxBody] bytes of it and
-	// one more. It is only needed after a decision of [NeedBody].
+	// Body is the body, once BodyRead is set: all of it, or of a body of more than
+	// [Decision.MaxBody] bytes at least one byte more than those. It is only needed after a
+	// decision of [NeedBody].
 	Body     []byte
 	BodyRead bool
 
 	// Attributes must not be nil.
 	Attributes Attributes
 
-	readings readings
+	readings readings // what interpret returns
 
 	claims     string // what verifiedClaims returns, once claimsRead is set
 	claimsRead bool
@@ -38,12 +40,12 @@ type Request struct {
 // Attributes are what the proxy knows about a request beyond its headers. In the filter each method
 // is a host call, so a decision calls it only when a rule needs the value.
 type Attributes interface {
-	// SourceAddress returns the address of the client with its port, as the proxy determined it
-	// from its trusted hops.
+	// SourceAddress returns the address of the client, with its port, that the proxy determined:
+	// the peer's, or the one in X-Forwarded-For before the hops that the proxy trusts.
 	SourceAddress() string
-	// Principal returns the URI name in the peer's verified certificate, or "".
+	// Principal returns the URI in the peer's verified certificate, such as a SPIFFE id, or "".
 	Principal() string
-	// Route and Cluster return Envoy's names of them, or "".
+	// Route and Cluster return Envoy's names of the route and the cluster of the request, or "".
 	Route() string
 	Cluster() string
 	// Claims returns the claims of the request's verified JWT, empty without one. It is called at
@@ -51,7 +53,8 @@ type Attributes interface {
 	Claims() Claims
 }
 
-// NewRequest returns a request as a proxy received it, with pseudo-headers among its headers.
+// NewRequest returns the request with these headers, which include the pseudo-headers. endStream
+// means that it has no body and no trailers.
 func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Request {
 	r := &Request{Headers: headers, EndStream: endStream, Attributes: attributes}
 	for i := range headers {
@@ -82,7 +85,7 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
-// headerValues returns the values of every header with exactly this name.
+// headerValues returns the values of all headers with exactly this name.
 func (r *Request) headerValues(name string) (values []string) {
 	for i := range r.Headers {
 		if r.Headers[i][0] == name {
@@ -98,7 +101,7 @@ func (r *Request) soleValue(name string) (value string, ok bool) {
 	for i := range r.Headers {
 		switch got := r.Headers[i][0]; {
 		case !mayMean(got, name):
-		case ok || got != name:
+		case ok || got != name: // a second header, or another spelling
 			return "", false
 		default:
 			value, ok = r.Headers[i][1], true
@@ -108,7 +111,7 @@ func (r *Request) soleValue(name string) (value string, ok bool) {
 	return value, ok
 }
 
-// valuesInAnySpelling returns the values of every header that some server accepts for name.
+// valuesInAnySpelling returns the values of all headers that some server accepts for name.
 func (r *Request) valuesInAnySpelling(name string) (values []string) {
 	for i := range r.Headers {
 		if mayMean(r.Headers[i][0], name) {
@@ -118,7 +121,7 @@ func (r *Request) valuesInAnySpelling(name string) (values []string) {
 	return values
 }
 
-// hasInAnySpelling reports whether there is a header that some server accepts for name.
+// hasInAnySpelling reports whether the request has a header that some server accepts for name.
 func (r *Request) hasInAnySpelling(name string) bool {
 	return slices.ContainsFunc(r.Headers, func(h [2]string) bool { return mayMean(h[0], name) })
 }
@@ -133,7 +136,7 @@ func mayMean(got, name string) bool {
 	}
 
 	for i := range len(got) {
-		if got[i] != name[i] && (name[i] != '-' || isAlphanumeric(got[i])) {
+		if got[i] != name[i] && (name[i] != '-' || isAlphanumeric(got[i])) { // no stand-in for a hyphen
 			return false
 		}
 	}
@@ -158,8 +161,9 @@ func UnsafeTrailer(name string) bool {
 		slices.ContainsFunc(slices.Concat(pathHeaders[:], prefixHeaders[:], hostHeaders[:]), is)
 }
 
-// LikelyNeedsBody reports whether a state is likely to need the body of a request ([NeedBody]). It
-// is for the time before there is a state, and looks only at the headers.
+// LikelyNeedsBody reports whether the decision on a request is likely to need the body
+// ([NeedBody]). It is for the time before there is a state, when a request waits and its body may
+// be read meanwhile. It looks only at the headers.
 func (r *Request) LikelyNeedsBody() bool {
 	length, err := strconv.Atoi(r.Header("content-length"))
 	if err == nil && length > DefaultMaxBody {
@@ -171,7 +175,7 @@ func (r *Request) LikelyNeedsBody() bool {
 		mediaType := strings.ToLower(r.Header("content-type"))
 		return strings.Contains(mediaType, "json") || strings.Contains(mediaType, "urlencoded")
 	case "GET", "HEAD", "OPTIONS":
-		return !r.EndStream // the body has no meaning, or is empty
+		return !r.EndStream // only a body that turns out to be empty will pass
 	}
 
 	return false
@@ -185,7 +189,8 @@ func (r *Request) hasUnexpectedBody() answer {
 	case !isSafeMethod(r.Method) || r.EndStream:
 		return answerNo
 	case r.interpret().upgrade:
-		// What follows an upgrade belongs to the other protocol, and may have no end.
+		// What follows an upgrade belongs to the other protocol and may have no end, so it is not
+		// awaited.
 		if r.announcedBytes() > 0 || r.hasInAnySpelling("transfer-encoding") {
 			return answerYes
 		}
@@ -200,8 +205,8 @@ func (r *Request) hasUnexpectedBody() answer {
 	return answerNeedsBody // in HTTP/2, or chunked, it may turn out to be empty
 }
 
-// announcedBytes returns the Content-Length, or 0 if there is none or it is not a number. It only
-// serves to refuse: a body that is too long to be judged need not be awaited.
+// announcedBytes returns the Content-Length, or 0 if there is none or it is not a number. It is
+// only used to refuse: a body that is too long to be judged need not be awaited.
 func (r *Request) announcedBytes() int {
 	length := r.Header("content-length")
 	if strings.Trim(length, "0123456789") != "" {
@@ -222,10 +227,10 @@ var keptHeaders = [...]string{
 	"access-control-request-headers", "access-control-request-method",
 }
 
-// Compact reduces the memory of a request that is to be paused. It evaluates the headers, drops
-// those that neither a later decision nor the reply needs, and copies the rest, because the strings
-// that a proxy hands out share one large buffer. It returns the number of bytes that the request
-// then keeps.
+// Compact reduces the memory of a request that is to be paused, and returns the number of bytes
+// that its strings then take. It first finds out all that a decision needs of the headers. It then
+// drops those that neither a later decision nor the reply needs, and copies the rest: the strings
+// that a proxy hands out share one large buffer, which any of them would keep in memory.
 func (r *Request) Compact() (bytes int) {
 	keep := func(s string) string {
 		bytes += len(s)
@@ -241,7 +246,7 @@ func (r *Request) Compact() (bytes int) {
 	}
 
 	rs := r.interpret()
-	r.overrideMethod()
+	r.overrideMethod() // kept in the readings
 
 	kept := make([][2]string, 0, len(keptHeaders))
 	for _, h := range r.Headers {
@@ -256,7 +261,7 @@ func (r *Request) Compact() (bytes int) {
 
 	rs.paths, rs.folded, rs.hosts = keepAll(rs.paths), keepAll(rs.folded), keepAll(rs.hosts)
 	rs.pathBuf, rs.foldedBuf, rs.hostBuf = [2]string{}, [2]string{}, [1]string{}
-	rs.prefixes, rs.cuts = nil, nil // no longer needed, and they refer to the buffer
+	rs.prefixes, rs.cuts = nil, nil // not needed any more, and they refer to the buffer
 	rs.query, rs.overrideMethod = keep(rs.query), keep(rs.overrideMethod)
 
 	return bytes

@@ -2,9 +2,9 @@ package maintenance
 
 import "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 
-// Rule is the name of what decided on a request. The names are stable: they are in replies, access
-// logs and metrics. Those that begin with "graphql." are [graphql.Rule]s, apart from
-// RuleGraphQLQuery.
+// Rule is the name of what decided on a request. The names are a contract with users: they are in
+// replies, access logs and metrics. Names that begin with "graphql." are those of [graphql.Rule],
+// except for RuleGraphQLQuery. What each rule means is in explanations.
 type Rule string
 
 const (
@@ -28,7 +28,8 @@ const (
 	RuleUpgrade        Rule = "read-only.upgrade"
 	RuleEventStream    Rule = "read-only.event-stream"
 
-	// The filter refuses by these when it cannot pause a request until its body is there.
+	// By these rules the filter refuses a request, and not the core: it could not keep the request
+	// paused until the body was there.
 	RuleBodyTimeout Rule = "read-only.body-timeout"
 	RuleBodyUnread  Rule = "read-only.body-unread"
 	RuleHeldLimit   Rule = "read-only.held-limit"
@@ -36,7 +37,8 @@ const (
 	RuleGraphQLQuery Rule = "graphql.query"
 )
 
-// explanations says of each rule, in one sentence, why it decided so, and what may help.
+// explanations has one sentence for each rule, except for those of the package graphql, which has
+// its own: why the rule decided so, and what may help. Replies and the API show it.
 var explanations = map[Rule]string{
 	RuleOff:             "The app is not in maintenance.",
 	RuleExempt:          "The path is exempt from maintenance.",
@@ -62,7 +64,8 @@ var explanations = map[Rule]string{
 	RuleGraphQLQuery:    "Every operation is a query.",
 }
 
-// Explain returns one sentence for the people whose request the rule decided on.
+// Explain returns one sentence for the people whose request the rule decided on, or "" if there is
+// no such rule.
 func (r Rule) Explain() string {
 	if text, ok := explanations[r]; ok {
 		return text

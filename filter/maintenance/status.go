@@ -5,8 +5,11 @@ import (
 	"time"
 )
 
+// The public status tells anyone, without a token, in which mode an app is. Both the filter (at
+// /.drydock/status) and the controller answer it.
+
 // Status is the public status of an app. It omits who made a change, and windows that are not
-// announced.
+// announced yet. In the mode off, all fields but App, Mode and Next are absent.
 type Status struct {
 	App        string     `json:"app"`
 	Mode       Mode       `json:"mode"`
@@ -29,29 +32,31 @@ func (s *State) Status(name string, now time.Time) (Status, bool) {
 
 // StatusOf returns the status of the app that a request belongs to.
 func (s *State) StatusOf(r *Request, now time.Time) Status {
-	return s.status(s.appsOf(r, nil)[0], now)
+	apps := s.appsOf(r, nil) // never empty; an honest request belongs to the first one
+	return s.status(apps[0], now)
 }
 
+// status returns the status of an app at the time now.
 func (s *State) status(a *app, now time.Time) Status {
 	av := &s.viewAt(now).apps[a.index]
-	out := Status{App: a.spec.Name, Mode: Off, Next: av.next}
+	status := Status{App: a.spec.Name, Mode: Off, Next: av.next}
 	if av.activation == nil {
-		return out
+		return status
 	}
 
-	out.Mode, out.Message = av.activation.Mode, av.activation.Message
+	status.Mode, status.Message = av.activation.Mode, av.activation.Message
 	since := av.activation.Since
-	out.Since = &since
+	status.Since = &since
 	if !av.until.IsZero() {
-		out.Until = &av.until
+		status.Until = &av.until
 	}
 
-	d := Decision{app: a, Until: av.until}
-	out.RetryAfter = d.retryAfter(now)
-	return out
+	refused := Decision{app: a, Until: av.until} // has all that Retry-After depends on
+	status.RetryAfter = refused.retryAfter(now)
+	return status
 }
 
-// AppendJSON appends the status as JSON, its times in UTC.
+// AppendJSON appends the status to b as JSON, with times in UTC, and returns the extended slice.
 func (st Status) AppendJSON(b []byte) []byte {
 	o := jsonObject(append(b, '{'))
 	o.text("app", st.App)
@@ -80,6 +85,7 @@ func (st Status) AppendJSON(b []byte) []byte {
 	return append(o, '}')
 }
 
+// appendFields appends the fields of an upcoming window to the object o.
 func (u *Upcoming) appendFields(o *jsonObject) {
 	o.text("mode", string(u.Mode))
 	o.time("start", u.Start)
@@ -89,22 +95,22 @@ func (u *Upcoming) appendFields(o *jsonObject) {
 	}
 }
 
-// EdgeStatus answers a request for the public status, with that of the app that the request belongs
-// to.
+// EdgeStatus returns the answer of the filter to a request for the public status: the status of the
+// app that the host of the request belongs to.
 func (s *State) EdgeStatus(r *Request, now time.Time) Reply {
 	headers := [][2]string{{"cache-control", "no-store"}, {"content-type", "application/json"}}
 	if r.Method != "GET" && r.Method != "HEAD" {
 		return Reply{
-			Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: -1,
+			Status: 405, Headers: append(headers, [2]string{"allow", "GET, HEAD"}), GRPCStatus: notGRPC,
 			Body: []byte(`{"type":"about:blank","title":"Method Not Allowed","status":405}`),
 		}
 	}
 
-	return Reply{Status: 200, Headers: headers, GRPCStatus: -1, Body: s.StatusOf(r, now).AppendJSON(nil)}
+	return Reply{Status: 200, Headers: headers, GRPCStatus: notGRPC, Body: s.StatusOf(r, now).AppendJSON(nil)}
 }
 
 // IsStatusPath reports whether a path, with or without a query, is the path of the public status.
-// No other spelling of it counts.
+// In any other spelling the request is decided like all others.
 func IsStatusPath(path string) bool {
 	path, _, _ = strings.Cut(path, "?")
 	return path == EdgePrefix+"status"

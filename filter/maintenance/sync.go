@@ -9,8 +9,15 @@ import (
 	"time"
 )
 
-// The paths and messages between a proxy and the proxy listener of the controller. Every request,
-// except for the public status, has "Authorization: Bearer <sync token>".
+// This file has what proxies and the controller exchange, and what the VMs of one proxy share.
+//
+// Envoy runs one VM of the filter for each of its worker threads. Of all VMs in a process one
+// leads. It asks the controller for the document, by a long poll, and writes it into the shared
+// data of the process, from which the others take it. Every VM tells the controller which version
+// it enforces.
+
+// The paths of the proxy listener of the controller, and the bounds on what is exchanged. Every
+// request to the listener, except for the public status, has "Authorization: Bearer <sync token>".
 const (
 	// SyncPath takes a POST of a [SyncRequest]. It answers 200 with a [Document] as soon as there
 	// is a newer one than the request names, or 204 after the wait.
@@ -19,10 +26,10 @@ const (
 	AckPath = "/proxy/v1/ack"
 	// PagePath, followed by the SHA-256 of a page in hex, answers the HTML of the page.
 	PagePath = "/proxy/v1/pages/"
-	// EdgePrefix is the public prefix that both the filter and the proxy listener answer.
+	// EdgePrefix begins the public paths, which both the filter and the proxy listener answer.
 	EdgePrefix = "/.drydock/"
 
-	// SyncWait bounds a long poll, in seconds.
+	// SyncWait bounds how long the listener keeps a long poll unanswered, in seconds.
 	SyncWait = 25
 	// HeartbeatSeconds is the pause between two acks of a VM that enforces the same version. A VM
 	// that was silent for SilentSeconds counts as crashed.
@@ -33,7 +40,8 @@ const (
 	LeaseTime = time.Second
 )
 
-// SyncRequest names the version that a proxy has. A zero version asks for any.
+// SyncRequest asks for a document that is newer than the version that a proxy has. The zero version
+// asks for any document.
 type SyncRequest struct {
 	Version
 	Proxy string `json:"proxy"` // random, one per Envoy process
@@ -52,7 +60,7 @@ type Ack struct {
 	Requests int `json:"requests"`
 }
 
-// AppendJSON appends the message as JSON.
+// AppendJSON appends the message to b as JSON, and returns the extended slice.
 func (r SyncRequest) AppendJSON(b []byte) []byte {
 	o := jsonObject(append(b, '{'))
 	o.version(r.Version)
@@ -61,7 +69,7 @@ func (r SyncRequest) AppendJSON(b []byte) []byte {
 	return append(o, '}')
 }
 
-// AppendJSON appends the message as JSON.
+// AppendJSON appends the message to b as JSON, and returns the extended slice.
 func (a Ack) AppendJSON(b []byte) []byte {
 	o := jsonObject(append(b, '{'))
 	o.version(a.Version)
@@ -76,17 +84,16 @@ func (a Ack) AppendJSON(b []byte) []byte {
 	return append(o, '}')
 }
 
-// Head is a small record in the shared data of a proxy, by which every VM notices within a tick
-// that there is a newer version. Contact is when the controller last answered, in Unix
-// milliseconds.
+// Head is a small record in the shared data of a proxy. Every VM reads it at each tick, to notice
+// that there is a newer version. The shared document, which is large, is only read then. It also
+// begins with a head, so that it cannot be mistaken for a document of another version.
 type Head struct {
 	Version
-	Contact int64
+	Contact int64 // when the controller last answered, in Unix milliseconds
 }
 
-// HeadSize is the length of an encoded Head, in bytes. The shared document begins with a head of
-// its own, so that it cannot be mistaken for one of another version.
-const HeadSize = 24
+// HeadSize is the length of an encoded Head, in bytes: three numbers of 64 bits.
+const HeadSize = 3 * 8
 
 // Append appends the encoded head.
 func (h Head) Append(b []byte) []byte {
@@ -95,7 +102,7 @@ func (h Head) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(h.Contact))
 }
 
-// ParseHead decodes the head that b begins with. It returns false if b is too short.
+// ParseHead decodes the head that b begins with. ok is false if b is too short.
 func ParseHead(b []byte) (h Head, ok bool) {
 	if len(b) < HeadSize {
 		return h, false
@@ -107,8 +114,8 @@ func ParseHead(b []byte) (h Head, ok bool) {
 	return h, true
 }
 
-// ParseShared decodes a value in the shared data of a proxy: a head, and the state after it. The
-// state is nil if the head stands alone.
+// ParseShared decodes the document in the shared data of a proxy, a head with the document after
+// it, and returns the compiled state. For a head alone, it returns nil and no error.
 func ParseShared(value []byte) (*State, error) {
 	head, ok := ParseHead(value)
 	if !ok {
@@ -126,8 +133,9 @@ func ParseShared(value []byte) (*State, error) {
 	return state, err
 }
 
-// SharedIsNewer reports whether a value in the shared data of a proxy has a newer version than v. A
-// value that cannot be decoded does not, so that it can be replaced.
+// SharedIsNewer reports whether a value in the shared data of a proxy has a newer version than v,
+// so that a document of version v must not replace it. A value that cannot be decoded may be
+// replaced.
 func SharedIsNewer(value []byte, v Version) bool {
 	head, ok := ParseHead(value)
 	if !ok || head.Compare(v) <= 0 {
@@ -138,8 +146,9 @@ func SharedIsNewer(value []byte, v Version) bool {
 	return err == nil
 }
 
-// VersionOf returns the version of a document that may be invalid in all other respects. It relies
-// on the controller, which writes the version first. If it cannot be read, the version is zero.
+// VersionOf returns the version of a document that may be invalid in all other respects, so that
+// the filter can tell which version it rejected. It relies on the controller, which writes the
+// epoch and the revision first. The version is zero if they are not there.
 func VersionOf(document []byte) (v Version) {
 	rest, hasEpoch := bytes.CutPrefix(document, []byte(`{"epoch":`))
 	epoch, rest, hasRevision := bytes.Cut(rest, []byte(`,"revision":`))
@@ -153,8 +162,8 @@ func VersionOf(document []byte) (v Version) {
 	return v
 }
 
-// Lease is a record in the shared data of a proxy. It names the VM that leads, which is the one
-// that follows the controller on behalf of the others.
+// Lease is a record in the shared data of a proxy. It names the VM that leads until the lease
+// expires. The leader renews it before that. If the leader is gone, another VM takes it.
 type Lease struct {
 	VM      string
 	Expires time.Time
@@ -168,14 +177,15 @@ func (l Lease) Append(b []byte) []byte {
 
 // ParseLease decodes a lease. If b has none, it returns the zero Lease.
 func ParseLease(b []byte) (l Lease) {
-	if len(b) > 8 {
+	if len(b) > 8 { // the time, and at least one byte of a name
 		l.VM, l.Expires = string(b[8:]), time.UnixMilli(int64(binary.BigEndian.Uint64(b)))
 	}
 	return l
 }
 
-// AllowsOther reports whether a VM that the lease does not name may take it. The VM may also do so
-// if the lease runs for longer than LeaseTime, because then the clock was set back.
+// AllowsOther reports whether a VM that the lease does not name may take it, because it has
+// expired. A lease that runs for longer than LeaseTime may be taken too: then the clock was set
+// back.
 func (l Lease) AllowsOther(now time.Time) bool {
 	left := l.Expires.Sub(now)
 	return left <= 0 || left > LeaseTime

@@ -2,21 +2,25 @@ package maintenance
 
 import "time"
 
-// view is the state at a moment. It is valid until the next planned change.
+// This file knows which mode each app is in at a given time. A document only changes when the
+// controller publishes another one, but the modes in it also change with time: windows open and
+// close, and activations end. A view is the result for one moment, kept until the next such change.
+
+// view says which mode each app is in from one time until another, when something changes.
 type view struct {
 	from, until time.Time // until is zero if no change is planned
-	idle        bool
+	idle        bool      // see State.Idle
 	apps        []appView // by app.index
 }
 
-// appView is an app at a moment.
+// appView is the mode of an app during a view.
 type appView struct {
-	activation *Activation // the one that decides the mode; nil: off
-	until      time.Time   // when the mode ends; zero: not known
-	next       *Upcoming   // the next announced window
+	activation *Activation // determines the mode; nil if the app is off
+	until      time.Time   // when the mode ends; zero if that is not known
+	next       *Upcoming   // the next announced window, or nil
 }
 
-// Upcoming is a window that is announced and has not begun.
+// Upcoming is an occurrence of a window that is announced and has not begun.
 type Upcoming struct {
 	Mode    Mode      `json:"mode"`
 	Start   time.Time `json:"start"`
@@ -32,7 +36,8 @@ func (s *State) Idle(now time.Time) (idle bool, until time.Time) {
 	return v.idle, v.until
 }
 
-// viewAt returns the state at now. Most calls find the view of an earlier one still valid.
+// viewAt returns the view of the time now. Most calls return the view of an earlier call, which is
+// still valid. Goroutines that make one at the same time make equal ones, so either may be kept.
 func (s *State) viewAt(now time.Time) *view {
 	if v := s.view.Load(); v != nil && !now.Before(v.from) && (v.until.IsZero() || now.Before(v.until)) {
 		return v
@@ -51,12 +56,13 @@ func (s *State) viewAt(now time.Time) *view {
 	return v
 }
 
-// viewApp returns an app at the moment of the view, and notes when it will change.
+// viewApp returns the mode of an app at the beginning of the view, and shortens the view to the
+// next time at which something about the app changes.
 func (v *view) viewApp(a *app) (av appView) {
 	now := v.from
 	for i := range a.activations {
 		active := &a.activations[i]
-		v.noteChange(active.Until)
+		v.noteChange(active.Until) // a zero time is in the past, and has no effect
 		// Since is ignored: an activation that was published is active, whatever the proxy's own
 		// clock says.
 		if active.Until.IsZero() || now.Before(active.Until) {
@@ -73,8 +79,8 @@ func (v *view) viewApp(a *app) (av appView) {
 			v.noteChange(o.End)
 
 			switch {
-			case !now.Before(o.End) || now.Before(announced):
-			case !now.Before(o.Start):
+			case !now.Before(o.End) || now.Before(announced): // over, or not public yet
+			case !now.Before(o.Start): // open
 				av.addActivation(&Activation{ID: w.ID, Source: SourceWindow, Mode: w.Mode, Message: w.Message, Since: o.Start, Until: o.End})
 			case av.next == nil || o.Start.Before(av.next.Start):
 				av.next = &Upcoming{w.Mode, o.Start, o.End, w.Message}
@@ -85,24 +91,26 @@ func (v *view) viewApp(a *app) (av appView) {
 	return av
 }
 
-// noteChange notes that something changes at t. The view is valid until the nearest such time.
+// noteChange shortens the view so that it ends at t, when something changes, unless it ends before
+// t anyway, or t is in the past.
 func (v *view) noteChange(t time.Time) {
 	if t.After(v.from) && (v.until.IsZero() || t.Before(v.until)) {
 		v.until = t
 	}
 }
 
-// addActivation takes an active activation into account. The strictest one decides the mode, among
-// equals the one that began last. The mode ends when the last of its equals does.
+// addActivation takes an active activation into account. The strictest activation determines the
+// mode, and among those of the same mode the one that began last. The mode ends when the last of
+// them ends.
 func (av *appView) addActivation(active *Activation) {
-	stricter := 1
+	comparison := +1 // of the modes; +1 if the new activation is stricter
 	if av.activation != nil {
-		stricter = active.Mode.Compare(av.activation.Mode)
+		comparison = active.Mode.Compare(av.activation.Mode)
 	}
 
 	switch {
-	case stricter < 0:
-	case stricter > 0:
+	case comparison < 0:
+	case comparison > 0:
 		av.activation, av.until = active, active.Until
 	default:
 		if active.Since.After(av.activation.Since) {
@@ -110,7 +118,7 @@ func (av *appView) addActivation(active *Activation) {
 		}
 
 		switch {
-		case av.until.IsZero(): // one of them does not end by itself
+		case av.until.IsZero(): // an earlier one does not end by itself
 		case active.Until.IsZero() || active.Until.After(av.until):
 			av.until = active.Until
 		}
