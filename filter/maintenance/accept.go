@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// This file reads the headers by which a client says what reply it wants: Accept for the format,
+// This file reads the headers in which a client says what reply it wants: Accept for the format,
 // and Accept-Language for the language. Each is a list whose members may have a weight q, from 0
 // (not acceptable) to 1, as in "text/html;q=0.8" (RFC 9110 section 12.4.2).
 

@@ -67,7 +67,7 @@ func (a *app) compileBypass(c *checker) {
 	}
 }
 
-// bypassRule returns the rule by which a request bypasses the maintenance of the app, or "" if it
+// bypassRule returns the rule that lets a request bypass the maintenance of the app, or "" if it
 // does not. The attributes of a request are host calls in the filter, so each is only read if the
 // app has bypasses of its kind, and the cheapest is read first.
 func (a *app) bypassRule(r *Request) Rule {

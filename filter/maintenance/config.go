@@ -16,7 +16,7 @@ type Config struct {
 	Name string
 	// BootWait is how long a request waits for the first state, at most 1 min. The default is 2 s.
 	BootWait time.Duration
-	// Unknown applies while there is no state and BootWait is over.
+	// Unknown applies if no state came within BootWait.
 	Unknown Unknown
 	// Exempt lists requests that always pass: probes of the proxy itself, or the controller.
 	Exempt []PathRule

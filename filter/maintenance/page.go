@@ -15,9 +15,9 @@ import (
 // and the filter fetches a page when it is first needed. Without a page of the app the built-in
 // page.html is shown.
 
-// Pages returns an HTML page by its SHA-256 in hex, or nil if there is no such page yet. It is
-// called only for a page that is to be shown. The built-in page is then shown instead of a missing
-// one. A nil Pages has no page.
+// Pages returns an HTML page by its SHA-256 in hex, or nil if the page is missing. It is called
+// only for a page that is to be shown. The built-in page is then shown instead of a missing one. A
+// nil Pages has no page.
 type Pages func(sha string) (html []byte)
 
 // expectedBack has the words before the time at which the mode ends, by language: one entry for
