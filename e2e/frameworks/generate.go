@@ -3,6 +3,7 @@ package frameworks
 import (
 	"bytes"
 	"cmp"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -96,12 +97,28 @@ func (g *Generator) Request(i int) *differential.Request {
 	return r
 }
 
-var authority = regexp.MustCompile(`(?i)^https?://[^/]*`)
+var (
+	authority = regexp.MustCompile(`(?i)^https?://[^/]*`)
+	// openRoutes are the servers' routes outside /orders that write.
+	openRoutes = regexp.MustCompile(`(?i)log(in|out)|search`)
+)
 
 // keepHost keeps a request on the host for which it was made, because on another host it may write.
-// A target in absolute form would take precedence over Host.
+// A target in absolute form would take precedence over Host. Tricks may also lead a request for
+// /orders to a route that is open on every other host, such as /login.
 func (g *Generator) keepHost(r *differential.Request) {
-	if g.hosted && r.Host == closedHost {
+	if !g.hosted {
+		return
+	}
+
+	path := pathOf(r)
+	if decoded, err := url.PathUnescape(path); err == nil {
+		path = decoded
+	}
+	if openRoutes.MatchString(path) {
+		r.Host = closedHost
+	}
+	if r.Host == closedHost {
 		r.Target = authority.ReplaceAllLiteralString(r.Target, "http://"+closedHost)
 	}
 }
