@@ -15,6 +15,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// This file is what the tests of the package share: a module to run, and a host that records what
+// the module does. The module (testdata/guest) runs scripts: the configuration of a plugin has a
+// line for each callback, with the operations that the plugin executes in it, for example
+//
+//	request_headers: get request :path; pause
+//
+// An operation logs its result as "operation = result", so that a test sees it as a message.
+
 // guest returns the module of testdata/guest. The first call compiles it.
 var guest = sync.OnceValue(func() *wasmhost.Module {
 	dir, err := os.MkdirTemp("", "wasmhost")
@@ -41,15 +49,16 @@ var guest = sync.OnceValue(func() *wasmhost.Module {
 	return m
 })
 
-// process is a Host with a recorder of log messages and calls.
+// A process is a [wasmhost.Host] that records the log messages and the calls of its modules.
 type process struct {
 	*wasmhost.Host
 	t     *testing.T
 	mu    sync.Mutex
-	logs  []wasmhost.LogEntry
-	calls []wasmhost.Call
+	logs  []wasmhost.LogEntry // since takeMessages was called last
+	calls []wasmhost.Call     // since a test has set it to nil
 }
 
+// newProcess starts a process, which ends with the test.
 func newProcess(t *testing.T, cfg wasmhost.Config) *process {
 	p := &process{t: t}
 	cfg.Log = func(e wasmhost.LogEntry) {
@@ -69,7 +78,8 @@ func newProcess(t *testing.T, cfg wasmhost.Config) *process {
 	return p
 }
 
-func (p *process) vm(cfg wasmhost.VMConfig) *wasmhost.VM {
+// startVM starts a VM of the guest.
+func (p *process) startVM(cfg wasmhost.VMConfig) *wasmhost.VM {
 	p.t.Helper()
 	vm, err := p.NewVM(guest(), cfg)
 	if err != nil {
@@ -78,14 +88,15 @@ func (p *process) vm(cfg wasmhost.VMConfig) *wasmhost.VM {
 	return vm
 }
 
-// plugin starts a plugin with a script in a VM of its own.
-func (p *process) plugin(script string) (*wasmhost.Plugin, *wasmhost.VM) {
+// startScript starts a plugin with a script, in a VM of its own on the thread worker_0.
+func (p *process) startScript(script string) (*wasmhost.Plugin, *wasmhost.VM) {
 	p.t.Helper()
-	vm := p.vm(wasmhost.VMConfig{Thread: "worker_0"})
-	return p.add(vm, wasmhost.PluginConfig{Name: "p", RootID: "r", Configuration: []byte(script)}), vm
+	vm := p.startVM(wasmhost.VMConfig{Thread: "worker_0"})
+	return p.startPlugin(vm, wasmhost.PluginConfig{Name: "p", RootID: "r", Configuration: []byte(script)}), vm
 }
 
-func (p *process) add(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plugin {
+// startPlugin starts a plugin in a VM.
+func (p *process) startPlugin(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plugin {
 	p.t.Helper()
 	pl, err := vm.Plugin(cfg)
 	if err != nil {
@@ -94,8 +105,8 @@ func (p *process) add(vm *wasmhost.VM, cfg wasmhost.PluginConfig) *wasmhost.Plug
 	return pl
 }
 
-// messages returns the log messages since the last call.
-func (p *process) messages() []string {
+// takeMessages returns the log messages since it was called last.
+func (p *process) takeMessages() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -107,27 +118,40 @@ func (p *process) messages() []string {
 	return out
 }
 
-// expect compares the log messages since the last call of messages or expect.
-func (p *process) expect(want ...string) {
+// wantMessages checks the log messages since takeMessages or wantMessages was called last.
+func (p *process) wantMessages(want ...string) {
 	p.t.Helper()
-	if got := p.messages(); !slices.Equal(got, want) {
+	if got := p.takeMessages(); !slices.Equal(got, want) {
 		p.t.Errorf("the module logged\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 
-// trace returns the recorded calls of a host function, or of all but those of WASI if fn is "".
-func (p *process) trace(fn string) (lines []string) {
+// tracedCalls returns the recorded calls of one host function, each as the line of [wasmhost.Call].
+func (p *process) tracedCalls(function string) (lines []string) {
+	return p.traced(func(c wasmhost.Call) bool { return c.Func == function })
+}
+
+// tracedCallbacks returns the recorded callbacks and host calls, except those of WASI, which Go's
+// runtime makes.
+func (p *process) tracedCallbacks() (lines []string) {
+	return p.traced(func(c wasmhost.Call) bool { return c.Func == "" || strings.HasPrefix(c.Func, "proxy_") })
+}
+
+// traced returns the lines of the recorded calls that are selected.
+func (p *process) traced(selected func(wasmhost.Call) bool) (lines []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
 	for _, c := range p.calls {
-		if c.Func == fn || fn == "" && (c.Func == "" || strings.HasPrefix(c.Func, "proxy_")) {
+		if selected(c) {
 			lines = append(lines, c.String())
 		}
 	}
 	return lines
 }
 
-func le(v uint64) string { return string(binary.LittleEndian.AppendUint64(nil, v)) }
+// littleEndian returns a number as modules and Envoy exchange it, in 8 bytes.
+func littleEndian(v uint64) string { return string(binary.LittleEndian.AppendUint64(nil, v)) }
 
-var get = wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "a.example"}}
+// getRequest are the headers of a request without a body.
+var getRequest = wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "a.example"}}

@@ -11,6 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// Each case reads one property during request headers, from the tree below or from the stream. The
+// script (testdata/guest) separates the path by dots, or by slashes if there is one.
 func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 	tree := map[string]any{
 		"source":     map[string]any{"address": "10.0.0.1:4711", "port": 4711},
@@ -23,8 +25,10 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 		"bytes": []byte{1, 2}, "list": []any{int64(-1), 2.5}, "null": nil, "words": map[string]string{"k": "v"},
 	}
 
-	// The property metadata as a whole is protobuf, in which every value has its type. Each of
-	// these encodings was seen in Envoy 1.40.0 and 1.36.4, whose maps have no order.
+	// The property metadata as a whole is a protobuf message, in which every value has its type.
+	// Below is the encoding of the tree, one member of the payload after another. The encoding of
+	// each member was seen in Envoy 1.40.0 and 1.36.4. The order of members is that of this host:
+	// the maps of Envoy have none.
 	const metadata = "\n\xd1\x01\n\x1cenvoy.filters.http.jwt_authn\x12\xb0\x01\n\xad\x01\n\apayload\x12\xa1\x01*\x9e\x01" +
 		"\n\v\n\x05admin\x12\x02 \x01" + "\n\x10\n\x03exp\x12\t\x11\x00\x00\x00\x00\x00\x00(@" + "\n\x16\n\x06groups\x12\f2\n\n\x03\x1a\x01a\n\x03\x1a\x01b" +
 		"\n%\n\x05inner\x12\x1c*\x1a\n\b\n\x01x\x12\x03\x1a\x01z\n\x0e\n\x01y\x12\t\x11\x00\x00\x00\x00\x00\x00\xf8?" +
@@ -32,26 +36,26 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 
 	const claim = "metadata/filter_metadata/envoy.filters.http.jwt_authn/payload/"
 	const notFound, failure = "NotFound", "SerializationFailure"
-	double := func(f float64) string { return "OK " + fmt.Sprintf("%q", le(math.Float64bits(f))) }
+	double := func(f float64) string { return "OK " + fmt.Sprintf("%q", littleEndian(math.Float64bits(f))) }
 	ok := func(s string) string { return fmt.Sprintf("OK %q", s) }
 	pairs := func(h ...string) string { return ok(pairs(h...)) }
 
 	p := newProcess(t, wasmhost.Config{Properties: map[string]any{"listener": "shared"}})
-	vm := p.vm(wasmhost.VMConfig{Thread: "worker_0"})
+	vm := p.startVM(wasmhost.VMConfig{Thread: "worker_0"})
 
 	for path, want := range map[string]string{
 		"source.address":   ok("10.0.0.1:4711"),
-		"source.port":      ok(le(4711)),
+		"source.port":      ok(littleEndian(4711)),
 		"source.nope":      notFound,
 		"source":           failure,
 		"connection.mtls":  ok("\x01"),
-		"connection.id":    ok(le(1 << 63)),
-		"request.time":     ok(le(1_000_000_005)),
-		"request.duration": ok(le(3_000_000_000)),
+		"connection.id":    ok(littleEndian(1 << 63)),
+		"request.time":     ok(littleEndian(1_000_000_005)),
+		"request.duration": ok(littleEndian(3_000_000_000)),
 		"request.protocol": ok("HTTP/2"),
 		"request":          failure,
 		"bytes":            ok("\x01\x02"),
-		"list":             pairs(le(math.MaxUint64), "", le(math.Float64bits(2.5)), ""),
+		"list":             pairs(littleEndian(math.MaxUint64), "", littleEndian(math.Float64bits(2.5)), ""),
 		"list.1":           double(2.5),
 		"list.2":           notFound,
 		"list.x":           notFound,
@@ -71,8 +75,8 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 		"request.host":                ok("a.example"),
 		"request.scheme":              notFound,
 		"request.useragent":           ok("curl"),
-		"request.size":                ok(le(3)),
-		"request.total_size":          ok(le(76)),
+		"request.size":                ok(littleEndian(3)),
+		"request.total_size":          ok(littleEndian(76)),
 		"request.path.x":              notFound,
 		"request.host.x":              notFound,
 		"request.headers.X":           ok("1,2"),
@@ -83,7 +87,7 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 		"response.code_details":       notFound,
 		"response.headers.x":          notFound,
 		"response.headers":            pairs(),
-		"response.size":               ok(le(0)),
+		"response.size":               ok(littleEndian(0)),
 		"plugin_name":                 ok("p"),
 		"plugin_root_id":              ok("r"),
 		"plugin_vm_id":                ok(""),
@@ -103,13 +107,13 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 		claim + "one/1":      notFound,
 		claim + "mixed":      failure,
 		claim + "mixed/0":    ok("a"),
-		claim + "inner":      pairs("x", "z", "y", le(math.Float64bits(1.5))),
+		claim + "inner":      pairs("x", "z", "y", littleEndian(math.Float64bits(1.5))),
 		claim + "inner/y":    double(1.5),
 		claim + "inner/nope": notFound,
 		claim + "sub/x":      notFound,
 	} {
 		t.Run(strings.ReplaceAll(path, "/", "."), func(t *testing.T) {
-			pl := p.add(vm, wasmhost.PluginConfig{Name: "p", RootID: "r", Configuration: []byte("request_headers: prop " + path)})
+			pl := p.startPlugin(vm, wasmhost.PluginConfig{Name: "p", RootID: "r", Configuration: []byte("request_headers: prop " + path)})
 			p.calls = nil
 
 			s := pl.NewStream(wasmhost.StreamConfig{Properties: tree})
@@ -117,23 +121,24 @@ func TestPropertiesAreSerializedAsInEnvoy(t *testing.T) {
 				{":method", "POST"}, {":path", "/a?b=c#d"}, {"Host", "a.example"}, {"user-agent", "curl"},
 				{"X", "1"}, {"x", "2"}, {"content-length", "3"},
 			}, false)
-			if got := p.trace("proxy_get_property"); len(got) != 1 || !strings.HasSuffix(got[0], ") = "+want) {
+			if got := p.tracedCalls("proxy_get_property"); len(got) != 1 || !strings.HasSuffix(got[0], ") = "+want) {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
 	}
 }
 
-// Outside of a stream, metadata is NotFound.
+// In a stream, the property metadata is empty if no filter wrote any. In a tick, it is NotFound
+// until the module selects a stream ("each").
 func TestMetadataIsEmptyWhereNoFilterWroteAny(t *testing.T) {
 	p := newProcess(t, wasmhost.Config{})
-	pl, vm := p.plugin("start: tick 1\nrequest_headers: prop metadata; prop metadata.filter_metadata.x\ntick: prop metadata; each prop metadata")
+	pl, vm := p.startScript("start: tick 1\nrequest_headers: prop metadata; prop metadata.filter_metadata.x\ntick: prop metadata; each prop metadata")
 	s := pl.NewStream(wasmhost.StreamConfig{})
-	s.RequestHeaders(get, true)
-	p.expect(`prop metadata = ""`, "prop metadata.filter_metadata.x = error status returned by host: not found")
+	s.RequestHeaders(getRequest, true)
+	p.wantMessages(`prop metadata = ""`, "prop metadata.filter_metadata.x = error status returned by host: not found")
 
 	vm.Tick()
-	p.expect("prop metadata = error status returned by host: not found", `prop metadata = ""`)
+	p.wantMessages("prop metadata = error status returned by host: not found", `prop metadata = ""`)
 }
 
 // pairs encodes names and values as proxy-wasm pairs.
@@ -145,15 +150,16 @@ func pairs(h ...string) string {
 	return string(b) + strings.Join(append(h, ""), "\x00")
 }
 
+// The filter state belongs to one stream. A tick must select the stream ("each") to read it.
 func TestSetPropertyStoresFilterState(t *testing.T) {
 	p := newProcess(t, wasmhost.Config{})
-	pl, vm := p.plugin("start: tick 1\nrequest_headers: setprop x y; setprop x z; prop x; prop x.y\ntick: setprop x y; prop x; each prop x\nlog: setprop last 1")
+	pl, vm := p.startScript("start: tick 1\nrequest_headers: setprop x y; setprop x z; prop x; prop x.y\ntick: setprop x y; prop x; each prop x\nlog: setprop last 1")
 	s := pl.NewStream(wasmhost.StreamConfig{})
-	s.RequestHeaders(get, true)
-	p.expect(`prop x = "z"`, "prop x.y = error status returned by host: not found")
+	s.RequestHeaders(getRequest, true)
+	p.wantMessages(`prop x = "z"`, "prop x.y = error status returned by host: not found")
 
 	vm.Tick()
-	p.expect("setprop x y = error status returned by host: not found", "prop x = error status returned by host: not found", `prop x = "z"`)
+	p.wantMessages("setprop x y = error status returned by host: not found", "prop x = error status returned by host: not found", `prop x = "z"`)
 	s.Abort()
 
 	for name, want := range map[string]string{"wasm.x": "z", "wasm.last": "1"} {

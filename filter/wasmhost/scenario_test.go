@@ -17,6 +17,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// A scenario is a txtar archive in testdata. Its comment says what it shows and may set options,
+// the files "plugin" and "plugin 2" are scripts of plugins (harness_test.go), "steps" has a line
+// for each thing that happens to one stream, and "want" is what came of each step: the callbacks
+// and the host calls of the module, and what the upstream and the client received.
+
 // TestScenarios runs the scenarios of testdata, each of which shows step by step what happens to a
 // stream. With -update it writes the results into them.
 //
@@ -53,6 +58,7 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+// section returns the file of that name, or "".
 func section(a *txtar.Archive, name string) string {
 	for _, f := range a.Files {
 		if f.Name == name {
@@ -62,21 +68,23 @@ func section(a *txtar.Archive, name string) string {
 	return ""
 }
 
-// runScenario executes the steps of a scenario and returns the results of each. In its comment, the
-// lines that start with "option:" configure the host. The files "plugin" and "plugin 2" are the
-// scripts of the plugins through which streams travel.
+// runScenario executes the steps of a scenario and returns its results in the format of "want". A
+// step that ends in the word "end" ends the message.
 func runScenario(t *testing.T, a *txtar.Archive) string {
 	s := &scenario{t: t}
 	host, pc := s.options(string(a.Comment))
-	host.Clusters = map[string]http.Handler{"up": nil, "empty": wasmhost.NoHealthyHost}
+	host.Clusters = map[string]http.Handler{
+		"up":    nil, // its calls wait for a step to answer them
+		"empty": wasmhost.NoHealthyHost,
+	}
 
 	s.process = newProcess(t, host)
-	s.vm = s.process.vm(wasmhost.VMConfig{})
+	s.vm = s.startVM(wasmhost.VMConfig{})
 
 	for _, f := range a.Files {
 		if strings.HasPrefix(f.Name, "plugin") {
 			pc.Configuration = f.Data
-			s.plugins = append(s.plugins, s.add(s.vm, pc))
+			s.plugins = append(s.plugins, s.startPlugin(s.vm, pc))
 		}
 	}
 	s.calls = nil
@@ -113,11 +121,12 @@ type scenario struct {
 	plugins []*wasmhost.Plugin
 
 	stream           *wasmhost.Stream
-	upstream, client int // frames of the stream that were written
+	upstream, client int // how many frames that each of them received are written in out
 	out              bytes.Buffer
 }
 
-// options reads the options in the comment of a scenario.
+// options reads the options in the comment of a scenario: lines of the form "option: name=value"
+// that configure the host, the plugins or the stream.
 func (s *scenario) options(comment string) (host wasmhost.Config, pc wasmhost.PluginConfig) {
 	pc = wasmhost.PluginConfig{Name: "p", RootID: "r"}
 	for line := range strings.Lines(comment) {
@@ -175,6 +184,7 @@ func (s *scenario) streamStep(args []string, end bool) bool {
 	return true
 }
 
+// newStream begins a stream, which the following steps are about.
 func (s *scenario) newStream() {
 	s.stream, s.upstream, s.client = wasmhost.NewStream(s.config, s.plugins...), 0, 0
 }
@@ -263,6 +273,7 @@ func (s *scenario) writeFrames() {
 	}
 }
 
+// writeFrame writes one frame that the upstream or the client received.
 func (s *scenario) writeFrame(receiver string, f wasmhost.Frame) {
 	fmt.Fprintf(&s.out, "%s: ", receiver)
 	switch {
