@@ -23,6 +23,15 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/demo"
 )
 
+// The clients of the scenarios send requests to Envoy, which the deployment d runs (see
+// deployment_test.go). Envoy assigns each connection to one of its worker threads, and each worker
+// has its own copy of the filter:
+//
+//   - a visitor uses a new connection for each request, so that any worker may serve it;
+//   - a workerConn keeps one connection, so that one worker serves all of its requests;
+//   - a poller requests the same path again and again;
+//   - sendRaw sends bytes that Go's HTTP client would not send.
+
 // answer is what a client got for a request.
 type answer struct {
 	Status int
@@ -30,34 +39,39 @@ type answer struct {
 	Body   string
 }
 
-// ruleOf returns the rule that a refusal names, in the form of GraphQL or of problem+json, or "".
-func ruleOf(reply string) string {
-	return cmp.Or(gjson.Get(reply, "errors.0.extensions.rule").String(), gjson.Get(reply, "rule").String())
+// ruleOf returns the name of the rule by which the filter refused a request, such as
+// "read-only.held-limit", from the body of the answer: a GraphQL error or problem+json (RFC 9457).
+// It returns "" if the body names no rule, for example because the answer is not the filter's.
+func ruleOf(body string) string {
+	return cmp.Or(gjson.Get(body, "errors.0.extensions.rule").String(), gjson.Get(body, "rule").String())
 }
 
-// visitor sends requests through Envoy from one address. Each request has a connection of its own
-// and can therefore reach any worker.
+// visitor sends requests to Envoy from one address, each on a connection of its own.
 type visitor struct {
 	t      *testing.T
 	proxy  string // host:port
 	client *http.Client
 }
 
-// visitor returns a client at an address from 127.0.0.0/8.
+// visitorFrom returns a visitor of the deployment's Envoy. The address must be in 127.0.0.0/8: on
+// Linux, a client can connect from any of these.
 func (d *deployment) visitorFrom(from string) *visitor {
 	return newVisitor(d.t, from, d.envoyPort.Addr())
 }
 
+// newVisitor returns a visitor of the proxy at host:port. It connects from an address of this
+// machine.
 func newVisitor(t *testing.T, from, proxy string) *visitor {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &visitor{t, proxy, &http.Client{
 		Timeout:       30 * time.Second,
 		Transport:     &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // follow none
 	}}
 }
 
-// try sends a request. headers are pairs of name and value; "Host" sets the authority.
+// try sends a request, without a body if body is "". headers are pairs of name and value; "Host"
+// sets the host that the request names.
 func (v *visitor) try(ctx context.Context, method, path, body string, headers ...string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+v.proxy+path, strings.NewReader(body))
 	if err != nil {
@@ -84,7 +98,7 @@ func (v *visitor) try(ctx context.Context, method, path, body string, headers ..
 	return answer{resp.StatusCode, resp.Header, string(data)}, err
 }
 
-// do sends a request and fails the test unless it is answered.
+// do sends a request as try does. If there is no answer, the test fails and ends.
 func (v *visitor) do(method, path, body string, headers ...string) answer {
 	v.t.Helper()
 	a, err := v.try(v.t.Context(), method, path, body, headers...)
@@ -105,7 +119,8 @@ func (v *visitor) postJSON(path, body string, headers ...string) answer {
 	return v.do("POST", path, body, append(headers, "Content-Type", "application/json")...)
 }
 
-// echo sends GET /echo, which must pass, and returns the request as the demo app received it.
+// echo sends GET /echo, which the demo app answers with the request as the app received it, and
+// returns that. If the request is refused, the test fails and ends.
 func (v *visitor) echo(headers ...string) demo.Echo {
 	v.t.Helper()
 	a := v.get("/echo", headers...)
@@ -118,8 +133,8 @@ func (v *visitor) echo(headers ...string) demo.Echo {
 	return e
 }
 
-// raw sends bytes as they are on a connection of their own and reads one answer. Go's HTTP client
-// would normalize the request.
+// sendRaw sends a request's bytes as they are, on a connection of their own, and returns the
+// answer. Go's HTTP client would correct the request, or refuse to send it.
 func sendRaw(t *testing.T, proxy, request string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", proxy)
@@ -129,7 +144,7 @@ func sendRaw(t *testing.T, proxy, request string) answer {
 	_, err = io.WriteString(conn, request)
 	must(t, err)
 
-	method, _, _ := strings.Cut(request, " ")
+	method, _, _ := strings.Cut(request, " ") // the request line begins with it
 	a, err := readAnswer(conn, method)
 	if err != nil {
 		t.Fatalf("%q: %v", request, err)
@@ -137,8 +152,9 @@ func sendRaw(t *testing.T, proxy, request string) answer {
 	return a
 }
 
-// readAnswer reads the answer to a request with the given method, after an interim answer 100 if
-// there is one. A body that ends early is not an error.
+// readAnswer reads the answer to a request with the given method (an answer to HEAD has no body),
+// and skips an interim answer 100 Continue. A body that ends early is not an error: Envoy may close
+// the connection when it answers a request that it has not read to its end.
 func readAnswer(conn net.Conn, method string) (answer, error) {
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
@@ -165,13 +181,13 @@ func http2Client(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
-// workerConn is a client with one kept connection, whose requests therefore all reach one worker.
-// It must not be used by several goroutines at a time.
+// workerConn is a client that keeps one connection open, so that one worker serves all of its
+// requests. It must not be used by several goroutines at a time.
 type workerConn struct {
 	client *http.Client
 	proxy  string // host:port
-	worker string // name of Envoy's counter for the worker's connections
-	dials  int    // connections opened so far
+	worker string // Envoy's counter of the worker's connections, which names the worker
+	dials  int    // connections opened so far; more than 1 means that the worker may have changed
 }
 
 func newWorkerConn(proxy string) *workerConn {
@@ -181,28 +197,17 @@ func newWorkerConn(proxy string) *workerConn {
 	}}
 }
 
-// workerConns returns one connection to each of the workers. It opens connections until every
-// worker has taken one, which Envoy's counters show.
+// workerConns returns one connection to each of Envoy's workers, of which there must be at least
+// the given number. A client cannot choose its worker, so workerConns opens connections until every
+// worker has one. No other client may connect meanwhile.
 func (d *deployment) workerConns(workers int) []*workerConn {
 	d.t.Helper()
-	counts := func() map[string]int64 {
-		stats, err := d.envoy.Stats(`^listener\..*\.worker_[0-9]+\.downstream_cx_total$`)
-		must(d.t, err)
-		return stats
-	}
+	// The workers race for each new connection, and one of them may win many times in a row.
+	const maxTries = 400
 
 	byWorker := map[string]*workerConn{}
-	for range 400 {
-		before := counts()
-		c := newWorkerConn(d.envoyPort.Addr())
-		if s := c.get(d.t.Context(), "/healthz"); s.err != nil {
-			d.t.Fatal(s.err)
-		}
-		for name, n := range counts() {
-			if n > before[name] {
-				c.worker = name
-			}
-		}
+	for range maxTries {
+		c := d.openWorkerConn()
 		if c.worker == "" || byWorker[c.worker] != nil {
 			c.close()
 			continue
@@ -215,23 +220,49 @@ func (d *deployment) workerConns(workers int) []*workerConn {
 		}
 	}
 
-	d.t.Fatalf("400 connections reached %d workers of %d", len(byWorker), workers)
+	d.t.Fatalf("%d connections reached %d workers of %d", maxTries, len(byWorker), workers)
 	return nil
 }
 
-// sample is one request on a workerConn and its answer.
+// openWorkerConn opens a connection by a request that passes in every mode. The worker that has
+// accepted the connection is the one whose counter has grown meanwhile; worker is "" if none has.
+func (d *deployment) openWorkerConn() *workerConn {
+	d.t.Helper()
+	connections := func() map[string]int64 { // of all workers, by the name of the counter
+		stats, err := d.envoy.Stats(`^listener\..*\.worker_[0-9]+\.downstream_cx_total$`)
+		must(d.t, err)
+		return stats
+	}
+
+	before := connections()
+	c := newWorkerConn(d.envoyPort.Addr())
+	if s := c.get(d.t.Context(), "/healthz"); s.err != nil {
+		d.t.Fatal(s.err)
+	}
+	for name, n := range connections() {
+		if n > before[name] {
+			c.worker = name
+		}
+	}
+
+	return c
+}
+
+// sample is what one request on a workerConn showed: when it was sent, when its answer had arrived,
+// and the answer.
 type sample struct {
 	start, end time.Time
-	status     int
-	body       string
-	err        error
+	status     int    // 0 if there is no answer
+	body       string // of the answer
+	err        error  // why there is no answer, or no whole one
 }
 
 func (c *workerConn) get(ctx context.Context, path string, headers ...string) (s sample) {
 	return c.do(ctx, "GET", path, "", headers...)
 }
 
-// do sends a request. headers are pairs of name and value.
+// do sends a request. headers are pairs of name and value. A failure is in the sample, since some
+// scenarios expect failures.
 func (c *workerConn) do(ctx context.Context, method, path, body string, headers ...string) (s sample) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{ConnectStart: func(string, string) { c.dials++ }})
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.proxy+path, strings.NewReader(body))
@@ -258,14 +289,18 @@ func (c *workerConn) do(ctx context.Context, method, path, body string, headers 
 func (c *workerConn) close() { c.client.CloseIdleConnections() }
 
 // poller requests a path again and again and counts the answers by status. It may begin before
-// anything listens at the proxy's address.
+// Envoy listens.
 type poller struct {
-	mu       sync.Mutex
-	byStatus map[int]int // -1 counts requests without an answer
-	first    time.Time   // when the first answer arrived
+	mu          sync.Mutex
+	byStatus    map[int]int // how many answers had a status, and how many requests noAnswer
+	firstAnswer time.Time   // when the first answer arrived
 }
 
-// startPolling polls a path with several clients until stop is called, which waits for them.
+// noAnswer is the key of poller.byStatus for requests that were sent and not answered.
+const noAnswer = -1
+
+// startPolling requests a path with several clients at once. stop ends them and waits for their
+// last answers. After that, the test may read the fields of p.
 func (d *deployment) startPolling(clients int, path string) (p *poller, stop func()) {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	p = &poller{byStatus: map[int]int{}}
@@ -282,8 +317,10 @@ func (d *deployment) startPolling(clients int, path string) (p *poller, stop fun
 	return p, stop
 }
 
+// poll is the loop of one client, until ctx is done.
 func (p *poller) poll(ctx context.Context, v *visitor, path string) {
 	for ctx.Err() == nil {
+		// While nothing listens, there is nothing to count.
 		conn, err := net.DialTimeout("tcp", v.proxy, time.Second)
 		if err != nil {
 			time.Sleep(2 * time.Millisecond)
@@ -291,8 +328,8 @@ func (p *poller) poll(ctx context.Context, v *visitor, path string) {
 		}
 		conn.Close()
 
-		// The context of the loop must not end this request: a leak at the very end would go
-		// unnoticed.
+		// The request does not use ctx. If the end of the polling broke it off, a request that
+		// passes wrongly at the very end would not be counted.
 		a, err := v.try(context.Background(), "GET", path, "")
 		p.count(a, err)
 		time.Sleep(5 * time.Millisecond)
@@ -304,17 +341,18 @@ func (p *poller) count(a answer, err error) {
 	defer p.mu.Unlock()
 
 	if err != nil {
-		p.byStatus[-1]++
+		p.byStatus[noAnswer]++
 		return
 	}
 
 	p.byStatus[a.Status]++
-	if p.first.IsZero() {
-		p.first = time.Now()
+	if p.firstAnswer.IsZero() {
+		p.firstAnswer = time.Now()
 	}
 }
 
-// checkOnly fails the test unless every answer has one status, and there are some.
+// wantOnly fails the test unless there is an answer, every request was answered, and every answer
+// has the given status. It must be called after stop.
 func (p *poller) wantOnly(t *testing.T, status int) {
 	t.Helper()
 	if len(p.byStatus) != 1 || p.byStatus[status] == 0 {
@@ -322,7 +360,8 @@ func (p *poller) wantOnly(t *testing.T, status int) {
 	}
 }
 
-// requestText returns an HTTP/1.1 request without a body that closes its connection.
+// requestText returns the bytes of an HTTP/1.1 request without a body, after whose answer the
+// server closes the connection. target is what the request line names: a path, as a rule.
 func requestText(method, target, host string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", method, target, host)
 }

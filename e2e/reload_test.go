@@ -141,7 +141,7 @@ func TestHotRestartDuringMaintenance(t *testing.T) {
 	stopVisitors()
 
 	// Connections that the old process accepted and did not serve are reset.
-	delete(visitors.byStatus, -1)
+	delete(visitors.byStatus, noAnswer)
 	visitors.wantOnly(t, 503)
 	if n := d.app.Requests(); n != 0 {
 		t.Errorf("%d requests reached the app", n)

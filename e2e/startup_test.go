@@ -44,10 +44,10 @@ func TestNewEnvoyLeaksNothingDuringMaintenance(t *testing.T) {
 				t.Errorf("%d requests reached the app, of which %d were health checks", n, probes.byStatus[http.StatusOK])
 			}
 			// A health check that was paused until the state came would take longer than a second.
-			if late := probes.first.Sub(ready); late > time.Second {
+			if late := probes.firstAnswer.Sub(ready); late > time.Second {
 				t.Errorf("the first health check was answered %v after Envoy was ready", late)
 			}
-			t.Logf("visitors %v, health checks %v; the first one was answered %v after Envoy was ready", visitors.byStatus, probes.byStatus, probes.first.Sub(ready))
+			t.Logf("visitors %v, health checks %v; the first one was answered %v after Envoy was ready", visitors.byStatus, probes.byStatus, probes.firstAnswer.Sub(ready))
 		})
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"testing"
 )
 
-// recordingUpstream is an app that answers every request with 200 and a header x-upstream, and
-// records the requests whose bodies arrived whole. It speaks HTTP/1.1 and HTTP/2 without TLS.
+// recordingUpstream is an app that records the requests whose bodies arrived whole, so that a test
+// can tell what Envoy let pass. It answers each of them with 200 and the header x-upstream, which
+// no other answer has. It speaks HTTP/1.1 and HTTP/2 without TLS.
+//
+// A test that sends many requests gives each the header x-case with an id of its own.
 type recordingUpstream struct {
 	addr string // host:port
 
@@ -18,10 +21,11 @@ type recordingUpstream struct {
 }
 
 type recordedRequest struct {
-	*http.Request     // its body has been read, and therefore its trailers too
-	size          int // of the body in bytes
+	*http.Request     // the body has been read, so Trailer is complete
+	size          int // bytes of the body
 }
 
+// startRecordingUpstream starts the app on a free port, until the end of the test.
 func startRecordingUpstream(t *testing.T) *recordingUpstream {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,20 +40,22 @@ func startRecordingUpstream(t *testing.T) *recordingUpstream {
 	return u
 }
 
+// ServeHTTP makes the app an http.Handler.
 func (u *recordingUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n, err := io.Copy(io.Discard, r.Body)
+	size, err := io.Copy(io.Discard, r.Body)
 	if err != nil {
-		return
+		return // the body broke off, so the request does not count
 	}
 
 	u.mu.Lock()
-	u.requests = append(u.requests, recordedRequest{r, int(n)})
+	u.requests = append(u.requests, recordedRequest{r, int(size)})
 	u.mu.Unlock()
 	w.Header().Set("x-upstream", "1")
-	io.WriteString(w, `{"data":{}}`)
+	io.WriteString(w, `{"data":{}}`) // a GraphQL answer, since most of the requests are GraphQL's
 }
 
-// find returns the recorded request that has the header x-case: id.
+// find returns the recorded request that has the header x-case: id. It reports false if there is no
+// such request.
 func (u *recordingUpstream) find(id string) (r recordedRequest, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -63,7 +69,8 @@ func (u *recordingUpstream) find(id string) (r recordedRequest, ok bool) {
 	return recordedRequest{}, false
 }
 
-// take returns the requests recorded since the last call, each as its host and target.
+// takeTargets returns the requests recorded since the last call, each as its host and the target of
+// its request line, as in "shop.example.com /app/order?x=1", and forgets them.
 func (u *recordingUpstream) takeTargets() (targets []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
