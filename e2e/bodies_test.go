@@ -14,6 +14,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// Read-only lets a GraphQL query pass and refuses a mutation. Both are POST requests to /graphql,
+// so the filter pauses such a request in Envoy until it has read the whole body. Any other POST is
+// refused by its headers. Envoy buffers at most 1 MiB of a body, by the listener's
+// per_connection_buffer_limit_bytes, and answers 413 to a longer one.
+
 // The app does not receive any part of a refused POST, whatever the size of its body.
 func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {
 	d := deploy(t, deployOptions{})
@@ -24,16 +29,17 @@ func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}}
 	for _, path := range []string{"/api/orders", "/graphql"} {
 		for _, size := range []int{0, 1, 100_000, 3 << 20} {
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+path, io.LimitReader(zeros{}, int64(size)))
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+path, io.LimitReader(endlessZeros{}, int64(size)))
 			must(t, err)
 			req.Header.Set("Content-Type", "application/json")
+			// The client sends the body once it gets 100 Continue, or after a second.
 			req.Header.Set("Expect", "100-continue")
 			resp, err := client.Do(req)
 			must(t, err)
 			resp.Body.Close()
 
-			// Beyond its buffer limit Envoy itself refuses with 413. On a GraphQL path, a body that
-			// is not valid JSON is answered 400, as GraphQL servers do.
+			// Beyond its buffer limit Envoy itself refuses with 413. On a GraphQL path, the filter
+			// answers 400 to a body that is not a GraphQL request, as GraphQL servers do.
 			malformed := path == "/graphql" && resp.StatusCode == http.StatusBadRequest
 			if resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusRequestEntityTooLarge && !malformed {
 				t.Errorf("POST %s with %d bytes: %d, want 503, 413 or, for GraphQL, 400", path, size, resp.StatusCode)
@@ -46,41 +52,61 @@ func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {
 	}
 }
 
-// zeros is an endless reader of the digit 0.
-type zeros struct{}
+// endlessZeros is a reader of the digit 0 without an end.
+type endlessZeros struct{}
 
-func (zeros) Read(b []byte) (int, error) { return copy(b, strings.Repeat("0", len(b))), nil }
+func (endlessZeros) Read(b []byte) (int, error) {
+	return copy(b, strings.Repeat("0", len(b))), nil
+}
 
 const (
 	queryBody    = `{"query":"query A { a }"}`
 	mutationBody = `{"query":"mutation M { b }"}`
 )
 
-// bodyCase is a POST to the GraphQL path that is sent in parts. CASE stands for its header x-case.
+// bodyCase is a POST to the GraphQL path that is sent in parts: its head, and then its body.
 type bodyCase struct {
 	name  string
-	parts []string
+	parts []string      // caseID in them is replaced by an id of the case
 	pause time.Duration // after each part
-	want  int           // status; 200 means that it passes, 0 means no answer
+	want  int           // status of the answer (200: the app's), or noReply
 }
 
-// head returns the head of a POST to the GraphQL path. extra are further header lines.
-func head(extra string) string {
-	return "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: CASE\r\n" + extra + "\r\n"
+const (
+	// caseID stands for the value of the header x-case, by which the app's records are searched.
+	caseID = "CASE"
+
+	// noReply is bodyCase.want if the filter still waits for the rest of the body.
+	noReply = 0
+
+	// The pauses of the cases: none, one that makes most parts arrive by themselves, and one that
+	// makes the filter wait.
+	noPause, shortPause, longPause = 0, 5 * time.Millisecond, 2 * time.Second
+)
+
+// graphQLHead returns the head of a POST to the GraphQL path: the request line and the headers.
+// extra are further header lines, each with its \r\n.
+func graphQLHead(extra string) string {
+	return "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: " + caseID + "\r\n" + extra + "\r\n"
 }
 
-// plain returns the parts of a request with a content-length: its head and its body.
-func plain(body string, extra ...string) []string {
-	return []string{head(fmt.Sprintf("content-length: %d\r\n", len(body)) + strings.Join(extra, "")), body}
+// withLength returns the two parts of a request with a content-length: the head and the body. extra
+// are further header lines.
+func withLength(body string, extra ...string) []string {
+	length := fmt.Sprintf("content-length: %d\r\n", len(body))
+	return []string{graphQLHead(length + strings.Join(extra, "")), body}
 }
 
-// bytewise splits the body of a plain request into bytes.
-func bytewise(parts []string) []string { return append(parts[:1:1], strings.Split(parts[1], "")...) }
+// bytewise splits the body of a request from withLength into parts of one byte.
+func bytewise(parts []string) []string {
+	head, body := parts[0], parts[1]
+	return append([]string{head}, strings.Split(body, "")...)
+}
 
-// chunked returns the parts of a request with chunked transfer coding: its head, its chunks and the
-// end.
+// chunked returns the parts of a request with chunked transfer coding (RFC 9112 section 7.1): the
+// head, a part for each chunk of the given size, and the last chunk with the trailer lines.
 func chunked(body string, size int, trailers string) []string {
-	parts := []string{head("transfer-encoding: chunked\r\n")}
+	parts := []string{graphQLHead("transfer-encoding: chunked\r\n")}
 	for len(body) > 0 {
 		n := min(size, len(body))
 		parts = append(parts, fmt.Sprintf("%x\r\n%s\r\n", n, body[:n]))
@@ -90,34 +116,47 @@ func chunked(body string, size int, trailers string) []string {
 }
 
 func bodyCases() []bodyCase {
-	padded := func(n int) string {
+	const noTrailers = ""
+	padded := func(n int) string { // a query with n bytes of padding
 		return `{"query":"{ a }","variables":{"x":"` + strings.Repeat("y", n) + `"}}`
 	}
+
 	return []bodyCase{
-		{"whole query", plain(queryBody), 0, 200},
-		{"whole mutation", plain(mutationBody), 0, 503},
-		{"late query", plain(queryBody), 2 * time.Second, 200},
-		{"late mutation", plain(mutationBody), 2 * time.Second, 503},
-		{"query byte by byte", bytewise(plain(queryBody)), 5 * time.Millisecond, 200},
-		{"mutation byte by byte", bytewise(plain(mutationBody)), 5 * time.Millisecond, 503},
-		{"chunked query", chunked(queryBody, 3, ""), 5 * time.Millisecond, 200},
-		{"chunked mutation", chunked(mutationBody, 3, ""), 5 * time.Millisecond, 503},
-		{"query with trailers", chunked(queryBody, 7, "x-t: 1\r\n"), 5 * time.Millisecond, 200},
-		{"mutation with trailers", chunked(mutationBody, 7, "x-t: 1\r\n"), 5 * time.Millisecond, 503},
-		{"empty", plain(""), 0, 400},
-		{"empty, chunked", chunked("", 1, ""), 0, 400},
-		{"900 kB query", plain(padded(900_000)), 0, 200},
-		{"too large", plain(padded(1_500_000)), 0, 413},
-		{"too large, chunked", chunked(padded(1_500_000), 60_000, ""), 0, 413},
-		{"compressed", plain("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "content-encoding: gzip\r\n"), 0, 503},
-		{"expects 100-continue", plain(mutationBody, "expect: 100-continue\r\n"), 0, 503},
-		{"body that never comes", plain(queryBody)[:1], 0, 503},
-		{"half a mutation", []string{plain(mutationBody)[0], mutationBody[:10]}, 0, 0},
+		{"whole query", withLength(queryBody), noPause, 200},
+		{"whole mutation", withLength(mutationBody), noPause, 503},
+		{"late query", withLength(queryBody), longPause, 200},
+		{"late mutation", withLength(mutationBody), longPause, 503},
+		{"query byte by byte", bytewise(withLength(queryBody)), shortPause, 200},
+		{"mutation byte by byte", bytewise(withLength(mutationBody)), shortPause, 503},
+		{"chunked query", chunked(queryBody, 3, noTrailers), shortPause, 200},
+		{"chunked mutation", chunked(mutationBody, 3, noTrailers), shortPause, 503},
+		{"query with trailers", chunked(queryBody, 7, "x-t: 1\r\n"), shortPause, 200},
+		{"mutation with trailers", chunked(mutationBody, 7, "x-t: 1\r\n"), shortPause, 503},
+
+		// An empty body is not a GraphQL request.
+		{"empty", withLength(""), noPause, 400},
+		{"empty, chunked", chunked("", 1, noTrailers), noPause, 400},
+
+		// Envoy's limit is 1 MiB.
+		{"900 kB query", withLength(padded(900_000)), noPause, 200},
+		{"too large", withLength(padded(1_500_000)), noPause, 413},
+		{"too large, chunked", chunked(padded(1_500_000), 60_000, noTrailers), noPause, 413},
+
+		// The filter does not decompress, so it cannot see whether this is a query.
+		{"compressed", withLength("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "content-encoding: gzip\r\n"), noPause, 503},
+		{"expects 100-continue", withLength(mutationBody, "expect: 100-continue\r\n"), noPause, 503},
+
+		// The filter waits five seconds for the first byte of a body (firstByteTimeout), and then
+		// up to body_timeout, which is 30 seconds by default, for the rest.
+		{"body that never comes", withLength(queryBody)[:1], noPause, 503},
+		{"half a mutation", []string{withLength(mutationBody)[0], mutationBody[:10]}, noPause, noReply},
 	}
 }
 
-// Bodies get the right verdict, or 413, however they are split into pieces, and no stream is stuck.
-// That holds whether or not Envoy holds the headers back until the body has been judged.
+// Bodies get the right verdict, or 413, however they are split into pieces, and no request is
+// stuck. That is so whether or not Envoy keeps the headers back until the body has been judged
+// (allow_on_headers_stop_iteration). If it does not, the app receives the headers of a refused
+// request, but never the whole request.
 func TestBodiesAreJudgedHoweverTheyArrive(t *testing.T) {
 	for _, holds := range []bool{true, false} {
 		t.Run(fmt.Sprintf("allow_on_headers_stop_iteration=%v", holds), func(t *testing.T) {
@@ -127,9 +166,10 @@ func TestBodiesAreJudgedHoweverTheyArrive(t *testing.T) {
 			for _, c := range bodyCases() {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					c.checkJudged(t, d.envoyPort.Addr())
-					if _, passed := app.find(t.Name()); passed != (c.want == 200) {
-						t.Errorf("the app received it whole: %v", passed)
+					id := t.Name()
+					c.checkAnswer(t, d.envoyPort.Addr(), id)
+					if _, passed := app.find(id); passed != (c.want == 200) {
+						t.Errorf("the app received the request whole: %v", passed)
 					}
 				})
 			}
@@ -137,21 +177,23 @@ func TestBodiesAreJudgedHoweverTheyArrive(t *testing.T) {
 	}
 }
 
-// checkJudged sends the request and checks the status of the answer.
-func (c bodyCase) checkJudged(t *testing.T, proxy string) {
+// checkAnswer sends the request with the header x-case: id and checks the status of the answer.
+func (c bodyCase) checkAnswer(t *testing.T, proxy, id string) {
 	conn, err := net.Dial("tcp", proxy)
 	must(t, err)
 	defer conn.Close()
 	must(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
 	for _, part := range c.parts {
-		if _, err := io.WriteString(conn, strings.ReplaceAll(part, "CASE", t.Name())); err != nil && c.want == 200 {
+		// Envoy may answer and close before it has read the body of a request that is refused.
+		_, err := io.WriteString(conn, strings.ReplaceAll(part, caseID, id))
+		if err != nil && c.want == 200 {
 			t.Fatal(err)
 		}
 		time.Sleep(c.pause)
 	}
 
-	if c.want == 0 {
-		// Half a body has no answer: the stream stays open for as long as the client keeps it open.
+	if c.want == noReply {
+		// Two seconds are long enough for a wrong answer, and shorter than the filter's timeouts.
 		must(t, conn.SetReadDeadline(time.Now().Add(2*time.Second)))
 		if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("an answer to half a body: %d bytes, %v", n, err)
@@ -166,9 +208,10 @@ func (c bodyCase) checkJudged(t *testing.T, proxy string) {
 	}
 }
 
-// If the plugin's configuration says that Envoy holds headers back and Envoy does not, the body of
-// a paused request never comes. The filter answers the request after a while instead of leaving it
-// stuck.
+// Envoy and the filter (Envoy calls it a plugin) both have a setting
+// allow_on_headers_stop_iteration. If the plugin's is true and Envoy's is false, the body of a
+// paused request never comes, because Envoy sends the filter no body while the headers wait. The
+// filter answers such a request after five seconds instead of leaving it stuck, and counts it.
 func TestMisconfiguredHeaderHoldingIsAnswered(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr, edit: setHoldsHeaders(false, true)})
@@ -186,7 +229,8 @@ func TestMisconfiguredHeaderHoldingIsAnswered(t *testing.T) {
 }
 
 // setHoldsHeaders returns an edit of the bootstrap that sets allow_on_headers_stop_iteration in
-// Envoy's configuration and in the plugin's. The bootstraps keep the two equal.
+// Envoy's configuration and in the plugin's, which is JSON in a string. In the bootstraps both are
+// true.
 func setHoldsHeaders(inEnvoy, inPlugin bool) func(bootstrap map[string]any) {
 	return func(bootstrap map[string]any) {
 		for node := range Objects(bootstrap) {

@@ -19,9 +19,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Only a token that Envoy verified bypasses by a claim: one of the issuer that the rule names, with
-// a claim of the right type and value. A request with any other token is an ordinary one: in
-// maintenance it gets the page, otherwise it reaches the app, and it is never answered 401.
+// Users of an app may prove who they are with a JSON Web Token (JWT, RFC 7519): claims, which are
+// fields of a JSON object, signed by an issuer. In the bootstrap jwt.yaml, Envoy's filter jwt_authn
+// verifies tokens and leaves the claims of a valid one as metadata, which the Drydock filter reads
+// through proxy-wasm. A claim rule of an app lets requests bypass its maintenance if their token is
+// of the rule's issuer and has a claim with one of the rule's values, or, in a list, one of them.
+//
+// proxy-wasm returns a part of the metadata as bytes without its type: a bool is one byte, a number
+// is 8 bytes, a list or an object is serialized. The filter therefore reads the whole metadata,
+// which Envoy returns as a protobuf message with types. A user who can choose the text of a claim
+// must not be able to imitate a value of another type in either form. The cases with "\x" try it.
+
+// Only a token that Envoy verified bypasses by a claim: a token of the issuer that the rule names,
+// with a claim of the right type and value. A request with any other token is an ordinary one: in
+// maintenance it is refused with 503, otherwise it reaches the app, and it is never answered 401.
 func TestOnlyVerifiedClaimsOfThePinnedIssuerBypass(t *testing.T) {
 	onOldestAndNewestEnvoy(t, func(t *testing.T, version string) {
 		i := newIssuers(t)
@@ -32,24 +43,31 @@ func TestOnlyVerifiedClaimsOfThePinnedIssuerBypass(t *testing.T) {
 	})
 }
 
-// issuers are the two issuers of jwt.yaml, and a third one that claims to be the first.
+// issuers are the two issuers that jwt.yaml names, staff and customers, and a forger: it puts the
+// name of staff into its tokens, but has a key of its own.
 type issuers struct {
 	t                        *testing.T
 	staff, customers, forger *issuer
 }
 
 func newIssuers(t *testing.T) *issuers {
-	const staff, customers = "https://sso.example.com", "https://login.example.com"
-	return &issuers{t, newIssuer(t, staff), newIssuer(t, customers), newIssuer(t, staff)}
+	const staffName, customersName = "https://sso.example.com", "https://login.example.com"
+	return &issuers{
+		t:         t,
+		staff:     newIssuer(t, staffName),
+		customers: newIssuer(t, customersName),
+		forger:    newIssuer(t, staffName),
+	}
 }
 
-// keyFiles writes the public keys to files and returns them for Substitution.Files.
+// keyFiles writes the public keys of staff and customers to files, and returns the paths for
+// Substitution.Files: Envoy reads them in place of the files that jwt.yaml names.
 func (i *issuers) keyFiles() map[string]string {
 	dir := i.t.TempDir()
 	return map[string]string{"envoy/jwks-staff.json": i.staff.jwks(dir), "envoy/jwks-customers.json": i.customers.jwks(dir)}
 }
 
-// statusWith returns the status of GET / with a bearer token, or without one if it is empty.
+// statusWith returns the status of GET / with a bearer token, or without one if token is "".
 func (d *deployment) statusWith(token string) int {
 	d.t.Helper()
 	if token == "" {
@@ -58,17 +76,20 @@ func (d *deployment) statusWith(token string) int {
 	return d.visitorFrom("127.0.0.1").get("/", "Authorization", "Bearer "+token).Status
 }
 
-// testTokens sends tokens of every kind to an app that lets the role admin of the staff pass.
+// testTokens sends tokens of every kind to an app whose only claim rule lets those of staff pass
+// that have the role admin. While the app is off, all requests pass; in no-access, only those with
+// a token that the rule covers do.
 func testTokens(t *testing.T, d *deployment, i *issuers) {
 	staff, customers := i.staff, i.customers
 	admin := claims{"roles": []string{"user", "admin"}}
 	right := staff.token(admin)
-	unsigned := segment(t, claims{"alg": "none", "typ": "JWT"}) + "." + segment(t, claims{"iss": staff.name, "roles": []string{"admin"}, "exp": time.Now().Add(time.Hour).Unix()}) + "."
+	inAnHour := time.Now().Add(time.Hour).Unix()
+	unsigned := segment(t, claims{"alg": "none", "typ": "JWT"}) + "." + segment(t, claims{"iss": staff.name, "roles": []string{"admin"}, "exp": inAnHour}) + "."
 	tampered := []byte(right)
-	tampered[len(tampered)-10] ^= 1
+	tampered[len(tampered)-10] ^= 1 // a bit of the signature
 	tokens := []struct {
 		name, token string
-		pass        bool
+		pass        bool // in no-access
 	}{
 		{"no token", "", false},
 		{"right claim", right, true},
@@ -83,7 +104,7 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 		{"claim as the bytes of protobuf", staff.token(claims{"roles": "\x1a\x05admin"}), false},
 		{"claim as the bytes of a list in protobuf", staff.token(claims{"roles": "2\t\n\x07\x1a\x05admin"}), false},
 		{"claim in a list in a list", staff.token(claims{"roles": []any{[]string{"admin"}}}), false},
-		{"claim twice", staff.sign(fmt.Sprintf(`{"iss":%q,"exp":%d,"roles":"user","roles":"admin"}`, staff.name, time.Now().Add(time.Hour).Unix())), false},
+		{"claim twice", staff.sign(fmt.Sprintf(`{"iss":%q,"exp":%d,"roles":"user","roles":"admin"}`, staff.name, inAnHour)), false},
 		{"claim beside null", staff.token(claims{"roles": []any{nil, "admin"}}), true},
 		{"claim beside much else", staff.token(claims{"roles": []any{claims{"x": nil}, 1, "admin"}, "nothing": nil, "groups": make([]int, 5000)}), true},
 		{"no claim", staff.token(nil), false},
@@ -124,15 +145,15 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 	}
 }
 
-// testClaimRules tries every kind of claim rule, with tokens that pass by it and tokens that do
-// not.
+// testClaimRules tries every kind of claim rule in no-access (testTokens has put the app into it),
+// with tokens that the rule lets pass and tokens that it does not.
 func testClaimRules(t *testing.T, d *deployment, i *issuers) {
 	staff, customers := i.staff, i.customers
 	for _, tt := range []struct {
 		name   string
 		rule   maintenance.ClaimRule
-		pass   []string
-		refuse []string
+		pass   []string // tokens
+		refuse []string // tokens; "" is a request without one
 	}{
 		{"string", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"dept"}, Values: []any{"ops", "sre"}},
 			[]string{staff.token(claims{"dept": "sre"}), staff.token(claims{"dept": []string{"ops"}})},
@@ -174,8 +195,9 @@ func testClaimRules(t *testing.T, d *deployment, i *issuers) {
 	}
 }
 
-// testSignInDuringMaintenance exempts a token endpoint, so that an admin can sign in during
-// no-access, and checks that the app sees the token of the admin's requests.
+// testSignInDuringMaintenance exempts the path from which users get their tokens, so that an admin
+// can sign in during no-access. It also checks that the app receives the token of a request that
+// bypassed, and is told so by the header X-Drydock-Bypass.
 func testSignInDuringMaintenance(t *testing.T, d *deployment, i *issuers) {
 	d.putApp(maintenance.Spec{Name: "default",
 		Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{{Issuer: i.staff.name, Claim: []string{"roles"}, Values: []any{"admin"}}}},
@@ -192,11 +214,13 @@ func testSignInDuringMaintenance(t *testing.T, d *deployment, i *issuers) {
 	}
 }
 
-// A request that is paused until the first state comes is decided in another callback than its own.
-// Its claims count there too, with their types.
+// In a new Envoy, requests are paused until the first state comes from the controller. The filter
+// then decides them in a callback that belongs to none of them, and switches to the context of each
+// (proxy_set_effective_context) to read its metadata. Claims count there too, with their types.
 func TestClaimsCountInPausedRequests(t *testing.T) {
 	i := newIssuers(t)
-	d := deploy(t, deployOptions{bootstrap: "jwt.yaml", withoutEnvoy: true, files: i.keyFiles(), edit: setBootWait(t, 60)})
+	const bootWait = 60 // seconds for which requests are paused: longer than the test takes
+	d := deploy(t, deployOptions{bootstrap: "jwt.yaml", withoutEnvoy: true, files: i.keyFiles(), edit: setBootWait(t, bootWait)})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{
 		{Issuer: i.staff.name, Claim: []string{"oncall"}, Values: []any{true}},
 	}}})
@@ -204,6 +228,7 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 	must(t, d.controller.Stop(10*time.Second))
 	d.startEnvoy()
 
+	// The controller has the state but does not run, so these requests stay paused.
 	var running sync.WaitGroup
 	var answered atomic.Bool
 	for _, tt := range []struct {
@@ -225,7 +250,7 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 		})
 	}
 
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // the requests arrive at Envoy
 	if answered.Load() {
 		t.Error("a request was not paused, so the scenario proves nothing")
 	}
@@ -233,10 +258,10 @@ func TestClaimsCountInPausedRequests(t *testing.T) {
 	running.Wait()
 }
 
-// issuer signs JSON Web Tokens with ES256 (RFC 7518 section 3.4).
+// issuer signs JSON Web Tokens with ES256: ECDSA over the curve P-256 (RFC 7518 section 3.4).
 type issuer struct {
 	t    *testing.T
-	name string
+	name string // claim iss of its tokens
 	key  *ecdsa.PrivateKey
 }
 
@@ -250,19 +275,21 @@ func newIssuer(t *testing.T, name string) *issuer {
 // jwks writes the public key to a file in dir as a JWK set (RFC 7517) and returns the path.
 func (i *issuer) jwks(dir string) string {
 	i.t.Helper()
-	point, err := i.key.PublicKey.Bytes() // 4, x, y
+	point, err := i.key.PublicKey.Bytes() // the byte 4, x and y with 32 bytes each (SEC 1, 2.3.3)
 	must(i.t, err)
+	x, y := b64(point[1:33]), b64(point[33:])
 
 	path := filepath.Join(dir, b64([]byte(i.name))+".json")
-	set := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"k","x":%q,"y":%q}]}`, b64(point[1:33]), b64(point[33:]))
+	set := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"k","x":%q,"y":%q}]}`, x, y)
 	must(i.t, os.WriteFile(path, []byte(set), 0o600))
 	return path
 }
 
+// claims are the fields of a token's JSON object, and also of objects in it.
 type claims map[string]any
 
-// token returns a signed token with the claims, and with iss, sub, iat and exp unless the claims
-// set them.
+// token returns a signed token that is valid for an hour. c adds claims to iss, sub, iat and exp,
+// or replaces these.
 func (i *issuer) token(c claims) string {
 	i.t.Helper()
 	all := claims{"iss": i.name, "sub": "somebody", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
@@ -272,21 +299,28 @@ func (i *issuer) token(c claims) string {
 	return i.sign(string(payload))
 }
 
-// sign returns a signed token with exactly this payload.
+// sign returns a signed token with exactly this payload. A token has three parts with dots between
+// them: a header, the payload and the signature, each in base64 (RFC 7515 section 7.1).
 func (i *issuer) sign(payload string) string {
 	i.t.Helper()
 	signed := segment(i.t, claims{"alg": "ES256", "typ": "JWT", "kid": "k"}) + "." + b64([]byte(payload))
 	digest := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
 	must(i.t, err)
-	return signed + "." + b64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
+
+	// The signature is r and s with 32 bytes each, from the most significant byte on.
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return signed + "." + b64(signature)
 }
 
-// segment encodes one part of a token.
+// segment returns v as one part of a token: JSON in base64.
 func segment(t *testing.T, v any) string {
 	data, err := json.Marshal(v)
 	must(t, err)
 	return b64(data)
 }
 
+// b64 encodes bytes in the base64 of tokens, which is for URLs and has no padding.
 var b64 = base64.RawURLEncoding.EncodeToString

@@ -13,14 +13,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// An app is in maintenance for its hosts and paths. Servers read different spellings of a host or a
+// path as the same, so a client could try a spelling that the filter does not recognize and the app
+// does. The scenarios of this file send such requests, most of them as raw bytes (sendRaw), to
+// Envoy with an app behind it that records what reaches it (recordingUpstream).
+
 // shop is the host of the app that the evasions are aimed at.
 const shop = "shop.example.com"
 
-// evasion is a request that tries to reach a closed app.
+// evasion is an HTTP request, as its bytes, that tries to reach a closed app.
 type evasion struct{ name, request string }
 
-// evasions returns requests for closed parts of the app shop, in every spelling of the host, the
-// path and the request line.
+// evasions returns requests for closed paths of the app shop, in many spellings of the host, the
+// path and the request line. TestSpellingsOfHostsAndPathsDoNotEvade has the app's hosts and paths:
+// /app is closed, but /app/public and below are exempt, and so is GET /app/health exactly.
 func evasions() (all []evasion) {
 	for _, host := range []string{
 		shop, "SHOP.example.com", "shop.example.com.", "SHOP.Example.COM.:8080", "shop.example.com:80", "shop.example.com:08080",
@@ -64,7 +70,7 @@ func evasions() (all []evasion) {
 	)
 }
 
-// No spelling of a host or a path reaches a closed app, or extends its exemptions.
+// No spelling of a host or a path reaches a closed app, or makes an exemption cover more.
 func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
@@ -79,13 +85,13 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 
 	d.enforce("shop", maintenance.NoAccess, "closed")
 	proxy := d.envoyPort.Addr()
-
 	for _, e := range evasions() {
 		checkNotReached(t, app, proxy, e)
 	}
 
-	// Envoy resolves dots before it merges slashes, and passes the result on: the app receives a
-	// path that is not closed, whatever the client asked for.
+	// These two look like evasions and are not. Envoy resolves dots (normalize_path) before it
+	// merges slashes (merge_slashes), so that ".." only removes the empty segment before it. The
+	// filter and the app both get the result, which is an open path.
 	for path, want := range map[string]string{"/x//..//app/order": "/x/app/order", "/app/public//../order": "/app/public/order"} {
 		sendRaw(t, proxy, requestText("GET", path, shop))
 		if got := app.takeTargets(); len(got) != 1 || got[0] != shop+" "+want {
@@ -93,6 +99,7 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 		}
 	}
 
+	// Requests for exempt paths, other paths and other hosts pass.
 	for _, open := range []string{
 		requestText("GET", "/app/public", shop), requestText("GET", "/app/public/", shop), requestText("GET", "/app/public/logo.png?x=/../order", shop),
 		requestText("GET", "/app/health", shop), requestText("HEAD", "/app/health", shop),
@@ -104,7 +111,7 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 		}
 	}
 
-	// HTTP/2 names the host in a pseudo-header.
+	// HTTP/2 names the host in the pseudo-header :authority.
 	client := http2Client(t)
 	for _, host := range []string{shop, "SHOP.example.com", "shop.example.com.:8080"} {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+proxy+"/app/order", nil)
@@ -119,29 +126,33 @@ func TestSpellingsOfHostsAndPathsDoNotEvade(t *testing.T) {
 	}
 }
 
-// checkNotReached sends an evasion and follows Envoy's redirects to the plain spelling of a path.
-// Either the filter or Envoy must refuse it in the end, and the app must not receive anything.
+// checkNotReached sends an evasion and checks that the app does not receive anything, and that the
+// filter or Envoy refuses the request. If a path has an escaped slash, Envoy redirects the client
+// to the plain spelling of the path (UNESCAPE_AND_REDIRECT); checkNotReached follows.
 func checkNotReached(t *testing.T, app *recordingUpstream, proxy string, e evasion) {
 	t.Helper()
+	const maxRedirects = 5
 	a := sendRaw(t, proxy, e.request)
-	got := app.takeTargets()
-	for hops := 0; a.Status == http.StatusTemporaryRedirect && hops < 5; hops++ {
-		location := a.Header.Get("Location")
-		if _, rest, ok := strings.Cut(location, "://"); ok {
-			_, path, _ := strings.Cut(rest, "/")
-			location = "/" + path
+	reached := app.takeTargets()
+	for n := 0; a.Status == http.StatusTemporaryRedirect && n < maxRedirects; n++ {
+		path := a.Header.Get("Location")
+		if _, afterScheme, ok := strings.Cut(path, "://"); ok {
+			_, afterHost, _ := strings.Cut(afterScheme, "/")
+			path = "/" + afterHost
 		}
-		a = sendRaw(t, proxy, requestText("GET", location, shop))
-		got = append(got, app.takeTargets()...)
+		a = sendRaw(t, proxy, requestText("GET", path, shop))
+		reached = append(reached, app.takeTargets()...)
 	}
 
-	if len(got) > 0 {
-		t.Errorf("%s reached the app as %q", e.name, got)
+	if len(reached) > 0 {
+		t.Errorf("%s reached the app as %q", e.name, reached)
 	} else if !isRefusal(a) {
 		t.Errorf("%s: %d %s, want 503 from the filter or 4xx from Envoy", e.name, a.Status, a.Body)
 	}
 }
 
+// isRefusal reports whether an answer is the filter's 503, or a 4xx with which Envoy refuses a
+// malformed request before the filter sees it.
 func isRefusal(a answer) bool { return a.Status == http.StatusServiceUnavailable || a.Status/100 == 4 }
 
 // Requests for an unknown host, or without one, belong to the app default.
@@ -167,8 +178,10 @@ func TestUnknownHostsBelongToTheDefaultApp(t *testing.T) {
 	}
 }
 
-// The edge prefix leads to the controller's listener for proxies, but never to its API or to the
-// sync, even with the right tokens.
+// The bootstrap routes paths below the edge prefix, /.drydock/, to the controller's listener for
+// proxies, so that everybody can read the public status there. The same listener serves the sync,
+// with which proxies fetch the state, and the API is on another port. No visitor reaches these
+// through the prefix, even with the right tokens.
 func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default"})
@@ -176,6 +189,7 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	if mode, _ := d.status("default"); mode != maintenance.Off {
 		t.Fatalf("a request through the proxy put the default app into %s", mode)
 	}
+
 	d.enforce("default", maintenance.NoAccess, "closed")
 	checkAPINotReached(d, "no-access")
 	d.enforceOff("default")
@@ -183,7 +197,7 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 	checkAPINotReached(d, "read-only")
 	d.enforceOff("default")
 
-	// The prefix itself works in each mode.
+	// The public status itself is answered, whether or not the app is in maintenance.
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.NoAccess} {
 		if mode != maintenance.Off {
 			d.enforce("default", mode, "closed")
@@ -199,7 +213,7 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 		}
 	}
 
-	// Nor can a visitor open a WebSocket to the controller.
+	// The route allows no upgrades, so a visitor cannot open a WebSocket to the controller.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	a, err := d.visitorFrom("127.0.0.1").try(ctx, "GET", "/.drydock/status", "",
@@ -210,7 +224,7 @@ func TestEdgePrefixNeverReachesTheAPI(t *testing.T) {
 }
 
 // checkAPINotReached sends requests for the controller's private endpoints, with valid tokens, in
-// many spellings of the edge prefix.
+// many spellings of a path that leaves the edge prefix.
 func checkAPINotReached(d *deployment, when string) {
 	d.t.Helper()
 	endpoints := []struct{ method, path, token, body string }{
@@ -235,6 +249,9 @@ func checkAPINotReached(d *deployment, when string) {
 			a := sendRaw(d.t, d.envoyPort.Addr(), fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Bearer %s\r\n"+
 				"If-Match: *\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 				to.method, prefix, to.path, to.token, len(to.body), to.body))
+			// The API and the sync answer with a JSON object, and /metrics with names that begin
+			// with drydock_. A 200 from the app, which serves other paths when it is open, has
+			// neither.
 			var object map[string]any
 			changed := a.Status < 300 && to.body != ""
 			read := a.Status == 200 && (json.Unmarshal([]byte(a.Body), &object) == nil || strings.Contains(a.Body, "drydock_"))
@@ -245,8 +262,10 @@ func checkAPINotReached(d *deployment, when string) {
 	}
 }
 
-// Headers and trailers do not reach the app if a server could take another path or host from them
-// than the filter judged, or believe that they come from the filter.
+// Some servers take the path or the host of a request from headers such as X-Original-URL, or merge
+// trailers into the headers. Such headers, and those that the filter itself sends to the app
+// (x-drydock-mode, x-drydock-bypass), do not reach the app when they come from a client. The
+// bootstrap removes them, in every spelling of the separators that CGI and WSGI servers confuse.
 func TestMisleadingHeadersDoNotReachTheApp(t *testing.T) {
 	onOldestAndNewestEnvoy(t, testMisleadingHeaders)
 }
@@ -257,6 +276,7 @@ func testMisleadingHeaders(t *testing.T, version string) {
 		"script_name", "SCRIPT-NAME", "x-script-name", "x.script_name", "x-original-url", "x-rewrite-url", "x-original-uri", "x_original.url",
 		"x-forwarded-prefix", "x-forwarded-path", "x-forwarded-host", "x_forwarded_host", "x-forwarded-server", "forwarded", "x-host", "x-original-host", "x-http-host-override",
 	}
+	// An app may need these, although some resemble the names above.
 	kept := []string{"api_key", "x-http-method-override", "x-api.key", "x-scripts-name", "x-drydocks-mode", "x-forwarded-port", "host-name", "x-forwarded-client"}
 
 	app := startRecordingUpstream(t)
@@ -284,6 +304,7 @@ func testMisleadingHeaders(t *testing.T, version string) {
 			t.Fatalf("%s: the app received nothing; the client got %d", mode, resp.StatusCode)
 		}
 		for _, name := range removed {
+			// The filter may have set the header itself, with another value.
 			if v := got.Header[http.CanonicalHeaderKey(name)]; len(v) > 0 && v[0] == "forged" {
 				t.Errorf("%s: the app received %s", mode, name)
 			}
@@ -293,8 +314,8 @@ func testMisleadingHeaders(t *testing.T, version string) {
 				t.Errorf("%s: the app did not receive %s", mode, name)
 			}
 		}
-		// Go lists the names that the header Trailer announced, without values if they did not
-		// come.
+		// The bootstrap removes all trailers. Go lists the names that the header Trailer announced,
+		// without values for those that did not come.
 		for _, values := range got.Trailer {
 			if len(values) > 0 {
 				t.Errorf("%s: the app received the trailers %v", mode, got.Trailer)

@@ -20,15 +20,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// However many requests are begun and left unfinished, the module does not crash. It refuses at
-// once what it has no room to pause, requests that need no pause pass all the time, and every
-// request passes again afterwards.
+// In read-only, the filter pauses a GraphQL request until it has read the whole body. A client can
+// abuse that: it begins requests and never sends the rest. Each VM of the filter therefore pauses
+// at most 4,096 requests and 64 MiB of headers and bodies (maxPausedRequests and maxPausedBytes in
+// filter/paused.go), and refuses a request beyond that by the rule read-only.held-limit.
+
+// However many requests are begun and left unfinished, the filter does not crash. It refuses at
+// once the requests that it has no room to pause. Requests that it need not pause pass all the
+// time, and every request passes again afterwards.
 func TestUnfinishedRequestsDoNotExhaustTheModule(t *testing.T) {
 	onOldestAndNewestEnvoy(t, testUnfinishedRequests)
 }
 
 func testUnfinishedRequests(t *testing.T, version string) {
-	d := deploy(t, deployOptions{version: version, workers: 1})
+	d := deploy(t, deployOptions{version: version, workers: 1}) // one VM has all requests
 	d.putApp(maintenance.Spec{Name: "default"})
 	d.enforce("default", maintenance.ReadOnly, "closed")
 	logUsage := func(when string) {
@@ -36,21 +41,25 @@ func testUnfinishedRequests(t *testing.T, version string) {
 			d.onlyStat(`held_requests$`), d.onlyStat(`held_bytes$`), d.onlyStat(`held_limit$`), d.rss()>>20)
 	}
 
-	// 15,000 requests with 28 kB of headers each.
-	for i := range 150 {
-		conn, err := openUnfinishedStreams(d.envoyPort.Addr(), 100)
+	// 15,000 requests with 28 kB of headers each are 420 MB. The bootstrap allows 100 streams on a
+	// connection.
+	const connections, streams = 150, 100
+	for i := range connections {
+		conn, err := openUnfinishedStreams(d.envoyPort.Addr(), streams)
 		must(t, err)
 		defer conn.Close()
-		if i%15 == 14 {
-			checkStillServes(d, fmt.Sprintf("with %d connections", i+1))
+		if opened := i + 1; opened%15 == 0 {
+			checkStillServes(d, fmt.Sprintf("with %d connections", opened))
 		}
 	}
 
-	logUsage("with unfinished headers")
+	logUsage("with unfinished requests")
 	if n := d.onlyStat(`held_limit$`); n == 0 {
 		t.Error("no request was refused for lack of room")
 	}
 
+	// 200 bodies of 950 KiB each are 186 MiB. Each is just below Envoy's own limit for a body,
+	// which is 1 MiB.
 	stop, answered := sendStalledBodies(t, d.envoyPort.Addr(), 200, 950<<10)
 	for range 10 {
 		checkStillServes(d, "with long bodies")
@@ -60,6 +69,7 @@ func testUnfinishedRequests(t *testing.T, version string) {
 	t.Logf("%d of them were answered", answered.Load())
 	stop()
 
+	// By then the filter has refused what was still paused: body_timeout is 30 seconds by default.
 	eventually(t, 40*time.Second, func() error {
 		if a := d.visitorFrom("127.0.0.1").postJSON("/graphql", queryOfOrders); a.Status != http.StatusOK {
 			return fmt.Errorf("a query is answered %d %s", a.Status, a.Body)
@@ -70,10 +80,11 @@ func testUnfinishedRequests(t *testing.T, version string) {
 	checkNoCrash(d)
 }
 
+// queryOfOrders is a GraphQL request that read-only lets pass, once it has seen the body.
 const queryOfOrders = `{"query":"{orders{id}}"}`
 
-// checkStillServes checks that a GET passes, and that a query passes or is refused for lack of
-// room.
+// checkStillServes checks that a GET passes, which the filter need not pause, and that a query
+// either passes or is refused for lack of room.
 func checkStillServes(d *deployment, when string) {
 	d.t.Helper()
 	v := d.visitorFrom("127.0.0.1")
@@ -85,8 +96,10 @@ func checkStillServes(d *deployment, when string) {
 	}
 }
 
-// openUnfinishedStreams opens n streams on one HTTP/2 connection. Each has some 28 kB of headers,
-// which HPACK's table reduces to a few bytes, and one byte of a body that does not end.
+// openUnfinishedStreams opens n streams (requests) on one HTTP/2 connection, which stays open. Each
+// stream has some 28 kB of headers, just below the 32 kB that Envoy accepts, and one byte of a body
+// that does not end. HPACK, the compression of headers in HTTP/2 (RFC 7541), keeps a header in a
+// table after its first use, so that the client sends a few bytes in its place.
 func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 	conn, err := net.Dial("tcp", proxy)
 	if err != nil {
@@ -109,7 +122,7 @@ func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 		for range 7 {
 			table.WriteField(hpack.HeaderField{Name: "accept", Value: padding})
 		}
-		id := uint32(2*i + 1)
+		id := uint32(2*i + 1) // a client's stream ids are odd (RFC 9113 section 5.1.1)
 		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
 		framer.WriteData(id, false, []byte("{"))
 	}
@@ -119,17 +132,18 @@ func openUnfinishedStreams(proxy string, n int) (net.Conn, error) {
 		return nil, err
 	}
 
-	go io.Copy(io.Discard, conn)
+	go io.Copy(io.Discard, conn) // Envoy must be able to send its frames
 	return conn, nil
 }
 
-// sendStalledBodies sends n GraphQL requests whose bodies stop after the given number of bytes,
-// until stop is called. It counts the requests that are answered.
+// sendStalledBodies sends n GraphQL requests whose bodies stop after size bytes without an end.
+// stop breaks them off. answered counts the requests that were answered before.
 func sendStalledBodies(t *testing.T, proxy string, n, size int) (stop func(), answered *atomic.Int32) {
 	ctx, cancel := context.WithCancel(t.Context())
 	client := http2Client(t)
 	answered = new(atomic.Int32)
 	for range n {
+		// A JSON document may begin with any number of blanks, so the filter must read on.
 		body := io.MultiReader(bytes.NewReader(bytes.Repeat([]byte(" "), size)), stalledReader{ctx})
 		req, err := http.NewRequestWithContext(ctx, "POST", "http://"+proxy+"/graphql", body)
 		must(t, err)
@@ -153,7 +167,9 @@ func (s stalledReader) Read([]byte) (int, error) {
 	return 0, s.Err()
 }
 
-// checkNoCrash checks that Envoy's metrics and logs do not show a crash of the module.
+// checkNoCrash checks that neither Envoy's metrics nor its logs show a crash of the filter: Envoy
+// writes the stack of a WebAssembly module that crashes ("Function: proxy_on_…") to its log, and
+// the detail wasm_fail_stream to the access log for each request that ends by it.
 func checkNoCrash(d *deployment) {
 	d.t.Helper()
 	if n := d.onlyStat(`wasmcustom.*\.errors$`); n != 0 {
@@ -168,20 +184,21 @@ func checkNoCrash(d *deployment) {
 	}
 }
 
-// Requests that are broken off in the middle of their bodies, 10,000 of them, leave no memory
-// behind.
+// Requests that are broken off in the middle of their bodies leave no memory behind: after 10,000
+// of them, Envoy's resident memory is at most 5 % larger.
 func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
 	d.enforce("default", maintenance.ReadOnly, "aborted")
 
+	// In the first thousands of requests, Envoy's heap and the filter's still grow to their size.
 	const warmUp, total = 4000, 14000
 	abortBodies(d, warmUp)
 	before := d.rss()
 	abortBodies(d, total-warmUp)
 	after := d.rss()
 	t.Logf("resident: %d kB after %d aborted bodies, %d kB after %d (%+.1f %%)", before>>10, warmUp, after>>10, total, 100*float64(after-before)/float64(before))
-	if after > before+before/20 {
+	if after > before+before/20 { // 5 %
 		t.Errorf("resident memory grew from %d kB to %d kB, by more than 5 %%", before>>10, after>>10)
 	}
 	if _, passed := app.find("aborted"); passed {
@@ -194,30 +211,36 @@ func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// abortBodies sends n requests and breaks each off in the middle of its body. It waits for Envoy
-// after each batch, because connections that Envoy has not handled yet would take memory too.
+// abortBodies sends n requests, a multiple of 200, and breaks each off in the middle of its body.
+// After each batch of 200 it waits until Envoy has closed the connections, because open ones take
+// memory too.
 func abortBodies(d *deployment, n int) {
 	d.t.Helper()
 	const batch = 200
 	for range n / batch {
 		var running sync.WaitGroup
 		for i := range batch {
-			running.Go(func() { abortBody(d, 1000+40*i, i%2 == 0) })
+			size := 1000 + 40*i // up to 8,960 of the 20,000 bytes that each request announces
+			reset := i%2 == 0
+			running.Go(func() { abortBody(d, size, reset) })
 		}
 		running.Wait()
 
 		eventually(d.t, 30*time.Second, func() error {
 			stats, err := d.envoy.Stats(`^http\.edge\.downstream_cx_active$`)
-			if n := stats["http.edge.downstream_cx_active"]; err == nil && n != 0 {
-				err = fmt.Errorf("%d connections are still open", n)
+			if err != nil {
+				return err
 			}
-			return err
+			if open := stats["http.edge.downstream_cx_active"]; open != 0 {
+				return fmt.Errorf("%d connections are still open", open)
+			}
+			return nil
 		})
 	}
 }
 
 // abortBody sends the given number of bytes of a longer body and closes the connection, either with
-// a reset or in the normal way.
+// a TCP reset or in the normal way.
 func abortBody(d *deployment, size int, reset bool) {
 	conn, err := net.Dial("tcp", d.envoyPort.Addr())
 	if err != nil {
@@ -228,7 +251,7 @@ func abortBody(d *deployment, size int, reset bool) {
 	fmt.Fprintf(conn, "POST /graphql HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nx-case: aborted\r\n"+
 		"content-length: 20000\r\n\r\n%s", strings.Repeat("{", size))
 	if reset {
-		conn.(*net.TCPConn).SetLinger(0)
+		conn.(*net.TCPConn).SetLinger(0) // Close then sends a reset
 	}
 	conn.Close()
 }

@@ -11,8 +11,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// An Envoy that starts during a maintenance does not let a single request through, and answers
-// health checks from the start.
+// A new Envoy serves before the filter has its first state from the controller. Until the state
+// comes, and for at most boot_wait (a setting of the plugin, two seconds in the bootstraps), the
+// filter pauses requests. Without a state after that, the setting "unknown" decides: "allow" (in
+// most bootstraps) or "deny". GET /healthz is exempt in the bootstraps and passes at once.
+
+// An Envoy that starts during a maintenance does not let a single request pass, and answers health
+// checks from the start.
 func TestNewEnvoyLeaksNothingDuringMaintenance(t *testing.T) {
 	for _, tt := range []struct {
 		name              string
@@ -33,27 +38,31 @@ func TestNewEnvoyLeaksNothingDuringMaintenance(t *testing.T) {
 			probes, stopProbes := d.startPolling(1, "/healthz")
 			d.startEnvoy()
 			ready := time.Now()
-			// Long after boot_wait, when a filter without a state decides by the setting "unknown".
-			time.Sleep(4 * time.Second)
+			time.Sleep(4 * time.Second) // longer than boot_wait
 			stopVisitors()
 			stopProbes()
 
 			visitors.wantOnly(t, http.StatusServiceUnavailable)
 			probes.wantOnly(t, http.StatusOK)
-			if n := d.app.Requests(); n != int64(probes.byStatus[http.StatusOK]) {
-				t.Errorf("%d requests reached the app, of which %d were health checks", n, probes.byStatus[http.StatusOK])
+			healthChecks := probes.byStatus[http.StatusOK]
+			if n := d.app.Requests(); n != int64(healthChecks) {
+				t.Errorf("%d requests reached the app, of which %d were health checks", n, healthChecks)
 			}
-			// A health check that was paused until the state came would take longer than a second.
-			if late := probes.firstAnswer.Sub(ready); late > time.Second {
-				t.Errorf("the first health check was answered %v after Envoy was ready", late)
+
+			// The delay is negative if the answer came before startEnvoy noticed that Envoy was
+			// ready. A health check that was paused for boot_wait would take two seconds.
+			delay := probes.firstAnswer.Sub(ready)
+			if delay > time.Second {
+				t.Errorf("the first health check was answered %v after Envoy was ready", delay)
 			}
-			t.Logf("visitors %v, health checks %v; the first one was answered %v after Envoy was ready", visitors.byStatus, probes.byStatus, probes.firstAnswer.Sub(ready))
+			t.Logf("visitors %v, health checks %v; the first one was answered %v after Envoy was ready", visitors.byStatus, probes.byStatus, delay)
 		})
 	}
 }
 
-// Without a controller, requests pass by default, because Drydock must never be the outage. They
-// are paused for at most boot_wait, and counted.
+// Without a controller, requests to a new Envoy pass (unknown: allow), because Drydock must never
+// cause an outage. They are paused for at most boot_wait, and counted as unknown. An Envoy that has
+// had a state keeps it without a controller.
 func TestRequestsPassWithoutController(t *testing.T) {
 	d := deploy(t, deployOptions{withoutController: true})
 	v := d.visitorFrom("127.0.0.1")
@@ -73,16 +82,16 @@ func TestRequestsPassWithoutController(t *testing.T) {
 		t.Errorf("GET / once the controller runs: %d, want 503", a.Status)
 	}
 
-	// It keeps the state when the controller is gone again.
+	// Envoy keeps the state when the controller is gone again.
 	d.controller.Kill()
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // the filter's next polls fail
 	if a := v.get("/"); a.Status != http.StatusServiceUnavailable {
 		t.Errorf("GET / after the controller was killed: %d, want 503", a.Status)
 	}
 }
 
-// Bodies whose requests begin before a new Envoy has its first state arrive whole: an upload
-// continues, however long it is, and a body that read-only has to judge is read to its end.
+// Requests that begin before a new Envoy has its first state keep their whole bodies: an upload
+// continues, however long it is, and a body that read-only must judge is read to its end.
 func TestBodiesBegunBeforeTheFirstStateArriveWhole(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.Off, maintenance.ReadOnly} {
 		onOldestAndNewestEnvoy(t, func(t *testing.T, version string) { testBodiesBeforeTheFirstState(t, version, mode) })
@@ -90,23 +99,29 @@ func TestBodiesBegunBeforeTheFirstStateArriveWhole(t *testing.T) {
 }
 
 func testBodiesBeforeTheFirstState(t *testing.T, version string, mode maintenance.Mode) {
+	const bootWait = 30 // seconds: longer than the controller takes to come back
 	app := startRecordingUpstream(t)
-	d := deploy(t, deployOptions{version: version, upstream: app.addr, workers: 1, withoutEnvoy: true, edit: setBootWait(t, 30)})
+	d := deploy(t, deployOptions{version: version, upstream: app.addr, workers: 1, withoutEnvoy: true, edit: setBootWait(t, bootWait)})
+
+	// In read-only, PUT /upload is a write that passes. With AllowOverrides, read-only need not
+	// search its body for a method override, so the upload may be longer than Envoy's buffer.
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{WriteThrough: []maintenance.PathRule{
 		{Methods: []string{"PUT"}, Path: "/upload", Allow: []maintenance.Allowance{maintenance.AllowOverrides}},
 	}}})
 	uploadMethod := "POST"
 	if mode != maintenance.Off {
 		d.activate("default", mode, "closed")
-		uploadMethod = "PUT" // which read-only passes by the rule above
+		uploadMethod = "PUT"
 	}
+
+	// The state is in the controller's data directory, and Envoy has to wait for it.
 	d.controller.Kill()
 	d.startEnvoy()
 
 	const query, mutation = `{"query":"{orders{id}}"}`, `{"query":"mutation{placeOrder(item:\"tar\"){id}}"}`
-	long := strings.Repeat("x", 3<<20)
+	upload := strings.Repeat("x", 3<<20) // three times Envoy's buffer, of which 700 KiB come first
 	requests := []*splitRequest{
-		{name: "a long JSON upload", method: uploadMethod, path: "/upload", kind: "application/json", before: long[:700<<10], after: long[700<<10:]},
+		{name: "a long JSON upload", method: uploadMethod, path: "/upload", kind: "application/json", before: upload[:700<<10], after: upload[700<<10:]},
 		{name: "a query", method: "POST", path: "/graphql", kind: "application/json", before: query[:9], after: query[9:]},
 		{name: "a whole query", method: "POST", path: "/graphql", kind: "application/json", before: query},
 		{name: "a mutation", method: "POST", path: "/graphql", kind: "application/json", before: mutation[:9], after: mutation[9:]},
@@ -117,7 +132,7 @@ func testBodiesBeforeTheFirstState(t *testing.T, version string, mode maintenanc
 	for _, r := range requests {
 		r.send(t, d.envoyPort.Addr(), state)
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // the first parts arrive at Envoy
 	d.startController()
 	d.awaitProxy()
 	close(state)
@@ -133,28 +148,31 @@ func testBodiesBeforeTheFirstState(t *testing.T, version string, mode maintenanc
 		}
 
 		got, recorded := app.find(r.name)
+		size := len(r.before) + len(r.after)
 		if refused && recorded {
 			t.Errorf("%s: the app received %s", mode, r.name)
-		} else if size := len(r.before + r.after); !refused && got.size != size {
+		}
+		if !refused && got.size != size {
 			t.Errorf("%s: of %s the app received %d bytes, want %d", mode, r.name, got.size, size)
 		}
 	}
 }
 
-// splitRequest is a request that sends a part of its body before the first state and the rest after
-// it.
+// splitRequest is a request whose client sends a part of the body before the first state arrives
+// and the rest afterwards.
 type splitRequest struct {
-	name, method, path, kind string // name is also the header x-case
-	before, after            string
+	name, method, path string // name is also the value of the header x-case
+	kind               string // content type
+	before, after      string // the parts of the body
 
 	done   chan struct{} // closed once status and err are set
 	status int
 	err    error
 }
 
-// send sends the request, and the rest of its body after state was closed. It uses HTTP/1.1,
-// because Envoy 1.36 mistakes the window updates of a Go server for a flood when it has sent much
-// at once.
+// send starts the request and returns. The rest of the body follows after the channel state is
+// closed. send uses HTTP/1.1, and so does Envoy then towards the app: with HTTP/2, Envoy 1.36 takes
+// the window updates of a Go server for a flood when it has sent much at once.
 func (r *splitRequest) send(t *testing.T, proxy string, state <-chan struct{}) {
 	t.Helper()
 	r.done = make(chan struct{})
@@ -167,7 +185,7 @@ func (r *splitRequest) send(t *testing.T, proxy string, state <-chan struct{}) {
 	go func() {
 		io.WriteString(w, r.before)
 		<-state
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // the filter has decided to go on, or not, by then
 		io.WriteString(w, r.after)
 		w.Close()
 	}()
@@ -185,8 +203,8 @@ func (r *splitRequest) send(t *testing.T, proxy string, state <-chan struct{}) {
 	}()
 }
 
-// setBootWait returns an edit of the bootstrap that makes a new Envoy wait for its first state for
-// the given number of seconds.
+// setBootWait returns an edit of the bootstrap that makes the filter in a new Envoy wait for its
+// first state for the given number of seconds. The plugin's configuration is JSON in a string.
 func setBootWait(t *testing.T, seconds int) func(bootstrap map[string]any) {
 	return func(bootstrap map[string]any) {
 		const before = `"boot_wait": 2`
