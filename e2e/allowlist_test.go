@@ -9,8 +9,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// In no-access, addresses in the allowlist pass. All others get 503, the message and Retry-After,
-// and no header that they can send changes that.
+// An app's rules may list addresses (and networks, as in 198.51.100.0/24) whose requests bypass its
+// maintenance. Which address a request has is Envoy's decision: by default that of the connection.
+// On Linux, a client can connect from any address in 127.0.0.0/8, so a visitor of these scenarios
+// has the address that visitorFrom names.
+
+// In no-access, requests from listed addresses pass. All others get 503, the operator's message and
+// Retry-After (3600 seconds, the default), and no header that a client can send changes that.
 func TestAllowlistedAddressesBypass(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"127.0.0.2", "127.0.0.16/28", "127.1.0.0/16", "2001:db8::/32"}}})
@@ -23,6 +28,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		t.Errorf("a client's own x-drydock headers reach the app: %v", received)
 	}
 
+	// The list has one address, and two networks whose edges are tried.
 	d.enforce("default", maintenance.NoAccess, "We move to a new server.")
 	for _, tt := range []struct {
 		from string
@@ -60,8 +66,9 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 	}
 }
 
-// checkForgedAddressesRefused sends the headers in which proxies name a client's address, with an
-// address that is allowed.
+// checkForgedAddressesRefused sends headers in which proxies name a client's address, and those
+// that the filter itself sends to the app, with a listed address and other values that might open
+// something.
 func checkForgedAddressesRefused(t *testing.T, stranger *visitor) {
 	t.Helper()
 	for _, name := range []string{
@@ -76,8 +83,9 @@ func checkForgedAddressesRefused(t *testing.T, stranger *visitor) {
 	}
 }
 
-// checkRefusalsRecorded checks what the access log and the counters say after refused and allowed
-// requests.
+// checkRefusalsRecorded checks the access log and the filter's counters after requests that were
+// refused and requests that bypassed. The bootstrap logs the filter's decision as "drydock", and
+// Envoy's reason for the answer as "details".
 func checkRefusalsRecorded(d *deployment) {
 	d.t.Helper()
 	entry := d.awaitAccessLog(func(e map[string]any) bool { return e["status"] == 503.0 })
@@ -99,8 +107,9 @@ func checkRefusalsRecorded(d *deployment) {
 	}
 }
 
-// Behind a trusted proxy, the address that this proxy saw counts: the last one in X-Forwarded-For,
-// whatever the client wrote before it.
+// Behind a trusted proxy (trusted-proxy.yaml), the client's address is the one that this proxy saw.
+// The proxy appends it to X-Forwarded-For, so it is the last one there, whatever the client wrote
+// before it. The visitor of this test is the proxy.
 func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	d := deploy(t, deployOptions{bootstrap: "trusted-proxy.yaml"})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{
@@ -110,7 +119,7 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	proxy := d.visitorFrom("127.0.0.1")
 
 	for _, tt := range []struct {
-		forwarded string
+		forwarded string // X-Forwarded-For; none if ""
 		want      int
 	}{
 		{"203.0.113.7", 200},
@@ -139,7 +148,7 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 		{"nonsense", 503},
 		{"", 503},
 	} {
-		headers := []string{"X-Real-IP", "203.0.113.7"}
+		headers := []string{"X-Real-IP", "203.0.113.7"} // a listed address, which must not count
 		if tt.forwarded != "" {
 			headers = append(headers, "X-Forwarded-For", tt.forwarded)
 		}
@@ -149,6 +158,8 @@ func TestAllowlistBehindATrustedProxy(t *testing.T) {
 	}
 }
 
+// The allowlist also covers clients that connect by IPv6, and distinguishes ::1 from 127.0.0.1,
+// although both are this machine. The bootstrap dual-stack.yaml listens on both, on one port.
 func TestAllowlistOverIPv6(t *testing.T) {
 	d := deploy(t, deployOptions{bootstrap: "dual-stack.yaml"})
 	d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{IPs: []string{"::1"}}})

@@ -73,7 +73,8 @@ type bodyCase struct {
 }
 
 const (
-	// caseID stands for the value of the header x-case, by which the app's records are searched.
+	// caseID stands for the value of the header x-case. A test finds the app's record of a request
+	// with that value.
 	caseID = "CASE"
 
 	// noReply is bodyCase.want if the filter still waits for the rest of the body.

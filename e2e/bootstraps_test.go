@@ -17,8 +17,14 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/golden"
 )
 
-// Each bootstrap in envoy/ runs as it stands, and differs from drydock.yaml only in its own
-// subject. The golden file lists the differences.
+// The bootstraps in envoy/ are configurations of Envoy in YAML, for users to copy from. The usual
+// one is drydock.yaml. Each of the others is a whole file too, so that it runs as it stands, and
+// shows one subject more.
+
+// Each bootstrap differs from drydock.yaml only in its own subject. The golden file lists the
+// differences, in the format of writeDifferences. two-filters.yaml has two listeners, each with a
+// filter of its own: the first is compared like that of any other bootstrap, and the second, for
+// partners, as a bootstrap of its own.
 func TestBootstrapsDifferOnlyAsDocumented(t *testing.T) {
 	root, err := Root()
 	must(t, err)
@@ -43,6 +49,8 @@ func TestBootstrapsDifferOnlyAsDocumented(t *testing.T) {
 	golden.Compare(t, "testdata/bootstraps.golden", out.String())
 }
 
+// Bootstrap replaces exactly the ports and files that a Substitution names, and rejects one that it
+// cannot apply.
 func TestBootstrapSubstitution(t *testing.T) {
 	data, err := Bootstrap("drydock.yaml", Substitution{
 		Ports: map[int]string{8080: ":18080", 8081: "192.0.2.1:9", 7071: "127.0.0.1:17071"},
@@ -67,9 +75,9 @@ func TestBootstrapSubstitution(t *testing.T) {
 	}
 
 	for _, sub := range []Substitution{
-		{Ports: map[int]string{4711: ":1"}},
-		{Files: map[string]string{"no/such/file": "x"}},
-		{Ports: map[int]string{8080: "no port"}},
+		{Ports: map[int]string{4711: ":1"}},             // is not in the bootstrap
+		{Files: map[string]string{"no/such/file": "x"}}, // is not in the bootstrap
+		{Ports: map[int]string{8080: "no port"}},        // is not an address
 	} {
 		if _, err := Bootstrap("drydock.yaml", sub); err == nil {
 			t.Errorf("%+v cannot be applied, but was accepted", sub)
@@ -92,12 +100,17 @@ func readBootstrap(t *testing.T, name string) map[string]any {
 	return tree
 }
 
-// takeSecondFilter removes the partners' listener and clusters from two-filters.yaml. It returns
-// them as a bootstrap of their own, with the names that drydock.yaml uses.
+// takeSecondFilter removes the partners' listener and clusters from the parsed two-filters.yaml. It
+// returns them as a bootstrap of their own, with the names that drydock.yaml uses, so that the two
+// can be compared. What both filters use (the app's cluster, the admin interface and the overload
+// manager) is in both bootstraps.
 func takeSecondFilter(t *testing.T, tree map[string]any) map[string]any {
 	t.Helper()
 	static := tree["static_resources"].(map[string]any)
-	second := map[string]any{"admin": tree["admin"], "overload_manager": tree["overload_manager"], "static_resources": map[string]any{}}
+	secondStatic := map[string]any{}
+	second := map[string]any{
+		"admin": tree["admin"], "overload_manager": tree["overload_manager"], "static_resources": secondStatic,
+	}
 	for _, kind := range []string{"listeners", "clusters"} {
 		var taken, kept []any
 		for _, item := range static[kind].([]any) {
@@ -115,9 +128,11 @@ func takeSecondFilter(t *testing.T, tree map[string]any) map[string]any {
 			t.Fatalf("two-filters.yaml does not have %s for both filters", kind)
 		}
 		static[kind] = kept
-		second["static_resources"].(map[string]any)[kind] = taken
+		secondStatic[kind] = taken
 	}
 
+	// "drydock_partners" and "drydock_partners_edge" become "drydock" and "drydock_edge", and the
+	// listener "partners" becomes "edge".
 	data, err := json.Marshal(second)
 	must(t, err)
 	text := strings.NewReplacer("drydock_partners", "drydock", "partners", "edge").Replace(string(data))
@@ -125,43 +140,50 @@ func takeSecondFilter(t *testing.T, tree map[string]any) map[string]any {
 	return second
 }
 
-// writeDifferences writes a line for each leaf that was removed (-), changed (~) or added (+).
+// writeDifferences writes the name, and below it how the leaves of two parsed bootstraps differ: a
+// line "- PATH" for each leaf that is only in before, "~ PATH: VALUE" for each one that has another
+// value in after, and "+ PATH: VALUE" for each one that is only in after.
 func writeDifferences(out *strings.Builder, name string, before, after any) {
-	a, b := leaves(before), leaves(after)
+	was, is := leaves(before), leaves(after)
 	fmt.Fprintf(out, "%s\n", name)
-	for _, key := range slices.Sorted(maps.Keys(a)) {
-		switch now, ok := b[key]; {
-		case !ok:
-			fmt.Fprintf(out, "  - %s\n", key)
-		case now != a[key]:
-			fmt.Fprintf(out, "  ~ %s: %s\n", key, now)
+	for _, path := range slices.Sorted(maps.Keys(was)) {
+		value, kept := is[path]
+		switch {
+		case !kept:
+			fmt.Fprintf(out, "  - %s\n", path)
+		case value != was[path]:
+			fmt.Fprintf(out, "  ~ %s: %s\n", path, value)
 		}
 	}
 
-	for _, key := range slices.Sorted(maps.Keys(b)) {
-		if _, ok := a[key]; !ok {
-			fmt.Fprintf(out, "  + %s: %s\n", key, b[key])
+	for _, path := range slices.Sorted(maps.Keys(is)) {
+		if _, existed := was[path]; !existed {
+			fmt.Fprintf(out, "  + %s: %s\n", path, is[path])
 		}
 	}
 }
 
-// leaves returns the leaves of a tree by their paths. A path is shortened where nearly all of them
-// are the same.
+// leaves returns the values of a parsed bootstrap that are not objects or lists, each as text, by
+// their paths, such as "listeners/edge/address/socket_address/port_value". Two parts that nearly
+// all paths have in common are left out of them.
 func leaves(tree any) map[string]string {
 	found := map[string]string{}
 	addLeaves(found, "", tree)
 
 	const manager = "/filter_chains/0/filters/envoy.filters.network.http_connection_manager/typed_config"
-	short := map[string]string{}
-	for key, value := range found {
-		short[strings.Replace(strings.TrimPrefix(key, "static_resources/"), manager, "", 1)] = value
+	shortened := map[string]string{}
+	for path, value := range found {
+		path = strings.TrimPrefix(path, "static_resources/")
+		path = strings.Replace(path, manager, "", 1)
+		shortened[path] = value
 	}
-	return short
+	return shortened
 }
 
-// addLeaves adds the leaves below a node. A list's element is found by its name if it has one, so
-// that another element before it does not change its path. JSON within a string is part of the
-// tree.
+// addLeaves adds the leaves of a node, whose path is at, to found. An element of a list has its
+// field "name" in the path if it has one, and otherwise its index: another element before it does
+// not change the path then. A string that contains a JSON object, as the configuration of the
+// Drydock filter does, counts as that object. An empty object counts as a leaf.
 func addLeaves(found map[string]string, at string, node any) {
 	switch node := node.(type) {
 	case map[string]any:

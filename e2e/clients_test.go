@@ -39,8 +39,8 @@ type answer struct {
 	Body   string
 }
 
-// ruleOf returns the name of the rule by which the filter refused a request, such as
-// "read-only.held-limit", from the body of the answer: a GraphQL error or problem+json (RFC 9457).
+// ruleOf returns the name of the rule that refused a request, such as "read-only.held-limit". The
+// filter writes it into the body of its answer: a GraphQL error or problem+json (RFC 9457).
 // It returns "" if the body names no rule, for example because the answer is not the filter's.
 func ruleOf(body string) string {
 	return cmp.Or(gjson.Get(body, "errors.0.extensions.rule").String(), gjson.Get(body, "rule").String())
@@ -98,7 +98,7 @@ func (v *visitor) try(ctx context.Context, method, path, body string, headers ..
 	return answer{resp.StatusCode, resp.Header, string(data)}, err
 }
 
-// do sends a request as try does. If there is no answer, the test fails and ends.
+// do sends a request as try does. If the request is not answered, the test fails and ends.
 func (v *visitor) do(method, path, body string, headers ...string) answer {
 	v.t.Helper()
 	a, err := v.try(v.t.Context(), method, path, body, headers...)
@@ -252,9 +252,9 @@ func (d *deployment) openWorkerConn() *workerConn {
 // and the answer.
 type sample struct {
 	start, end time.Time
-	status     int    // 0 if there is no answer
+	status     int    // 0 if the request was not answered
 	body       string // of the answer
-	err        error  // why there is no answer, or no whole one
+	err        error  // why the request was not answered, or not completely
 }
 
 func (c *workerConn) get(ctx context.Context, path string, headers ...string) (s sample) {

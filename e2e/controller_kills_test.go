@@ -13,9 +13,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A controller that is killed in the middle of toggles keeps every toggle that it acknowledged.
-// While it is away, no worker changes its answers, and no worker ever goes back to an earlier
-// state.
+// A toggle puts the app default into no-access, with a message of its own, or out of it. A
+// controller that is killed in the middle of toggles has, when it comes back, every toggle that it
+// acknowledged. While the controller is away, no worker of Envoy changes its answers, and no worker
+// ever goes back to an earlier state.
 func TestAcknowledgedTogglesSurviveControllerKills(t *testing.T) {
 	t.Parallel()
 	kills := 20
@@ -25,16 +26,17 @@ func TestAcknowledgedTogglesSurviveControllerKills(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default"})
 	history := startHistory(d)
-	toggles := &toggler{d: d, messages: []string{""}}
+	toggles := &toggler{d: d, messages: []string{noMessage}}
 
 	for kill := range kills {
+		// The kill comes at a random moment of a few toggles.
 		killed := make(chan struct{})
 		go func() {
 			time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
 			d.controller.Kill()
 			close(killed)
 		}()
-		for toggles.next() {
+		for toggles.next() { // until the controller does not answer
 		}
 		<-killed
 
@@ -55,18 +57,23 @@ func TestAcknowledgedTogglesSurviveControllerKills(t *testing.T) {
 	t.Logf("%d workers followed %d toggles through %d kills", len(history.samples), len(toggles.messages)-1, kills)
 }
 
-// toggler switches the app default on and off, each time with another message.
+// noMessage stands, among the messages of toggles and of answers, for an app that is not in
+// maintenance.
+const noMessage = ""
+
+// toggler puts the app default into no-access and out of it in turn, each time with another
+// message.
 type toggler struct {
 	d            *deployment
-	messages     []string // of all toggles in order; "" is off
-	acknowledged int      // index of the last one that the controller answered with success
+	messages     []string // of all toggles in order, or noMessage
+	acknowledged int      // index of the last toggle that the controller answered with success
 }
 
-// next toggles once, and reports whether the controller answered.
+// next makes the next toggle, and reports whether the controller answered.
 func (g *toggler) next() bool {
-	message := ""
+	message := noMessage
 	method, body := "DELETE", any(nil)
-	if g.messages[len(g.messages)-1] == "" {
+	if last := g.messages[len(g.messages)-1]; last == noMessage {
 		message = fmt.Sprintf("toggle %d", len(g.messages))
 		method, body = "POST", map[string]any{"mode": maintenance.NoAccess, "message": message}
 	}
@@ -83,34 +90,35 @@ func (g *toggler) next() bool {
 	return true
 }
 
-// checkKept checks the state of a controller that has been restarted. The toggle that was not
-// answered may or may not have been carried out, but the acknowledged one before it must not be
-// lost.
+// checkKept checks the state of a controller that has been restarted. The last toggle was not
+// answered, so the controller may or may not have carried it out, but it must not have lost the
+// acknowledged toggle before it.
 func (g *toggler) checkKept(kill int) {
 	mode, message := g.d.status("default")
 	if mode == maintenance.Off {
-		message = ""
+		message = noMessage
 	}
 
-	last := g.messages[len(g.messages)-1]
-	if message != g.messages[g.acknowledged] && message != last {
-		g.d.t.Errorf("kill %d: the controller came back with %q; acknowledged was %q, unanswered %q", kill, message, g.messages[g.acknowledged], last)
+	acknowledged, unanswered := g.messages[g.acknowledged], g.messages[len(g.messages)-1]
+	if message != acknowledged && message != unanswered {
+		g.d.t.Errorf("kill %d: the controller came back with %q; acknowledged was %q, unanswered %q", kill, message, acknowledged, unanswered)
 	}
-	if message != last {
-		g.messages = g.messages[:len(g.messages)-1] // it was not carried out; the next toggle replaces it
+	if message != unanswered { // the toggle was not carried out, and never will be
+		g.messages = g.messages[:len(g.messages)-1]
 	}
 	g.acknowledged = len(g.messages) - 1
 }
 
-// workerHistory records every answer on one connection to each worker.
+// workerHistory records the answers of each worker, from one connection to it (workerConn).
 type workerHistory struct {
 	t    *testing.T
 	stop func() // ends the requests and waits for them
 
 	mu      sync.Mutex
-	samples [][]sample // by worker
+	samples [][]sample // by worker, in order
 }
 
+// startHistory starts to request a page from each of the two workers, again and again.
 func startHistory(d *deployment) *workerHistory {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	conns := d.workerConns(2)
@@ -160,35 +168,37 @@ func (h *workerHistory) checkConstant(kill int, from, to time.Time) {
 	}
 }
 
-// checkFollows checks that the answers of each worker follow the toggles in order; they may skip
-// some.
+// checkFollows checks that the answers of each worker follow the toggles, given by their messages,
+// in order. A worker may skip toggles, since a state replaces the one before it, but must not go
+// back.
 func (h *workerHistory) checkFollows(messages []string) {
 	for worker, samples := range h.samples {
-		next := 0
+		current := 0 // index of the toggle that the worker enforces
 		for n, s := range samples {
 			message := h.messageOf(worker, s)
-			for next < len(messages) && messages[next] != message {
-				next++
+			for current < len(messages) && messages[current] != message {
+				current++
 			}
-			if next == len(messages) {
+			if current == len(messages) {
 				h.t.Fatalf("worker %d went back: it answered request %d with %q, which a toggle that it had followed before replaced", worker, n, message)
 			}
 		}
 	}
 }
 
-// messageOf returns the message of a refusal, or "" if the request passed.
+// messageOf returns the message in an answer of the filter, or noMessage if the request passed. Any
+// other answer fails the test.
 func (h *workerHistory) messageOf(worker int, s sample) string {
 	switch {
 	case s.err != nil:
 		h.t.Fatalf("worker %d: %v", worker, s.err)
 	case s.status == http.StatusOK:
-		return ""
+		return noMessage
 	case s.status != http.StatusServiceUnavailable:
 		h.t.Fatalf("worker %d: status %d: %s", worker, s.status, s.body)
 	}
 
-	var problem struct{ Detail string }
+	var problem struct{ Detail string } // of problem+json (RFC 9457): the operator's message
 	if err := json.Unmarshal([]byte(s.body), &problem); err != nil {
 		h.t.Fatalf("worker %d: a 503 that is not from the filter: %s", worker, s.body)
 	}

@@ -8,14 +8,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The oldest and the newest Envoy pass the same smoke test with the same bootstrap.
+// The most important behaviour is the same on the oldest and on the newest supported Envoy, with
+// the same bootstrap.
 func TestOldestAndNewestEnvoy(t *testing.T) { onOldestAndNewestEnvoy(t, testEnvoyVersion) }
 
 func testEnvoyVersion(t *testing.T, version string) {
 	d := deploy(t, deployOptions{version: version})
 	info, err := d.envoy.AdminGet("/server_info")
 	must(t, err)
-	if !strings.Contains(string(info), "/"+version+"/") {
+	if !strings.Contains(string(info), "/"+version+"/") { // as in "COMMIT/1.40.0/Clean/RELEASE/…"
 		t.Fatalf("this is not Envoy %s: %s", version, info)
 	}
 
@@ -25,12 +26,15 @@ func testEnvoyVersion(t *testing.T, version string) {
 		Exempt: []maintenance.PathRule{{Prefix: "/echo/webhook"}},
 	})
 
+	// Each visitor reads, writes (201 is a new order), and posts to the exempt webhook.
 	stranger, allowed := d.visitorFrom("127.0.0.1"), d.visitorFrom("127.0.0.2")
-	expect := func(when string, v *visitor, get, post, hook int) {
+	expect := func(when string, v *visitor, wantGet, wantPost, wantHook int) {
 		t.Helper()
-		g, p, h := v.get("/").Status, v.postJSON("/api/orders", `{"item":"rope"}`).Status, v.do("POST", "/echo/webhook/x", "{}").Status
-		if g != get || p != post || h != hook {
-			t.Errorf("%s: GET %d, POST %d, webhook %d; want %d, %d, %d", when, g, p, h, get, post, hook)
+		get := v.get("/").Status
+		post := v.postJSON("/api/orders", `{"item":"rope"}`).Status
+		hook := v.do("POST", "/echo/webhook/x", "{}").Status
+		if get != wantGet || post != wantPost || hook != wantHook {
+			t.Errorf("%s: GET %d, POST %d, webhook %d; want %d, %d, %d", when, get, post, hook, wantGet, wantPost, wantHook)
 		}
 	}
 
@@ -49,6 +53,7 @@ func testEnvoyVersion(t *testing.T, version string) {
 	if a := stranger.get("/"); !strings.Contains(a.Body, "We move.") || a.Header.Get("Retry-After") != "3600" {
 		t.Errorf("no-access: %v %s", a.Header, a.Body)
 	}
+	// The filter tells the app the mode, in place of what a client sends.
 	if e := allowed.echo("X-Drydock-Mode", "forged"); len(e.Headers["X-Drydock-Mode"]) != 1 || e.Headers.Get("X-Drydock-Mode") != "no-access" {
 		t.Errorf("the app received X-Drydock-Mode: %v", e.Headers["X-Drydock-Mode"])
 	}

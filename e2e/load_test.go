@@ -13,9 +13,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Under load on two workers with two hundred toggles a minute, every error is a 503 of the filter.
-// No request passes between an enforced `on` and the next `off`, none is refused between an
-// enforced `off` and the next `on`, and Envoy's memory does not grow.
+// A toggle puts the app default into no-access, or out of it. Under load on two workers, with two
+// hundred toggles a minute, every failed request has a 503 from the filter. No request passes from
+// the moment when no-access is enforced until the next toggle, no request is refused from the
+// moment when its end is enforced until the next toggle, and Envoy's memory does not grow.
 func TestTogglesUnderLoad(t *testing.T) {
 	t.Parallel()
 	duration, toggles := 60*time.Second, 200
@@ -30,28 +31,29 @@ func TestTogglesUnderLoad(t *testing.T) {
 	interval := duration / time.Duration(toggles)
 	for i := range toggles {
 		next := began.Add(time.Duration(i+1) * interval)
-		refused := i%2 == 0
-		if refused {
+		closed := i%2 == 0
+		if closed {
 			d.enforce("default", maintenance.NoAccess, fmt.Sprintf("toggle %d", i))
 		} else {
 			d.enforceOff("default")
 		}
 		enforced := time.Now()
 
+		// On a slow machine the next toggle is late: some requests must come between the two.
 		time.Sleep(max(time.Until(next), 20*time.Millisecond))
-		load.checkDecided(enforced, time.Now(), refused, fmt.Sprintf("after toggle %d was enforced", i))
+		load.checkDecided(enforced, time.Now(), closed, fmt.Sprintf("after toggle %d was enforced", i))
 	}
 
 	took := time.Since(began).Round(time.Second)
 	load.stop()
 
 	for status, n := range load.byStatus {
-		if status != 200 && status != 201 && status != 503 {
+		if status != 200 && status != 201 && status != 503 { // 201 is a new order
 			t.Errorf("%d answers with status %d", n, status)
 		}
 	}
 
-	if load.byStatus[503] < toggles || load.byStatus[200] < toggles {
+	if load.byStatus[503] < toggles || load.byStatus[200] < toggles { // a few for each toggle
 		t.Errorf("answers by status %v: the toggles had no effect", load.byStatus)
 	}
 	t.Logf("MEASURED %d toggles in %v, answers by status %v", toggles, took, load.byStatus)
@@ -64,11 +66,12 @@ type load struct {
 	stop func() // ends the requests and waits for them
 
 	mu       sync.Mutex
-	byStatus map[int]int // answers
-	samples  []sample    // of requests that are not exempt; dropped once they have been judged
+	byStatus map[int]int // number of answers
+	samples  []sample    // of requests that are not exempt, until checkDecided has checked them
 	resident []int64     // Envoy's resident memory in bytes, twice a second; may be read after stop
 }
 
+// startLoad starts one goroutine for each connection and one that reads Envoy's memory.
 func startLoad(d *deployment) *load {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	l := &load{t: d.t, byStatus: map[int]int{}}
@@ -102,11 +105,14 @@ func startLoad(d *deployment) *load {
 	return l
 }
 
+// largeOrder is a body of two kilobytes.
 var largeOrder = `{"item":"` + strings.Repeat("rope", 500) + `"}`
 
-// request sends the n-th request of a connection, of which every fourth one is exempt.
+// request sends one request and checks and records the answer. n, which the caller counts up,
+// chooses one of four kinds of requests. One kind is exempt from the maintenance.
 func (l *load) request(ctx context.Context, c *workerConn, n int) {
 	var s sample
+	exempt := false
 	switch n % 4 {
 	case 0:
 		s = c.get(ctx, "/api/stock", "Accept", "text/html")
@@ -116,12 +122,13 @@ func (l *load) request(ctx context.Context, c *workerConn, n int) {
 		s = c.get(ctx, fmt.Sprintf("/api/orders?n=%d", n), "Accept", "application/json")
 	case 3:
 		s = c.get(ctx, fmt.Sprintf("/echo/exempt/%d", n))
+		exempt = true
 	}
 	if ctx.Err() != nil {
-		return
+		return // the end of the load broke the request off
 	}
 
-	exempt := n%4 == 3
+	// Every message of the test's toggles begins with "toggle".
 	fromFilter := s.status == http.StatusServiceUnavailable && strings.Contains(s.body, "toggle ")
 	switch {
 	case s.err != nil:
@@ -136,42 +143,44 @@ func (l *load) request(ctx context.Context, c *workerConn, n int) {
 	defer l.mu.Unlock()
 	l.byStatus[s.status]++
 	if !exempt {
-		s.body = ""
+		s.body = "" // no longer needed, and large
 		l.samples = append(l.samples, s)
 	}
 }
 
-// checkDecided checks that all requests between two moments were refused, or that all passed. It
-// keeps the requests that ended later for the next call. A request that a toggle overtakes may be
-// either.
-func (l *load) checkDecided(from, to time.Time, refused bool, when string) {
+// checkDecided checks all requests that began and ended between two moments: if wantRefused, all of
+// them must have been refused, otherwise all must have passed. A request that began before the
+// first moment may have either result. Requests that ended after the second moment stay in samples.
+func (l *load) checkDecided(from, to time.Time, wantRefused bool, when string) {
 	l.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	wrong, judged := 0, 0
+	wrong, checked := 0, 0
 	for _, s := range l.samples {
-		if s.start.After(from) && s.end.Before(to) {
-			judged++
-			if (s.status == http.StatusServiceUnavailable) != refused {
-				wrong++
-			}
+		if s.start.Before(from) || s.end.After(to) {
+			continue
+		}
+		checked++
+		refused := s.status == http.StatusServiceUnavailable
+		if refused != wantRefused {
+			wrong++
 		}
 	}
 
 	l.samples = slices.DeleteFunc(l.samples, func(s sample) bool { return s.end.Before(to) })
 	if wrong > 0 {
-		l.t.Errorf("%s: %d of %d requests were decided wrongly, want refused: %v", when, wrong, judged, refused)
+		l.t.Errorf("%s: %d of %d requests were decided wrongly, want refused: %v", when, wrong, checked, wantRefused)
 	}
 }
 
-// checkNoGrowth checks that the resident memory, read twice a second, grew by less than 5 % since
-// the tenth second. It compares medians of five seconds, because a single reading varies with every
-// buffer.
+// checkNoGrowth checks that the resident memory, which was read twice a second, grew by less than
+// 5 % since the tenth second, when Envoy's heap has reached its usual size. It compares the medians
+// of five seconds, because a single reading varies with every buffer.
 func checkNoGrowth(t *testing.T, resident []int64) {
 	t.Helper()
 	const perSecond = 2
-	if len(resident) < 25*perSecond {
+	if len(resident) < 25*perSecond { // so that there is some time between the two medians
 		t.Fatalf("only %d readings of the memory", len(resident))
 	}
 

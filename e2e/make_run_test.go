@@ -15,30 +15,16 @@ import (
 	"time"
 )
 
-// `make run` serves, says what to try, and that works. It names a port that is taken and a wrong
-// setting, and when make gets SIGTERM it leaves no process behind.
+// `make run` (the program e2e/run) starts a controller, an Envoy and a demo app for somebody who
+// wants to try Drydock, and prints commands to try. The commands work. If a port is taken or a
+// setting is wrong, the message names its variable. When make gets SIGTERM, no process stays.
 func TestMakeRun(t *testing.T) {
 	m := newMakeRun(t)
 	first := m.start()
-	text := first.awaitGreeting()
-	for _, want := range []string{
-		"Drydock is running", "http://" + m.proxy.Addr(), "http://" + m.controller.Addr(),
-		"DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("`make run` does not print %q:\n%s\n%s", want, text, &first.stderr)
-		}
-	}
-
-	if strings.Contains(text, m.token()) {
-		t.Error("`make run` prints the token itself")
-	}
-	if info, err := os.Stat(m.tokenFile()); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the token's file: %v %v, want mode 0600", info.Mode(), err)
-	}
-
+	m.checkGreeting(first)
 	m.checkSuggestions()
-	second := m.start()
+
+	second := m.start() // on the same ports
 	if err := second.wait(); err == nil {
 		t.Error("a second `make run` on the same ports succeeded")
 	}
@@ -53,18 +39,44 @@ func TestMakeRun(t *testing.T) {
 	first.wait()
 	m.awaitNothingLeft()
 
-	for setting, want := range map[string]string{"PROXY_PORT=http": "PROXY_PORT", "UPSTREAM=3000": "UPSTREAM"} {
+	for setting, variable := range map[string]string{"PROXY_PORT=http": "PROXY_PORT", "UPSTREAM=3000": "UPSTREAM"} {
 		bad := m.start(setting)
-		if err := bad.wait(); err == nil || !strings.Contains(bad.stderr.String(), want+" must be") {
+		if err := bad.wait(); err == nil || !strings.Contains(bad.stderr.String(), variable+" must be") {
 			t.Errorf("%s: %v, prints %q", setting, err, &bad.stderr)
 		}
+	}
+}
+
+// checkGreeting waits until a `make run` has started everything, and checks what it prints and the
+// file with the operator's token.
+func (m *makeRun) checkGreeting(run *runningMake) {
+	m.t.Helper()
+	text := run.awaitGreeting()
+	for _, want := range []string{
+		"Drydock is running", "http://" + m.proxy.Addr(), "http://" + m.controller.Addr(),
+		"DRYDOCK_TOKEN=", "bin/drydock on", "bin/drydock off", "curl -i",
+	} {
+		if !strings.Contains(text, want) {
+			m.t.Errorf("`make run` does not print %q:\n%s\n%s", want, text, &run.stderr)
+		}
+	}
+
+	if strings.Contains(text, m.token()) {
+		m.t.Error("`make run` prints the token itself")
+	}
+	info, err := os.Stat(m.tokenFile())
+	must(m.t, err)
+	if info.Mode().Perm() != 0o600 {
+		m.t.Errorf("the token's file has mode %v, want 0600", info.Mode())
 	}
 }
 
 // makeRun holds the settings with which a test runs `make run`.
 type makeRun struct {
 	t                            *testing.T
-	root, envoy, data            string
+	root                         string // of the repository
+	envoy                        string // path of the program
+	data                         string // data directory, which has nothing at first
 	proxy, controller, sync, app *Port
 }
 
@@ -83,6 +95,7 @@ func newMakeRun(t *testing.T) *makeRun {
 
 func (m *makeRun) tokenFile() string { return filepath.Join(m.data, "operator-token") }
 
+// token returns the operator's token, which `make run` writes to a file.
 func (m *makeRun) token() string {
 	m.t.Helper()
 	token, err := os.ReadFile(m.tokenFile())
@@ -93,8 +106,8 @@ func (m *makeRun) token() string {
 // runningMake is a `make run` that has been started.
 type runningMake struct {
 	cmd    *exec.Cmd
-	stdout *bufio.Scanner
-	stderr bytes.Buffer
+	stdout *bufio.Scanner // by lines
+	stderr bytes.Buffer   // complete once wait has returned
 }
 
 // start starts `make run`. extra are further variables of its environment, as NAME=value.
@@ -118,7 +131,8 @@ func (m *makeRun) start(extra ...string) *runningMake {
 	return r
 }
 
-// awaitGreeting returns what is printed up to the line about Ctrl-C.
+// awaitGreeting returns what is printed up to the line about Ctrl-C, which is the last one before
+// `make run` waits to be stopped.
 func (r *runningMake) awaitGreeting() string {
 	var text strings.Builder
 	for r.stdout.Scan() {
@@ -131,14 +145,15 @@ func (r *runningMake) awaitGreeting() string {
 	return text.String()
 }
 
-// wait waits until make has ended.
+// wait waits until make has ended. It returns an error if the exit status is not 0.
 func (r *runningMake) wait() error {
-	for r.stdout.Scan() {
+	for r.stdout.Scan() { // exec.Cmd.Wait must not be called before the pipe is read to its end
 	}
 	return r.cmd.Wait()
 }
 
-// checkSuggestions does what `make run` suggests to try.
+// checkSuggestions runs the commands that `make run` suggests, and checks their effect on two
+// visitors with different addresses.
 func (m *makeRun) checkSuggestions() {
 	m.t.Helper()
 	drydock := func(args ...string) {
@@ -174,7 +189,8 @@ func (m *makeRun) checkSuggestions() {
 	expect("off", stranger, 200)
 }
 
-// awaitNothingLeft waits until all processes have ended and nothing listens on their ports.
+// awaitNothingLeft waits until all processes of a `make run` have ended and nothing listens on
+// their ports.
 func (m *makeRun) awaitNothingLeft() {
 	m.t.Helper()
 	eventually(m.t, 20*time.Second, func() error {
@@ -191,14 +207,15 @@ func (m *makeRun) awaitNothingLeft() {
 	})
 }
 
-// processesWith returns the command lines that contain a text. It needs Linux.
+// processesWith returns the command lines of all processes on this machine that contain a text. It
+// needs Linux.
 func processesWith(t *testing.T, text string) (found []string) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	must(t, err)
 
 	for _, file := range files {
-		line, err := os.ReadFile(file)
+		line, err := os.ReadFile(file) // the arguments, each with a zero byte after it
 		if err == nil && bytes.Contains(line, []byte(text)) {
 			found = append(found, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}

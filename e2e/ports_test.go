@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// No other socket gets a reserved port, also while the server that uses it restarts.
+// The kernel does not give a reserved port to a socket that asks for any port, and a server can
+// listen on the port, also again after it has stopped.
 func TestReservedPortsStayFree(t *testing.T) {
 	p := reservePort(t)
-	for range 200 {
+	for range 200 { // which stay open, so that the kernel must choose another port each time
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		if l.Addr().String() == p.Addr() {

@@ -16,7 +16,9 @@ import (
 )
 
 // In read-only, requests that only read pass, and requests that write are refused in every
-// disguise. The demo app obeys method overrides and counts its writes.
+// disguise. One disguise is a method override: many frameworks treat a request as one with another
+// method if a header, the query or a form names that (X-HTTP-Method-Override, _method). The demo
+// app obeys such overrides, and counts its writes.
 func TestReadOnlyRefusesWrites(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{
@@ -26,15 +28,17 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 	v := d.visitorFrom("127.0.0.1")
 	v.postJSON("/api/orders", `{"item":"anchor"}`) // becomes order 1, which a row below tries to delete
 	d.enforce("default", maintenance.ReadOnly, "We move: look, but do not touch.")
-	writes := d.app.Writes()
+	writes := d.app.Writes() // of that order
 
 	const form = "application/x-www-form-urlencoded"
 	mutation := url.QueryEscape(`mutation{placeOrder(item:"tar"){id}}`)
 	for _, tt := range []struct {
 		method, path, body string
-		headers            []string
+		headers            []string // pairs of name and value
 		pass               bool
 	}{
+		// Methods that read, and POST to a path that write_through lists as a search. Its body
+		// must not contain an override, be too long to be read, or be of a type that is not read.
 		{"GET", "/", "", nil, true},
 		{"HEAD", "/", "", nil, true},
 		{"OPTIONS", "/echo", "", nil, true},
@@ -45,6 +49,7 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 		{"POST", "/echo/search", `{"q":"` + strings.Repeat("x", 1<<20) + `"}`, []string{"Content-Type", "application/json"}, false},
 		{"POST", "/echo/search", "--x--", []string{"Content-Type", "multipart/mixed; boundary=x"}, false},
 
+		// Methods that write, unknown methods, and GET of a path that get_writes lists.
 		{"POST", "/api/orders", `{"item":"tar"}`, []string{"Content-Type", "application/json"}, false},
 		{"POST", "/api/orders", "item=tar", []string{"Content-Type", form}, false},
 		{"PUT", "/echo", "x", nil, false},
@@ -57,6 +62,7 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 		{"GET", "/echo/unsubscribe/me", "", nil, false},
 		{"HEAD", "/echo/unsubscribe/me", "", nil, false},
 
+		// Overrides of reads by writes, and of writes by reads: the request must read in both ways.
 		{"GET", "/api/orders?item=tar", "", []string{"X-HTTP-Method-Override", "POST"}, false},
 		{"GET", "/api/orders?item=tar", "", []string{"x-http-method", "POST"}, false},
 		{"GET", "/api/orders?item=tar", "", []string{"X-Method-Override", "post"}, false},
@@ -67,14 +73,18 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 		{"POST", "/api/orders", "item=tar", []string{"Content-Type", form, "X-HTTP-Method-Override", "GET"}, false},
 		{"GET", "/api/orders", "", []string{"X-HTTP-Method-Override", "GET"}, true},
 
+		// GraphQL.
 		{"POST", "/graphql", `{"query":"mutation{placeOrder(item:\"tar\"){id}}"}`, []string{"Content-Type", "application/json"}, false},
 		{"POST", "/graphql", `{"query":"query A{orders{id}} mutation B{placeOrder(item:\"tar\"){id}}","operationName":"B"}`, []string{"Content-Type", "application/json"}, false},
 		{"GET", "/graphql?query=" + mutation, "", nil, false},
 		{"GET", "/graphql", "", nil, true},
 	} {
 		a := v.do(tt.method, tt.path, tt.body, tt.headers...)
-		// Envoy itself answers 400 to a method that it does not know.
-		if refused := a.Status == http.StatusServiceUnavailable || tt.method == "FROB" && a.Status == http.StatusBadRequest; refused == tt.pass {
+		refused := a.Status == http.StatusServiceUnavailable
+		if tt.method == "FROB" { // Envoy itself answers 400 to a method that it does not know
+			refused = refused || a.Status == http.StatusBadRequest
+		}
+		if refused == tt.pass {
 			t.Errorf("%s %s %.80s %v: %d, want pass %v", tt.method, tt.path, tt.body, tt.headers, a.Status, tt.pass)
 		}
 	}
@@ -87,11 +97,11 @@ func TestReadOnlyRefusesWrites(t *testing.T) {
 	}
 }
 
-// Nothing shows what a client does after an upgrade, so read-only refuses upgrades unless the app
-// allows them.
+// After an upgrade, for example to WebSocket, the filter does not see what a client does. Read-only
+// therefore refuses upgrades unless the app's rules allow them.
 func TestReadOnlyRefusesUpgradesUnlessAllowed(t *testing.T) {
 	d := deploy(t, deployOptions{})
-	expect := func(when string, want int) {
+	expect := func(when string, want int) { // 101 means that the upgrade passed
 		t.Helper()
 		if got, err := openWebSocket(t.Context(), "ws://"+d.envoyPort.Addr()+"/chat"); err != nil || got != want {
 			t.Errorf("%s: %d (%v), want %d", when, got, err, want)
@@ -112,8 +122,9 @@ func TestReadOnlyRefusesUpgradesUnlessAllowed(t *testing.T) {
 	expect("off again", 101)
 }
 
-// openWebSocket opens a WebSocket to the demo app's echo and sends a message through it. It returns
-// 101, or the status with which the upgrade was refused.
+// openWebSocket opens a WebSocket to the demo app, which sends every message back, and tries it
+// with a message. It returns the status 101 if that works, and the status of the answer if the
+// upgrade is refused. Anything else is an error.
 func openWebSocket(ctx context.Context, url string) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -136,43 +147,49 @@ func openWebSocket(ctx context.Context, url string) (status int, err error) {
 	return http.StatusSwitchingProtocols, err
 }
 
-// TestGraphQLCases sends the requests of the table in filter/maintenance/cases, byte for byte,
-// through Envoy in read-only. The app receives those that pass. It does not receive the others,
-// whose answers name the rule.
+// TestGraphQLCases sends the GraphQL requests of the table in filter/maintenance/cases, byte for
+// byte, through Envoy in read-only. Each case has a verdict: "pass" or "refuse" by a rule. The app
+// must receive the requests that pass, and no others, and a refusal must name the rule. Envoy
+// itself may refuse a few cases as malformed.
 func TestGraphQLCases(t *testing.T) {
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{upstream: app.addr})
 	d.enforce("default", maintenance.ReadOnly, "cases")
 	table := cases.Load(t)
 
-	var byEnvoy []string
+	var byEnvoy []string // cases that Envoy itself refused
 	for i, c := range table {
 		id := fmt.Sprint(i)
 		a := sendRaw(t, d.envoyPort.Addr(), rawRequest(&c, id))
 		_, passed := app.find(id)
-		fromApp, rule := a.Header.Get("x-upstream") != "", ruleOf(a.Body)
+		fromApp := a.Header.Get("x-upstream") != ""
+		rule := ruleOf(a.Body)                     // "" if the answer is not the filter's
+		hasBody := c.Method != "HEAD"              // so that the answer can name a rule
+		malformed := a.Status == 400 && rule == "" // as Envoy answers
+
 		switch {
 		case passed != fromApp:
 			t.Errorf("%s: the app received it: %v; the answer is the app's: %v", c.Name, passed, fromApp)
-		case c.Verdict == "pass" && !passed && (a.Status != 400 || rule != ""):
+		case c.Verdict == "pass" && !passed && !malformed:
 			t.Errorf("%s: refused with %d %s, want pass", c.Name, a.Status, a.Body)
 		case c.Verdict == "refuse" && passed:
 			t.Errorf("%s: passed, want it refused by %s", c.Name, c.Rule)
-		case !passed && rule == "" && c.Method != "HEAD":
+		case !passed && rule == "" && hasBody:
 			// Envoy's codec or its path normalization refused it before the filter saw it.
 			byEnvoy = append(byEnvoy, fmt.Sprintf("%s (%d)", c.Name, a.Status))
-		case c.Verdict == "refuse" && c.Method != "HEAD" && rule != c.Rule:
+		case c.Verdict == "refuse" && hasBody && rule != c.Rule:
 			t.Errorf("%s: refused with %d %s, want rule %s", c.Name, a.Status, a.Body, c.Rule)
 		}
 	}
 
 	t.Logf("%d cases; refused by Envoy itself: %s", len(table), strings.Join(byEnvoy, ", "))
-	if len(byEnvoy) > len(table)/20 {
+	if len(byEnvoy) > len(table)/20 { // the table would hardly test the filter
 		t.Errorf("%d of %d cases did not reach the filter", len(byEnvoy), len(table))
 	}
 }
 
-// rawRequest returns the bytes of a case's request, with the header x-case: id.
+// rawRequest returns the bytes of a case's request. It adds the headers host, x-case with the id
+// and, where HTTP/1.1 needs it, content-length.
 func rawRequest(c *cases.Case, id string) string {
 	body := c.Body()
 	var b strings.Builder

@@ -13,8 +13,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A listener that is updated by LDS during a maintenance brings new VMs. While they take over, not
-// one request passes, and then the new configuration holds.
+// Envoy can take a new configuration while it runs. It then starts new VMs of the filter, or even a
+// new process, which have no state at first. During a maintenance, no request may pass meanwhile.
+
+// Envoy's operators may update a listener, which contains the filter and its configuration, by LDS
+// (listener discovery service), here from a file. The new VMs enforce the maintenance from their
+// first request on, and the new configuration holds after each update. An invalid one is rejected.
 func TestListenerUpdateDuringMaintenance(t *testing.T) {
 	lds := &listenerFile{t: t, path: filepath.Join(t.TempDir(), "lds.json")}
 	d := deploy(t, deployOptions{edit: lds.takeListener})
@@ -23,6 +27,7 @@ func TestListenerUpdateDuringMaintenance(t *testing.T) {
 	v := d.visitorFrom("127.0.0.1")
 	visitors, stopVisitors := d.startPolling(3, "/")
 
+	// Each update exempts another path, which shows that the update is in force.
 	for round := range 3 {
 		path := fmt.Sprintf("/echo/round-%d", round)
 		if a := v.get(path); a.Status != 503 {
@@ -41,7 +46,7 @@ func TestListenerUpdateDuringMaintenance(t *testing.T) {
 
 	// A configuration with an unknown field is rejected, and the one before it stays in force.
 	rejected := d.onlyStat(`^listener_manager\.lds\.update_rejected$`)
-	lds.update(func(plugin map[string]any) { plugin["unknwon"] = "deny" })
+	lds.update(func(plugin map[string]any) { plugin["unknwon"] = "deny" }) // misspelled on purpose
 	eventually(t, time.Minute, func() error {
 		if n := d.onlyStat(`^listener_manager\.lds\.update_rejected$`); n == rejected {
 			return fmt.Errorf("the bad configuration was not rejected")
@@ -71,7 +76,8 @@ type listenerFile struct {
 	listener map[string]any // as in the bootstrap
 }
 
-// takeListener moves the listener of a bootstrap into the file.
+// takeListener moves the listener of a bootstrap into the file, and makes the bootstrap refer to
+// the file. It is a deployOptions.edit.
 func (f *listenerFile) takeListener(bootstrap map[string]any) {
 	static := bootstrap["static_resources"].(map[string]any)
 	f.listener = static["listeners"].([]any)[0].(map[string]any)
@@ -79,14 +85,15 @@ func (f *listenerFile) takeListener(bootstrap map[string]any) {
 	bootstrap["dynamic_resources"] = map[string]any{"lds_config": map[string]any{
 		"resource_api_version": "V3", "path_config_source": map[string]any{"path": f.path},
 	}}
-	f.update(func(map[string]any) {})
+	noChange := func(map[string]any) {}
+	f.update(noChange)
 }
 
-// update writes the listener with a change to the plugin's configuration. Changes of earlier
-// updates are not kept.
+// update writes the bootstrap's listener to the file, with a change to the configuration of the
+// plugin (the Drydock filter). The changes of earlier updates are not kept.
 func (f *listenerFile) update(change func(plugin map[string]any)) {
 	f.t.Helper()
-	var listener map[string]any
+	var listener map[string]any // a copy, so that f.listener stays
 	data, err := json.Marshal(f.listener)
 	must(f.t, err)
 	must(f.t, json.Unmarshal(data, &listener))
@@ -96,10 +103,11 @@ func (f *listenerFile) update(change func(plugin map[string]any)) {
 	data, err = json.Marshal(map[string]any{"version_info": strconv.FormatInt(time.Now().UnixNano(), 10), "resources": []any{listener}})
 	must(f.t, err)
 	must(f.t, os.WriteFile(f.path+".new", data, 0o600))
-	must(f.t, os.Rename(f.path+".new", f.path)) // Envoy only notices moves
+	must(f.t, os.Rename(f.path+".new", f.path)) // Envoy reads the file again only when it is moved
 }
 
-// changePlugin changes the plugin's configuration, which a listener contains as a string of JSON.
+// changePlugin changes the plugin's configuration. A listener contains it as JSON in the field
+// value of a StringValue.
 func changePlugin(t *testing.T, listener map[string]any, change func(plugin map[string]any)) {
 	t.Helper()
 	for node := range Objects(listener) {
@@ -117,8 +125,8 @@ func changePlugin(t *testing.T, listener map[string]any, change func(plugin map[
 	}
 }
 
-// A hot restart hands the listening sockets to a new process during a maintenance, and no request
-// passes.
+// In a hot restart, a new Envoy takes the listening sockets from the old one, which then exits. If
+// that happens during a maintenance, no request passes.
 func TestHotRestartDuringMaintenance(t *testing.T) {
 	d := deploy(t, deployOptions{hotRestart: true})
 	d.putApp(maintenance.Spec{Name: "default"})
@@ -137,10 +145,10 @@ func TestHotRestartDuringMaintenance(t *testing.T) {
 		t.Fatal("the old Envoy still runs a minute after the new one was ready")
 	}
 
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // for some requests to the new Envoy alone
 	stopVisitors()
 
-	// Connections that the old process accepted and did not serve are reset.
+	// The old process resets connections that it has accepted and not served when it exits.
 	delete(visitors.byStatus, noAnswer)
 	visitors.wantOnly(t, 503)
 	if n := d.app.Requests(); n != 0 {
@@ -159,8 +167,9 @@ func TestHotRestartDuringMaintenance(t *testing.T) {
 	}
 }
 
-// awaitRevisionGauge waits until the revision gauge is the state's revision. For as long as the old
-// process of a hot restart lives, Envoy adds its gauges to those of the new one.
+// awaitRevisionGauge waits until the filter's gauge revision is the revision of the controller's
+// state. As long as the old process of a hot restart lives, Envoy adds the old process's gauges to
+// those of the new one.
 func awaitRevisionGauge(d *deployment) {
 	d.t.Helper()
 	var list struct{ Version maintenance.Version }

@@ -18,7 +18,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A refusal has the format that the client accepts.
+// The filter itself answers the requests that it refuses. Pages, APIs, gRPC and scripts of other
+// origins need different answers, and the filter chooses by the headers of the request.
+
+// A refusal has the format that the client accepts: a page for browsers, problem+json (RFC 9457)
+// for JSON clients, plain text for others. All formats have the operator's message, and the headers
+// Retry-After (3600 is the default, in seconds), Cache-Control and Vary.
 func TestRepliesMatchTheClient(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", CORS: maintenance.CORS{Origins: []string{"https://app.example.com"}}})
@@ -26,23 +31,24 @@ func TestRepliesMatchTheClient(t *testing.T) {
 	d.enforce("default", maintenance.NoAccess, message)
 	v := d.visitorFrom("127.0.0.1")
 
-	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+	// What browsers send as Accept with the request for a page.
+	const browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 	for _, tt := range []struct {
 		name, method, path string
-		headers            []string
-		contentType        string
-		body               []string // parts of it
+		headers            []string // of the request, as pairs of name and value
+		contentType        string   // of the answer; any if ""
+		body               []string // texts that the answer contains
 	}{
-		{"browser", "GET", "/", []string{"Accept", browser, "Accept-Language", "de-CH,de;q=0.9"},
+		{"browser", "GET", "/", []string{"Accept", browserAccept, "Accept-Language", "de-CH,de;q=0.9"},
 			"text/html; charset=utf-8", []string{"<html lang=\"de\"", "Back at &lt;10:00&gt; &amp; &#34;soon&#34;."}},
-		{"browser that posts a form", "POST", "/api/orders", []string{"Accept", browser, "Content-Type", "application/x-www-form-urlencoded"},
+		{"browser that posts a form", "POST", "/api/orders", []string{"Accept", browserAccept, "Content-Type", "application/x-www-form-urlencoded"},
 			"text/html; charset=utf-8", []string{"Back at &lt;10:00&gt;"}},
 		{"JSON client", "GET", "/api/orders", []string{"Accept", "application/json"}, "application/problem+json", []string{`"status":503`}},
 		{"problem client", "GET", "/api/orders", []string{"Accept", "application/problem+json"}, "application/problem+json", []string{`"status":503`}},
 		{"JSON client that posts", "POST", "/api/orders", []string{"Content-Type", "application/json"}, "application/problem+json", []string{`"status":503`}},
 		{"curl", "GET", "/", []string{"Accept", "*/*"}, "text/plain; charset=utf-8", []string{message}},
 		{"no Accept", "GET", "/", nil, "text/plain; charset=utf-8", []string{message}},
-		{"HEAD", "HEAD", "/", []string{"Accept", browser}, "text/html; charset=utf-8", nil},
+		{"HEAD", "HEAD", "/", []string{"Accept", browserAccept}, "text/html; charset=utf-8", nil},
 		{"malformed Accept", "GET", "/", []string{"Accept", ";;;q=x,/"}, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -75,7 +81,7 @@ func TestRepliesMatchTheClient(t *testing.T) {
 	}
 }
 
-// checkProblem checks that a body is a problem (RFC 9457) whose detail is the message.
+// checkProblem checks that a body is problem+json (RFC 9457) whose detail is the message.
 func checkProblem(t *testing.T, body, message string) {
 	t.Helper()
 	var p struct {
@@ -87,24 +93,32 @@ func checkProblem(t *testing.T, body, message string) {
 	}
 }
 
+// testGRPCWebReplies checks the refusal of gRPC-Web, which scripts in browsers use for gRPC. As in
+// gRPC, the HTTP status is always 200, and the header grpc-status has the real one.
 func testGRPCWebReplies(t *testing.T, v *visitor) {
+	const emptyMessage = "\x00\x00\x00\x00\x00" // not compressed, and a length of 0 in four bytes
+	const unavailable = "14"                    // the number of the status UNAVAILABLE
 	for _, contentType := range []string{"application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"} {
-		a := v.do("POST", demo.RPCList, "\x00\x00\x00\x00\x00", "Content-Type", contentType, "X-Grpc-Web", "1")
-		// Some clients (connect-es) reject an answer without their content type, whatever its
-		// status.
-		if a.Status != 200 || a.Header.Get("Grpc-Status") != "14" || a.Header.Get("Content-Type") != contentType {
+		a := v.do("POST", demo.RPCList, emptyMessage, "Content-Type", contentType, "X-Grpc-Web", "1")
+		// Some clients (connect-es) reject an answer that does not have the content type of their
+		// request, whatever its status.
+		if a.Status != 200 || a.Header.Get("Grpc-Status") != unavailable || a.Header.Get("Content-Type") != contentType {
 			t.Errorf("%s: %d %v %q, want UNAVAILABLE in the headers", contentType, a.Status, a.Header, a.Body)
 		}
 	}
 }
 
-// readable reports whether a browser shows an answer to a script of the given origin. For a script
-// of another origin the browser sends a preflight first, and shows the script the answer only if
-// both answers name its origin (Fetch standard, CORS protocol).
+// corsAllows reports whether a browser lets a script from the given origin read an answer, with
+// credentials (CORS protocol of the Fetch standard). If a script requests something from another
+// origin than its own, the browser first asks by a preflight, a request OPTIONS, and the script can
+// read the answer to its request only if both answers name its origin.
 func corsAllows(a answer, origin string) bool {
 	return a.Header.Get("Access-Control-Allow-Origin") == origin && a.Header.Get("Access-Control-Allow-Credentials") == "true"
 }
 
+// testListedOrigin checks that a script from an origin that the app's rules list can read the
+// refusal and its Retry-After. The browser must not cache the preflight (Max-Age 0), because the
+// app's own answer replaces it after the maintenance.
 func testListedOrigin(t *testing.T, v *visitor) {
 	const origin = "https://app.example.com"
 	a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
@@ -120,6 +134,8 @@ func testListedOrigin(t *testing.T, v *visitor) {
 	}
 }
 
+// testUnlistedOrigins checks that scripts from other origins cannot read the refusal, even if the
+// origin resembles a listed one.
 func testUnlistedOrigins(t *testing.T, v *visitor) {
 	for _, origin := range []string{
 		"https://evil.example.com", "https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443", "null",
@@ -136,7 +152,10 @@ func testUnlistedOrigins(t *testing.T, v *visitor) {
 	}
 }
 
-// gRPC clients, here gRPC's own over HTTP/2 from end to end, get the status UNAVAILABLE.
+// gRPC clients get the status UNAVAILABLE and the operator's message when a call is refused. In
+// read-only, a call passes only if the app's rules list its method as safe: every gRPC call is a
+// POST, so the filter cannot tell which calls write. The client is gRPC's own, over HTTP/2 from end
+// to end.
 func TestGRPCClientsGetUnavailable(t *testing.T) {
 	d := deploy(t, deployOptions{})
 	d.putApp(maintenance.Spec{Name: "default", ReadOnly: maintenance.ReadOnlyRules{SafeRPCs: []string{demo.RPCList}}})
@@ -146,7 +165,9 @@ func TestGRPCClientsGetUnavailable(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
-	const message = "closed, sørry"
+	const message = "closed, sørry" // the header grpc-message encodes what is not ASCII
+
+	// List reads the orders and is listed as safe, Place writes one, and Watch is a stream of them.
 	calls := map[string]func() error{
 		"List": func() error { return conn.Invoke(ctx, demo.RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue)) },
 		"Place": func() error {
@@ -182,8 +203,9 @@ func TestGRPCClientsGetUnavailable(t *testing.T) {
 	expect("off again", map[string]codes.Code{"List": codes.OK, "Place": codes.OK})
 }
 
-// watchOneOrder opens a stream of orders and returns once it has received one. The app announces an
-// order again and again meanwhile, which shows that the stream is open.
+// watchOneOrder opens a stream of orders and returns nil once it has received one, or the error
+// with which the stream ended. Meanwhile it makes the app announce an order again and again, since
+// a stream only gets the orders that are announced while it is open.
 func watchOneOrder(ctx context.Context, conn *grpc.ClientConn, app *demo.App) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -8,15 +8,18 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Two filters in one Envoy that follow different controllers do not affect each other.
+// One Envoy may have several Drydock filters, each with a listener, a name and a controller of its
+// own. two-filters.yaml has two: a public listener (port 8080, with the deployment's controller)
+// and one for partners (port 8090, with a second controller whose listener for proxies has port
+// 7171). Toggles at one controller do not affect the other filter.
 func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
-	edge, listen, sync := reservePort(t), reservePort(t), reservePort(t)
+	partnersPort, apiPort, syncPort := reservePort(t), reservePort(t), reservePort(t)
 	d := deploy(t, deployOptions{bootstrap: "two-filters.yaml", withoutEnvoy: true, ports: map[int]string{
-		8090: edge.Addr(), 7171: sync.Addr(),
+		8090: partnersPort.Addr(), 7171: syncPort.Addr(),
 	}})
 	dir := t.TempDir()
 	controller, err := StartController(t.Context(), ControllerOptions{
-		Binary: d.drydock, Data: filepath.Join(dir, "data"), Listen: listen.Addr(), Proxy: sync.Addr(),
+		Binary: d.drydock, Data: filepath.Join(dir, "data"), Listen: apiPort.Addr(), Proxy: syncPort.Addr(),
 		Token: operatorToken, Sync: syncToken, Log: filepath.Join(dir, "controller.log"),
 	})
 	must(t, err)
@@ -24,15 +27,16 @@ func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
 
 	d.startEnvoy()
 	d.awaitProxy()
-	partners := *d // the same Envoy with the second controller
+	partners := *d // a copy with the same Envoy and the second controller, for the methods below
 	partners.controller = controller
 	partners.awaitProxy()
 
-	public, partner := d.visitorFrom("127.0.0.1"), newVisitor(t, "127.0.0.1", edge.Addr())
+	public, partner := d.visitorFrom("127.0.0.1"), newVisitor(t, "127.0.0.1", partnersPort.Addr())
 	expect := func(when string, wantPublic, wantPartner int) {
 		t.Helper()
-		if a, b := public.get("/").Status, partner.get("/").Status; a != wantPublic || b != wantPartner {
-			t.Errorf("%s: public %d, partners %d; want %d, %d", when, a, b, wantPublic, wantPartner)
+		gotPublic, gotPartner := public.get("/").Status, partner.get("/").Status
+		if gotPublic != wantPublic || gotPartner != wantPartner {
+			t.Errorf("%s: public %d, partners %d; want %d, %d", when, gotPublic, gotPartner, wantPublic, wantPartner)
 		}
 	}
 
@@ -43,13 +47,16 @@ func TestTwoFiltersInOneEnvoyAreIndependent(t *testing.T) {
 	expect("partners on", 200, 503)
 	d.enforce("default", maintenance.NoAccess, "closed")
 	expect("both on", 503, 503)
-	a, b := public.get("/").Body, partner.get("/").Body
-	if !strings.Contains(a, "closed") || strings.Contains(a, "partners") || !strings.Contains(b, "partners closed") {
-		t.Errorf("public gets %q, partners get %q", a, b)
+	toPublic, toPartner := public.get("/").Body, partner.get("/").Body
+	if !strings.Contains(toPublic, "closed") || strings.Contains(toPublic, "partners") || !strings.Contains(toPartner, "partners closed") {
+		t.Errorf("public gets %q, partners get %q", toPublic, toPartner)
 	}
 
 	partners.enforceOff("default")
 	expect("partners off", 503, 200)
+
+	// A filter whose controller is gone keeps its last state. The other filter follows its own
+	// controller as before.
 	controller.Kill()
 	d.enforceOff("default")
 	expect("public off, the partners' controller is gone", 200, 200)
