@@ -1,6 +1,9 @@
-// Package controller wires the parts of a Drydock controller together: the store, the keeper of the
-// state, the API and the sync of the proxies. The parts are in the packages below it. This file
-// starts and stops them; the tokens that a first start creates are in firststart.go.
+// Package controller wires the parts of a Drydock controller together. The parts are in the
+// packages below it: the store, the keeper of the state, and the handlers of two listeners. One
+// listener is for the API, which people and scripts use. The other is for the proxies, which wait
+// there for newer states and report which one they enforce.
+//
+// controller.go starts and stops the parts. firststart.go creates the tokens of a first start.
 package controller
 
 import (
@@ -32,8 +35,9 @@ const (
 // storeFile is the name of the store in the data directory.
 const storeFile = "drydock.db"
 
-// Options of a controller. With the zero value it listens on the default addresses and keeps its
-// data in the working directory.
+// Options are the options of a controller. With the zero value, a controller listens on the default
+// addresses and keeps its data in the working directory. The errors of [New] name the flags and
+// environment variables by which drydock serve sets them.
 type Options struct {
 	// Data is the directory of the store and of generated tokens. It is created if it does not
 	// exist.
@@ -41,38 +45,41 @@ type Options struct {
 	// Listen and ProxyListen are host:port; port 0 takes a free one. An address that is not a
 	// loopback address requires TLSCert and TLSKey, or InsecureHTTP.
 	Listen, ProxyListen string
-	TLSCert, TLSKey     string // PEM files, for both addresses
-	InsecureHTTP        bool
+	TLSCert, TLSKey     string // PEM files, for both addresses; empty for plain HTTP
+	InsecureHTTP        bool   // allows plain HTTP on any address
 
-	// BootstrapToken becomes the first operator token of a new store. If it is empty, a random
-	// token is passed to ShowToken, or written to Data/bootstrap-token if ShowToken is nil.
+	// BootstrapToken becomes the first operator token of a new store, and is ignored later. If it
+	// is empty, a random token is passed to ShowToken, or written to Data/bootstrap-token if
+	// ShowToken is nil. An operator token lets its bearer do everything in the API.
 	BootstrapToken string
 	ShowToken      func(token string) error
 	// SyncToken authenticates the proxies. If it is empty, it is read from Data/sync-token, which
 	// the first start creates.
 	SyncToken string
 
-	Version string
+	Version string           // of the program
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: slog.Default
 }
 
-// Controller is a running controller.
+// Controller is a controller. It runs from [Controller.Start] to [Controller.Stop].
 type Controller struct {
 	log    *slog.Logger
 	store  *store.Bolt
 	keeper *keeper.Keeper
 
-	stopping context.Context // done as soon as Stop is called
-	stop     context.CancelFunc
-	running  sync.WaitGroup // the goroutines of Start
-	failed   chan error
+	stopping     context.Context // done as soon as Stop is called
+	signalToStop context.CancelFunc
+	running      sync.WaitGroup // the goroutines of Start
+	failed       chan error     // has room for an error of each server, so that none blocks
 
-	api, proxy                 *http.Server
+	apiServer, proxyServer     *http.Server
 	apiListener, proxyListener net.Listener
 }
 
-// New opens the store and listens on both addresses. Requests are answered after Start.
+// New opens the store and listens on both addresses. Clients can connect from now on, and their
+// requests are answered after Start. The caller must call Stop, even without Start. ctx is for New
+// alone.
 func New(ctx context.Context, o Options) (*Controller, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -80,17 +87,18 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 	o.Listen = cmp.Or(o.Listen, DefaultListen)
 	o.ProxyListen = cmp.Or(o.ProxyListen, DefaultProxyListen)
 
-	tlsConfig, err := o.tls()
+	tlsConfig, err := o.loadTLS()
 	if err != nil {
 		return nil, err
 	}
 
+	// If Data is empty, Clean makes it ".", the working directory.
 	if err := os.MkdirAll(filepath.Clean(o.Data), 0o700); err != nil {
 		return nil, fmt.Errorf("creating the data directory: %w", err)
 	}
 
 	c := &Controller{log: cmp.Or(o.Log, slog.Default()), failed: make(chan error, 2)}
-	c.stopping, c.stop = context.WithCancel(context.Background())
+	c.stopping, c.signalToStop = context.WithCancel(context.Background())
 	if err := c.open(ctx, o, tlsConfig); err != nil {
 		c.close()
 		return nil, err
@@ -98,9 +106,9 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 	return c, nil
 }
 
-// tls returns the TLS configuration of both listeners, or nil for plain HTTP. It returns an error
-// for a plain HTTP address that other machines can reach, unless InsecureHTTP is set.
-func (o *Options) tls() (*tls.Config, error) {
+// loadTLS returns the TLS configuration of both listeners, or nil for plain HTTP. It returns an
+// error for a plain HTTP address that other machines can reach, unless InsecureHTTP is set.
+func (o *Options) loadTLS() (*tls.Config, error) {
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}
@@ -118,8 +126,10 @@ func (o *Options) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("%s %q must be host:port: %w", flag, address, err)
 		}
 
+		// Without a host, as in :7070, or with a name, as in example.com:7070, err is not nil.
 		ip, err := netip.ParseAddr(host)
-		if loopback := host == "localhost" || err == nil && ip.Unmap().IsLoopback(); !loopback && !o.InsecureHTTP {
+		isLoopback := host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+		if !isLoopback && !o.InsecureHTTP {
 			return nil, fmt.Errorf("%s %s is reachable from other machines, and tokens would be sent unencrypted: set --tls-cert and --tls-key, or set --insecure-http if the network is protected by other means", flag, address)
 		}
 	}
@@ -154,45 +164,50 @@ func (c *Controller) open(ctx context.Context, o Options, tlsConfig *tls.Config)
 		return err
 	}
 
-	handlers := web.Options{Keeper: c.keeper, SyncToken: syncToken, Stopping: c.stopping, Now: o.Now, Log: c.log, Version: o.Version}
-	c.api, c.proxy = web.NewServer(web.API(handlers), c.log), web.NewServer(web.Proxy(handlers), c.log)
+	options := web.Options{Keeper: c.keeper, SyncToken: syncToken, Stopping: c.stopping, Now: o.Now, Log: c.log, Version: o.Version}
+	c.apiServer = web.NewServer(web.API(options), c.log)
+	c.proxyServer = web.NewServer(web.Proxy(options), c.log)
 	return nil
 }
 
-// Start answers requests and runs the schedule until Stop.
+// Start answers requests and runs the schedule, which opens and closes maintenance windows, in
+// goroutines of their own. It returns at once.
 func (c *Controller) Start() {
 	c.running.Go(func() { c.keeper.Run(c.stopping) })
-	c.serve(c.api, c.apiListener, "the API")
-	c.serve(c.proxy, c.proxyListener, "proxies")
+	c.serve(c.apiServer, c.apiListener, "the API")
+	c.serve(c.proxyServer, c.proxyListener, "proxies")
 
 	v := c.keeper.Current().Version()
 	c.log.Info("controller started", "listen", c.Addr(), "proxy_listen", c.ProxyAddr(), "epoch", v.Epoch, "revision", v.Revision)
 }
 
-func (c *Controller) serve(s *http.Server, l net.Listener, what string) {
+// serve answers the requests of a listener until the server is shut down. clients names the
+// listener in errors.
+func (c *Controller) serve(s *http.Server, l net.Listener, clients string) {
 	c.running.Go(func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			c.failed <- fmt.Errorf("serving %s: %w", what, err)
+			c.failed <- fmt.Errorf("serving %s: %w", clients, err)
 		}
 	})
 }
 
-// Failed returns a channel that receives an error if a listener fails. The controller should then
-// be stopped.
+// Failed returns a channel that receives an error if a listener fails. The caller should then stop
+// the controller.
 func (c *Controller) Failed() <-chan error { return c.failed }
 
-// Addr returns the address of the API.
+// Addr returns the address of the API, as host:port.
 func (c *Controller) Addr() string { return c.apiListener.Addr().String() }
 
-// ProxyAddr returns the address of the sync of the proxies.
+// ProxyAddr returns the address of the listener for proxies, as host:port.
 func (c *Controller) ProxyAddr() string { return c.proxyListener.Addr().String() }
 
-// Stop answers the requests that wait, lets the others finish until ctx is done, and closes the
-// store.
+// Stop stops the controller and closes the store. Requests that wait for a change of the state are
+// answered at once, as when their time is over. The others may finish until ctx is done, and are
+// then cut off.
 func (c *Controller) Stop(ctx context.Context) {
-	c.stop()
-	for _, s := range []*http.Server{c.proxy, c.api} {
-		if s.Shutdown(ctx) != nil {
+	c.signalToStop()
+	for _, s := range []*http.Server{c.proxyServer, c.apiServer} {
+		if s.Shutdown(ctx) != nil { // ctx is done, and requests are still running
 			s.Close()
 		}
 	}
@@ -202,8 +217,9 @@ func (c *Controller) Stop(ctx context.Context) {
 	c.log.Info("controller stopped")
 }
 
+// close closes what was opened, which may be a part of everything if New failed.
 func (c *Controller) close() {
-	c.stop()
+	c.signalToStop()
 	for _, l := range []net.Listener{c.apiListener, c.proxyListener} {
 		if l != nil {
 			l.Close()

@@ -1,5 +1,9 @@
 package controller_test
 
+// These tests run a whole controller, with its store and both listeners, in the process of the test
+// or, in crash_test.go, in one of its own: the test binary is then the drydock program. This file
+// also has what all of them share.
+
 import (
 	"bytes"
 	"context"
@@ -30,28 +34,34 @@ import (
 )
 
 const (
-	runAsDrydock = "DRYDOCK_TEST_RUN" // if this variable is set, the test binary is drydock
-	token        = "operator-token-of-the-tests"
-	syncToken    = "sync-token-of-the-tests"
+	// runAsDrydock is an environment variable. If it is set, the test binary runs as drydock.
+	runAsDrydock = "DRYDOCK_TEST_RUN"
+
+	operatorToken = "operator-token-of-the-tests"
+	syncToken     = "sync-token-of-the-tests" // of the proxies
+
+	freePort = "127.0.0.1:0" // an address to listen on; the kernel chooses the port
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runAsDrydock) != "" {
-		cli.Main()
+		cli.Main() // does not return
 	}
 	os.Exit(m.Run())
 }
 
-// start runs a controller on free ports, and returns it with what it logs.
-func start(t *testing.T, o controller.Options) (*controller.Controller, *bytes.Buffer) {
+// start runs a controller until the end of the test, and returns it with what it logs. Without
+// other options, it has a new data directory and free ports. Read the log
+// only after Stop.
+func start(t *testing.T, o controller.Options) (c *controller.Controller, log *bytes.Buffer) {
 	t.Helper()
-	log := &bytes.Buffer{}
+	log = &bytes.Buffer{}
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	if o.Data == "" {
 		o.Data = t.TempDir()
 	}
 	if o.Listen == "" {
-		o.Listen, o.ProxyListen = "127.0.0.1:0", "127.0.0.1:0"
+		o.Listen, o.ProxyListen = freePort, freePort
 	}
 
 	c, err := controller.New(t.Context(), o)
@@ -59,10 +69,11 @@ func start(t *testing.T, o controller.Options) (*controller.Controller, *bytes.B
 		t.Fatal(err)
 	}
 	c.Start()
-	t.Cleanup(sync.OnceFunc(func() { c.Stop(context.Background()) }))
+	t.Cleanup(func() { c.Stop(context.Background()) }) // harmless if the test has stopped it
 	return c, log
 }
 
+// newRequest returns a request with a bearer token, and with a JSON body unless it is empty.
 func newRequest(method, url, token, body string) (*http.Request, error) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -70,14 +81,14 @@ func newRequest(method, url, token, body string) (*http.Request, error) {
 	}
 
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("If-Match", "*")
+	req.Header.Set("If-Match", "*") // the API requires it for changes; * accepts every state
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, nil
 }
 
-// do sends a request, and returns the status and body of the answer.
+// do sends the request that newRequest returns, and returns the status and body of the answer.
 func do(t *testing.T, method, url, token, body string) (int, string) {
 	t.Helper()
 	req, err := newRequest(method, url, token, body)
@@ -97,67 +108,89 @@ func do(t *testing.T, method, url, token, body string) (int, string) {
 	return res.StatusCode, string(data)
 }
 
-func TestNewRefusesBadOptions(t *testing.T) {
-	occupied, err := net.Listen("tcp", "127.0.0.1:0")
+// expectNewToFail checks that the error of New contains wantInError. Without Data, it uses a new
+// data directory.
+func expectNewToFail(t *testing.T, name string, o controller.Options, wantInError string) {
+	t.Helper()
+	if o.Data == "" {
+		o.Data = t.TempDir()
+	}
+	o.Log = slog.New(slog.DiscardHandler)
+
+	c, err := controller.New(t.Context(), o)
+	if err == nil {
+		c.Stop(t.Context())
+	}
+	if err == nil || !strings.Contains(err.Error(), wantInError) {
+		t.Errorf("%s: %v, want %q", name, err, wantInError)
+	}
+}
+
+func TestNewRefusesBadAddresses(t *testing.T) {
+	occupied, err := net.Listen("tcp", freePort)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer occupied.Close()
+
+	for _, c := range []struct {
+		name                string
+		listen, proxyListen string
+		wantInError         string
+	}{
+		{"all interfaces", "0.0.0.0:0", freePort, "--listen 0.0.0.0:0 is reachable from other machines"},
+		{"no host", ":0", freePort, "--listen :0 is reachable"},
+		{"all interfaces for proxies", freePort, "[::]:0", "--proxy-listen [::]:0 is reachable"},
+		{"a name that is not localhost", "example.com:7070", freePort, "reachable from other machines"},
+		{"no port", "127.0.0.1", freePort, "must be host:port"},
+		{"in use", occupied.Addr().String(), freePort, "address already in use"},
+	} {
+		expectNewToFail(t, c.name, controller.Options{Listen: c.listen, ProxyListen: c.proxyListen}, c.wantInError)
+	}
+}
+
+func TestNewRefusesBadFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	running := t.TempDir()
-	start(t, controller.Options{Data: running})
-	emptyToken := t.TempDir()
-	if err := os.WriteFile(filepath.Join(emptyToken, "sync-token"), []byte("\n"), 0o600); err != nil {
+	dataInUse := t.TempDir()
+	start(t, controller.Options{Data: dataInUse})
+	dataWithEmptyToken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dataWithEmptyToken, "sync-token"), []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	const free = "127.0.0.1:0"
 	for _, c := range []struct {
-		name string
-		o    controller.Options
-		want string
+		name        string
+		o           controller.Options
+		wantInError string
 	}{
-		{"an address of all interfaces", controller.Options{Listen: "0.0.0.0:0", ProxyListen: free}, "--listen 0.0.0.0:0 is reachable from other machines"},
-		{"an address without a host", controller.Options{Listen: ":0", ProxyListen: free}, "--listen :0 is reachable"},
-		{"an address of all interfaces for proxies", controller.Options{Listen: free, ProxyListen: "[::]:0"}, "--proxy-listen [::]:0 is reachable"},
-		{"a name that is not localhost", controller.Options{Listen: "example.com:7070", ProxyListen: free}, "reachable from other machines"},
-		{"an address without a port", controller.Options{Listen: "127.0.0.1", ProxyListen: free}, "must be host:port"},
 		{"a certificate without a key", controller.Options{TLSCert: "x"}, "must be given together"},
 		{"a certificate that does not exist", controller.Options{TLSCert: "x", TLSKey: "y"}, "reading the certificate"},
-		{"an address in use", controller.Options{Listen: occupied.Addr().String(), ProxyListen: free}, "address already in use"},
-		{"a data directory below a file", controller.Options{Data: filepath.Join(file, "data"), Listen: free, ProxyListen: free}, "creating the data directory"},
-		{"a store in use", controller.Options{Data: running, Listen: free, ProxyListen: free}, "is another drydock serve running on this data directory?"},
-		{"an empty sync token", controller.Options{Data: emptyToken, Listen: free, ProxyListen: free}, "sync-token is empty"},
+		{"a data directory below a file", controller.Options{Data: filepath.Join(file, "data")}, "creating the data directory"},
+		{"a store in use", controller.Options{Data: dataInUse}, "is another drydock serve running on this data directory?"},
+		{"an empty sync token", controller.Options{Data: dataWithEmptyToken}, "sync-token is empty"},
 	} {
-		if c.o.Data == "" {
-			c.o.Data = t.TempDir()
-		}
-		c.o.Log = slog.New(slog.DiscardHandler)
-
-		ctl, err := controller.New(t.Context(), c.o)
-		if err == nil {
-			ctl.Stop(t.Context())
-		}
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+		c.o.Listen, c.o.ProxyListen = freePort, freePort
+		expectNewToFail(t, c.name, c.o, c.wantInError)
 	}
 }
 
+// With TLS, addresses that other machines can reach are accepted. Both listeners speak HTTP/1.1 and
+// HTTP/2.
 func TestTLSOnBothListeners(t *testing.T) {
-	cert, key, roots := selfSigned(t)
+	cert, key, roots := writeSelfSigned(t)
 	c, _ := start(t, controller.Options{
 		Listen: "0.0.0.0:0", ProxyListen: "0.0.0.0:0", TLSCert: cert, TLSKey: key,
-		BootstrapToken: token, SyncToken: syncToken,
+		BootstrapToken: operatorToken, SyncToken: syncToken,
 	})
 
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: protocol == "HTTP/2.0"}
-		for address, path := range map[string]string{c.Addr(): "/healthz", c.ProxyAddr(): "/.drydock/status"} {
+		publicPaths := map[string]string{c.Addr(): "/healthz", c.ProxyAddr(): "/.drydock/status"}
+		for address, path := range publicPaths {
 			_, port, _ := net.SplitHostPort(address)
 			res, err := (&http.Client{Transport: transport}).Get("https://127.0.0.1:" + port + path)
 			if err != nil {
@@ -172,8 +205,9 @@ func TestTLSOnBothListeners(t *testing.T) {
 	}
 }
 
-// selfSigned writes a certificate for 127.0.0.1 and its key to files.
-func selfSigned(t *testing.T) (certFile, keyFile string, roots *x509.CertPool) {
+// writeSelfSigned writes a certificate for 127.0.0.1 and its key to files. roots are for clients
+// that are to trust the certificate.
+func writeSelfSigned(t *testing.T) (certFile, keyFile string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -207,18 +241,25 @@ func selfSigned(t *testing.T) (certFile, keyFile string, roots *x509.CertPool) {
 	return certFile, keyFile, roots
 }
 
+// Without Stop, the polls of the proxies would wait for 25 s, and the requests to the API for 60 s.
 func TestStopAnswersRequestsThatWait(t *testing.T) {
-	c, _ := start(t, controller.Options{BootstrapToken: token, SyncToken: syncToken})
+	c, _ := start(t, controller.Options{BootstrapToken: operatorToken, SyncToken: syncToken})
+
+	// A poll waits for a newer version than the proxy has. The epoch of this one is in the future,
+	// so that the controller has none.
+	poll := fmt.Sprintf(`{"epoch":%d,"wait":25}`, time.Now().Add(time.Hour).UnixMilli())
+	// This waits until every proxy enforces the state, which never happens without a proxy.
+	const waitPath = "/api/v1/apps/default/status?wait=enforced&timeout=60"
+
 	var waiting sync.WaitGroup
 	for range 20 {
 		waiting.Go(func() {
-			body := fmt.Sprintf(`{"epoch":%d,"wait":25}`, time.Now().Add(time.Hour).UnixMilli())
-			if code, _ := do(t, http.MethodPost, "http://"+c.ProxyAddr()+maintenance.SyncPath, syncToken, body); code != http.StatusNoContent {
+			if code, _ := do(t, http.MethodPost, "http://"+c.ProxyAddr()+maintenance.SyncPath, syncToken, poll); code != http.StatusNoContent {
 				t.Errorf("a poll was answered %d, want 204", code)
 			}
 		})
 		waiting.Go(func() {
-			if code, body := do(t, http.MethodGet, "http://"+c.Addr()+"/api/v1/apps/default/status?wait=enforced&timeout=60", token, ""); code != http.StatusOK {
+			if code, body := do(t, http.MethodGet, "http://"+c.Addr()+waitPath, operatorToken, ""); code != http.StatusOK {
 				t.Errorf("a wait was answered %d, want 200: %s", code, body)
 			}
 		})

@@ -1,5 +1,9 @@
 package controller
 
+// This file creates the two kinds of tokens that a first start needs: the first operator token,
+// with which people use the API and create further tokens, and the sync token, which all proxies
+// share.
+
 import (
 	"context"
 	"errors"
@@ -18,14 +22,16 @@ const (
 	syncTokenFile      = "sync-token"
 )
 
-// minTokenLength is the number of bytes below which a given token is reported as short.
+// minTokenLength is the number of bytes below which a bootstrap token is reported as short. It is a
+// warning only.
 const minTokenLength = 16
 
-// bootstrap creates the first operator token in a new store.
+// bootstrap creates the first operator token in a new store. In a store that has tokens it creates
+// none, and warns of a bootstrap token that is not one of them.
 func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 	if c.keeper.HasTokens() {
 		_, known := c.keeper.Authenticate(o.BootstrapToken)
-		if !known && o.BootstrapToken != "" {
+		if o.BootstrapToken != "" && !known {
 			c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is ignored, since this store already has tokens and it is not one of them; create tokens with drydock token create")
 		}
 		return nil
@@ -38,17 +44,19 @@ func (c *Controller) bootstrap(ctx context.Context, o Options) error {
 			return err
 		}
 	} else if len(token) < minTokenLength {
-		c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is short and easy to guess", "characters", len(token), "at_least", minTokenLength)
+		c.log.Warn("DRYDOCK_BOOTSTRAP_TOKEN is short and easy to guess", "bytes", len(token), "at_least", minTokenLength)
 	}
 
 	_, err := c.keeper.CreateToken(ctx, keeper.Actor{Name: "bootstrap"}, "bootstrap", keeper.Operator, token)
 	return err
 }
 
-// handOutToken generates the first operator token and shows it, or writes it to a file. The token
-// is handed out before it is stored: after a crash in between, the next start hands out another.
-func (c *Controller) handOutToken(o Options) (string, error) {
-	token := keeper.NewSecret()
+// handOutToken generates the first operator token, gives it to the operator, and returns it: it
+// shows the token, or writes it to a file. The caller stores the token afterwards. After a crash in
+// between, the next start finds no token in the store and hands out another; the other way round,
+// nobody would have the token that is stored.
+func (c *Controller) handOutToken(o Options) (token string, err error) {
+	token = keeper.NewSecret()
 	if o.ShowToken != nil {
 		if err := o.ShowToken(token); err != nil {
 			return "", fmt.Errorf("showing the first operator token: %w", err)
@@ -64,8 +72,9 @@ func (c *Controller) handOutToken(o Options) (string, error) {
 	return token, nil
 }
 
-// syncToken returns the sync token that is given, or the one in the data directory, which it
-// generates if it does not exist.
+// syncToken returns o.SyncToken, or if that is empty the token in the file sync-token of the data
+// directory. If the file does not exist, syncToken creates it with a new token. The controller
+// keeps no other copy, so the file must stay.
 func (c *Controller) syncToken(o Options) (string, error) {
 	if o.SyncToken != "" {
 		return o.SyncToken, nil
@@ -92,14 +101,15 @@ func (c *Controller) syncToken(o Options) (string, error) {
 	return token, nil
 }
 
-// writeSecret writes a file that only its owner may read. After an error or a crash the file has
-// either all of the new content or none of it.
+// writeSecret writes a secret and a newline to a file that only its owner may read. It writes to a
+// temporary file and renames it, so that after an error or a crash the file has either all of the
+// new content or none of it.
 func writeSecret(path, secret string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // with mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) // does nothing after the rename
 
 	_, err = f.WriteString(secret + "\n")
 	if err == nil {
