@@ -15,7 +15,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// TestAPIAnswers calls the API step by step, and compares all answers with testdata/api.golden.
+// TestAPIAnswers makes a sequence of requests to the API, and compares all requests and answers
+// with testdata/api.golden. With the flag -update, the test writes the file instead: what it then
+// holds must be read. The steps depend on each other: each of them finds the state that the ones
+// before it left.
 func TestAPIAnswers(t *testing.T) {
 	tr := &transcript{rig: startRig(t)}
 	tr.toggle()
@@ -31,25 +34,25 @@ func TestAPIAnswers(t *testing.T) {
 	golden.Compare(t, "testdata/api.golden", tr.out.String())
 }
 
+// TestOpenAPI compares the OpenAPI document, which huma makes from the code, with
+// testdata/openapi.json. With -update the test writes the file.
 func TestOpenAPI(t *testing.T) {
 	r := startRig(t)
 	a := r.call("GET /api/v1/openapi.json", "", "")
 	golden.Compare(t, "testdata/openapi.json", a.body+"\n")
 }
 
-// A transcript is what a sequence of requests was answered with.
+// A transcript records requests to a rig and their answers as text.
 type transcript struct {
 	*rig
 	out strings.Builder
 }
 
-// anyState is the header of a change that replaces whatever is there.
-const anyState = "If-Match: *"
-
-// step makes a request as an operator and writes it down.
-func (tr *transcript) step(name, what, body string, headers ...string) answer {
-	a := tr.call(what, operatorToken, body, headers...)
-	fmt.Fprintf(&tr.out, "## %s\n%s\n", name, what)
+// step makes a request as an operator, records it with its answer under a title, and returns the
+// answer. The parameters after the title are those of [rig.call].
+func (tr *transcript) step(title, methodAndPath, body string, headers ...string) answer {
+	a := tr.call(methodAndPath, operatorToken, body, headers...)
+	fmt.Fprintf(&tr.out, "## %s\n%s\n", title, methodAndPath)
 	for _, h := range headers {
 		tr.out.WriteString(maskVariableParts(h) + "\n")
 	}
@@ -68,6 +71,7 @@ func (tr *transcript) step(name, what, body string, headers ...string) answer {
 	return a
 }
 
+// indentJSON indents a body if it is JSON, and returns any other body as it is.
 func indentJSON(body string) string {
 	var indented bytes.Buffer
 	if json.Indent(&indented, []byte(body), "", "  ") != nil {
@@ -76,20 +80,22 @@ func indentJSON(body string) string {
 	return indented.String()
 }
 
-// variableParts matches what differs from run to run.
+// variableParts are the parts of answers that differ from run to run, and what takes their place.
 var variableParts = []struct {
 	find    *regexp.Regexp
 	replace string
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
-	{regexp.MustCompile(`"epoch": \d+`), `"epoch": 1`},
-	{regexp.MustCompile(`m-[a-z2-7]{10}`), "m-ID"},
+	{regexp.MustCompile(`"epoch": \d+`), `"epoch": 1`}, // the time when the store was created
+	{regexp.MustCompile(`m-[a-z2-7]{10}`), "m-ID"},     // of a manual activation
+	// An ETag in its quotes, which have backslashes inside JSON.
 	{regexp.MustCompile(`(\\?")[\w-]{20}(\\?")`), "${1}ETAG${2}"},
-	{regexp.MustCompile(`"id": "[a-z2-7]{10}"`), `"id": "ID"`},
+	{regexp.MustCompile(`"id": "[a-z2-7]{10}"`), `"id": "ID"`}, // of a token
 	{regexp.MustCompile(`drydock_[0-9a-f]{64}`), "drydock_SECRET"},
 	{regexp.MustCompile(`"skew_ms": -?\d+`), `"skew_ms": 0`},
 }
 
+// maskVariableParts replaces the variable parts of a text.
 func maskVariableParts(s string) string {
 	for _, u := range variableParts {
 		s = u.find.ReplaceAllString(s, u.replace)
@@ -97,6 +103,7 @@ func maskVariableParts(s string) string {
 	return s
 }
 
+// toggle turns the default app on and off, and tries invalid requests to do so.
 func (tr *transcript) toggle() {
 	const activations = "/api/v1/apps/default/activations"
 	tr.step("A new controller has the default app", "GET /api/v1/apps", "")
@@ -119,6 +126,7 @@ func (tr *transcript) toggle() {
 	tr.step("An end in the past", "POST "+activations, `{"until":"2001-01-01T00:00:00Z"}`, anyState)
 }
 
+// editApps creates the app shop and tries invalid definitions of it. It also stores a page.
 func (tr *transcript) editApps() {
 	shop := `{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["192.0.2.1"]}}`
 	tr.step("Create an app", "PUT /api/v1/apps/shop", shop, "If-None-Match: *")
@@ -138,6 +146,7 @@ func (tr *transcript) editApps() {
 	tr.step("Get the page", "GET /api/v1/pages/"+pageSHA, "")
 }
 
+// editAllowlist changes the allowlist of the app shop.
 func (tr *transcript) editAllowlist() {
 	const ips = "/api/v1/apps/shop/bypass/ips"
 	tr.step("List the allowlist", "GET "+ips, "")
@@ -148,6 +157,8 @@ func (tr *transcript) editAllowlist() {
 	tr.step("Remove no address", "DELETE "+ips, "", anyState)
 }
 
+// applyApps replaces all apps by a set without shop. Then it tries to delete an app that is on, and
+// others.
 func (tr *transcript) applyApps() {
 	set := `{"apps":[{"name":"default","retry_after":60},{"name":"blog","match":{"hosts":["blog.example.com"]}}]}`
 	tr.step("Apply a set in a dry run", "PUT /api/v1/apps?dry_run=true", set, anyState)
@@ -166,11 +177,14 @@ func (tr *transcript) applyApps() {
 	tr.step("Delete an app that is off", "DELETE /api/v1/apps/blog", "", anyState)
 }
 
+// followProxies lets a proxy report that it is behind, and lists, awaits and forgets it.
 func (tr *transcript) followProxies() {
 	behind := tr.version()
 	behind.Revision--
 	tr.ack(tr.t, maintenance.Ack{Version: behind, Proxy: "p1", VM: "main", Node: "gateway"})
-	time.Sleep(1600 * time.Millisecond) // a new proxy is awaited until all its VMs must have reported
+	// For the first 1.5 s a proxy counts as new, since not all of its VMs may have reported.
+	// Statuses would say that instead of what they say about a proxy that is behind.
+	time.Sleep(1600 * time.Millisecond)
 
 	tr.step("List the proxies", "GET /api/v1/proxies", "")
 	tr.step("Wait for an app that is not enforced", "GET /api/v1/apps/default/status?wait=enforced&timeout=0", "")
@@ -178,12 +192,14 @@ func (tr *transcript) followProxies() {
 	tr.step("Forget an unknown proxy", "DELETE /api/v1/proxies/p1", "")
 }
 
+// readAudit reads what the steps before left in the audit log.
 func (tr *transcript) readAudit() {
 	tr.step("Read the audit log", "GET /api/v1/audit?limit=3", "")
 	tr.step("Read the audit log of an app", "GET /api/v1/audit?app=shop&limit=2", "")
 	tr.step("An unknown parameter", "GET /api/v1/audit?limt=3", "")
 }
 
+// manageTokens creates, lists and revokes API tokens.
 func (tr *transcript) manageTokens() {
 	tr.step("Create a token", "POST /api/v1/tokens", `{"name":"dashboard","role":"viewer"}`)
 	a := tr.step("List the tokens", "GET /api/v1/tokens", "")
@@ -192,12 +208,14 @@ func (tr *transcript) manageTokens() {
 	if err := json.Unmarshal([]byte(a.body), &tokens); err != nil || len(tokens.Tokens) != 3 {
 		tr.t.Fatal(a.body, err)
 	}
-	if a := tr.call("DELETE /api/v1/tokens/"+tokens.Tokens[2].ID, operatorToken, ""); a.status != http.StatusNoContent {
+	created := tokens.Tokens[2] // after the two of the rig
+	if a := tr.call("DELETE /api/v1/tokens/"+created.ID, operatorToken, ""); a.status != http.StatusNoContent {
 		tr.t.Fatal(a)
 	}
 	tr.step("Revoke an unknown token", "DELETE /api/v1/tokens/nope", "")
 }
 
+// callCompatPaths calls the operations whose paths are those of STING (compat.go).
 func (tr *transcript) callCompatPaths() {
 	tr.step("STING: enable", "POST /api/admin/maintenance/enable", `{"message":"Upgrade","mode":"read-only"}`)
 	tr.step("STING: status", "GET /api/system/maintenance/status", "")
@@ -205,6 +223,7 @@ func (tr *transcript) callCompatPaths() {
 	tr.step("STING: status of an unknown app", "GET /api/system/maintenance/status?app=nope", "")
 }
 
+// callOtherPaths calls paths that are not operations of the API.
 func (tr *transcript) callOtherPaths() {
 	tr.step("An unknown path", "GET /api/v1/nope", "")
 	tr.step("An unknown method", "PATCH /api/v1/apps/default", `{}`)
@@ -212,37 +231,43 @@ func (tr *transcript) callOtherPaths() {
 	tr.step("Liveness", "GET /healthz", "")
 }
 
-// Secrets, and large parts of a request, are not repeated in errors.
+// An error may end up in a log, so it must not repeat what was sent as a token, nor the whole body,
+// in which there may be a secret at a wrong place.
 func TestErrorsRepeatNoSecrets(t *testing.T) {
+	const secret = "hunter2hunter2"
 	r := startRig(t)
-	for _, c := range []struct{ what, token, body string }{
-		{"GET /api/v1/apps", "hunter2hunter2", ""},
-		{"POST /api/v1/tokens", operatorToken, `{"name":"x","role":"viewer","token":"hunter2hunter2"}`},
-		{"POST /api/v1/tokens", operatorToken, `{"name":"x",hunter2hunter2`},
-		{"POST /api/v1/tokens", operatorToken, `["hunter2hunter2"]`},
-		{"POST /api/v1/explain", operatorToken, `{"headers":"x","body":"hunter2hunter2"}`},
-		{"POST /proxy/v1/sync", "hunter2hunter2", "{}"},
+	for _, c := range []struct{ name, methodAndPath, token, body string }{
+		{"an unknown token", "GET /api/v1/apps", secret, ""},
+		{"an unknown field", "POST /api/v1/tokens", operatorToken, `{"name":"x","role":"viewer","token":"` + secret + `"}`},
+		{"invalid JSON", "POST /api/v1/tokens", operatorToken, `{"name":"x",` + secret},
+		{"a list in place of an object", "POST /api/v1/tokens", operatorToken, `["` + secret + `"]`},
+		{"another invalid field", "POST /api/v1/explain", operatorToken, `{"headers":"x","body":"` + secret + `"}`},
+		{"an unknown sync token", "POST /proxy/v1/sync", secret, "{}"},
 	} {
-		if a := r.call(c.what, c.token, c.body); a.status < 400 || strings.Contains(a.body, "hunter2") {
-			t.Errorf("%s: %d %s", c.what, a.status, a.body)
+		a := r.call(c.methodAndPath, c.token, c.body)
+		if a.status < 400 || strings.Contains(a.body, secret) {
+			t.Errorf("%s: %s: %d %s", c.name, c.methodAndPath, a.status, a.body)
 		}
 	}
 }
 
 func TestLargeBodiesAreRefused(t *testing.T) {
+	const humaMaxBodyBytes = 1 << 20 // for operations without a limit of their own
 	r := startRig(t)
-	for what, size := range map[string]int{
-		"PUT /api/v1/apps":                             maintenance.MaxDocumentBytes + 1,
-		"POST /api/v1/apps/default/activations":        1<<20 + 1,
-		"PUT /api/v1/pages/" + strings.Repeat("0", 64): maintenance.MaxPageBytes + 2,
-		"POST /api/admin/maintenance/enable":           1<<20 + 1,
+	for methodAndPath, limit := range map[string]int{
+		"PUT /api/v1/apps":                             maintenance.MaxDocumentBytes,
+		"POST /api/v1/apps/default/activations":        humaMaxBodyBytes,
+		"PUT /api/v1/pages/" + strings.Repeat("0", 64): maintenance.MaxPageBytes + 1,
+		"POST /api/admin/maintenance/enable":           humaMaxBodyBytes,
 	} {
-		if a := r.call(what, operatorToken, `{"x":"`+strings.Repeat("x", size)+`"}`, anyState); a.status != http.StatusRequestEntityTooLarge {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		body := `{"x":"` + strings.Repeat("x", limit+1) + `"}`
+		if a := r.call(methodAndPath, operatorToken, body, anyState); a.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %d %s", methodAndPath, a.status, a.body)
 		}
 	}
 
-	if a := r.call("POST /proxy/v1/ack", syncToken, strings.Repeat("x", maxMessageBytes+1)); a.status != http.StatusRequestEntityTooLarge {
+	message := strings.Repeat("x", maxMessageBytes+1)
+	if a := r.call("POST /proxy/v1/ack", syncToken, message); a.status != http.StatusRequestEntityTooLarge {
 		t.Error(a)
 	}
 }

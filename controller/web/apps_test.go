@@ -7,8 +7,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// What the API accepts can be read by proxies and written back as it was read, also when lists and
-// objects in it are empty or missing.
+// Lists and objects in a definition may be empty or missing, and each way of that has its own JSON.
+// A definition that the API accepts must also be one that a proxy accepts as a part of the state.
+// And if a client writes back what it has read, this must not count as a change.
 func TestSparseSpecsRoundTrip(t *testing.T) {
 	r := startRig(t)
 	for _, spec := range []string{
@@ -23,15 +24,16 @@ func TestSparseSpecsRoundTrip(t *testing.T) {
 			t.Errorf("%s: %d %s", spec, a.status, a.body)
 		}
 
-		a, _ := r.sync(maintenance.Version{}, 0)
-		if _, err := maintenance.Parse([]byte(a.body)); err != nil {
-			t.Errorf("%s: %v", spec, err)
+		state, _ := r.sync(maintenance.Version{}, 0)
+		if _, err := maintenance.Parse([]byte(state.body)); err != nil {
+			t.Errorf("%s: a proxy cannot read the state: %v", spec, err)
 		}
 
-		a = r.call("GET /api/v1/apps/default", operatorToken, "")
+		read := r.call("GET /api/v1/apps/default", operatorToken, "")
 		before := r.version()
-		if a := r.call("PUT /api/v1/apps/default", operatorToken, a.body, "If-Match: "+a.header.Get("ETag")); a.status != http.StatusOK || r.version() != before {
-			t.Errorf("%s: what was read cannot be written back unchanged: %d %s", spec, a.status, a.body)
+		written := r.call("PUT /api/v1/apps/default", operatorToken, read.body, "If-Match: "+read.header.Get("ETag"))
+		if written.status != http.StatusOK || r.version() != before {
+			t.Errorf("%s: what was read cannot be written back unchanged: %d %s", spec, written.status, written.body)
 		}
 	}
 }

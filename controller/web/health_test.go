@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+// Without the store, the controller serves what it has in memory, but cannot make changes: /readyz
+// says so, and /healthz does not.
 func TestNotReadyWithoutTheStore(t *testing.T) {
 	r := startRig(t)
 	if a := r.call("GET /readyz", "", ""); a.status != http.StatusOK {
@@ -13,7 +15,7 @@ func TestNotReadyWithoutTheStore(t *testing.T) {
 	}
 
 	r.closeStore()
-	time.Sleep(1100 * time.Millisecond) // the last result is used for a second
+	time.Sleep(1100 * time.Millisecond) // /readyz repeats its last result for a second
 	if a := r.call("GET /readyz", "", ""); a.status != http.StatusServiceUnavailable {
 		t.Fatal(a)
 	}

@@ -7,10 +7,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func TestMetrics(t *testing.T) {
+func TestMetricsShowAppsProxiesAndRequests(t *testing.T) {
 	r := startRig(t)
 	r.call("POST /api/v1/apps/default/activations", operatorToken, `{"mode":"read-only"}`, anyState)
-	r.ack(t, maintenance.Ack{Version: maintenance.Version{Epoch: r.version().Epoch}, Proxy: "p", VM: "1"})
+	// The new store has revision 0, and turning the app on made revision 1. The proxy is behind by
+	// one.
+	behind := maintenance.Version{Epoch: r.version().Epoch, Revision: 0}
+	r.ack(t, maintenance.Ack{Version: behind, Proxy: "p", VM: "1"})
 
 	a := r.call("GET /metrics", "", "")
 	for _, want := range []string{

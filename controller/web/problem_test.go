@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"testing"
@@ -12,10 +11,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// Each error that an operation can return becomes a problem with a status, a detail, and the
+// location of the first of its errors if it has any.
 func TestErrorsBecomeProblems(t *testing.T) {
-	r := startRig(t)
-	a := &api{Options: Options{Keeper: r.keeper, Log: discard}}
+	a := &api{Options: Options{Log: noLog}}
 	field := &maintenance.FieldError{Field: "bypass.ips[0]", Problem: "must be an address"}
+
+	byFile := maintenance.Activation{ID: "maintenance", Source: maintenance.SourceFile}
+	otherSource := &keeper.OtherSourceError{App: "x", Activations: []maintenance.Activation{byFile}}
 
 	for _, c := range []struct {
 		err      error
@@ -28,7 +31,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		{maintenance.ErrJSON, 400, "not valid JSON", ""},
 		{fmt.Errorf("app %q: %w", "x", keeper.ErrNotFound), 404, `app "x": not found`, ""},
 		{keeper.ErrStale, 412, "changed since it was read", ""},
-		{&keeper.OtherSourceError{App: "x", Activations: []maintenance.Activation{{ID: "maintenance", Source: maintenance.SourceFile}}}, 409, `app "x" is kept in maintenance by another source (file maintenance): end the activation there; nothing was changed`, "activations[0]"},
+		{otherSource, 409, `app "x" is kept in maintenance by another source (file maintenance): end the activation there; nothing was changed`, "activations[0]"},
 		{keeper.ErrInMaintenance, 409, "in maintenance", ""},
 		{keeper.ErrDefaultApp, 409, "the default app cannot be deleted", ""},
 		{keeper.ErrLastOperator, 409, "the last operator token", ""},
@@ -43,8 +46,8 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		}
 
 		location := ""
-		for _, d := range p.Errors {
-			location = cmp.Or(location, d.Location)
+		if len(p.Errors) > 0 {
+			location = p.Errors[0].Location
 		}
 		if p.Status != c.status || p.Detail != c.detail || location != c.location || p.Title == "" {
 			t.Errorf("%v: %+v", c.err, p)

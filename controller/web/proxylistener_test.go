@@ -15,13 +15,23 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// noWaitLimit bounds the time of an answer that does not wait.
+// A proxy polls by POST /proxy/v1/sync for a newer version of the state than the one that it has,
+// and reports by POST /proxy/v1/ack which version it enforces. A version is an epoch, which rises
+// with every new store, and a revision, which rises with every change.
+
+// fullWait is the longest wait for a newer state that a proxy can ask for, in seconds. The filter
+// asks for it too.
+const fullWait = maintenance.SyncWait
+
+// noWaitLimit is a time within which an answer comes that does not wait, also on a busy machine. It
+// is much shorter than fullWait.
 const noWaitLimit = 5 * time.Second
 
 func TestSyncAnswersAtOnceWithANewerState(t *testing.T) {
 	r := startRig(t)
 
-	a, took := r.sync(maintenance.Version{}, 25)
+	noVersion := maintenance.Version{}
+	a, took := r.sync(noVersion, fullWait)
 	state, err := maintenance.Parse([]byte(a.body))
 	if a.status != http.StatusOK || err != nil || state.Version() != r.version() || took > noWaitLimit {
 		t.Fatal(a, err, took)
@@ -29,25 +39,38 @@ func TestSyncAnswersAtOnceWithANewerState(t *testing.T) {
 
 	before := r.version()
 	r.turnOn(t, "default", maintenance.ReadOnly)
-	if a, took = r.sync(before, 25); a.status != http.StatusOK || took > noWaitLimit {
+	if a, took = r.sync(before, fullWait); a.status != http.StatusOK || took > noWaitLimit {
 		t.Fatal(a, took)
 	}
 
-	otherEpoch := maintenance.Version{Epoch: r.version().Epoch - 1, Revision: 1000}
-	if a, took = r.sync(otherEpoch, 25); a.status != http.StatusOK || took > noWaitLimit {
+	lowerEpoch := maintenance.Version{Epoch: r.version().Epoch - 1, Revision: 1000}
+	if a, took = r.sync(lowerEpoch, fullWait); a.status != http.StatusOK || took > noWaitLimit {
 		t.Fatal("a higher epoch is newer, whatever the revision: ", a)
 	}
 }
 
-func TestSyncWaitsForANewerState(t *testing.T) {
+func TestSyncAnswersWithoutContentAfterTheWait(t *testing.T) {
 	r := startRig(t)
-	for _, wait := range []int{0, 1, -5} {
-		a, took := r.sync(r.version(), wait)
-		if least := time.Duration(max(wait, 0)) * time.Second; a.status != http.StatusNoContent || a.body != "" || took < least || took > least+noWaitLimit {
-			t.Fatal(wait, a, took)
+	for _, c := range []struct {
+		asked int // seconds
+		wait  time.Duration
+	}{
+		{asked: 0, wait: 0},
+		{asked: 1, wait: time.Second},
+		{asked: -5, wait: 0},
+	} {
+		a, took := r.sync(r.version(), c.asked)
+		if a.status != http.StatusNoContent || a.body != "" {
+			t.Fatal(c.asked, a)
+		}
+		if took < c.wait || took > c.wait+noWaitLimit {
+			t.Fatalf("a poll that may wait for %d s took %s", c.asked, took)
 		}
 	}
+}
 
+func TestSyncAnswersWhenTheStateChanges(t *testing.T) {
+	r := startRig(t)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
@@ -55,7 +78,7 @@ func TestSyncWaitsForANewerState(t *testing.T) {
 		r.turnOn(t, "default", maintenance.NoAccess)
 	})
 
-	a, took := r.sync(r.version(), 25)
+	a, took := r.sync(r.version(), fullWait)
 	if a.status != http.StatusOK || !strings.Contains(a.body, `"no-access"`) || took > noWaitLimit {
 		t.Fatal(a, took)
 	}
@@ -63,7 +86,7 @@ func TestSyncWaitsForANewerState(t *testing.T) {
 
 func TestSyncNeverAnswersWithAnOlderState(t *testing.T) {
 	r := startRig(t)
-	ahead := r.version()
+	ahead := r.version() // of a proxy that has a newer state than the controller
 	ahead.Revision++
 	if a, _ := r.sync(ahead, 0); a.status != http.StatusNoContent {
 		t.Fatal(a)
@@ -72,9 +95,15 @@ func TestSyncNeverAnswersWithAnOlderState(t *testing.T) {
 
 func TestSyncChecksItsRequest(t *testing.T) {
 	r := startRig(t)
-	for body, status := range map[string]int{"{": 400, `{"wait":"long"}`: 400, "": 400, `{"epoch":1,"later":"fields"}`: 200} {
+	for body, status := range map[string]int{
+		"{":               400,
+		`{"wait":"long"}`: 400,
+		"":                400,
+		// Unknown fields are ignored: a newer filter may send more.
+		`{"epoch":1,"later":"fields"}`: 200,
+	} {
 		if a := r.call("POST /proxy/v1/sync", syncToken, body); a.status != status {
-			t.Errorf("%q: %d %s", body, a.status, a.body)
+			t.Errorf("%q: %d %s, want %d", body, a.status, a.body, status)
 		}
 	}
 	if a := r.call("GET /proxy/v1/sync", syncToken, ""); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "POST" {
@@ -82,12 +111,14 @@ func TestSyncChecksItsRequest(t *testing.T) {
 	}
 }
 
+// When the controller stops, requests that wait get the answer that they would get after their
+// whole wait: polls of proxies, and requests for a status.
 func TestStoppingEndsWaitingRequests(t *testing.T) {
 	r := startRig(t)
 	var wg sync.WaitGroup
 	begin := time.Now()
 	wg.Go(func() {
-		if a, _ := r.sync(r.version(), 25); a.status != http.StatusNoContent {
+		if a, _ := r.sync(r.version(), fullWait); a.status != http.StatusNoContent {
 			t.Error(a)
 		}
 	})
@@ -97,7 +128,7 @@ func TestStoppingEndsWaitingRequests(t *testing.T) {
 		}
 	})
 
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond) // until both wait
 	r.stop()
 	wg.Wait()
 	if took := time.Since(begin); took > noWaitLimit {
@@ -107,13 +138,14 @@ func TestStoppingEndsWaitingRequests(t *testing.T) {
 
 func TestAckEndsTheWaitForEnforced(t *testing.T) {
 	r := startRig(t)
+	// The only proxy reports the state before the change, and a moment later the one after it.
 	r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
 	r.turnOn(t, "default", maintenance.NoAccess)
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // until the request below waits
 		r.ack(t, maintenance.Ack{Version: r.version(), Proxy: "p", VM: "1", Node: "n"})
 	})
 
@@ -127,7 +159,8 @@ func TestAckEndsTheWaitForEnforced(t *testing.T) {
 
 func TestInvalidAcksAndWaitsAreRefused(t *testing.T) {
 	r := startRig(t)
-	if a := r.call("POST /proxy/v1/ack", syncToken, `{"proxy":"","vm":"1"}`); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "proxy: must be") {
+	a := r.call("POST /proxy/v1/ack", syncToken, `{"proxy":"","vm":"1"}`)
+	if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "proxy: must be") {
 		t.Error(a)
 	}
 	if a := r.call("GET /api/v1/apps/default/status?wait=forever", viewerToken, ""); a.status != http.StatusUnprocessableEntity {
@@ -142,26 +175,37 @@ func TestProxyListenerServesPages(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if a := r.call("GET /proxy/v1/pages/"+sha, syncToken, ""); a.status != http.StatusOK || a.body != "<p>page</p>" || a.header.Get("Content-Type") != "text/html; charset=utf-8" {
+	a := r.call("GET /proxy/v1/pages/"+sha, syncToken, "")
+	if a.status != http.StatusOK || a.body != "<p>page</p>" || a.header.Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Error(a)
 	}
-	for _, path := range []string{"/proxy/v1/pages/" + strings.Repeat("0", 64), "/proxy/v1/pages/", "/proxy/v1/pages/../sync", "/proxy/v1/", "/proxy/v1/sync/"} {
+
+	unknownSHA := strings.Repeat("0", 64)
+	for _, path := range []string{
+		"/proxy/v1/pages/" + unknownSHA, "/proxy/v1/pages/", "/proxy/v1/pages/../sync", "/proxy/v1/", "/proxy/v1/sync/",
+	} {
 		if a := r.call("GET "+path, syncToken, ""); a.status != http.StatusNotFound {
 			t.Errorf("%s: %d", path, a.status)
 		}
 	}
 }
 
-// Other spellings of a path, which a cleaning server would redirect or follow, lead nowhere.
+// Proxies route the paths below /.drydock/ of the services that they protect to this listener, so
+// it is open to everybody. The API must not be served there, also not under another spelling of a
+// path: many servers clean a path, and then redirect to the clean path or serve it.
 func TestProxyListenerServesNothingOfTheAPI(t *testing.T) {
 	r := startRig(t)
-	for _, path := range []string{"/", "/api/v1/apps", "/api/v1/status", "/metrics", "/healthz", "/.drydock/", "/.drydock/../api/v1/apps", "/.drydock/%2e%2e/api/v1/apps",
-		"/.drydock/..;/api/v1/apps", "//.drydock/status", "/.drydock/status/", "/.drydock/status/../../api/v1/apps", "/.DRYDOCK/status", "/.drydock/pass"} {
+	for _, path := range []string{
+		"/", "/api/v1/apps", "/api/v1/status", "/metrics", "/healthz", "/.drydock/",
+		"/.drydock/../api/v1/apps", "/.drydock/%2e%2e/api/v1/apps", "/.drydock/..;/api/v1/apps",
+		"/.drydock/status/../../api/v1/apps",
+		"//.drydock/status", "/.drydock/status/", "/.DRYDOCK/status", "/.drydock/pass",
+	} {
 		req, err := http.NewRequest(http.MethodGet, r.proxy.URL, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.URL.Opaque = path
+		req.URL.Opaque = path // is sent as it is
 		if strings.HasPrefix(path, "//") {
 			req.URL.Opaque = "" // net/http would take the start of Opaque for a host
 			req.URL.Path = path
@@ -174,17 +218,28 @@ func TestProxyListenerServesNothingOfTheAPI(t *testing.T) {
 		}
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("Location") != "" {
+		if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+		if location := res.Header.Get("Location"); location != "" {
+			t.Errorf("%s redirects to %s", path, location)
 		}
 	}
 }
 
+// The public status at the edge is that of the app to which the Host header belongs, in each of its
+// spellings. It shows a planned window only from its announcement on. Of the two apps here, both
+// have a window in an hour: that of shop is announced two hours before, and that of blog a minute
+// before.
 func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
 	r := startRig(t)
 	start := time.Now().UTC().Truncate(time.Second).Add(time.Hour)
-	window := func(id string, announce int) []maintenance.Window {
-		return []maintenance.Window{{ID: id, Mode: maintenance.NoAccess, Message: id, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: start, End: start.Add(time.Hour)}}}}
+	end := start.Add(time.Hour)
+	window := func(id string, announceSeconds int) []maintenance.Window {
+		return []maintenance.Window{{
+			ID: id, Mode: maintenance.NoAccess, Message: id, Announce: announceSeconds,
+			Occurrences: []maintenance.Occurrence{{Start: start, End: end}},
+		}}
 	}
 	for _, spec := range []maintenance.Spec{
 		{Name: "shop", Match: maintenance.Match{Hosts: []string{"shop.example.com"}}, Windows: window("announced", 7200)},
@@ -196,10 +251,14 @@ func TestEdgeStatusIsThatOfTheHostsApp(t *testing.T) {
 	}
 
 	r.turnOn(t, "shop", maintenance.ReadOnly)
-	since := r.keeper.Current().Apps()[1].Activations[0].Since.Format(time.RFC3339Nano)
-	from, until := start.Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339)
+	shop, err := r.keeper.Current().App("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := shop.Activations[0].Since.Format(time.RFC3339Nano)
+	next := fmt.Sprintf(`{"mode":"no-access","start":%q,"end":%q,"message":"announced"}`, start.Format(time.RFC3339), end.Format(time.RFC3339))
 	for host, want := range map[string]string{
-		"SHOP.example.com.:8080": `{"app":"shop","mode":"read-only","message":"x","since":"` + since + `","retry_after":3600,"next":{"mode":"no-access","start":"` + from + `","end":"` + until + `","message":"announced"}}`,
+		"SHOP.example.com.:8080": `{"app":"shop","mode":"read-only","message":"x","since":"` + since + `","retry_after":3600,"next":` + next + `}`,
 		"a.example.org":          `{"app":"blog","mode":"off"}`,
 		"unknown":                `{"app":"default","mode":"off"}`,
 	} {
@@ -226,7 +285,9 @@ func TestEdgeStatusIsReadOnly(t *testing.T) {
 	}
 }
 
-func TestAThousandProxiesGetEveryState(t *testing.T) {
+// Each of many proxies gets the first state and the last one, and never an older state than the one
+// that it has. It may skip a state in between. The test logs how long the states took to arrive.
+func TestAThousandProxiesFollowTheState(t *testing.T) {
 	r := startRig(t)
 	const pollers, toggles = 1000, 3
 	transport := &http.Transport{MaxIdleConnsPerHost: pollers}
@@ -234,10 +295,10 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 
 	first := r.version()
 	var mu sync.Mutex
-	arrived := map[uint64][]time.Time{} // by revision
+	arrived := map[uint64][]time.Time{} // when each proxy got a state, by the revision of the state
 
 	var wg sync.WaitGroup
-	ready := make(chan struct{}, pollers)
+	ready := make(chan struct{}, pollers) // has an element for each proxy that got the first state
 	for range pollers {
 		wg.Go(func() {
 			has := maintenance.Version{}
@@ -253,7 +314,7 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 					return
 				}
 
-				if has.Epoch == 0 {
+				if isFirst := has.Epoch == 0; isFirst {
 					ready <- struct{}{}
 				}
 				has = s.Version()
@@ -270,9 +331,11 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 	time.Sleep(500 * time.Millisecond) // until they wait again
 
 	var published []time.Time
-	for i := range toggles {
-		r.turnOn(t, "default", []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}[i%2])
+	mode, otherMode := maintenance.NoAccess, maintenance.ReadOnly
+	for range toggles {
+		r.turnOn(t, "default", mode)
 		published = append(published, time.Now())
+		mode, otherMode = otherMode, mode // so that the next toggle changes something
 		time.Sleep(time.Second)
 	}
 	wg.Wait()
@@ -293,9 +356,11 @@ func TestAThousandProxiesGetEveryState(t *testing.T) {
 	}
 }
 
-// poll waits for a newer state than a version, with a transport of the caller.
+// poll waits for a newer state than the version that a proxy has, like [rig.sync]. It may be called
+// by many goroutines at once, for which the transport must have enough connections. An answer
+// without a state is an error.
 func (r *rig) poll(transport *http.Transport, has maintenance.Version) (*maintenance.State, error) {
-	body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: 25})
+	body, _ := json.Marshal(maintenance.SyncRequest{Version: has, Proxy: "p", Wait: fullWait})
 	req, err := http.NewRequest(http.MethodPost, r.proxy.URL+maintenance.SyncPath, strings.NewReader(string(body)))
 	if err != nil {
 		return nil, err
@@ -315,8 +380,8 @@ func (r *rig) poll(transport *http.Transport, has maintenance.Version) (*mainten
 	return maintenance.Parse(data)
 }
 
-// BenchmarkToggle measures a toggle through the API until a waiting proxy has the state, which
-// includes a commit to the disk.
+// BenchmarkToggle measures the time from a request to the API that turns an app on or off until a
+// proxy that was waiting has the new state. The time includes a commit to the disk.
 func BenchmarkToggle(b *testing.B) {
 	r := startRig(b)
 	toggle := func(on bool) {
@@ -331,12 +396,12 @@ func BenchmarkToggle(b *testing.B) {
 		}
 	}
 
-	got := make(chan struct{})
-	stopped := make(chan struct{})
+	received := make(chan struct{}) // gets an element for each state; closed when the proxy has ended
+	finished := make(chan struct{}) // closed when nobody reads received any more
 	go func() {
-		defer close(got)
+		defer close(received)
 		for has := r.version(); ; {
-			a, _ := r.sync(has, 25)
+			a, _ := r.sync(has, fullWait)
 			if a.status == http.StatusNoContent {
 				return // the rig stopped
 			}
@@ -348,8 +413,8 @@ func BenchmarkToggle(b *testing.B) {
 
 			has = s.Version()
 			select {
-			case got <- struct{}{}:
-			case <-stopped:
+			case received <- struct{}{}:
+			case <-finished:
 			}
 		}
 	}()
@@ -358,9 +423,10 @@ func BenchmarkToggle(b *testing.B) {
 	for b.Loop() {
 		toggle(on)
 		on = !on
-		<-got
+		<-received
 	}
-	close(stopped)
+
+	close(finished)
 	r.stop()
-	<-got
+	<-received
 }
