@@ -13,6 +13,12 @@ import (
 // maintenance. Which address a request has is Envoy's decision: by default that of the connection.
 // On Linux, a client can connect from any address in 127.0.0.0/8, so a visitor of these scenarios
 // has the address that visitorFrom names.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. In no-access, all requests are refused with 503. A visitor
+// is a client of Envoy (clients_test.go). The app default applies to every request that no other
+// app matches.
 
 // In no-access, requests from listed addresses pass. All others get 503, the operator's message and
 // Retry-After (3600 seconds, the default), and no header that a client can send changes that.

@@ -15,9 +15,14 @@ import (
 )
 
 // Read-only lets a GraphQL query pass and refuses a mutation. Both are POST requests to /graphql,
-// so the filter pauses such a request in Envoy until it has read the whole body. Any other POST is
-// refused by its headers. Envoy buffers at most 1 MiB of a body, by the listener's
-// per_connection_buffer_limit_bytes, and answers 413 to a longer one.
+// so the filter pauses such a request in Envoy until it has read the whole body. It refuses the
+// other POST requests of this file without their bodies. Envoy buffers at most 1 MiB of a body, by
+// the listener's per_connection_buffer_limit_bytes, and answers 413 to a longer one.
+//
+// deploy starts a controller and an Envoy with the Drydock filter, in front of a demo app or of one
+// that records the requests that it receives (deployment_test.go, upstream_test.go). enforce puts
+// an app into a mode and returns once every worker of Envoy enforces the mode; enforceOff ends it.
+// The app default applies to every request that no other app matches.
 
 // The app does not receive any part of a refused POST, whatever the size of its body.
 func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {

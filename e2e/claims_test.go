@@ -29,6 +29,12 @@ import (
 // is 8 bytes, a list or an object is serialized. The filter therefore reads the whole metadata,
 // which Envoy returns as a protobuf message with types. A user who can choose the text of a claim
 // must not be able to imitate a value of another type in either form. The cases with "\x" try it.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. In no-access, requests are refused with 503 unless they
+// bypass. A visitor is a client of Envoy (clients_test.go). The app default applies to every
+// request that no other app matches.
 
 // Only a token that Envoy verified bypasses by a claim: a token of the issuer that the rule names,
 // with a claim of the right type and value. A request with any other token is an ordinary one: in

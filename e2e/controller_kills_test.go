@@ -13,6 +13,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). A workerConn is a client with one connection, so that one worker serves all
+// of its requests (clients_test.go); a sample is one request and its answer. The app default
+// applies to every request that no other app matches.
+
 // A toggle puts the app default into no-access, with a message of its own, or out of it. A
 // controller that is killed in the middle of toggles has, when it comes back, every toggle that it
 // acknowledged. While the controller is away, no worker of Envoy changes its answers, and no worker

@@ -8,6 +8,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. Read-only refuses requests that write, and no-access all
+// requests, with 503. An address in Bypass and a path in Exempt pass in both modes. A visitor is a
+// client of Envoy (clients_test.go). The app default applies to every request that no other app
+// matches.
+
 // The most important behaviour is the same on the oldest and on the newest supported Envoy, with
 // the same bootstrap.
 func TestOldestAndNewestEnvoy(t *testing.T) { onOldestAndNewestEnvoy(t, testEnvoyVersion) }

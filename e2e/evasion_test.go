@@ -17,6 +17,11 @@ import (
 // path as the same, so a client could try a spelling that the filter does not recognize and the app
 // does. The scenarios of this file send such requests, most of them as raw bytes (sendRaw), to
 // Envoy with an app behind it that records what reaches it (recordingUpstream).
+//
+// enforce puts an app into a mode and returns once every worker of Envoy enforces the mode;
+// enforceOff ends it. In no-access, all requests to the app are refused with 503. A visitor is a
+// client of Envoy (clients_test.go). The app default applies to every request that no other app
+// matches.
 
 // shop is the host of the app that the evasions are aimed at.
 const shop = "shop.example.com"

@@ -24,6 +24,12 @@ import (
 // abuse that: it begins requests and never sends the rest. Each VM of the filter therefore pauses
 // at most 4,096 requests and 64 MiB of headers and bodies (maxPausedRequests and maxPausedBytes in
 // filter/paused.go), and refuses a request beyond that by the rule read-only.held-limit.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. onlyStat reads a counter or gauge of Envoy. A visitor is a
+// client of Envoy (clients_test.go). The app default applies to every request that no other app
+// matches.
 
 // However many requests are begun and left unfinished, the filter does not crash. It refuses at
 // once the requests that it has no room to pause. Requests that it need not pause pass all the

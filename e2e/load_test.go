@@ -13,6 +13,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. In no-access, all requests are refused with 503. A
+// workerConn is a client with one connection, so that one worker serves all of its requests
+// (clients_test.go); a sample is one request and its answer. The app default applies to every
+// request that no other app matches.
+
 // A toggle puts the app default into no-access, or out of it. Under load on two workers, with two
 // hundred toggles a minute, every failed request has a 503 from the filter. No request passes from
 // the moment when no-access is enforced until the next toggle, no request is refused from the

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// The kernel does not give a reserved port to a socket that asks for any port, and a server can
-// listen on the port, also again after it has stopped.
+// A Port (ports.go) reserves a port for a server that this process starts later. The kernel does
+// not give a reserved port to a socket that asks for any port, and a server can listen on the port,
+// also again after it has stopped.
 func TestReservedPortsStayFree(t *testing.T) {
 	p := reservePort(t)
 	for range 200 { // which stay open, so that the kernel must choose another port each time

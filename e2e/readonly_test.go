@@ -15,6 +15,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
+// deploy starts a controller and an Envoy with the Drydock filter, in front of a demo app or of one
+// that records the requests that it receives (deployment_test.go, upstream_test.go). enforce puts
+// an app into a mode and returns once every worker of Envoy enforces the mode; enforceOff ends it.
+// A visitor is a client of Envoy (clients_test.go). The app default applies to every request that
+// no other app matches.
+
 // In read-only, requests that only read pass, and requests that write are refused in every
 // disguise. One disguise is a method override: many frameworks treat a request as one with another
 // method if a header, the query or a form names that (X-HTTP-Method-Override, _method). The demo

@@ -15,6 +15,13 @@ import (
 
 // Envoy can take a new configuration while it runs. It then starts new VMs of the filter, or even a
 // new process, which have no state at first. During a maintenance, no request may pass meanwhile.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. In no-access, all requests are refused with 503. A visitor
+// is a client of Envoy (clients_test.go). startPolling starts several visitors that request one
+// path again and again, and counts the answers by status. The app default applies to every request
+// that no other app matches.
 
 // Envoy's operators may update a listener, which contains the filter and its configuration, by LDS
 // (listener discovery service), here from a file. The new VMs enforce the maintenance from their

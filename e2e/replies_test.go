@@ -20,6 +20,11 @@ import (
 
 // The filter itself answers the requests that it refuses. Pages, APIs, gRPC and scripts of other
 // origins need different answers, and the filter chooses by the headers of the request.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. A visitor is a client of Envoy (clients_test.go). The app
+// default applies to every request that no other app matches.
 
 // A refusal has the format that the client accepts: a page for browsers, problem+json (RFC 9457)
 // for JSON clients, plain text for others. All formats have the operator's message, and the headers

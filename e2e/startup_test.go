@@ -15,6 +15,12 @@ import (
 // comes, and for at most boot_wait (a setting of the plugin, two seconds in the bootstraps), the
 // filter pauses requests. Without a state after that, the setting "unknown" decides: "allow" (in
 // most bootstraps) or "deny". GET /healthz is exempt in the bootstraps and passes at once.
+//
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). activate puts an app into a mode and does not wait, since Envoy does not
+// run yet. A visitor is a client of Envoy (clients_test.go). startPolling starts several visitors
+// that request one path again and again. The app default applies to every request that no other app
+// matches.
 
 // An Envoy that starts during a maintenance does not let a single request pass, and answers health
 // checks from the start.

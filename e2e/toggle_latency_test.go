@@ -12,6 +12,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). activate and deactivate put an app into a mode and out of it, and do not
+// wait. A workerConn is a client with one connection, so that one worker serves all of its requests
+// (clients_test.go); a sample is one request and its answer. The app default applies to every
+// request that no other app matches.
+
 // TestToggleLatency measures how long a toggle takes: from the moment when the controller's API has
 // acknowledged that an app goes into no-access, or out of it, until the last worker of Envoy
 // answers accordingly. Each worker gets requests (probes) all the time on a connection of its own,

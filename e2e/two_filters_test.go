@@ -8,6 +8,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// deploy starts a controller, an Envoy with the Drydock filter, and a demo app behind Envoy
+// (deployment_test.go). enforce puts an app into a mode and returns once every worker of Envoy
+// enforces the mode; enforceOff ends it. In no-access, all requests are refused with 503. A visitor
+// is a client of Envoy (clients_test.go). The app default applies to every request that no other
+// app matches.
+
 // One Envoy may have several Drydock filters, each with a listener, a name and a controller of its
 // own. two-filters.yaml has two: a public listener (port 8080, with the deployment's controller)
 // and one for partners (port 8090, with a second controller whose listener for proxies has port
