@@ -14,6 +14,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// The tests of this file compare the compiled module with package maintenance, which is called the
+// core: both have to decide each request in the same way. The requests come from package adversary,
+// which makes hostile requests from a tape (a sequence of random choices that can be repeated), and
+// from the table of GraphQL requests in package cases.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+
 // The module decides what the core decides, however the body is split and delayed.
 func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 	for _, config := range []string{bootstrapConfig, `{"name":"edge"}`} {
@@ -26,8 +33,12 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 				}
 
 				w.startWith(document)
-				adversary.Tapes(11, 1_500, func(tape *adversary.Tape) bool {
-					agree(t, w, state, tape)
+				const (
+					seed  = 11 // any number: the requests are the same in every run
+					tapes = 1_500
+				)
+				adversary.Tapes(seed, tapes, func(tape *adversary.Tape) bool {
+					wantAgreement(t, w, state, tape)
 					return !t.Failed()
 				})
 				w.wantMetric("errors", 0)
@@ -36,9 +47,9 @@ func TestModuleDecidesAsTheCoreCompiled(t *testing.T) {
 	}
 }
 
-// agree sends one request, with its body in parts and ticks between them, and compares what becomes
-// of it with the core's decision.
-func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tape) {
+// wantAgreement sends the request of a tape, with its body in parts and with ticks between some of
+// them, and compares the outcome with the core's decision on the whole request.
+func wantAgreement(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tape) {
 	t.Helper()
 	r := tape.Request()
 	want := adversary.Judge(state, r, time.Now())
@@ -52,22 +63,24 @@ func agree(t *testing.T, w *world, state *maintenance.State, tape *adversary.Tap
 	if !r.EndStream {
 		parts := tape.Split(r.Body)
 		for i, part := range parts {
-			if tape.UpTo(4) == 0 {
+			if tape.UpTo(4) == 0 { // now and then
 				w.tick()
 			}
-			x.send(string(part), i == len(parts)-1)
+			isLast := i == len(parts)-1
+			x.send(string(part), isLast)
 		}
 	}
 
 	o := x.outcomeSoFar()
-	answered, resumed := o.reply != nil, !o.paused && o.headers != nil
-	switch refused := want.Verdict == maintenance.Refuse; {
-	case answered != refused || !refused && !resumed:
+	answered := o.reply != nil
+	passed := !answered && !o.paused && o.headers != nil
+	switch {
+	case answered != (want.Verdict == maintenance.Refuse), passed == answered:
 		t.Errorf("%s: the core decides %v by %s, the module %s", adversary.Describe(r), want.Verdict, want.Rule, o)
-	case resumed && !answered && o.body != string(r.Body):
+	case passed && o.body != string(r.Body):
 		t.Errorf("%s passes, and the upstream saw the body %q", adversary.Describe(r), o.body)
 	}
-	if o.reply != nil && !strings.HasSuffix(o.note, "rule="+string(want.Rule)) {
+	if answered && !strings.HasSuffix(o.note, "rule="+string(want.Rule)) {
 		t.Errorf("%s: the core refuses by %s, the module's note is %q", adversary.Describe(r), want.Rule, o.note)
 	}
 }

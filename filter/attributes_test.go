@@ -10,6 +10,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// The tests of this file are about what Envoy knows about a request beside its headers (its
+// "attributes"), which the filter reads as properties: the claims that jwt_authn has verified, the
+// route, the cluster, and the identity of the peer. The SDK's emulator has no such properties.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+// rigOf returns the plugin in wasmhost, where the test gives a stream its properties.
+
 // A claim of a verified token lets a request bypass the maintenance. A token that nothing has
 // verified does not.
 func TestVerifiedClaimsBypassCompiled(t *testing.T) {
@@ -18,10 +25,13 @@ func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 
 	testCompiled(t, setup{config: `{"name": "edge", "jwt_metadata": ["envoy.filters.http.jwt_authn", "verified"]}`}, func(t *testing.T, w *world) {
 		w.startWith(doc(1, app))
+		const ours = "https://id.example.com" // the issuer that the app trusts
+
+		// payload returns what jwt_authn stores for a token with a claim realm.roles.
 		payload := func(issuer string, roles any) map[string]any {
-			return map[string]any{"verified": map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}}
+			claims := map[string]any{"iss": issuer, "realm": map[string]any{"roles": roles}, "email": nil}
+			return map[string]any{"verified": claims}
 		}
-		const ours = "https://id.example.com"
 
 		for _, c := range []struct {
 			name   string
@@ -36,17 +46,25 @@ func TestVerifiedClaimsBypassCompiled(t *testing.T) {
 			{"another issuer", payload("https://evil.example.com", []any{"sre"}), false},
 			{"another key", map[string]any{"payload": payload(ours, "sre")["verified"]}, false},
 			{"no claims", nil, false},
+			// Envoy passes metadata as a protobuf, in which values have types. These strings look
+			// like other values to a filter that ignores the types.
 			{"the bytes of the number as a string", payload(ours, "\x00\x00\x00\x00\x00\x00\x1c@"), false},
 			{"the byte of true as a string", payload(ours, "\x01"), false},
 			{"the role as a key", payload(ours, map[string]any{"sre": ""}), false},
 			{"a text with the bytes of a list", payload(ours, "\x01\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00sre\x00\x00"), false},
 		} {
+			metadata := map[string]any{
+				"envoy.filters.http.jwt_authn": c.jwt,
+				"other":                        map[string]any{"verified": nil},
+			}
 			s := rigOf(w).plugin.NewStream(wasmhost.StreamConfig{Properties: map[string]any{
 				"source":   map[string]any{"address": clientAddress},
-				"metadata": map[string]any{"filter_metadata": map[string]any{"envoy.filters.http.jwt_authn": c.jwt, "other": map[string]any{"verified": nil}}},
+				"metadata": map[string]any{"filter_metadata": metadata},
 			}})
 
-			s.RequestHeaders(wasmhost.Headers{{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"}}, endOfStream)
+			s.RequestHeaders(wasmhost.Headers{
+				{":method", "GET"}, {":path", "/"}, {":authority", "x"}, {"authorization", "Bearer forged"},
+			}, endOfStream)
 			if got := s.Upstream().End; got != c.passes {
 				t.Errorf("%s: passed: %v", c.name, got)
 			}
@@ -70,8 +88,8 @@ func TestRouteClusterAndPrincipalDecideCompiled(t *testing.T) {
 		w.startWith(docOf(1, 1, route, cluster))
 
 		for _, c := range []struct {
-			route, cluster, peer string
-			note                 string
+			route, cluster, peer string // peer is the SPIFFE id in the client's certificate
+			note                 string // the decision that the filter notes, empty if no app is on
 		}{
 			{"shop", "shop", "", ""},
 			{"admin", "shop", "", "app=by-route mode=no-access rule=no-access"},

@@ -10,11 +10,21 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// The tests of this file are about the filter's log: an error is counted each time, and logged once
+// for as long as it goes on. The errors are those of pages that a state names and that the
+// controller does not have: the filter requests one missing page after the other, with a pause of
+// pageRetry.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+
 // An error that goes on is logged once, even if it alternates with another one and lasts for long.
 func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
-		app.Pages = map[string]string{"de": strings.Repeat("1", 64), "fr": strings.Repeat("2", 64)}
+		app.Pages = map[string]string{ // the SHA-256 of each page, by language
+			"de": strings.Repeat("1", 64),
+			"fr": strings.Repeat("2", 64),
+		}
 		w.startWith(doc(1, app))
 
 		for range 40 {
@@ -23,7 +33,7 @@ func TestErrorsThatAlternateAreLoggedOnceCompiled(t *testing.T) {
 				w.answer(c, 404, "")
 			}
 			if w.hasPoll() {
-				w.answerPoll(204, "")
+				w.answerPoll(204, "") // Nothing is new.
 			}
 		}
 

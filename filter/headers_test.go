@@ -3,24 +3,38 @@
 package main
 
 import (
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// The tests of this file are about the headers x-drydock-mode and x-drydock-bypass, with which the
+// filter informs the upstream, and about clients that send such headers themselves.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+
 // The upstream learns the mode, and why a request bypasses it. Headers of a client that only the
 // filter may set are removed.
 func TestUpstreamLearnsModeAndBypass(t *testing.T) {
-	const pretend = "x-drydock-bypass,ip,x-drydock-mode,off,x-drydock-bypass,again,x_drydock_mode,off,x-drydock_future,1,x-drydock,kept,x-drydocks-mode,kept," +
-		"x.drydock.bypass,ip,x!drydock~mode,off,x'drydock`bypass,ip,x0drydock-mode,kept,x--drydock-mode,kept"
+	// The filter reserves every name that begins with x-drydock-, in every spelling: gateways that
+	// make variables of headers (CGI) may turn any character but letters and digits into "_".
+	removed := []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"}
+	kept := []string{"x-drydock", "x-drydocks-mode", "x0drydock-mode", "x--drydock-mode"}
+
+	// What the client sends: names and values in turn.
+	sent := []string{"x-drydock-bypass", "ip", "x-drydock-mode", "off", "x-drydock-bypass", "again"}
+	for _, name := range slices.Concat(removed, kept) {
+		sent = append(sent, name, "from the client")
+	}
+
 	for _, c := range []struct {
 		name                     string
 		mode                     maintenance.Mode
-		from, path               string
-		modeHeader, bypassHeader string // what the upstream has to see
-		bypassed                 int
+		from, path               string // the client's address, and what it requests
+		modeHeader, bypassHeader string // what the upstream has to see, empty for no such header
+		bypassed                 int    // how many requests the metric has to count
 	}{
 		{"an address", maintenance.NoAccess, "[::ffff:10.1.2.3]:4711", "/", "no-access", "ip", 1},
 		{"an exempt path", maintenance.NoAccess, clientAddress, "/login", "no-access", "", 0},
@@ -32,24 +46,25 @@ func TestUpstreamLearnsModeAndBypass(t *testing.T) {
 				app := appIn(c.mode)
 				app.Bypass.IPs = []string{"10.0.0.0/8"}
 				app.Exempt = []maintenance.PathRule{{Path: "/login"}}
+				// Another app is on in every case, since the filter does nothing while none is.
 				other := appIn(maintenance.NoAccess)
 				other.Name, other.Match.Hosts = "other", []string{"other.example.com"}
 				w.startWith(docOf(1, 1, app, other))
 
-				o := w.request("GET", c.path, "", append([]string{"from", c.from}, strings.Split(pretend, ",")...)...)
+				o := w.request("GET", c.path, "", append([]string{"from", c.from}, sent...)...)
 				wantPassed(t, o)
 				if o.headers["x-drydock-mode"] != c.modeHeader || o.headers["x-drydock-bypass"] != c.bypassHeader {
 					t.Errorf("the upstream saw %v", o.headers)
 				}
 
-				for _, name := range []string{"x_drydock_mode", "x-drydock_future", "x.drydock.bypass", "x!drydock~mode", "x'drydock`bypass"} {
+				for _, name := range removed {
 					if o.headers[name] != "" {
 						t.Errorf("the upstream saw %s", name)
 					}
 				}
 
-				for _, name := range []string{"x-drydock", "x-drydocks-mode", "x0drydock-mode", "x--drydock-mode"} {
-					if o.headers[name] != "kept" {
+				for _, name := range kept {
+					if o.headers[name] != "from the client" {
 						t.Errorf("the upstream did not see %s: %v", name, o.headers)
 					}
 				}
@@ -67,12 +82,17 @@ func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
 	app := appIn(maintenance.ReadOnly)
 	app.Bypass.IPs = []string{"10.0.0.0/8"}
 
-	trailers := wasmhost.Headers{{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"}, {"x-checksum", "1"},
-		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"}, {"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
-		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"}}
+	trailers := wasmhost.Headers{
+		{"x-drydock-bypass", "ip"}, {"x.drydock!mode", "off"}, {"x-drydock-bypass", "claim"},
+		{"x-checksum", "1"}, // the only harmless one
+		{"x-http-method-override", "DELETE"}, {"x-original-url", "/admin"},
+		{"x_forwarded_host", "admin.example.com"}, {"script-name", "/x"},
+		{"content_type", "text/plain"}, {"cookie", "_method=DELETE"},
+	}
 
 	testCompiled(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
-		check := func(what string, x exchange) {
+		// wantOnlyChecksum checks the trailers that the upstream saw, and ends the request.
+		wantOnlyChecksum := func(what string, x exchange) {
 			t.Helper()
 			if got := x.(*compiledExchange).Upstream().Trailers; len(got) != 1 || got.Get("x-checksum") != "1" {
 				t.Errorf("%s: the upstream saw the trailers %v", what, got)
@@ -80,21 +100,21 @@ func TestUnsafeTrailersAreRemovedCompiled(t *testing.T) {
 			x.disconnect()
 		}
 
-		boot := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
-		boot.send("x", moreFollows)
-		boot.(*compiledExchange).RequestTrailers(trailers)
+		early := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
+		early.send("x", moreFollows)
+		early.(*compiledExchange).RequestTrailers(trailers)
 		w.startWith(doc(1, app))
-		check("paused for the first state", boot)
+		wantOnlyChecksum("paused for the first state", early)
 
-		x := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
-		x.send("x", moreFollows)
-		x.(*compiledExchange).RequestTrailers(trailers)
-		check("not paused", x)
+		bypassed := w.begin("PUT", "/upload", moreFollows, "from", "10.0.0.1:1")
+		bypassed.send("x", moreFollows)
+		bypassed.(*compiledExchange).RequestTrailers(trailers)
+		wantOnlyChecksum("not paused", bypassed)
 
-		y := w.beginGraphQL()
-		y.send(aQuery, moreFollows)
-		y.(*compiledExchange).RequestTrailers(trailers)
-		check("paused for its body", y)
+		graphQL := w.beginGraphQL()
+		graphQL.send(aQuery, moreFollows)
+		graphQL.(*compiledExchange).RequestTrailers(trailers)
+		wantOnlyChecksum("paused for its body", graphQL)
 		w.wantMetric("errors", 0)
 	})
 }

@@ -12,16 +12,24 @@ import (
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// The tests of this file are about the cost of a request: its host calls. A host call is a call
+// from the module to the proxy.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+// A trace receives all callbacks and host calls of the module in wasmhost.
+
 // While nothing is on or announced, no request costs a host call.
 func TestNoHostCallWhileOffCompiled(t *testing.T) {
-	var trace []string
+	var traced []string // the host calls while tracing is set
 	tracing := false
-	testCompiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
-		if tracing && c.Func != "" {
-			trace = append(trace, c.String())
+	trace := func(c wasmhost.Call) {
+		if isHostCall := c.Func != ""; tracing && isHostCall {
+			traced = append(traced, c.String())
 		}
-	}}, func(t *testing.T, w *world) {
-		trace = nil
+	}
+
+	testCompiled(t, setup{config: bootstrapConfig, trace: trace}, func(t *testing.T, w *world) {
+		traced = nil
 		w.startWith(doc(1, appIn(maintenance.Off)))
 		wantPassed(t, w.request("GET", "/", ""))
 
@@ -46,29 +54,31 @@ func TestNoHostCallWhileOffCompiled(t *testing.T) {
 		}
 
 		tracing = false
-		if calls := rigOf(w).vm.Calls(); len(calls) > 0 || len(trace) > 0 {
-			t.Errorf("host calls: %v\n%s", calls, strings.Join(trace, "\n"))
+		if calls := rigOf(w).vm.Calls(); len(calls) > 0 || len(traced) > 0 {
+			t.Errorf("host calls: %v\n%s", calls, strings.Join(traced, "\n"))
 		}
 	})
 }
 
-// The golden file shows the host calls of some requests. Each call takes time on the request's way.
+// The golden file shows the host calls of some requests, so that a change of their number is seen
+// in a review. Below the name of a request, it has each callback with its arguments, the host calls
+// that the callback made, with their arguments and results, and what the callback returned.
 func TestHostCallsOfRequestsCompiled(t *testing.T) {
 	var got strings.Builder
 	tracing := false
-	p := newProcess(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
-		_, args, _ := strings.Cut(c.Args, ", ") // The id of the context comes first.
+	trace := func(c wasmhost.Call) {
 		switch {
 		case !tracing:
-		case c.Func != "":
+		case c.Func != "": // a host call
 			fmt.Fprintf(&got, "    %s(%s) = %s\n", c.Func, c.Args, c.Result)
-		case c.Result != "":
+		case c.Result != "": // the end of a callback
 			fmt.Fprintf(&got, "  = %s\n", c.Result)
-		default:
+		default: // the start of a callback
+			_, args, _ := strings.Cut(c.Args, ", ") // without the id of the context, which comes first
 			fmt.Fprintf(&got, "  %s(%s)\n", c.Callback, args)
 		}
-	}})
-	w := p.worker("worker_0")
+	}
+	w := newProcess(t, setup{config: bootstrapConfig, trace: trace}).worker("worker_0")
 	w.startWith(docOf(1, 1, appsForHostCalls()...))
 
 	for _, c := range []struct {

@@ -4,22 +4,29 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 	"github.com/drydock-proxy/drydock/filter/wasmhost"
 )
 
+// The tests of this file are about the operators' own maintenance pages. A state names each page by
+// its SHA-256. The leader, which is the VM that polls the controller, fetches the pages from the
+// controller one after the other and stores them in shared data, where all VMs of the process find
+// them.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays: a
+// request for a page is a callout to maintenance.PagePath that waits until the test answers it. A
+// process (compiled_test.go) is an Envoy process with several VMs.
+
 // The operators' pages are fetched by their SHA-256. While a page is missing or wrong, the built-in
 // page is shown.
 func TestPagesAreFetchedByHash(t *testing.T) {
-	const html = "<h1>{{message}}</h1>"
-	builtin := func(t *testing.T, body string) {
+	const html = "<h1>{{message}}</h1>" // The filter replaces {{message}} by that of the app.
+	wantBuiltin := func(t *testing.T, body string) {
 		t.Helper()
-		if !strings.Contains(body, "<!doctype html>") && !strings.Contains(body, "<!DOCTYPE html>") {
+		if !strings.Contains(strings.ToLower(body), "<!doctype html>") {
 			t.Errorf("got %q, want the built-in page", body)
 		}
 	}
@@ -27,14 +34,14 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.startWith(doc(1, appWithPage(html)))
 		w.tick()
-		requested := w.pendingTo(maintenance.PagePath)
-		if len(requested) != 1 || requested[0].path() != maintenance.PagePath+maintenance.PageHash([]byte(html)) || requested[0].headers[":method"] != "GET" || requested[0].headers["authorization"] != "Bearer "+token {
-			t.Fatalf("requested %v", requested)
+		requested := w.wantOnePageRequest(html)
+		if h := requested.headers; h[":method"] != "GET" || h["authorization"] != "Bearer "+token {
+			t.Errorf("requested with %v", h)
 		}
 
-		builtin(t, visitPage(w))
-		w.answer(requested[0], 200, "<h1>another page</h1>")
-		builtin(t, visitPage(w))
+		wantBuiltin(t, visitPage(w))
+		w.answer(requested, 200, "<h1>another page</h1>")
+		wantBuiltin(t, visitPage(w))
 		w.wantMetric("errors", 1)
 		if w.countLogged("is not available") != 1 {
 			t.Errorf("logged %q", w.logged())
@@ -46,12 +53,7 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 		}
 
 		w.runFor(pageRetry)
-		requested = w.pendingTo(maintenance.PagePath)
-		if len(requested) != 1 {
-			t.Fatalf("%d pages were requested after a pause, want 1", len(requested))
-		}
-
-		w.answer(requested[0], 200, html)
+		w.answer(w.wantOnePageRequest(html), 200, html)
 		if got := visitPage(w); got != "<h1>Back soon.</h1>" {
 			t.Errorf("got %q", got)
 		}
@@ -63,27 +65,30 @@ func TestPagesAreFetchedByHash(t *testing.T) {
 	})
 }
 
+// wantOnePageRequest returns the callout that requests a page. It fails the test if that is not the
+// only page that is requested.
+func (w *world) wantOnePageRequest(html string) call {
+	w.t.Helper()
+	requested := w.pendingTo(maintenance.PagePath)
+	if len(requested) != 1 || requested[0].path() != maintenance.PagePath+maintenance.PageHash([]byte(html)) {
+		w.t.Fatalf("requested %v, want only the page %q", requested, html)
+	}
+	return requested[0]
+}
+
 // A page that a newer state does not name is not waited for, and not kept if it arrives.
 func TestPageOfAnOlderStateIsNotKept(t *testing.T) {
 	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.startWith(doc(2, appWithPage("two")))
 		w.tick()
-		two := w.pendingTo(maintenance.PagePath)
+		requested := w.wantOnePageRequest("two")
 		w.answerPoll(200, doc(3, appWithPage("three")))
-		w.answer(two[0], 200, "two")
+		w.answer(requested, 200, "two")
 		w.tick()
-		requested := w.pendingTo(maintenance.PagePath)
-		if len(requested) != 1 || !strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte("three"))) {
-			t.Fatalf("requested %v", requested)
-		}
 
-		w.answer(requested[0], 404, "")
+		w.answer(w.wantOnePageRequest("three"), 404, "")
 		w.runFor(3 * pageRetry)
-		if requested = w.pendingTo(maintenance.PagePath); len(requested) != 1 || !strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte("three"))) {
-			t.Fatalf("requested %v", requested)
-		}
-
-		w.answer(requested[0], 200, "three")
+		w.answer(w.wantOnePageRequest("three"), 200, "three")
 		if got := visitPage(w); got != "three" {
 			t.Errorf("got %q", got)
 		}
@@ -97,7 +102,7 @@ func appWithPage(html string) maintenance.App {
 	return a
 }
 
-// visitPage returns what a browser is shown.
+// visitPage returns the page that a browser is shown. The app must refuse the request.
 func visitPage(w *world) string {
 	return w.request("GET", "/", "", "accept", "text/html").reply.body
 }
@@ -105,17 +110,19 @@ func visitPage(w *world) string {
 // A refusal reads only the page that it shows, and a missing one only once, until there is another
 // state or another page.
 func TestMissingPageIsReadOnceCompiled(t *testing.T) {
-	reads := 0
+	reads := 0 // of pages, not of the list of pages
 	app := appWithManyPages()
-	testCompiled(t, setup{config: bootstrapConfig, trace: func(c wasmhost.Call) {
+	trace := func(c wasmhost.Call) {
 		if c.Func == "proxy_get_shared_data" && strings.Contains(c.Args, "/page/") {
 			reads++
 		}
-	}}, func(t *testing.T, w *world) {
+	}
+
+	testCompiled(t, setup{config: bootstrapConfig, trace: trace}, func(t *testing.T, w *world) {
 		visit := func(lang string) string {
 			return w.request("GET", "/", "", "accept", "text/html", "accept-language", lang).reply.body
 		}
-		expect := func(what string, want int) {
+		wantReads := func(what string, want int) {
 			t.Helper()
 			if reads != want {
 				t.Errorf("%s: %d reads of pages, want %d", what, reads, want)
@@ -128,41 +135,44 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 		reads = 0
 		for range 10 {
 			visit("ac")
-			w.request("GET", "/", "", "accept", "application/json")
+			w.request("GET", "/", "", "accept", "application/json") // is not shown a page
 		}
-		expect("one page", 1)
+		wantReads("one page", 1)
 
+		// The first tick finds the list of pages for the first time, so that it forgets which pages
+		// were missing. The second visit reads the page again, and the further ones do not.
 		for range 10 {
 			visit("ab")
 			w.tick()
 		}
-		expect("another, with ticks", 2) // The first tick reads the list of pages.
+		wantReads("another page, with ticks", 2)
 
-		first := w.pendingTo(maintenance.PagePath)[0]
+		fetched := w.pendingTo(maintenance.PagePath)[0] // whichever page the filter fetches first
 		arrived := ""
 		for lang, sha := range app.Pages {
-			if strings.HasSuffix(first.path(), sha) {
+			if strings.HasSuffix(fetched.path(), sha) {
 				arrived = lang
 			}
 		}
-		w.answer(first, 200, "page in "+arrived)
+		w.answer(fetched, 200, "page in "+arrived)
 		w.tick()
 		if got := visit(arrived); got != "page in "+arrived {
 			t.Errorf("got %q", got)
 		}
 
+		// The page that has arrived is cached by now. The other one is read once more.
 		reads = 0
 		visit(arrived)
 		visit("ab")
 		visit("ab")
-		expect("after a page has arrived", 1)
+		wantReads("after a page has arrived", 1)
 
 		w.answerPoll(200, doc(2, app))
 		reads = 0
 		visit(arrived)
 		visit("ab")
 		visit("ab")
-		expect("after the state has changed", 1)
+		wantReads("after the state has changed", 1)
 	})
 }
 
@@ -171,7 +181,7 @@ func appWithManyPages() maintenance.App {
 	app := appIn(maintenance.NoAccess)
 	app.Pages = map[string]string{}
 	for i := range 30 {
-		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26)
+		lang := fmt.Sprintf("%c%c", 'a'+i/26, 'a'+i%26) // aa, ab, …
 		app.Pages[lang] = maintenance.PageHash([]byte("page in " + lang))
 	}
 	return app
@@ -180,69 +190,77 @@ func appWithManyPages() maintenance.App {
 // A page leaves shared data and the memory of each VM with the last state that names it, whichever
 // VM leads meanwhile.
 func TestPagesAreDroppedCompiled(t *testing.T) {
-	const revisions = 60
+	const (
+		revisions = 60
+		pageBytes = 100_000
+		maxGrowth = 2 << 20 // The pages of half of the revisions have three times as much.
+	)
 	p := newProcess(t, setup{config: bootstrapConfig})
 	p.expectCrashes = true
 	all := p.mainAndWorkers(2)
 	tickAll(all)
-	pagesOf := func(i int) []string {
-		html := fmt.Sprint(strings.Repeat("x", 100_000), i)
-		return []string{html, "de" + html}
+	pagesOf := func(revision int) (fallback, german string) {
+		html := fmt.Sprint(strings.Repeat("x", pageBytes), revision)
+		return html, "de" + html
 	}
 
-	var middle uint32 // the memory after half of the revisions
-	for i := range revisions {
-		l := wantOneLeader(t, all)
-		pages := pagesOf(i)
+	var halfway uint32 // the memory after half of the revisions
+	for revision := 1; revision <= revisions; revision++ {
+		fallback, german := pagesOf(revision)
 		app := appIn(maintenance.NoAccess)
-		app.Pages = map[string]string{"": maintenance.PageHash([]byte(pages[0])), "de": maintenance.PageHash([]byte(pages[1]))}
-		l.answerPoll(200, doc(uint64(i+1), app))
+		app.Pages = map[string]string{
+			"":   maintenance.PageHash([]byte(fallback)), // for every other language
+			"de": maintenance.PageHash([]byte(german)),
+		}
+		leader := wantOneLeader(t, all)
+		leader.answerPoll(200, doc(uint64(revision), app))
 
 		switch {
-		case i%10 == 5 && i < revisions/2: // The leader crashes before it has fetched a page.
-			rigOf(l).vm.Crash(errCrash)
-			all = slices.DeleteFunc(all, func(w *world) bool { return w == l })
-			all = append(all, p.worker("worker"))
-			p.runAllFor(all, 1500*time.Millisecond)
-			l = wantOneLeader(t, all)
-		case i%10 == 7: // The next state arrives before the pages.
+		case revision%10 == 6 && revision <= revisions/2:
+			// The leader crashes before it has fetched a page, and another VM starts.
+			all = append(crash(leader, all), p.worker("worker"))
+			p.runAllFor(all, takeOverTime)
+			leader = wantOneLeader(t, all)
+		case revision%10 == 8:
+			// The next state arrives before the pages do.
 			p.runAllFor(all, tickPeriod)
 			continue
-		case i%10 == 8: // A page of the last state arrives.
-			l.answerPage(pagesOf(i - 1))
+		case revision%10 == 9:
+			// A page of the last state arrives.
+			leader.answerPage(pagesOf(revision - 1))
 		}
 
-		for range pages {
+		for range app.Pages {
 			p.runAllFor(all, tickPeriod)
-			l.answerPage(pages)
+			leader.answerPage(fallback, german)
 		}
 		for _, w := range all {
-			if got := w.request("GET", "/", "", "accept", "text/html"); got.reply.body != pages[0] {
-				t.Fatalf("revision %d: %s", i+1, got)
+			if got := visitPage(w); got != fallback {
+				t.Fatalf("revision %d: %.200s", revision, got)
 			}
 		}
-		if n := p.storedPages(); n != 2 {
-			t.Fatalf("revision %d: %d pages in shared data, want 2", i+1, n)
+		if n := p.storedPages(); n != len(app.Pages) {
+			t.Fatalf("revision %d: %d pages in shared data, want %d", revision, n, len(app.Pages))
 		}
-		if i == revisions/2 {
-			middle = rigOf(all[0]).vm.MemorySize()
+		if revision == revisions/2+1 {
+			halfway = rigOf(all[0]).vm.MemorySize()
 		}
 	}
 
-	// The other 29 revisions had 6 MB of pages.
-	if last := rigOf(all[0]).vm.MemorySize(); last > middle+(2<<20) {
-		t.Errorf("memory grew from %d to %d", middle, last)
+	if last := rigOf(all[0]).vm.MemorySize(); last > halfway+maxGrowth {
+		t.Errorf("memory grew from %d to %d", halfway, last)
 	}
 }
 
-// answerPage answers the one request for a page with that page.
-func (w *world) answerPage(pages []string) {
+// answerPage answers the one request for a page that waits, which must be for one of two pages.
+func (w *world) answerPage(one, other string) {
 	w.t.Helper()
 	requested := w.pendingTo(maintenance.PagePath)
 	if len(requested) != 1 {
 		w.t.Fatalf("%d pages are requested, want 1", len(requested))
 	}
-	for _, html := range pages {
+
+	for _, html := range []string{one, other} {
 		if strings.HasSuffix(requested[0].path(), maintenance.PageHash([]byte(html))) {
 			w.answer(requested[0], 200, html)
 			return
@@ -251,7 +269,8 @@ func (w *world) answerPage(pages []string) {
 	w.t.Fatalf("an unknown page is requested: %s", requested[0].path())
 }
 
-// storedPages returns how many pages are in shared data.
+// storedPages returns how many pages are in shared data. A page that was dropped is an empty value,
+// since shared data cannot delete a key.
 func (p *process) storedPages() (n int) {
 	for _, key := range p.host.SharedKeys("") {
 		if html, _, _ := p.host.SharedData("", key); strings.Contains(key, "/page/") && len(html) > 0 {

@@ -10,6 +10,13 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// The tests of this file are about what a client gets from the filter. The replies themselves are
+// made and tested in package maintenance, which is called the core.
+//
+// A world (rig_test.go) is one plugin in one VM, together with a controller that the test plays.
+// The outcome of a request has the reply as the filter passed it to the proxy. What the client sees
+// of it, after Envoy has changed it, is known only if the test runs compiled.
+
 // The client gets the core's reply, gRPC clients get a gRPC status, and the access log gets the
 // rule as response code details. Nothing goes upstream.
 func TestRefusalReachesTheClient(t *testing.T) {
@@ -18,32 +25,58 @@ func TestRefusalReachesTheClient(t *testing.T) {
 		app.RetryAfter = 90
 		w.startWith(doc(1, app))
 
+		const (
+			noGRPC      = -1
+			unavailable = 14 // UNAVAILABLE
+		)
 		for _, c := range []struct {
-			name     string
-			headers  []string
-			status   int
-			kind     string
-			body     string
-			grpc     int
-			downward map[string]string // what the client sees, compiled
+			name        string
+			headers     []string // of the request: names and values in turn
+			status      int
+			contentType string
+			body        string            // a part of the body
+			grpc        int               // the gRPC status that Envoy is given
+			clientSees  map[string]string // some headers, after Envoy has changed them; only compiled
 		}{
-			{"curl", nil, 503, "text/plain; charset=utf-8", "Back soon.\n", -1, nil},
-			{"browser", []string{"accept", "text/html,*/*;q=0.8"}, 503, "text/html; charset=utf-8", "Back soon.", -1, nil},
-			{"JSON", []string{"accept", "application/json"}, 503, "application/problem+json", `"rule":"no-access"`, -1, nil},
-			{"gRPC", []string{"content-type", "application/grpc"}, 503, "", "Back soon.", 14,
-				map[string]string{":status": "200", "content-type": "application/grpc", "grpc-status": "14", "grpc-message": "Back soon."}},
-			{"gRPC-Web", []string{"content-type", "application/grpc-web+proto"}, 200, "application/grpc-web+proto", "grpc-status:14\r\n", -1,
-				map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."}},
+			{
+				name:   "curl",
+				status: 503, contentType: "text/plain; charset=utf-8", body: "Back soon.\n", grpc: noGRPC,
+			},
+			{
+				name: "browser", headers: []string{"accept", "text/html,*/*;q=0.8"},
+				status: 503, contentType: "text/html; charset=utf-8", body: "Back soon.", grpc: noGRPC,
+			},
+			{
+				name: "JSON", headers: []string{"accept", "application/json"},
+				status: 503, contentType: "application/problem+json", body: `"rule":"no-access"`, grpc: noGRPC,
+			},
+			{
+				// Envoy turns a local reply with a gRPC status into one without a body
+				// (trailers-only).
+				name: "gRPC", headers: []string{"content-type", "application/grpc"},
+				status: 503, contentType: "", body: "Back soon.", grpc: unavailable,
+				clientSees: map[string]string{
+					":status": "200", "content-type": "application/grpc", "grpc-status": "14", "grpc-message": "Back soon.",
+				},
+			},
+			{
+				// gRPC-Web has the trailers in the body, which Envoy does not write.
+				name: "gRPC-Web", headers: []string{"content-type", "application/grpc-web+proto"},
+				status: 200, contentType: "application/grpc-web+proto", body: "grpc-status:14\r\n", grpc: noGRPC,
+				clientSees: map[string]string{":status": "200", "grpc-status": "14", "grpc-message": "Back soon."},
+			},
 		} {
 			x := w.begin("POST", "/shop.Cart/Add", moreFollows, c.headers...)
 			x.send("x", endOfStream)
 			o := x.outcomeSoFar()
-
 			wantRefused(t, o, maintenance.RuleNoAccess)
 
-			if r := o.reply; r.status != c.status || r.headers["content-type"] != c.kind || !strings.Contains(r.body, c.body) || (c.body == "") != (r.body == "") ||
-				r.grpc != c.grpc || r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
-				t.Errorf("%s: got %s, grpc %d", c.name, o, r.grpc)
+			r := o.reply
+			if r.status != c.status || r.headers["content-type"] != c.contentType || !strings.Contains(r.body, c.body) || r.grpc != c.grpc {
+				t.Errorf("%s: got %s, gRPC status %d", c.name, o, r.grpc)
+			}
+			if r.headers["retry-after"] != "90" || r.headers["cache-control"] != "no-store" {
+				t.Errorf("%s: got the headers %v", c.name, r.headers)
 			}
 			if o.note != "app=default mode=no-access rule=no-access" {
 				t.Errorf("%s: noted %q", c.name, o.note)
@@ -51,7 +84,7 @@ func TestRefusalReachesTheClient(t *testing.T) {
 
 			if s, ok := x.(*compiledExchange); ok {
 				got := fields(s.Downstream().Headers)
-				for name, want := range c.downward {
+				for name, want := range c.clientSees {
 					if got[name] != want {
 						t.Errorf("%s: the client sees %s: %q, want %q", c.name, name, got[name], want)
 					}
@@ -69,8 +102,8 @@ func TestRefusalReachesTheClient(t *testing.T) {
 	})
 }
 
-// The filter answers requests for the public status while something is on or announced. Otherwise
-// they go on to the route of the bootstraps.
+// The filter answers requests for the public status, /.drydock/status, while an app is in a mode or
+// a window is announced. Otherwise they go on to the route that our bootstraps have for this path.
 func TestFilterAnswersStatus(t *testing.T) {
 	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		app := appIn(maintenance.NoAccess)
@@ -100,13 +133,17 @@ func TestFilterAnswersStatus(t *testing.T) {
 			if o.reply == nil || o.headers != nil || o.reply.status != c.status || !strings.HasPrefix(o.reply.body, c.prefix) || o.reply.headers["cache-control"] != "no-store" {
 				t.Errorf("%s %s: got %s", c.method, c.host, o)
 			}
-			if r := o.reply; r != nil && r.details != "" && r.details != "drydock:edge" {
+			if r := o.reply; r != nil && r.details != "" && r.details != "drydock:edge" { // empty on the emulator
 				t.Errorf("details %q", r.details)
 			}
 		}
 
 		// Only this path is the status. Other paths below the prefix are requests like any other.
-		for _, path := range []string{"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus", "/x/../.drydock/status"} {
+		otherPaths := []string{
+			"/.drydock/", "/.drydock/statuses", "/.drydock/status/", "/.drydock//status", "/.drydock/%73tatus",
+			"/x/../.drydock/status",
+		}
+		for _, path := range otherPaths {
 			wantRefused(t, w.request("GET", path, ""), maintenance.RuleNoAccess)
 		}
 
