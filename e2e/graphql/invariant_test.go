@@ -11,16 +11,22 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
-// newGenerator returns the generator that the tests use. The test cases of the classifier and the
-// requests of clients join its corpus.
+// The tests of this package send generated requests through a gate: the rules of Drydock's filter
+// alone (CoreGate), or Envoy with the filter (EnvoyGate, EnvoyPluginGate). Behind the gate are the
+// servers of rig (servers.go), each with a counter that only a mutation or a subscription raises.
+
+// newGenerator returns the generator that the tests use, with the seed of the flag -seed. The test
+// cases of Drydock's classifier of GraphQL requests, and the requests of clients, join its corpus.
 func newGenerator(t testing.TB) *Generator {
 	t.Helper()
 	var extra []*differential.Request
 	for _, c := range cases.Load(t) {
-		extra = append(extra, &differential.Request{Method: c.Method, Target: c.Path, Headers: c.Headers, Body: c.Body(), Trail: []string{"case " + c.Name}})
+		extra = append(extra, &differential.Request{
+			Method: c.Method, Target: c.Path, Headers: c.Headers, Body: c.Body(), Trail: []string{"case " + c.Name},
+		})
 	}
-	for _, c := range clients(t) {
-		extra = append(extra, c.request())
+	for _, rec := range recordedRequests(t) {
+		extra = append(extra, rec.request())
 	}
 	return NewGenerator(*seed, extra...)
 }
@@ -30,25 +36,27 @@ func newGenerator(t testing.TB) *Generator {
 func TestNoWriteReachesAServer(t *testing.T) {
 	for _, gate := range []struct {
 		name     string
-		gate     differential.Gate
+		start    differential.Gate
 		requests int
-		spread   bool
+		spread   bool // to one server each, and to the others only what is not refused
 	}{
 		{"core", differential.CoreGate, *requests, true},
 		{"envoy", differential.EnvoyGate, *requests, true},
-		// Here the headers of a refused request reach a server, so every server gets every request.
+		// Behind this gate, the headers of a request are at the server before the gate refuses it.
+		// So every server gets every request, and there are fewer of them.
 		{"envoy-plugin", differential.EnvoyPluginGate, *requests / len(rig.Commands), false},
 	} {
 		t.Run(gate.name, func(t *testing.T) {
 			servers := rig.Servers(t)
 			g := newGenerator(t)
 
-			// Before the maintenance, each server learns the hash of a mutation, which it then
-			// knows.
-			known := post("hash with its mutation", "application/json", object(`"query"`, quote(plainMutation), `"extensions"`, `{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(plainMutation)+`"}}`))
-			differential.Each(servers, func(_ int, s *differential.Server) { differential.Send(s.Addr, known) })
+			// Before the maintenance, each server learns the hash of a mutation (automatic
+			// persisted queries). Then the hash alone makes a server run the mutation.
+			persisted := `{"persistedQuery":{"version":1,"sha256Hash":"` + sha256Hex(plainMutation) + `"}}`
+			teach := post("hash with its mutation", "application/json", object(`"query"`, quote(plainMutation), `"extensions"`, persisted))
+			differential.Each(servers, func(_ int, s *differential.Server) { differential.Send(s.Addr, teach) })
 
-			addrs := gate.gate(t, servers, readOnly())
+			addrs := gate.start(t, servers, readOnly())
 			checkGate(t, servers, addrs)
 			if t.Failed() {
 				return
@@ -65,32 +73,32 @@ func TestNoWriteReachesAServer(t *testing.T) {
 	}
 }
 
-// readOnly returns the state that the gates enforce: the default app in read-only, without any
-// settings.
+// readOnly returns the state that the gates enforce: the default app, to which all requests belong,
+// in read-only and without any settings.
 func readOnly() maintenance.Document {
 	return differential.State(differential.InMode(maintenance.Spec{Name: maintenance.DefaultApp}, maintenance.ReadOnly))
 }
 
-// checkGate checks that a gate refuses a mutation to each server, and lets a query through to the
-// right one.
+// checkGate checks that a gate refuses a mutation to each server, and lets a query through to that
+// server. The query asks for the counter, in which the servers differ.
 func checkGate(t *testing.T, servers []*differential.Server, addrs []string) {
 	t.Helper()
-	ask := func(i int, doc string) differential.Response {
-		res, err := differential.Send(addrs[i], post("", "application/json", object(`"query"`, quote(doc))))
-		if err != nil {
-			t.Fatalf("%s: %v", servers[i].Name, err)
-		}
-		return res
+	run := func(doc string) *differential.Request {
+		return post("", "application/json", object(`"query"`, quote(doc)))
 	}
 
 	for i, s := range servers {
-		res := differential.AwaitRefusal(t, addrs[i], post("", "application/json", object(`"query"`, quote(plainMutation))))
+		res := differential.AwaitRefusal(t, addrs[i], run(plainMutation))
 		if res.Status != http.StatusServiceUnavailable {
 			t.Errorf("%s: the gate answers %d to a mutation: %s", s.Name, res.Status, res.Body)
 		}
 
 		want := fmt.Sprintf(`{"counter":%d}`, differential.Counter(t, s))
-		if res := ask(i, "{counter}"); res.Status != http.StatusOK || !strings.Contains(strings.ReplaceAll(string(res.Body), " ", ""), want) {
+		res, err := differential.Send(addrs[i], run("{counter}"))
+		if err != nil {
+			t.Fatalf("%s: %v", s.Name, err)
+		}
+		if res.Status != http.StatusOK || !strings.Contains(strings.ReplaceAll(string(res.Body), " ", ""), want) {
 			t.Errorf("%s: the gate answers %d to a query: %s, want data %s", s.Name, res.Status, res.Body, want)
 		}
 	}

@@ -23,10 +23,17 @@ import (
 	classifier "github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// oracles are parsers of GraphQL servers. Each says which operations a document has.
+// This file compares the classifier, the part of Drydock's filter that reads GraphQL, with parsers
+// of GraphQL servers written in Go. A GraphQL document has one or more operations, each of a kind:
+// "query" only reads, "mutation" and "subscription" may write. The classifier must refuse every
+// document in which some parser finds an operation that may write. It returns a rule,
+// which names the reason, or "" if the document passes.
+
+// oracles are the parsers.
 var oracles = []struct {
 	name string
-	// kinds returns the kinds of the operations of a document, or nil if the parser refuses it.
+	// kinds returns the kind of each operation of a document, or nil if the parser refuses the
+	// document.
 	kinds func(doc string) []string
 }{
 	{"gqlparser", func(doc string) (kinds []string) {
@@ -54,8 +61,14 @@ var oracles = []struct {
 	{"gophers", gophersKinds()},
 }
 
-// gophersKinds runs documents, because graph-gophers does not export its parser.
+// gophersKinds returns the function kinds for graph-gophers/graphql-go. That package does not
+// export its parser, so the function runs a document on a schema with a counter that mutations and
+// subscriptions raise. A name selects the operation to run, and any name in the document may be the
+// name of an operation. The kinds that it returns are not one for each operation: a "query" for
+// each name that runs without an error, and a "mutation" if the counter rose.
 func gophersKinds() func(doc string) []string {
+	const maxNames = 8 // more names than any operation of the corpus has before it
+
 	var counter atomic.Int64
 	sdl, err := os.ReadFile("servers/schema.graphql")
 	if err != nil {
@@ -65,12 +78,12 @@ func gophersKinds() func(doc string) []string {
 	if err != nil {
 		panic(err)
 	}
-	names := regexp.MustCompile(`[_A-Za-z][_0-9A-Za-z]*`)
+	name := regexp.MustCompile(`[_A-Za-z][_0-9A-Za-z]*`)
 
 	return func(doc string) (kinds []string) {
 		before := counter.Load()
-		operations := []string{""}
-		for _, n := range names.FindAllString(doc, 8) {
+		operations := []string{""} // "" runs the only operation
+		for _, n := range name.FindAllString(doc, maxNames) {
 			if !slices.Contains(operations, n) {
 				operations = append(operations, n)
 			}
@@ -89,49 +102,53 @@ func gophersKinds() func(doc string) []string {
 	}
 }
 
-func mutates(kinds []string) bool {
+// mayWrite reports whether there is an operation that is not a query.
+func mayWrite(kinds []string) bool {
 	return slices.ContainsFunc(kinds, func(k string) bool { return k != "query" })
 }
 
-// judge compares the classifier's decision on a document with what every oracle finds. It returns
-// the decision, and how many oracles find queries and nothing else.
-func judge(t testing.TB, doc string) (rule classifier.Rule, queries int) {
+// checkDocument fails the test if the classifier lets a document pass in which some oracle finds an
+// operation that may write. It returns the classifier's rule, or
+// "", and how many oracles find queries in the document and nothing else.
+func checkDocument(t testing.TB, doc string) (rule classifier.Rule, onlyQueries int) {
 	t.Helper()
 	rule = classifier.Document([]byte(doc), nil)
 	for _, o := range oracles {
 		kinds := o.kinds(doc)
 		switch {
-		case !mutates(kinds):
-			queries += min(len(kinds), 1)
+		case len(kinds) == 0: // refused by the oracle
+		case !mayWrite(kinds):
+			onlyQueries++
 		case rule == "":
 			t.Errorf("%s finds %v, and the classifier lets it pass: %+q", o.name, kinds, doc)
 		}
 	}
-	return rule, queries
+	return rule, onlyQueries
 }
 
-// FuzzDocument compares the classifier with parsers of Go servers.
+// FuzzDocument compares the classifier with the oracles on documents, beginning with the corpus.
 func FuzzDocument(f *testing.F) {
 	for _, docs := range [][]string{queries, writes, disputed} {
 		for _, doc := range docs {
 			f.Add(doc)
 		}
 	}
-	f.Fuzz(func(t *testing.T, doc string) { judge(t, doc) })
+	f.Fuzz(func(t *testing.T, doc string) { checkDocument(t, doc) })
 }
 
-// TestMutationsThatParsersFindAreRefused judges generated documents, ten times as many as
-// TestNoWriteReachesAServer sends, and logs how many queries are refused. A query that has neither
-// keyword in it must not be refused. What is a query is decided by two parsers, because each of
-// them accepts some documents that are not.
+// TestMutationsThatParsersFindAreRefused checks generated documents, ten times as many as
+// TestNoWriteReachesAServer sends. It also logs how many documents that only query are refused, and
+// requires that each of those contains the word "mutation" or "subscription". A document counts as
+// one that only queries if two oracles agree on it, because each oracle alone accepts documents
+// that the specification of GraphQL does not allow.
 func TestMutationsThatParsersFindAreRefused(t *testing.T) {
 	n := 10 * *requests
-	queries, refused := 0, map[classifier.Rule]int{}
+	queries, refused := 0, map[classifier.Rule]int{} // documents that only query
 	for i := range n {
 		d := &dice{differential.NewDice(*seed, i)}
 		doc, _ := d.document()
-		rule, agree := judge(t, doc)
-		if agree < 2 {
+		rule, agreeing := checkDocument(t, doc)
+		if agreeing < 2 {
 			continue
 		}
 
@@ -152,52 +169,59 @@ func TestMutationsThatParsersFindAreRefused(t *testing.T) {
 	t.Logf("seed %d: of %d documents %d only query; %.2f %% of these are refused, all with a keyword in them: %v", *seed, n, queries, differential.Percent(int64(total), int64(queries)), refused)
 }
 
-// decoded returns the documents that Go servers find in a body. encoding/json folds the names of
-// fields and takes the last of equal ones, and as a stream it stops after the first value. A map
-// does not fold names.
-func decoded(body []byte) (docs []string) {
+// documentsIn returns the documents that servers written in Go may find in the body of a request,
+// each way of reading it with encoding/json that they use. A document may be in the result twice.
+func documentsIn(body []byte) (docs []string) {
 	type request struct{ Query string }
-	var one, first request
-	var batch []request
-	var names map[string]any
 
+	// A field of a struct takes the last member whose name is "query" in any case.
+	var one request
 	if json.Unmarshal(body, &one) == nil {
 		docs = append(docs, one.Query)
 	}
+
+	// A decoder reads the first value, whatever follows it.
+	var first request
 	if json.NewDecoder(bytes.NewReader(body)).Decode(&first) == nil {
 		docs = append(docs, first.Query)
 	}
+
+	var batch []request
 	if json.Unmarshal(body, &batch) == nil {
 		for _, r := range batch {
 			docs = append(docs, r.Query)
 		}
 	}
 
-	if json.Unmarshal(body, &names) == nil {
-		if doc, ok := names["query"].(string); ok {
+	// A map distinguishes the case of names.
+	var members map[string]any
+	if json.Unmarshal(body, &members) == nil {
+		if doc, ok := members["query"].(string); ok {
 			docs = append(docs, doc)
 		}
 	}
 	return docs
 }
 
-// FuzzBody compares the reader of envelopes with what encoding/json and the parsers find in a body.
+// FuzzBody compares the classifier with the oracles on bodies of requests: JSON with a document, or
+// with a batch of them. If the classifier lets a body pass, no oracle may find an operation that
+// may write in any document that encoding/json finds in the body.
 func FuzzBody(f *testing.F) {
 	for _, r := range seeds() {
 		f.Add(r.Body)
 	}
-	for _, c := range clients(f) {
-		f.Add([]byte(c.Body))
+	for _, rec := range recordedRequests(f) {
+		f.Add([]byte(rec.Body))
 	}
 
-	batches := &classifier.Options{Batching: true}
+	allowBatches := &classifier.Options{Batching: true}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if classifier.JSON(body, batches) != "" {
-			return
+		if classifier.JSON(body, allowBatches) != "" {
+			return // refused, which is never wrong here
 		}
-		for _, doc := range decoded(body) {
+		for _, doc := range documentsIn(body) {
 			for _, o := range oracles {
-				if kinds := o.kinds(doc); mutates(kinds) {
+				if kinds := o.kinds(doc); mayWrite(kinds) {
 					t.Errorf("%s finds %v in %+q of %+q, and the classifier lets it pass", o.name, kinds, doc, body)
 				}
 			}
@@ -205,48 +229,54 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// sample returns a query of about size bytes, as a generated client sends it.
-func sample(size int) string {
+// sampleQuery returns a query of about size bytes, in the form that generated clients send. It has
+// as many fields with arguments as fit.
+func sampleQuery(size int) string {
+	const lastField = 180 // bytes that a field and the end of the document take, at most
+
 	var b strings.Builder
 	b.WriteString("query Products($first: Int = 20, $after: String, $filter: Filter!) {\n")
-	for i := 0; b.Len() < size-180; i++ {
+	for i := 0; b.Len() < size-lastField; i++ {
 		fmt.Fprintf(&b, "  alias%d: products(first: $first, after: $after, where: {name: \"value %d\", price: {gte: %d.5}}) @include(if: true) {\n    edges { node { id name ...Price } }\n  }\n", i, i, i)
 	}
 	b.WriteString("}\n\nfragment Price on Product {\n  price { amount currency }\n}\n")
 	return b.String()
 }
 
+// BenchmarkParse measures how long the classifier takes for a query beside two parsers. It is
+// faster for a document without the word "mutation" ("drydock") than for one in which a field has
+// that name ("drydock-keyword"), because then it has to find out where strings and comments end.
 func BenchmarkParse(b *testing.B) {
-	roomy := &classifier.Options{MaxTokens: 1 << 20}
+	manyTokens := &classifier.Options{MaxTokens: 1 << 20} // so that the largest query passes
 
 	for _, size := range []int{1 << 10, 10 << 10, 100 << 10} {
-		doc := sample(size)
-		keyword := strings.Replace(doc, "name", "mutation", 1) // a field of that name: the lexer has to be strict
+		doc := sampleQuery(size)
+		keyword := strings.Replace(doc, "name", "mutation", 1)
 		envelope := []byte(object(`"operationName"`, `"Products"`, `"variables"`, `{"first":20}`, `"query"`, quote(doc)))
 		name := fmt.Sprintf("%dkB", size>>10)
 
-		run := func(parser string, bytes int, f func() error) {
+		run := func(parser string, bytes int, parse func() error) {
 			b.Run(parser+"/"+name, func(b *testing.B) {
 				b.SetBytes(int64(bytes))
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := f(); err != nil {
+					if err := parse(); err != nil {
 						b.Fatal(err)
 					}
 				}
 			})
 		}
-		refused := func(r classifier.Rule) error {
+		errorOf := func(r classifier.Rule) error { // nil for a document that passes
 			if r != "" {
 				return fmt.Errorf("refused by %s", r)
 			}
 			return nil
 		}
 
-		raw, strict := []byte(doc), []byte(keyword)
-		run("drydock", len(raw), func() error { return refused(classifier.Document(raw, roomy)) })
-		run("drydock-keyword", len(strict), func() error { return refused(classifier.Document(strict, roomy)) })
-		run("drydock-json", len(envelope), func() error { return refused(classifier.JSON(envelope, roomy)) })
+		raw, withKeyword := []byte(doc), []byte(keyword)
+		run("drydock", len(raw), func() error { return errorOf(classifier.Document(raw, manyTokens)) })
+		run("drydock-keyword", len(withKeyword), func() error { return errorOf(classifier.Document(withKeyword, manyTokens)) })
+		run("drydock-json", len(envelope), func() error { return errorOf(classifier.JSON(envelope, manyTokens)) })
 		run("gqlparser", len(raw), func() error {
 			_, err := parser.ParseQuery(&ast.Source{Input: doc})
 			return err
