@@ -1,6 +1,10 @@
 package graphql
 
-// The documents of the corpus. seeds.go makes requests of them.
+// This file has the documents of the corpus, with which documents.go and seeds.go begin. The schema
+// of the servers (servers/schema.graphql) has the fields a, b, node and echo in its query type. The
+// mutation and subscription types have b and bump, too, and every field of these raises the
+// server's counter. Documents contain the words "mutation" and "subscription" in places where a
+// careless gate takes them for keywords, or misses that they are.
 
 // queries only read.
 var queries = []string{
@@ -47,8 +51,9 @@ var writes = []string{
 	`query A{a} subscription S{bump}`,
 }
 
-// disputed are documents that some server takes for a mutation and the specification does not, or
-// the other way round.
+// disputed are documents on which parsers disagree: some take them for a mutation although the
+// specification of GraphQL does not, or the other way round. They disagree on where comments and
+// strings end, on which characters to skip, and on what is an error.
 var disputed = []string{
 	",,,mutation,M,{b}",
 	"\ufeffmutation M{b}",

@@ -9,23 +9,25 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// The disguises: ways in which a request that some server takes for a GraphQL operation looks like
-// something else.
+// This file disguises requests: they look like something else than a GraphQL operation, but some
+// server, or the interface through which a server gets requests (CGI, WSGI, Rack), takes them for
+// one. Each method of dice makes random choices, changes the request accordingly, and adds a step
+// to its trail.
 
-// disguise changes what a request seems to be.
+// disguise disguises a request in one way.
 func (d *dice) disguise(r *differential.Request) {
-	path, query, has := strings.Cut(r.Target, "?")
-	if has {
+	path, query, hasQuery := strings.Cut(r.Target, "?")
+	if hasQuery {
 		query = "?" + query
 	}
 
-	switch n := d.IntN(10); n {
+	switch d.IntN(10) {
 	case 0, 1:
-		d.elsewhere(r, path, query)
+		d.respellGraphQLPath(r, path, query)
 	case 2:
-		d.prefixed(r, path, query)
+		d.addPrefix(r, path, query)
 	case 3:
-		d.rewritten(r, query)
+		d.rewritePath(r, query)
 	case 4:
 		d.respellHeader(r)
 	case 5:
@@ -35,14 +37,14 @@ func (d *dice) disguise(r *differential.Request) {
 	case 7:
 		d.upgradeElsewhere(r)
 	case 8:
-		d.trailers(r)
+		d.addTrailers(r)
 	case 9:
 		d.upgradeToHTTP2(r)
 	}
 }
 
-// elsewhere names a path that some router takes for the GraphQL path, or one below it.
-func (d *dice) elsewhere(r *differential.Request, path, query string) {
+// respellGraphQLPath names a path that some router takes for the GraphQL path, or one below it.
+func (d *dice) respellGraphQLPath(r *differential.Request, path, query string) {
 	r.Target = d.One("/graphql.json", "/graphql.json", "/graphql.xml", "/graphql.JSON", "/graphql.x.y", "/graphql%2ejson", "/graphql.json/", "/graphql/.json", "/graphql;.json", "/graphql.%6ason",
 		"/graphql%0a", "/graphql%0d", "/graphql%09", "/graphql%0d%0a", "/graphql%20%20", "/graphql%0b", "/graphql%c2%a0", "/graphql%0a/", "/%0agraphql",
 		"/index.php/graphql", "/graphql/index.php", "/app.php/graphql", "/x.php/graphql.json",
@@ -56,9 +58,9 @@ func (d *dice) elsewhere(r *differential.Request, path, query string) {
 	r.Did("path " + r.Target)
 }
 
-// prefixed puts the path below a prefix, and names the prefix in a header from which some server
+// addPrefix puts the path below a prefix, and names the prefix in a header from which some server
 // cuts it off.
-func (d *dice) prefixed(r *differential.Request, path, query string) {
+func (d *dice) addPrefix(r *differential.Request, path, query string) {
 	prefix := d.One("/x", "/healthz", "/api/v1", "/.well-known", "/%78", "/graphql", "/")
 	name := d.One("SCRIPT_NAME", "Script-Name", "X-Script-Name", "X-Script-Name", "X-Script-Name", "X-Forwarded-Prefix", "X-Script_Name", "x_script_name", "X-Forwarded-Context", "PATH_INFO", "Path-Info", "X-Ingress-Path", "X-Mount-Point", "SCRIPT_URL", "REQUEST_URI")
 	value := d.One(prefix, prefix, prefix, prefix+"/", strings.TrimPrefix(prefix, "/"), "/graphql", path)
@@ -67,8 +69,8 @@ func (d *dice) prefixed(r *differential.Request, path, query string) {
 	r.Did(name + ": " + value + ", target " + r.Target)
 }
 
-// rewritten asks for another path, and names the path in a header that some server believes.
-func (d *dice) rewritten(r *differential.Request, query string) {
+// rewritePath asks for another path, and names the path in a header that some server believes.
+func (d *dice) rewritePath(r *differential.Request, query string) {
 	name := d.One("X-Original-URL", "X-Rewrite-URL", "X-Original-URI", "X-Forwarded-URI", "X-Forwarded-Path", "X-Request-URI", "X-Envoy-Original-Path", "X-Sendfile")
 	if d.Chance(30) {
 		name = d.respelt(name)
@@ -93,8 +95,9 @@ func (d *dice) respellHeader(r *differential.Request) {
 	}
 }
 
-// respelt spells the name of a header in a way that some interface turns back: CGI, WSGI and Rack
-// take "_" for "-", and servers such as lighttpd take any character that is not alphanumeric.
+// respelt returns the name of a header with another character in place of "-". Applications behind
+// CGI, WSGI and Rack cannot tell "_" from "-", and for servers such as lighttpd any character that
+// is not alphanumeric counts as "_".
 func (d *dice) respelt(name string) string {
 	sep := d.One("_", "_", "_", ".", "!", "~", "'")
 	if d.Chance(20) { // only the last
@@ -131,7 +134,8 @@ func (d *dice) overrideMethod(r *differential.Request) {
 	}
 }
 
-// safeWithBody gives a body to a method that has none, and hides it.
+// safeWithBody sends a body with a method that reads, and does not normally have a body. Some
+// servers execute it. In some requests, a misspelt Content-Length of 0 hides the body.
 func (d *dice) safeWithBody(r *differential.Request) {
 	r.Method = d.One("GET", "GET", "HEAD", "OPTIONS", "TRACE")
 	if len(r.Body) == 0 {
@@ -160,9 +164,13 @@ func (d *dice) safeWithBody(r *differential.Request) {
 	}
 }
 
-func (d *dice) framing(of ...differential.Framing) differential.Framing { return of[d.IntN(len(of))] }
+// framing returns one of its arguments.
+func (d *dice) framing(framings ...differential.Framing) differential.Framing {
+	return framings[d.IntN(len(framings))]
+}
 
-// upgradeElsewhere asks for a WebSocket where a probe, a page or nothing at all is.
+// upgradeElsewhere replaces the request by one for a WebSocket at a path that is not that of
+// GraphQL, but of a probe, a page or nothing. Some servers open a WebSocket at any path.
 func (d *dice) upgradeElsewhere(r *differential.Request) {
 	w := websocket(d.One("graphql-ws", "graphql-ws", "graphql-transport-ws"), d.One(plainMutation, "subscription{bump}", "mutation{b}", plainQuery))
 	w.Target = d.One("/healthz", "/healthz", "/", "/ws", "/subscriptions", "/graphql.json", "/.drydock/status", "/healthz?x=1", "/static/app.js")
@@ -171,8 +179,8 @@ func (d *dice) upgradeElsewhere(r *differential.Request) {
 	r.Did("at " + r.Target)
 }
 
-// trailers adds trailers after a body in chunks.
-func (d *dice) trailers(r *differential.Request) {
+// addTrailers adds trailers after a body in chunks.
+func (d *dice) addTrailers(r *differential.Request) {
 	r.Framing = differential.Chunked
 	for range 1 + d.IntN(2) {
 		name := d.One("x-drydock-bypass", "x_drydock_mode", "Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "X-HTTP-Method-Override", "Host", "query", "X-Original-URL")
@@ -184,11 +192,14 @@ func (d *dice) trailers(r *differential.Request) {
 // upgradeToHTTP2 asks for HTTP/2 in an HTTP/1.1 request, and goes on as if the server had agreed
 // (RFC 7540 section 3.2).
 func (d *dice) upgradeToHTTP2(r *differential.Request) {
-	settings := base64.RawURLEncoding.EncodeToString([]byte{0, 3, 0, 0, 0, 100})
-	r.Headers = append(r.Headers, [2]string{"Connection", d.One("Upgrade, HTTP2-Settings", "Upgrade", "HTTP2-Settings, upgrade")}, [2]string{"Upgrade", d.One("h2c", "h2c", "H2C", "h2", "h2c, websocket")}, [2]string{"HTTP2-Settings", settings})
+	settings := base64.RawURLEncoding.EncodeToString([]byte{0, 3, 0, 0, 0, 100}) // MAX_CONCURRENT_STREAMS: 100
+	r.Headers = append(r.Headers,
+		[2]string{"Connection", d.One("Upgrade, HTTP2-Settings", "Upgrade", "HTTP2-Settings, upgrade")},
+		[2]string{"Upgrade", d.One("h2c", "h2c", "H2C", "h2", "h2c, websocket")},
+		[2]string{"HTTP2-Settings", settings})
 
 	next := post("", "application/json", object(`"query"`, quote(plainMutation)))
-	next.HTTP2 = &differential.HTTP2{FirstStream: 3}
+	next.HTTP2 = &differential.HTTP2{FirstStream: 3} // stream 1 is that of the upgraded request
 	r.After = next.Connection()
 	r.Did("upgrade to h2c")
 }

@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// The documents that the generator makes: operations of the corpus, put together, cut and disguised
-// where lexers and parsers disagree.
+// This file makes the documents of generated requests: those of the corpus (corpus.go), joined, cut
+// and changed where the lexers and parsers of GraphQL servers disagree. Each function of dice makes
+// random choices.
 
-// ignorable are what the specification lets a lexer skip.
+// ignorable are texts that the specification of GraphQL lets a lexer skip.
 var ignorable = []string{
 	",", " ", "\t", "\n", "\r", "\r\n", "#\n", "# mutation M{b}\n", "# \" \"\"\" {\n", "\ufeff", "#x\r", "#é\n", "#éé mutation M{b}\n", "#\u2028\n",
 }
@@ -30,14 +31,14 @@ var texts = []string{
 	"\"\"\"\n#\n\"\"\"", "\"\"\"\r\"\"\"", "\"\"\"é\u2028\"\"\"", `"""\"""" """`, `"""\u0022""" """`,
 }
 
-// document returns a document and the steps that led to it.
+// document returns a document and the steps that led to it, for the trail of its request.
 func (d *dice) document() (doc string, trail []string) {
 	doc = d.operation()
 	trail = append(trail, fmt.Sprintf("document %.60q", doc))
 
 	for d.Chance(45) {
 		var step string
-		doc, step = d.changed(doc)
+		doc, step = d.change(doc)
 		if step != "" {
 			trail = append(trail, step)
 		}
@@ -47,7 +48,7 @@ func (d *dice) document() (doc string, trail []string) {
 
 // operation returns a document to begin with.
 func (d *dice) operation() string {
-	switch n := d.IntN(100); {
+	switch n := d.IntN(100); { // the bounds add up the shares, in percent
 	case n < 52:
 		return d.One(writes...)
 	case n < 69:
@@ -59,31 +60,32 @@ func (d *dice) operation() string {
 	}
 }
 
-// changed changes one thing about a document. It returns the result and a description of the step,
-// or "" if nothing changed.
-func (d *dice) changed(doc string) (result, step string) {
+// change changes one thing about a document. It returns the result and a description of the step,
+// or the document and "" if the change does not apply to it.
+func (d *dice) change(doc string) (result, step string) {
 	t := tokens(doc)
 	i := d.IntN(len(t) + 1)
 
-	switch n := d.IntN(15); n {
+	switch kind := d.IntN(15); kind {
 	case 0, 1, 2, 3, 5, 6, 7, 11, 12:
-		return d.extended(doc, t, i, n)
+		return d.addTo(doc, t, i, kind)
 	default:
-		return d.altered(doc, t, i, n)
+		return d.alter(doc, t, i, kind)
 	}
 }
 
-// extended adds something to a document, most often before its i-th token.
-func (d *dice) extended(doc string, t []string, i, n int) (result, step string) {
-	at := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
-	switch n {
+// addTo makes the changes of these kinds that add something to a document: in front of token i of
+// its tokens t, at its start or at its end.
+func (d *dice) addTo(doc string, t []string, i, kind int) (result, step string) {
+	withInserted := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
+	switch kind {
 	case 0, 1, 2:
 		s := d.One(ignorable...)
-		doc = at(s)
+		doc = withInserted(s)
 		step = fmt.Sprintf("insert %q", s)
 	case 3:
 		s := d.One(strange...)
-		doc = at(s)
+		doc = withInserted(s)
 		step = fmt.Sprintf("insert %q", s)
 
 	case 5:
@@ -102,7 +104,7 @@ func (d *dice) extended(doc string, t []string, i, n int) (result, step string) 
 
 	case 11:
 		s := d.One(" @include(if: true)", "@skip(if:false)", "@mutation", ` @x(y: "mutation{b}")`, "@x(y:{z:[1,2.5e3,$v,E]})", "()", "($v:Int=1)", "($v:[Int!]!=[1]@d)")
-		doc = at(s)
+		doc = withInserted(s)
 		step = fmt.Sprintf("insert %q", s)
 	case 12:
 		s := d.One("type T{a:Int}", "extend type Query{c:Int}", "schema{query:Query}", "directive @d on FIELD", "scalar mutation", "fragment G on Query{a}", `"d" fragment H($x:Int) on Query{a}`)
@@ -117,17 +119,18 @@ func (d *dice) extended(doc string, t []string, i, n int) (result, step string) 
 	return doc, step
 }
 
-// altered changes what is in a document, most often its i-th token.
-func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
-	at := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
-	switch n {
-	case 4:
+// alter makes the changes of the other kinds. They replace, delete or repeat what is in a document,
+// some of them token i of its tokens t.
+func (d *dice) alter(doc string, t []string, i, kind int) (result, step string) {
+	withInserted := func(s string) string { return strings.Join(t[:i], "") + s + strings.Join(t[i:], "") }
+	switch kind {
+	case 4: // replaces the first string, if there is one
 		s := d.One(texts...)
 		if j := slices.IndexFunc(t, func(s string) bool { return s[0] == '"' }); j >= 0 {
 			t[j] = s
 			doc = strings.Join(t, "")
 		} else {
-			doc = at(s)
+			doc = withInserted(s)
 		}
 		step = fmt.Sprintf("string %q", s)
 
@@ -138,11 +141,11 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 		}
 	case 9:
 		if i < len(t) {
-			doc = at(t[i])
+			doc = withInserted(t[i])
 			step = fmt.Sprintf("double %.20q", t[i])
 		}
 
-	case 10:
+	case 10: // writes the first keyword in another way
 		for j, s := range t {
 			if s == "mutation" || s == "subscription" || s == "query" {
 				t[j] = d.One("MUTATION", "Mutation", "mutat\u0131on", "mut\u0430tion", `\u006dutation`, "muta\u00adtion", "mutation_", "mutation\u200d", "ｍutation")
@@ -152,7 +155,7 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 		}
 		doc = strings.Join(t, "")
 
-	case 13:
+	case 13: // puts characters of several bytes into comments and strings, for lexers that count bytes
 		s := d.One("é", "ééééé", "\U0001f6f3", "e\u0301")
 		for j := range t {
 			if t[j][0] == '#' || t[j][0] == '"' && len(t[j]) > 1 {
@@ -173,13 +176,14 @@ func (d *dice) altered(doc string, t []string, i, n int) (result, step string) {
 	return doc, step
 }
 
-// tokens splits a document roughly as the specification does. The tokens joined are always the
-// document.
+// tokens splits a document roughly as the specification of GraphQL does: into block strings,
+// strings, comments, names, and single characters. No token is empty, and the tokens joined are
+// always the document.
 func tokens(doc string) (t []string) {
 	for doc != "" {
-		n := 1
+		n := 1 // the length of the next token
 		switch c := doc[0]; {
-		case strings.HasPrefix(doc, `"""`):
+		case strings.HasPrefix(doc, `"""`): // a block string, or an unfinished one
 			n = len(doc)
 			if i := strings.Index(doc[3:], `"""`); i >= 0 {
 				n = 3 + i + 3
@@ -211,7 +215,9 @@ func tokens(doc string) (t []string) {
 	return t
 }
 
-// soup returns a text of what lexers disagree about: where strings and comments end.
+// soup returns a text that is a document only for some lexer. It begins as a query with a string,
+// goes on with marks that may end strings and comments, and mostly ends with a mutation, which is
+// one only where the lexer finds no string and no comment around it.
 func (d *dice) soup() string {
 	var b strings.Builder
 

@@ -7,22 +7,27 @@ import (
 	"unicode/utf16"
 )
 
-// The envelopes: the JSON that carries a document, with members that servers read differently.
+// This file makes envelopes: the JSON in which a GraphQL request carries its document, such as
+// {"query": "{a}", "operationName": null}. They have members, and errors, that servers read
+// differently. Each method of dice makes random choices.
 
-// envelope is a JSON object with a document in it, and the steps that led to it.
+// envelope is a JSON object in the making.
 type envelope struct {
-	doc     string
-	query   string // doc as JSON
-	members []member
-	text    string // the JSON, once it is written
-	trail   []string
+	doc     string   // the document
+	query   string   // the document as a JSON string
+	members []member // of the object, in order; a key may be there twice
+	text    string   // the object as JSON, set once the members are complete
+	trail   []string // the steps that led to the envelope
 }
 
-type member struct{ key, value string } // both as JSON
+// member is a member of a JSON object. Key and value are JSON, or nearly so.
+type member struct{ key, value string }
 
 func (e *envelope) did(step string) { e.trail = append(e.trail, step) }
 
-// envelope returns an envelope of a document and the steps that led to it.
+// envelope returns an envelope with a document, and the steps that led to it. A quarter of the
+// envelopes have changed members, and the text of some is changed once more, so that it may be no
+// valid JSON.
 func (d *dice) envelope(doc string) (text string, trail []string) {
 	e := d.plainEnvelope(doc)
 	for d.Chance(25) {
@@ -44,7 +49,7 @@ func (d *dice) envelope(doc string) (text string, trail []string) {
 	return e.text, e.trail
 }
 
-// plainEnvelope returns an envelope as clients send it, or nearly so.
+// plainEnvelope returns an envelope as clients send it, sometimes with unusual values.
 func (d *dice) plainEnvelope(doc string) *envelope {
 	e := &envelope{doc: doc, query: d.jsonString(doc)}
 	e.members = []member{{`"query"`, e.query}}
@@ -65,7 +70,8 @@ func (d *dice) plainEnvelope(doc string) *envelope {
 	return e
 }
 
-// changeMembers adds, changes or removes a member.
+// changeMembers adds, changes or removes a member. The document of an added member is mostly
+// another one, because servers differ in which of two they run.
 func (d *dice) changeMembers(e *envelope) {
 	i := d.IntN(len(e.members) + 1)
 	other := d.jsonString(d.One(plainQuery, plainMutation, "query A{a}", "", "subscription{bump}"))
@@ -123,7 +129,8 @@ func (d *dice) changeMembers(e *envelope) {
 	}
 }
 
-// changeText changes the text around and between the members.
+// changeText changes the text of an envelope: it makes a batch of it, adds data around it, inserts
+// a character or drops a byte.
 func (d *dice) changeText(e *envelope) {
 	other := object(`"query"`, d.jsonString(d.One(plainQuery, plainMutation)))
 
@@ -162,22 +169,29 @@ func (d *dice) changeText(e *envelope) {
 	}
 }
 
-// jsonString returns s as JSON, sometimes with escapes that are not needed.
+// jsonString returns s as a JSON string. Four of ten times it uses escapes that are not needed, or
+// leaves the slash escaped.
 func (d *dice) jsonString(s string) string {
+	const ( // the styles with escapes; below them, as quote writes it
+		escapeAll   = 6
+		escapeSome  = 7
+		escapeSlash = 8
+	)
 	style := d.IntN(10)
-	if style < 6 {
+	if style < escapeAll {
 		return quote(s)
 	}
 
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
+		mustEscape := r == '"' || r == '\\' || r < 0x20
 		switch {
-		case r == '"' || r == '\\' || r < 0x20 || style == 6 || style == 7 && d.Chance(30):
+		case mustEscape || style == escapeAll || style == escapeSome && d.Chance(30):
 			for _, u := range utf16.Encode([]rune{r}) {
 				fmt.Fprintf(&b, d.One(`\u%04x`, `\u%04X`), u)
 			}
-		case style == 8 && r == '/':
+		case style == escapeSlash && r == '/':
 			b.WriteString(`\/`)
 		default:
 			b.WriteRune(r)

@@ -9,15 +9,21 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
+// This file puts requests together: a document (documents.go) in an envelope (envelopes.go), sent
+// in some way (transport.go, http2.go) and disguised (disguise.go). The methods of dice make random
+// choices. Their order is part of what a seed means, so a choice that is added or moved changes the
+// requests of every seed.
+
 // Generator makes requests from the corpus: first the corpus itself, then the same over HTTP/2,
 // then combinations of changed documents, envelopes, transports, encodings and disguises, a third
 // of them over HTTP/2. Most requests ask for a mutation in a way that some server understands.
 type Generator struct {
-	seed  uint64
-	seeds []*differential.Request
+	seed  uint64                  // of the random choices
+	seeds []*differential.Request // the corpus
 }
 
-// NewGenerator returns the generator of a seed. The extra requests join the corpus.
+// NewGenerator returns the generator of a seed. Its corpus is that of seeds.go with the extra
+// requests.
 func NewGenerator(seed uint64, extra ...*differential.Request) *Generator {
 	return &Generator{seed: seed, seeds: append(seeds(), extra...)}
 }
@@ -64,12 +70,14 @@ func (g *Generator) Request(i int) *differential.Request {
 	return r
 }
 
-// dice are the choices of the generator.
+// dice make the random choices for one request.
 type dice struct{ differential.Dice }
 
-func (d *dice) pick(of []*differential.Request) *differential.Request { return of[d.IntN(len(of))] }
+func (d *dice) pick(requests []*differential.Request) *differential.Request {
+	return requests[d.IntN(len(requests))]
+}
 
-// insert puts s into text, at a random boundary of runes.
+// insert puts s into text, in front of a random character or at the end.
 func (d *dice) insert(text, s string) string {
 	i := d.IntN(len(text) + 1)
 	for i < len(text) && !utf8.RuneStart(text[i]) {
@@ -78,12 +86,13 @@ func (d *dice) insert(text, s string) string {
 	return text[:i] + s + text[i:]
 }
 
-// request returns a document in an envelope and a transport.
+// request returns a request with a random document, in one of the forms in which GraphQL servers
+// accept documents: JSON, a query of the URL, a form, a multipart body, a WebSocket.
 func (d *dice) request() *differential.Request {
 	doc, trail := d.document()
 	r := &differential.Request{Method: "POST", Target: "/graphql", Trail: trail}
 
-	switch n := d.IntN(100); {
+	switch n := d.IntN(100); { // the bounds add up the shares of the forms, in percent
 	case n < 68:
 		body, more := d.envelope(doc)
 		r.Body = []byte(body)
@@ -127,7 +136,8 @@ func (d *dice) request() *differential.Request {
 	return r
 }
 
-// form returns a document as a form, or as the query of a URL.
+// form returns a document as a form, or as the query of a URL, often with a name that only some
+// server takes for "query", and with other fields.
 func (d *dice) form(doc string) string {
 	sep := d.One("&", "&", "&", "&", ";")
 	name := d.One("query", "query", "query", "query", "query", "query[]", "Query", "%71uery", "qu%65ry", "query%00", "+query", "query[0]", "query.x", "mutation")
@@ -139,7 +149,7 @@ func (d *dice) form(doc string) string {
 	if d.Chance(20) {
 		all = append(all, "extensions="+url.QueryEscape(`{"persistedQuery":{"version":1,"sha256Hash":"`+sha256Hex(d.One(plainQuery, plainMutation, doc))+`"}}`))
 		if d.Chance(50) {
-			all = all[1:]
+			all = all[1:] // the hash without its document
 		}
 	}
 
@@ -147,8 +157,10 @@ func (d *dice) form(doc string) string {
 	return strings.Join(all, sep)
 }
 
-// multipart returns a document as a multipart body, in one of the forms in which GraphQL servers
-// accept uploads.
+// multipart returns a document as a multipart body. Servers take a document from the field "query",
+// or from the field "operations", which holds JSON. By the field "map", a server replaces a value
+// in "operations" by an uploaded file, such as the query by the file "0" (GraphQL multipart request
+// specification).
 func (d *dice) multipart(doc, envelope string) string {
 	switch d.IntN(4) {
 	case 0:

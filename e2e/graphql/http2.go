@@ -8,7 +8,8 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// What only HTTP/2 can express.
+// This file sends requests over HTTP/2, and does what only HTTP/2 can express. Each method of dice
+// makes random choices, changes the request accordingly, and adds a step to its trail.
 
 // http2 sends a request over HTTP/2, mostly as a client would, and often in an unusual form.
 func (d *dice) http2(r *differential.Request) {
@@ -16,6 +17,7 @@ func (d *dice) http2(r *differential.Request) {
 	r.HTTP2 = h
 	r.Did("HTTP/2")
 
+	// Over HTTP/2, an extended CONNECT opens a WebSocket (RFC 8441).
 	if strings.EqualFold(r.Header("Upgrade"), "websocket") && d.Chance(80) {
 		h.Pseudo = [][2]string{{":method", "CONNECT"}, {":protocol", d.One("websocket", "websocket", "WebSocket", "connect-udp")}}
 		r.Did("extended CONNECT")
@@ -40,7 +42,7 @@ func (d *dice) http2(r *differential.Request) {
 	}
 }
 
-// http2Form changes one thing about the frames.
+// http2Form changes one thing about the frames, the header fields or the trailers.
 func (d *dice) http2Form(r *differential.Request) {
 	h := r.HTTP2
 
@@ -81,7 +83,7 @@ func (d *dice) http2Form(r *differential.Request) {
 		}
 		r.Did("host")
 
-	case 10: // crumbs (RFC 9113 section 8.2.3)
+	case 10: // HTTP/2 allows a Cookie header in several fields (RFC 9113 section 8.2.3)
 		for _, c := range []string{"a=1", "_method=" + d.One("POST", "GET"), "b=" + d.One("2", "")} {
 			r.Headers = append(r.Headers, [2]string{"cookie", c})
 		}
@@ -98,7 +100,7 @@ func (d *dice) http2Form(r *differential.Request) {
 	case 13:
 		d.safeWithBody(r)
 	case 14:
-		if d.Chance(20) { // mostly leads to a wait for the time-out
+		if d.Chance(20) { // rarely, because the servers mostly wait for more, which takes long
 			r.Framing = differential.Unfinished
 			r.Did("no END_STREAM")
 		}
@@ -117,7 +119,7 @@ func (d *dice) pseudo(r *differential.Request) {
 		":status":    "200", ":x": "1",
 	}[name]
 
-	if d.Chance(15) { // a second one
+	if d.Chance(15) { // a second field of this name
 		r.Headers = slices.Insert(r.Headers, 0, [2]string{name, strings.TrimPrefix(value, differential.Absent)})
 	} else {
 		r.HTTP2.Pseudo = append(r.HTTP2.Pseudo, [2]string{name, value})

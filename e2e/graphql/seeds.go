@@ -12,9 +12,12 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// The requests of the corpus, with which the generator begins. TestServersDiffer also sends each of
-// them to every server without a gate (testdata/differences.txt).
+// This file has the requests of the corpus, with which the generator begins. TestServersDiffer also
+// sends each of them to every server without a gate. The name of a request, the first step of its
+// trail, is a row of testdata/differences.txt. In the names, Q stands for a query and M for a
+// mutation.
 
+// The shortest query and mutation of the servers' schema.
 const (
 	plainQuery    = `{a}`
 	plainMutation = `mutation M{b}`
@@ -25,8 +28,10 @@ type corpus []*differential.Request
 
 func (all *corpus) add(rs ...*differential.Request) { *all = append(*all, rs...) }
 
+// json adds a POST of JSON to /graphql.
 func (all *corpus) json(name, body string) { all.add(post(name, "application/json", body)) }
 
+// get adds a GET, and returns it so that the caller can change it.
 func (all *corpus) get(name, target string) *differential.Request {
 	r := &differential.Request{Method: "GET", Target: target, Trail: []string{name}}
 	all.add(r)
@@ -51,7 +56,9 @@ func seeds() []*differential.Request {
 	return all
 }
 
-// documents puts each document into an envelope, and names operations.
+// documents adds a request for each document of corpus.go, and requests that choose between two
+// operations of a document by their names. A disputed document may have a second operation besides
+// M, so its request chooses M.
 func (all *corpus) documents() {
 	for _, group := range []struct {
 		name string
@@ -73,7 +80,8 @@ func (all *corpus) documents() {
 	all.json("two operations, operationName 1", object(`"query"`, quote(`mutation M{b} query A{a}`), `"operationName"`, "1"))
 }
 
-// keys spells the member "query" in other ways, and repeats it.
+// keys adds requests with two members of the JSON object that some server takes for "query", one
+// with a query and one with a mutation, and requests with one such member.
 func (all *corpus) keys() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
 	for _, keys := range [][2]string{
@@ -91,7 +99,7 @@ func (all *corpus) keys() {
 	all.json("__proto__ holds the query", `{"__proto__":{"query":`+mutation+`}}`)
 }
 
-// bodies are JSON that parsers read differently, or not at all.
+// bodies adds JSON that parsers read differently, or not at all.
 func (all *corpus) bodies() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
 
@@ -117,7 +125,7 @@ func (all *corpus) bodies() {
 	all.json("large number", object(`"query"`, mutation, `"variables"`, `{"x":1e999}`))
 }
 
-// batches are lists of requests, and values that are not requests.
+// batches adds lists of requests, and JSON that is not a request.
 func (all *corpus) batches() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
 
@@ -138,7 +146,7 @@ func (all *corpus) batches() {
 	all.add(batch)
 }
 
-// types gives a body other types, or two types.
+// types adds a mutation in JSON with other media types, or with two of them.
 func (all *corpus) types() {
 	body := object(`"query"`, quote(plainMutation))
 	for _, t := range []string{
@@ -159,7 +167,7 @@ func (all *corpus) types() {
 	all.add(two)
 }
 
-// encodings sends a body in charsets and codings.
+// encodings adds a mutation in JSON in charsets and content codings.
 func (all *corpus) encodings() {
 	body := object(`"query"`, quote(plainMutation))
 	for _, e := range []string{"utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "utf-8"} {
@@ -176,7 +184,7 @@ func (all *corpus) encodings() {
 	}
 }
 
-// forms are forms and multipart bodies.
+// forms adds mutations in forms, multipart bodies and bodies without an envelope.
 func (all *corpus) forms() {
 	query, body := quote(plainQuery), object(`"query"`, quote(plainMutation))
 	form := "query=" + url.QueryEscape(plainMutation)
@@ -194,7 +202,7 @@ func (all *corpus) forms() {
 		post("multipart map over query", "multipart/form-data; boundary=x", multipart("operations", object(`"query"`, query), "map", `{"0":["query"]}`, "0", plainMutation)))
 }
 
-// urls are requests by GET, and paths that some router takes for the GraphQL path.
+// urls adds requests by GET, also for paths that some router takes for the GraphQL path.
 func (all *corpus) urls() {
 	e := url.QueryEscape(plainMutation)
 
@@ -223,7 +231,7 @@ func (all *corpus) urls() {
 	all.get("GET fragment", "/graphql?x#?query="+e)
 }
 
-// methods are requests by other methods than POST, or by a method and an override.
+// methods adds requests by other methods than POST, or by a GET that names POST in a header.
 func (all *corpus) methods() {
 	body, e := object(`"query"`, quote(plainMutation)), url.QueryEscape(plainMutation)
 	r := all.get("GET body", "/graphql")
@@ -253,7 +261,8 @@ func (all *corpus) methods() {
 	all.add(r)
 }
 
-// framings end a body in other ways, or let another request follow.
+// framings adds requests whose body ends in another way than by Content-Length, and one that
+// another request follows.
 func (all *corpus) framings() {
 	body := object(`"query"`, quote(plainMutation))
 	for _, f := range []struct {
@@ -278,7 +287,7 @@ func (all *corpus) framings() {
 	all.add(r)
 }
 
-// subscriptions are operations whose answer is a stream.
+// subscriptions adds operations whose answer is a stream.
 func (all *corpus) subscriptions() {
 	for _, protocol := range []string{"graphql-transport-ws", "graphql-ws"} {
 		all.add(websocket(protocol, plainMutation))
@@ -292,7 +301,9 @@ func (all *corpus) subscriptions() {
 	all.add(r)
 }
 
-// hashes are persisted queries: some servers know the hash of a mutation by now.
+// hashes adds requests with the hash of a mutation (automatic persisted queries). The first one
+// teaches the hash to the servers that learn them. The next ones, without the mutation, run it
+// there.
 func (all *corpus) hashes() {
 	query, mutation := quote(plainQuery), quote(plainMutation)
 	hash := sha256Hex(plainMutation)
@@ -308,9 +319,9 @@ func (all *corpus) hashes() {
 	all.get("GET hash of a mutation, known", "/graphql?extensions="+url.QueryEscape(ext(hash)))
 }
 
-// How a request is written.
+// The functions below write requests.
 
-// object returns a JSON object with these keys and values, which are JSON in turn.
+// object returns a JSON object of keys and values in turn, each of which is JSON.
 func object(pairs ...string) string {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -332,7 +343,7 @@ func quote(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// post returns a request by POST to /graphql.
+// post returns a request by POST to /graphql. name is the first step of its trail.
 func post(name, contentType, body string) *differential.Request {
 	r := &differential.Request{Method: "POST", Target: "/graphql", Body: []byte(body), Trail: []string{name}}
 	if contentType != "" {
@@ -346,7 +357,8 @@ func sha256Hex(s string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// multipart returns a multipart body with these names and values. A field "0" is a file.
+// multipart returns a multipart body with the boundary x, of names and values of fields in turn.
+// The field "0" is an uploaded file.
 func multipart(fields ...string) string {
 	var b strings.Builder
 	for i := 0; i < len(fields); i += 2 {
@@ -367,10 +379,14 @@ func websocket(protocol, doc string) *differential.Request {
 		{"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", "ZHJ5ZG9ja2RyeWRvY2tkcg=="}, {"Sec-WebSocket-Protocol", protocol},
 	}}
 	for _, message := range []string{`{"type":"connection_init","payload":{}}`, `{"id":"1","type":"` + start + `","payload":{"query":` + quote(doc) + `}}`} {
-		// A final text frame, masked by zeros (RFC 6455 section 5.2).
-		r.After = append(r.After, 0x81, 0x80|126)
+		// A frame of RFC 6455 section 5.2. Clients must mask the message, and a mask of zeros
+		// leaves it as it is. Each message is longer than 125 bytes or is sent as if it were: 126
+		// says that the length follows in two bytes.
+		const finalText, masked = 0x81, 0x80
+		r.After = append(r.After, finalText, masked|126)
 		r.After = binary.BigEndian.AppendUint16(r.After, uint16(len(message)))
-		r.After = append(append(r.After, 0, 0, 0, 0), message...)
+		r.After = append(r.After, 0, 0, 0, 0) // the mask
+		r.After = append(r.After, message...)
 	}
 	return r
 }

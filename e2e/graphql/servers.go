@@ -1,6 +1,7 @@
-// Package graphql holds read-only against real GraphQL servers. Each of the sixteen servers has a
-// counter that only a mutation or a subscription raises. A generator makes requests of a corpus and
-// sends them to each server through a [differential.Gate]: no counter may ever rise.
+// Package graphql tests Drydock's mode read-only with real GraphQL servers. Each of the sixteen
+// servers has a counter that only a mutation or a subscription raises. A generator makes requests
+// from a corpus, and the tests send them to each server through a [differential.Gate], which
+// refuses writes: no counter may ever rise.
 //
 // The corpus is in corpus.go and seeds.go. generate.go puts requests together from documents.go,
 // envelopes.go, transport.go, disguise.go and http2.go. invariant_test.go has the rule that no
@@ -11,7 +12,8 @@ package graphql
 
 import "github.com/drydock-proxy/drydock/e2e/differential"
 
-// rig is the servers, each with how it is started.
+// rig is the servers. Each is a program in servers/ (see [differential.Command]), and all have the
+// schema servers/schema.graphql.
 var rig = differential.Rig{Commands: []differential.Command{
 	{Name: "apollo", Args: differential.Node("node", "apollo")},
 	{Name: "apollo2", Args: differential.Node("node15", "apollo2")},

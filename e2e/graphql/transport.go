@@ -10,9 +10,11 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// The transports: how a request is encoded, framed and addressed.
+// This file changes how a request is encoded, framed and addressed. Each method of dice makes
+// random choices, changes the request accordingly, and adds a step to its trail. A step says what
+// was done, and is quoted in testdata.
 
-// types are how a body may be called, whatever it holds.
+// types are media types that a request may give its body, whatever the body holds.
 var types = []string{
 	"application/json; charset=utf-8", "application/json;charset=UTF-8", `application/json; charset="utf-8"`, "APPLICATION/JSON", "application/json;", "application/json ",
 	"application/json; charset=utf-16", "application/json; charset=utf-16le", "application/json; charset=latin1", "application/json; charset=utf-7", "application/json; charset=x",
@@ -21,9 +23,10 @@ var types = []string{
 	"application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json\t", "application/json;charset=utf-8;charset=utf-7", "application/jsonp",
 }
 
-// transport changes one thing about how a request is sent.
+// transport changes one thing about how a request is sent. Kinds of change with several cases are
+// as many times more likely.
 func (d *dice) transport(r *differential.Request) {
-	switch n := d.IntN(20); n {
+	switch d.IntN(20) {
 	case 0, 1, 2:
 		t := d.One(types...)
 		r.Set("Content-Type", t)
@@ -42,11 +45,13 @@ func (d *dice) transport(r *differential.Request) {
 	case 6:
 		d.transcode(r)
 	case 7:
+		// The byte order mark of UTF-8, UTF-16LE or UTF-16BE.
 		r.Body = append([]byte(d.One("\ufeff", "\xff\xfe", "\xfe\xff")), r.Body...)
 		r.Did("BOM")
 	case 8, 9:
 		r.Framing = differential.Framing(d.IntN(int(differential.None) + 1))
-		if r.Framing >= differential.Both && d.Chance(75) { // most of these wait for the time-out
+		// After Both, Unfinished and None, servers mostly wait for more, which takes long.
+		if r.Framing >= differential.Both && d.Chance(75) {
 			r.Framing = differential.ManyChunks
 		}
 		r.Did(fmt.Sprintf("framing %d", r.Framing))
@@ -88,7 +93,8 @@ func (d *dice) transport(r *differential.Request) {
 	}
 }
 
-// compress sends a body in a coding, with or without saying so.
+// compress sends a body in a content coding, with or without a header that says so. Compress takes
+// "deflate-raw" for deflate without the header of zlib.
 func (d *dice) compress(r *differential.Request) {
 	e := d.One("gzip", "deflate", "br", "x-gzip", "GZIP", "identity", "gzip, gzip", "deflate-raw", "gzip, identity", "compress", "")
 
@@ -101,7 +107,7 @@ func (d *dice) compress(r *differential.Request) {
 	r.Did("encoded " + quote(e))
 }
 
-// transcode sends a body in a charset, with or without saying so.
+// transcode sends a body in a charset, with or without a header that says so.
 func (d *dice) transcode(r *differential.Request) {
 	e := d.One("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-7", "latin1")
 	r.Body = differential.Transcode(e, string(r.Body))
@@ -113,18 +119,18 @@ func (d *dice) transcode(r *differential.Request) {
 
 // respellPath names a path that some server takes for the GraphQL path.
 func (d *dice) respellPath(r *differential.Request) {
-	path, query, has := strings.Cut(r.Target, "?")
+	path, query, hasQuery := strings.Cut(r.Target, "?")
 	path = d.One(path, "/graphql/", "/GraphQL", "//graphql", "/./graphql", "/x/../graphql", "/%67raphql", "/graphql;x=1", "/graphql/x", "/graphql%2f", `\graphql`, `/x\..\graphql`,
 		"/graphql%3f", "/graphql%00", "/graphql.", "/graphql%20", "/%2567raphql", "/graphql/../graphql", "http://app.test/graphql", "http://other.test/graphql", "/graphql/batch", "/graphql/.", "*", "/")
 
 	r.Target = path
-	if has {
+	if hasQuery {
 		r.Target += "?" + query
 	}
 	r.Did("path " + path)
 }
 
-// addParameter adds a parameter to the query.
+// addParameter adds a parameter to the URL, such as a second query or another method.
 func (d *dice) addParameter(r *differential.Request) {
 	sep := "?"
 	if strings.Contains(r.Target, "?") {
@@ -147,18 +153,21 @@ func (d *dice) addHeader(r *differential.Request) {
 	r.Did(name + ": " + value)
 }
 
-// pad makes a body longer by white space, which JSON allows, up to about the limit of a body and of
-// Envoy's buffer.
+// pad makes a body longer by white space in front of it, which JSON allows. Some bodies get a
+// little shorter or longer than 1 MiB: by default, the filter judges no longer body, and Envoy's
+// buffer holds no longer one.
 func (d *dice) pad(r *differential.Request) {
 	n := d.IntN(70_000)
 	if d.Chance(10) {
-		n = 1<<20 - 512 + d.IntN(1024)
+		const limit = 1 << 20
+		n = limit - 512 + d.IntN(1024)
 	}
 	r.Body = append(bytes.Repeat([]byte(" "), n), r.Body...)
 	r.Did(fmt.Sprintf("padded by %d", n))
 }
 
-// escape encodes the value of a form's field, correctly or not.
+// escape encodes the value of a form's field, mostly as it should be, otherwise more than needed,
+// twice or with an error.
 func (d *dice) escape(s string) string {
 	switch d.IntN(8) {
 	case 0:
