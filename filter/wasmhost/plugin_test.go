@@ -11,8 +11,8 @@ import (
 )
 
 // Three plugins are in one VM, which crashes in the tick of the first. The first two ask for a
-// reload, with different backoffs, and the third does not. Whichever plugin reloads the VM, only
-// that plugin is in its new life.
+// reload, with different backoffs, and the third does not. A reload brings back only the plugin
+// that asked for it.
 func TestFailReloadRestartsACrashedVMAfterTheBackoff(t *testing.T) {
 	const config = "start: tick 1\nrequest_headers: shset k v 0; allocate 10\ntick: panic oops"
 	clock := wasmhost.NewManualClock(time.Now())

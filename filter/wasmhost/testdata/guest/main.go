@@ -3,7 +3,15 @@
 // real Envoy can run the same ones.
 //
 // A configuration has a line for each callback: its name, a colon, and statements separated by
-// semicolons. A statement is an operation and its arguments, separated by spaces.
+// semicolons. A statement is an operation and its arguments, separated by spaces, for example
+//
+//	request_headers: get request :path; reply 503 sorry retry-after=60
+//
+// The callbacks are start, tick, queue, call (the answer to an HTTP call) and done of the plugin,
+// and request_headers, request_body, request_trailers, response_headers, response_body,
+// response_trailers and log of a stream. plugin.run executes the statements that decide the result
+// of a callback, and the functions do… all other operations; the comment on each case gives its
+// arguments. Results and errors are logged as "statement = result".
 package main
 
 import (
@@ -46,6 +54,8 @@ func bufferBytes(buffer, start, size, data, dataSize uint32) uint32
 //go:wasmimport env proxy_send_local_response
 func localResponse(status uint32, details *byte, detailsSize uint32, body *byte, bodySize uint32, headers *byte, headersSize uint32, grpc int32) uint32
 
+// vm implements the SDK's context of the module. It refuses to start if its configuration contains
+// the word "refuse".
 type vm struct{ types.DefaultVMContext }
 
 func (*vm) OnVMStart(int) types.OnVMStartStatus {
@@ -55,14 +65,15 @@ func (*vm) OnVMStart(int) types.OnVMStartStatus {
 
 func (*vm) NewPluginContext(id uint32) types.PluginContext { return &plugin{id: id} }
 
+// plugin implements the SDK's root context: a plugin with its script.
 type plugin struct {
 	types.DefaultPluginContext
 	id     uint32
-	script map[string][]string
-	open   []uint32 // contexts of the open streams
-	kept   [][]byte // by the operation allocate
-	queues map[string]uint32
-	once   map[string]bool // statements that were executed
+	script map[string][]string // the statements by callback
+	open   []uint32            // the ids of the contexts of the open streams
+	kept   [][]byte            // the memory that the operation allocate has allocated
+	queues map[string]uint32   // the ids of the queues that were registered or resolved, by name
+	once   map[string]bool     // the statements with the prefix once that were executed
 }
 
 func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
@@ -96,12 +107,14 @@ func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 	return &stream{p: p, id: id}
 }
 
+// stream implements the SDK's context of a stream. It executes the script of its plugin.
 type stream struct {
 	types.DefaultHttpContext
 	p  *plugin
 	id uint32
 }
 
+// action executes the statements for a callback. end means that the message ends with it.
 func (s *stream) action(callback string, end bool) types.Action {
 	return types.Action(s.p.run(callback, end))
 }
@@ -125,10 +138,10 @@ func (s *stream) OnHttpStreamDone() {
 	s.p.open = slices.DeleteFunc(s.p.open, func(id uint32) bool { return id == s.id })
 }
 
-// The results of a callback that does not continue, which is 0.
+// The results of a callback. The default, 0, continues a stream and accepts a configuration.
 const (
 	pause  = 1
-	refuse = 2 // of a root context
+	refuse = 2 // of a callback of the plugin; the methods of plugin make false of it
 	press  = 2 // of a stream: hold the body and press back at the limit
 )
 
@@ -169,11 +182,11 @@ func (p *plugin) run(callback string, end bool) (result int) {
 			case "press":
 				result = press
 			default:
-				p.do(args[1:])
+				p.doRest(args[1:])
 			}
 		case "end": // executes the rest of the statement at the end of the message only
 			if end {
-				p.do(args[1:])
+				p.doRest(args[1:])
 			}
 		default:
 			p.execute(statement{s, args})
@@ -182,6 +195,7 @@ func (p *plugin) run(callback string, end bool) (result int) {
 	return result
 }
 
+// each executes an operation for each open stream, which it makes the one that host calls work on.
 func (p *plugin) each(s string, args []string) {
 	for _, id := range slices.Clone(p.open) {
 		if err := proxywasm.SetEffectiveContext(id); err != nil {
@@ -189,13 +203,14 @@ func (p *plugin) each(s string, args []string) {
 			continue
 		}
 
-		p.do(args)
+		p.doRest(args)
 	}
 }
 
-// do executes the part of a statement that follows a prefix such as each.
-func (p *plugin) do(args []string) { p.execute(statement{strings.Join(args, " "), args}) }
+// doRest executes the part of a statement that follows a prefix such as each.
+func (p *plugin) doRest(args []string) { p.execute(statement{strings.Join(args, " "), args}) }
 
+// report logs the result of a statement.
 func report(statement string, result any) { proxywasm.LogInfof("%s = %v", statement, result) }
 
 // text returns a result in quotes, or the error.
@@ -207,6 +222,7 @@ func text[T ~string | ~[]byte](v T, err error) any {
 	return strconv.Quote(string(v))
 }
 
+// number parses an argument, which may be hexadecimal with the prefix 0x.
 func number(s string) int {
 	n, err := strconv.ParseInt(s, 0, 64)
 	if err != nil {
@@ -216,6 +232,7 @@ func number(s string) int {
 	return int(n)
 }
 
+// maps has the SDK's functions for each header map, by the name that scripts use.
 var maps = map[string]struct {
 	pairs    func() ([][2]string, error)
 	replace  func([][2]string) error
@@ -235,6 +252,7 @@ var maps = map[string]struct {
 	"call_trailers": {pairs: proxywasm.GetHttpCallResponseTrailers},
 }
 
+// bodies has the SDK's functions for each body, by the name that scripts use.
 var bodies = map[string]struct {
 	get                      func(start, size int) ([]byte, error)
 	append, prepend, replace func([]byte) error
@@ -288,7 +306,8 @@ func (p *plugin) execute(s statement) {
 	}
 }
 
-// doHeaders executes an operation on a header map.
+// doHeaders executes an operation on a header map, and reports whether the statement is one. So do
+// the other functions do….
 func doHeaders(s statement) bool {
 	m := maps[s.arg(1)]
 
@@ -347,8 +366,9 @@ func doBody(s statement) bool {
 	case "bufstatus": // buffer number
 		var size, flags uint32
 		s.report(fmt.Sprint(bufferStatus(uint32(number(s.args[1])), &size, &flags), " ", size, " ", flags))
-	case "outside": // reads a buffer to an address outside of the memory
-		s.report(bufferBytes(6, 0, 4, 0xfffffff0, 0xfffffff4))
+	case "outside": // reads the configuration of the VM to addresses outside of the memory
+		const vmConfiguration = 6
+		s.report(bufferBytes(vmConfiguration, 0, 4, 0xfffffff0, 0xfffffff4))
 	default:
 		return false
 	}
@@ -363,9 +383,10 @@ func doStream(s statement) bool {
 	case "grpcreply": // status message grpc-status
 		s.fail(proxywasm.SendHttpResponse(uint32(number(s.args[1])), nil, []byte(s.args[2]), int32(number(s.args[3]))))
 	case "details": // text: replies 503 with these response code details
-		details, headers := strings.ReplaceAll(s.args[1], "+", " "), []byte{0, 0, 0, 0}
-		b := []byte(details)
-		localResponse(503, &b[0], uint32(len(b)), nil, 0, &headers[0], 4, -1)
+		details := []byte(strings.ReplaceAll(s.args[1], "+", " "))
+		noHeaders := []byte{0, 0, 0, 0} // the number of pairs
+		const noGRPCStatus = -1
+		localResponse(503, &details[0], uint32(len(details)), nil, 0, &noHeaders[0], uint32(len(noHeaders)), noGRPCStatus)
 
 	case "resume": // request|response
 		if s.args[1] == "request" {
@@ -415,12 +436,15 @@ func (p *plugin) doShared(s statement) bool {
 	return true
 }
 
+// increment adds one to the number in a key. If another VM has written the key since it was read,
+// it tries again.
 func increment(key string) {
+	const newKey = 0xffffffff // not 0, which would overwrite what another VM has just created
 	for {
 		v, cas, err := proxywasm.GetSharedData(key)
 		n, _ := strconv.Atoi(string(v))
 		if err != nil {
-			cas = 0xffffffff
+			cas = newKey
 		}
 
 		if proxywasm.SetSharedData(key, []byte(strconv.Itoa(n+1)), cas) == nil {
@@ -454,7 +478,7 @@ func doMetric(s statement) bool {
 // setprop.
 func doRead(s statement) bool {
 	switch s.args[0] {
-	case "prop": // a.b.c, or a/b/c.d
+	case "prop": // a.b.c, or a/b/c.d if a name contains a dot
 		separator := "."
 		if strings.Contains(s.args[1], "/") {
 			separator = "/"
@@ -519,12 +543,13 @@ func (p *plugin) doPlugin(s statement) bool {
 	return true
 }
 
+// call makes an HTTP call, whose answer runs the callback "call" of the script.
 func (p *plugin) call(s statement) {
 	headers := [][2]string{{":method", "POST"}, {":authority", "controller"}, {"accept", "text/plain"}}
 	if s.arg(2) != "" {
 		headers = append(headers, [2]string{":path", s.args[2]})
 	}
-	timeout := 1000
+	timeout := 1000 // milliseconds
 	if s.arg(4) != "" {
 		timeout = number(s.args[4])
 	}
