@@ -13,6 +13,7 @@ const (
 
 // class holds the classes of each byte.
 var class = func() (t [256]byte) {
+	// set adds the flags to the bytes in a range, both ends included.
 	set := func(flag byte, from, to int) {
 		for c := from; c <= to; c++ {
 			t[c] |= flag
@@ -33,7 +34,7 @@ var class = func() (t [256]byte) {
 	}
 
 	set(suspect|special, 0, 0x1F)
-	t['\t'] &^= suspect
+	t['\t'] &^= suspect // of the control characters, a tab and a line feed are read alike everywhere
 	t['\n'] &^= suspect
 	set(suspect, 0x7F, 0x7F)
 	// The first bytes of U+0080 to U+00BF, U+2000 to U+2FFF and U+F000 to U+FFFF in UTF-8.
@@ -46,6 +47,7 @@ var class = func() (t [256]byte) {
 	return t
 }()
 
+// lower returns the lower case of an ASCII letter, and any other byte as it is.
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
@@ -88,25 +90,30 @@ func numeral(src []byte) int {
 		i++
 	}
 
-	first := i
+	first := i // the first digit
 	i = digits(src, i)
-	if i == first || src[first] == '0' && i > first+1 {
+	leadingZero := i > first+1 && src[first] == '0'
+	if i == first || leadingZero {
 		return 0
 	}
 
 	if i < len(src) && src[i] == '.' {
 		first = i + 1
-		if i = digits(src, first); i == first {
+		i = digits(src, first)
+		if i == first {
 			return 0
 		}
 	}
 
 	if i < len(src) && (src[i] == 'e' || src[i] == 'E') {
-		if i++; i < len(src) && (src[i] == '+' || src[i] == '-') {
+		i++
+		if i < len(src) && (src[i] == '+' || src[i] == '-') {
 			i++
 		}
+
 		first = i
-		if i = digits(src, first); i == first {
+		i = digits(src, first)
+		if i == first {
 			return 0
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"unicode/utf8"
 )
 
+// The keywords of the operations that are not queries. A document without either of them cannot
+// have such an operation.
 var (
 	mutation     = []byte("mutation")
 	subscription = []byte("subscription")
@@ -22,17 +24,17 @@ func Document(doc []byte, opt *Options) Rule {
 		return RuleAmbiguous
 	}
 
-	return document(doc, opt)
+	return judgeDocument(doc, opt)
 }
 
-// document judges doc, which must be valid UTF-8.
+// judgeDocument judges doc, which must be valid UTF-8.
 //
 // If doc contains neither keyword, no server's lexer can find one, and the lexer here only enforces
-// the limits. Otherwise the lexer must read doc as every server does, so anything that some server
-// reads differently is refused.
-func document(doc []byte, opt *Options) Rule {
+// the limits. Otherwise the lexer is strict: it must read doc as every server does, so anything
+// that some server reads differently is refused.
+func judgeDocument(doc []byte, opt *Options) Rule {
 	if bytes.IndexByte(doc, 0) >= 0 {
-		return RuleAmbiguous
+		return RuleAmbiguous // some servers end the document there
 	}
 
 	strict := bytes.Contains(doc, mutation) || bytes.Contains(doc, subscription)
@@ -41,20 +43,32 @@ func document(doc []byte, opt *Options) Rule {
 	}
 
 	rule := lex(doc, strict, opt)
+	switch rule {
+	case RuleSyntax, RuleAmbiguous, RuleNoOperation:
+		return judgeMalformed(doc, rule, strict, opt)
+	}
+	return rule
+}
+
+// judgeMalformed judges a document that is malformed, or has no operation, as the lexer here reads
+// it: rule is what the lexer returned, and strict how it has read. Another server may read the
+// document differently, or it may be the name of a stored document.
+func judgeMalformed(doc []byte, rule Rule, strict bool, opt *Options) Rule {
 	switch {
-	case rule != RuleSyntax && rule != RuleAmbiguous && rule != RuleNoOperation:
-		return rule
 	case identifier(doc):
 		return RuleDocumentID
-	case rule != RuleNoOperation && !strict && inert(doc, opt):
+	case strict:
+		return rule
+	case rule != RuleNoOperation && inert(doc, opt):
 		return ""
-	case rule != RuleAmbiguous && !strict && (ambiguous(doc) || lex(doc, true, opt) == RuleAmbiguous):
-		// It is malformed as read here, but another server may read it differently.
+	case rule != RuleAmbiguous && (ambiguous(doc) || lex(doc, true, opt) == RuleAmbiguous):
 		return RuleAmbiguous
 	}
 	return rule
 }
 
+// lex reads doc and returns the rule that refuses it, or "". With strict, it also refuses what
+// another lexer may read differently.
 func lex(doc []byte, strict bool, opt *Options) Rule {
 	l := lexer{src: doc, budget: opt.maxTokens(), maxDepth: opt.maxDepth(), strict: strict}
 	return l.document()
@@ -80,14 +94,14 @@ func inert(doc []byte, opt *Options) bool {
 		return false
 	}
 
-	set, depth := false, opt.maxDepth()
+	hasSelectionSet, levels := false, opt.maxDepth()
 	for i, c := range doc {
 		switch c {
 		case '{':
-			set = true
-			depth--
+			hasSelectionSet = true
+			levels--
 		case '(', '[':
-			depth--
+			levels--
 		case 'm', 'M':
 			if spells(doc[i:], "mutation") {
 				return false
@@ -96,9 +110,9 @@ func inert(doc []byte, opt *Options) bool {
 			if spells(doc[i:], "subscription") {
 				return false
 			}
-		case '&':
+		case '&': // punctuation, but it may begin a character reference of HTML
 			return false
-		case '.':
+		case '.': // of a number or a spread
 		default:
 			if class[c]&(ignored|nameStart|digit|punct) == 0 {
 				return false
@@ -106,23 +120,25 @@ func inert(doc []byte, opt *Options) bool {
 		}
 	}
 
-	return set && depth >= 0
+	return hasSelectionSet && levels >= 0
 }
 
 // spells reports whether the letters of s, in any case and with anything between them, begin with
 // word. The word must be in lower case.
 func spells(s []byte, word string) bool {
-	n := 0
-
+	matched := 0
 	for _, c := range s {
-		switch c = lower(c); {
-		case c < 'a' || c > 'z':
-		case c != word[n]:
+		c = lower(c)
+		if c < 'a' || c > 'z' {
+			continue
+		}
+
+		if c != word[matched] {
 			return false
-		default:
-			if n++; n == len(word) {
-				return true
-			}
+		}
+		matched++
+		if matched == len(word) {
+			return true
 		}
 	}
 
@@ -135,21 +151,21 @@ func spells(s []byte, word string) bool {
 // versions of graphql-js at any control character, others only at a line feed.
 func ambiguous(doc []byte) bool {
 	for i := 0; i < len(doc); i++ {
-		switch c := doc[i]; {
+		c := doc[i]
+		switch {
 		case class[c]&suspect == 0:
 		case c == '\r':
 			if i+1 == len(doc) || doc[i+1] != '\n' {
 				return true
 			}
-		case c < utf8.RuneSelf:
+		case c < utf8.RuneSelf: // any other control character
 			return true
 		default:
-			switch r, n := utf8.DecodeRune(doc[i:]); {
-			case r < 0xA0, r == 0x2028, r == 0x2029, r == 0xFEFF:
+			r, size := utf8.DecodeRune(doc[i:])
+			if r < 0xA0 || r == 0x2028 || r == 0x2029 || r == 0xFEFF { // below U+00A0: U+0080 to U+009F
 				return true
-			default:
-				i += n - 1
 			}
+			i += size - 1
 		}
 	}
 	return false

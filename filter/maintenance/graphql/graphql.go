@@ -60,13 +60,16 @@ type Options struct {
 	Persisted map[[sha256.Size]byte]struct{}
 }
 
+// defaults are the options for which nil stands.
 var defaults Options
 
+// maxBody, maxBatch, maxTokens and maxDepth return the limits, or their defaults for a zero field.
 func (o *Options) maxBody() int   { return limit(o.MaxBody, DefaultMaxBody) }
 func (o *Options) maxBatch() int  { return limit(o.MaxBatch, DefaultMaxBatch) }
 func (o *Options) maxTokens() int { return limit(o.MaxTokens, DefaultMaxTokens) }
 func (o *Options) maxDepth() int  { return min(limit(o.MaxDepth, DefaultMaxDepth), MaxNesting) }
 
+// limit returns n, or def if n is not positive.
 func limit(n, def int) int {
 	if n <= 0 {
 		return def

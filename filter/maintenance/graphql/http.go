@@ -5,6 +5,10 @@ import (
 	"unicode/utf8"
 )
 
+// This file judges the parts of an HTTP request other than a JSON body: two headers and the query
+// string of the URL. The parameters in a query string of a GET are those of a JSON body, so that
+// request.go judges them (request, paramSet) after this file has decoded them.
+
 // ContentType judges the values of a POST's Content-Type header. There must be exactly one,
 // application/json, with no parameter other than a charset of UTF-8.
 func ContentType(values []string) Rule {
@@ -15,22 +19,19 @@ func ContentType(values []string) Rule {
 		return RuleContentType
 	}
 
-	media, param, more := strings.Cut(values[0], ";")
-	switch media = strings.Trim(media, " \t"); {
+	media, param, hasParam := strings.Cut(values[0], ";")
+	media, param = strings.Trim(media, " \t"), strings.Trim(param, " \t")
+	switch {
 	case media == "" || equalASCII(media, "text/plain"):
 		return RuleNoContentType
 	case !equalASCII(media, "application/json"):
 		return RuleContentType
 	}
-	if !more {
-		return ""
-	}
 
-	switch param = strings.Trim(param, " \t"); {
-	case equalASCII(param, "charset=utf-8"), equalASCII(param, `charset="utf-8"`):
-		return ""
+	if hasParam && !equalASCII(param, "charset=utf-8") && !equalASCII(param, `charset="utf-8"`) {
+		return RuleCharset
 	}
-	return RuleCharset
+	return ""
 }
 
 // ContentEncoding judges the values of a POST's Content-Encoding header. There must be none.
@@ -70,7 +71,8 @@ func Query(rawQuery string, opt *Options) Rule {
 	return q.judge(opt)
 }
 
-// urlParameter reads one parameter of a query string into q.
+// urlParameter reads one parameter of a query string, name=value, into q. It returns the rule that
+// refuses the request because of it, or "".
 func (r *reader) urlParameter(q *request, pair string) Rule {
 	name, value, _ := strings.Cut(pair, "=")
 	key, ok := r.unescapeURL(name)
@@ -82,6 +84,7 @@ func (r *reader) urlParameter(q *request, pair string) Rule {
 	if rule != "" {
 		return rule
 	}
+
 	v, ok := r.unescapeURL(value)
 	if !ok {
 		return RuleURLEncoding
@@ -113,21 +116,30 @@ func judgeJSONParameter(p int, src []byte, q *request, opt *Options) (rule Rule)
 	r := reader{src: src, opt: opt}
 	defer r.release()
 
-	if r.skipSpace() == '{' && p == paramExtensions {
+	isObject := r.skipSpace() == '{'
+	switch {
+	case p == paramExtensions && isObject:
 		rule = r.extensions(q)
-	} else if rule = r.value(); rule == "" && p == paramExtensions && !hasNoBrace(src) {
-		rule = RulePersistedForm
+	default:
+		rule = r.value()
+		if rule == "" && p == paramExtensions && !hasNoBrace(src) {
+			rule = RulePersistedForm
+		}
 	}
-	if r.skipSpace(); rule == RuleJSON || rule == "" && r.pos < len(src) {
+
+	r.skipSpace()
+	hasMore := rule == "" && r.pos < len(src)
+	if hasMore || rule == RuleJSON {
 		return RuleJSONAmbiguous
 	}
 	return rule
 }
 
-// unescapeURL decodes one name or value of a query string and appends it to decoded. Parsers differ
+// unescapeURL decodes one name or value of a query string, appends it to decoded and returns it; ok
+// reports whether every server decodes it so, to valid UTF-8. Parsers differ
 // on semicolons and on malformed escapes, so both are refused, and so are characters that a URL
 // cannot contain.
-func (r *reader) unescapeURL(s string) ([]byte, bool) {
+func (r *reader) unescapeURL(s string) (value []byte, ok bool) {
 	mark := len(r.decoded)
 
 	for i := 0; i < len(s); i++ {
@@ -139,7 +151,7 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 				return nil, false
 			}
 			c = escaped
-			i += 2
+			i += 2 // the digits
 		case c == '+':
 			c = ' '
 		case c <= ' ' || c >= 0x7F || c == ';' || c == '#':
@@ -148,10 +160,11 @@ func (r *reader) unescapeURL(s string) ([]byte, bool) {
 		r.decoded = append(r.decoded, c)
 	}
 
-	v := r.decoded[mark:]
-	return v, utf8.Valid(v)
+	value = r.decoded[mark:]
+	return value, utf8.Valid(value)
 }
 
+// percentEscaped reports whether b contains a percent escape.
 func percentEscaped(b []byte) bool {
 	for i := range b {
 		if _, ok := percentAt(b, i); ok {
@@ -167,12 +180,11 @@ func percentEscaped(b []byte) bool {
 // cannot be read with certainty counts as one.
 func HasParameter(rawQuery string) bool {
 	for rawQuery != "" {
-		pair := rawQuery
-		if i := strings.IndexAny(rawQuery, "&;"); i >= 0 {
-			pair, rawQuery = rawQuery[:i], rawQuery[i+1:]
-		} else {
-			rawQuery = ""
+		pair, rest := rawQuery, ""
+		if i := strings.IndexAny(rawQuery, "&;"); i >= 0 { // some servers separate pairs by semicolons
+			pair, rest = rawQuery[:i], rawQuery[i+1:]
 		}
+		rawQuery = rest
 
 		name, _, _ := strings.Cut(pair, "=")
 		if namesParameter(name) {
@@ -184,9 +196,9 @@ func HasParameter(rawQuery string) bool {
 }
 
 // namesParameter reports whether name, or a name nested in it as in query[0], may be that of a
-// GraphQL parameter.
+// GraphQL parameter. A name that cannot be read with certainty may be one.
 func namesParameter(name string) bool {
-	var buf [64]byte
+	var buf [64]byte // longer than every name of isParameterWord
 	word := buf[:0]
 
 	for i := 0; i < len(name); i++ {

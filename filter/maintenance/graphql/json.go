@@ -3,25 +3,34 @@ package graphql
 import (
 	"bytes"
 	"sync"
+	"unicode/utf16"
 	"unicode/utf8"
 )
+
+// This file is the reader of JSON, on which request.go builds. class and numeral are in bytes.go.
 
 // A reader reads strict JSON (RFC 8259) from src, which must be valid UTF-8. JSON parsers differ in
 // what they tolerate beyond that and in which of two equal keys they keep. The reader therefore
 // tolerates nothing, and its callers refuse a second value of a key that matters.
+//
+// A method that reads something begins at pos and leaves pos after it. It returns "", or the rule
+// that refuses the request, after which the reader must not be used. http.go uses decoded alone,
+// for the parameters of a URL.
 type reader struct {
 	src     []byte
 	pos     int
 	opt     *Options
-	decoded []byte  // strings that had escapes, one after the other
-	pooled  *[]byte // the buffer of decoded, nil until it is needed
+	decoded []byte  // the values of strings that had escapes, one after the other
+	pooled  *[]byte // where the memory of decoded belongs in buffers; nil until decoded is needed
 }
 
 // eof is what skipSpace returns at the end. A NUL byte returns the same, and is as wrong there.
 const eof = 0
 
+// buffers holds memory for reader.decoded, so that a warm reader allocates nothing.
 var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, 4096)
+	const firstSize = 4096 // bytes: enough for most documents
+	b := make([]byte, 0, firstSize)
 	return &b
 }}
 
@@ -33,8 +42,8 @@ func (r *reader) scratch() {
 	}
 }
 
-// release returns the buffer to the pool, unless a large MaxBody let it grow so much that keeping
-// it would waste memory.
+// release returns the memory of decoded to the pool, unless a large MaxBody let it grow so much
+// that keeping it would waste memory.
 func (r *reader) release() {
 	if r.pooled == nil {
 		return
@@ -130,8 +139,9 @@ func (r *reader) value() Rule {
 	var objects [MaxNesting / 64]uint64 // one bit per level: an object (1) or an array (0)
 	depth := 0
 
+	// Each turn of the loop begins at a value. Of nested objects and arrays, it reads the
+	// beginning, and the loop at its end reads the ends of those that the value completes.
 	for {
-		// A value begins.
 		c := r.skipSpace()
 		switch {
 		case c == '{' || c == '[':
@@ -139,9 +149,11 @@ func (r *reader) value() Rule {
 				return RuleLimitDepth
 			}
 			word, bit := &objects[depth/64], uint64(1)<<(depth%64)
-			*word &^= bit
+			*word &^= bit // an earlier object may have set it
 			r.pos++
-			if r.skipSpace() == c+2 { // the closing bracket, in ASCII
+
+			closing := c + 2 // in ASCII: '{' and '}', '[' and ']'
+			if r.skipSpace() == closing {
 				r.pos++
 				break
 			}
@@ -163,14 +175,15 @@ func (r *reader) value() Rule {
 			return r.unexpected()
 		}
 
-		// A value has ended, and with it perhaps the objects and arrays that contain it.
+		// The value has ended, and with it perhaps the objects and arrays that contain it.
 		for {
 			if depth == 0 {
 				return ""
 			}
-			object := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
+
+			inObject := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
 			c := r.skipSpace()
-			if object && c == '}' || !object && c == ']' {
+			if inObject && c == '}' || !inObject && c == ']' {
 				r.pos++
 				depth--
 				continue
@@ -180,7 +193,7 @@ func (r *reader) value() Rule {
 				return r.unexpected()
 			}
 			r.pos++
-			if object {
+			if inObject {
 				if _, rule := r.key(); rule != "" {
 					return rule
 				}
@@ -204,7 +217,7 @@ func (r *reader) skipSpace() byte {
 	return eof
 }
 
-// scalar reads a number, true, false or null.
+// scalar reads a number, true, false or null, and reports whether there is one.
 func (r *reader) scalar() bool {
 	src := r.src[r.pos:]
 	for _, word := range [...]string{"true", "false", "null"} {
@@ -284,9 +297,9 @@ func plainEnd(src []byte, i int) int {
 	return i
 }
 
-// unescape decodes the escape sequence that s begins with and returns its length, or 0 if it is
+// unescape decodes the escape sequence that s begins with. n is its length in bytes, or 0 if it is
 // wrong. A surrogate must have its pair, because parsers differ in what they make of a lone one.
-func unescape(s []byte) (rune, int) {
+func unescape(s []byte) (c rune, n int) {
 	if len(s) < 2 {
 		return 0, 0
 	}
@@ -305,23 +318,26 @@ func unescape(s []byte) (rune, int) {
 	case 't':
 		return '\t', 2
 	case 'u':
-		hi := codeUnit(s)
+		const size = len(`\uXXXX`)
+		first := codeUnit(s)
 		switch {
-		case hi < 0 || 0xDC00 <= hi && hi <= 0xDFFF:
+		case first < 0:
 			return 0, 0
-		case hi < 0xD800 || hi > 0xDFFF:
-			return hi, 6
+		case !utf16.IsSurrogate(first):
+			return first, size
 		}
 
-		if lo := codeUnit(s[6:]); 0xDC00 <= lo && lo <= 0xDFFF {
-			return (hi-0xD800)<<10 + (lo - 0xDC00) + 0x10000, 12
+		pair := utf16.DecodeRune(first, codeUnit(s[size:]))
+		if pair != utf8.RuneError { // it is not returned for any pair
+			return pair, 2 * size
 		}
 	}
 	return 0, 0
 }
 
-// codeUnit decodes \uXXXX at the beginning of s. It returns -1 if s does not begin with it.
-func codeUnit(s []byte) (v rune) {
+// codeUnit decodes \uXXXX at the beginning of s, which is a code unit of UTF-16. It returns -1 if s
+// does not begin with such an escape.
+func codeUnit(s []byte) (unit rune) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return -1
 	}
@@ -330,8 +346,8 @@ func codeUnit(s []byte) (v rune) {
 		if class[c]&hexDigit == 0 {
 			return -1
 		}
-		v = v<<4 | rune(hexValue(c))
+		unit = unit<<4 | rune(hexValue(c))
 	}
 
-	return v
+	return unit
 }

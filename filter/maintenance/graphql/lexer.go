@@ -2,16 +2,19 @@ package graphql
 
 import "bytes"
 
-// A token is the kind of a lexical token. A punctuator is its own kind.
+// This file finds out which operations a GraphQL document has. document.go decides what to make of
+// the answer, and class and numeral are in bytes.go.
+
+// A token is the kind of a lexical token. A punctuator, such as '{', is its own kind.
 type token byte
 
 const (
-	end     token = 0   // of the document
-	invalid token = '?' // lexer.rule holds the reason
-	name    token = 'a'
-	number  token = '0'
-	text    token = '"' // string or block string
-	spread  token = '.' // ...
+	tokenEnd     token = 0   // the end of the document
+	tokenInvalid token = '?' // lexer.rule holds the reason
+	tokenName    token = 'a'
+	tokenNumber  token = '0'
+	tokenText    token = '"' // a string or a block string
+	tokenSpread  token = '.' // ...
 )
 
 // A lexer reads the tokens of a document (GraphQL specification, September 2025, section 2.1) and
@@ -22,65 +25,69 @@ const (
 // contains a line end, 01, an escape that the specification does not have. Tokens that are out of
 // place are RuleSyntax, unless some parser accepts them.
 type lexer struct {
-	src      []byte
-	pos      int
-	name     []byte // of the last name token
-	rule     Rule   // why the last token is invalid
-	budget   int    // tokens left
+	src      []byte // the document, in valid UTF-8
+	pos      int    // in src, after the last token
+	name     []byte // the text of the last tokenName
+	rule     Rule   // why the last token is tokenInvalid
+	budget   int    // how many tokens may follow
 	maxDepth int
 	strict   bool             // refuse what another lexer may read differently
-	stack    [MaxNesting]byte // the closing brackets that group expects
+	stack    [MaxNesting]byte // the closing brackets that group expects, innermost last
 }
 
-// fail records why the token is invalid.
+// fail records why a token is invalid, and returns tokenInvalid.
 func (l *lexer) fail(r Rule) token {
 	l.rule = r
-	return invalid
+	return tokenInvalid
 }
 
 // unexpected returns the rule for a token that the grammar does not allow where it stands.
 func (l *lexer) unexpected(t token) Rule {
-	if t == invalid {
+	if t == tokenInvalid {
 		return l.rule
 	}
 	return RuleSyntax
 }
 
-// document reads the whole document, one definition at a time.
+// document reads the whole document, one definition at a time. It returns "" if every operation is
+// a query and there is at least one, and otherwise the rule that refuses the document.
 func (l *lexer) document() Rule {
 	hasOperation := false
 	for {
 		t := l.next()
-		described := t == text
+		described := t == tokenText // a description, which may stand before a definition
 		if described {
 			t = l.next()
 		}
 
 		switch {
-		case t == end && !described:
+		case t == tokenEnd && !described:
 			if !hasOperation {
 				return RuleNoOperation
 			}
 			return ""
-		case t == '{':
+		case t == '{': // a query in its short form
 			if described { // not in the grammar, but graph-gophers accepts it
 				return RuleAmbiguous
 			}
 			hasOperation = true
-		case t == name:
+		case t == tokenName:
 			if string(l.name) == "query" {
 				hasOperation = true
 			}
+
 			var rule Rule
-			if t, rule = l.definition(); rule != "" {
+			t, rule = l.definition()
+			if rule != "" {
 				return rule
 			}
 		}
 
+		// Here, t must be the bracket that begins the selection set of the definition.
 		if t != '{' {
 			return l.unexpected(t)
 		}
-		if t = l.group('{'); t != '}' {
+		if l.group('{') != '}' {
 			return l.rule
 		}
 	}
@@ -90,56 +97,67 @@ func (l *lexer) document() Rule {
 // It returns the token that follows, or the rule that refuses the definition.
 func (l *lexer) definition() (t token, _ Rule) {
 	switch string(l.name) {
-	case "query":
-		if t = l.next(); t == name {
+	case "query": // Name(…), each of which may be missing
+		t = l.next()
+		if t == tokenName {
 			t = l.next()
 		}
 		if t == '(' {
-			if t = l.group('('); t == ')' {
-				t = l.next()
-			}
+			t = l.afterParentheses()
 		}
 	case "fragment":
 		if !l.fragment() {
-			return invalid, l.unexpected(invalid)
+			return tokenInvalid, l.rule
 		}
 		t = l.next()
 	case "mutation":
-		return invalid, RuleMutation
+		return tokenInvalid, RuleMutation
 	case "subscription":
-		return invalid, RuleSubscription
+		return tokenInvalid, RuleSubscription
 	case "schema", "scalar", "type", "interface", "union", "enum", "input", "directive", "extend":
-		return invalid, RuleTypeSystem
+		return tokenInvalid, RuleTypeSystem
 	default:
-		return invalid, RuleSyntax
+		return tokenInvalid, RuleSyntax
 	}
 
-	for t == '@' {
-		if t = l.next(); t != name {
-			return invalid, l.unexpected(t)
+	for t == '@' { // directives: @name(…)
+		t = l.next()
+		if t != tokenName {
+			return tokenInvalid, l.unexpected(t)
 		}
-		if t = l.next(); t == '(' {
-			if t = l.group('('); t == ')' {
-				t = l.next()
-			}
+
+		t = l.next()
+		if t == '(' {
+			t = l.afterParentheses()
 		}
 	}
 
 	return t, ""
 }
 
-// fragment reads `Name on Type`. The name must not be `on`.
-func (l *lexer) fragment() bool {
-	l.rule = RuleSyntax
-	return l.next() == name && string(l.name) != "on" &&
-		l.next() == name && string(l.name) == "on" &&
-		l.next() == name
+// afterParentheses reads a group in parentheses, of which the first was just read, and returns the
+// token after it, or tokenInvalid.
+func (l *lexer) afterParentheses() token {
+	if l.group('(') != ')' {
+		return tokenInvalid
+	}
+	return l.next()
 }
 
-// group reads up to the bracket that closes open, which was just read, and returns it.
+// fragment reads `Name on Type` and reports whether it is there. The name must not be `on`. If it
+// is not there, l.rule holds the rule that refuses the document.
+func (l *lexer) fragment() bool {
+	l.rule = RuleSyntax // an invalid token replaces it
+	return l.next() == tokenName && string(l.name) != "on" &&
+		l.next() == tokenName && string(l.name) == "on" &&
+		l.next() == tokenName
+}
+
+// group reads up to the bracket that closes open, which was just read, and returns that bracket. If
+// the brackets in between are not balanced or nested too deeply, it returns tokenInvalid.
 func (l *lexer) group(open byte) token {
-	depth := 0
-	c := open
+	depth := 0 // the brackets that are open
+	c := open  // the bracket that was read last
 
 	for {
 		if depth == l.maxDepth {
@@ -162,15 +180,16 @@ func (l *lexer) group(open byte) token {
 				if depth == 0 {
 					return t
 				}
-			case end:
+			case tokenEnd:
 				return l.fail(RuleSyntax)
-			case invalid:
-				return invalid
+			case tokenInvalid:
+				return tokenInvalid
 			}
 		}
 	}
 }
 
+// closing returns the bracket that closes open.
 func closing(open byte) byte {
 	if open == '(' {
 		return ')'
@@ -217,7 +236,7 @@ func (l *lexer) next() token {
 			for i++; i < len(src) && class[src[i]]&(nameStart|digit) != 0; i++ {
 			}
 			l.name, l.pos = src[start:i], i
-			return name
+			return tokenName
 		case k&punct != 0:
 			l.pos = i + 1
 			return token(c)
@@ -230,7 +249,7 @@ func (l *lexer) next() token {
 			return l.string()
 		case c == '.' && i+2 < len(src) && src[i+1] == '.' && src[i+2] == '.':
 			l.pos = i + 3
-			return spread
+			return tokenSpread
 		case k&digit != 0 || c == '-':
 			l.pos = i
 			return l.number()
@@ -240,7 +259,7 @@ func (l *lexer) next() token {
 	}
 
 	l.pos = i
-	return end
+	return tokenEnd
 }
 
 // number reads an IntValue or a FloatValue. Neither may be followed by a letter or a dot
@@ -252,10 +271,10 @@ func (l *lexer) number() token {
 	if n == 0 || l.pos < len(l.src) && (l.src[l.pos] == '.' || class[l.src[l.pos]]&nameStart != 0) {
 		return l.fail(RuleAmbiguous)
 	}
-	return number
+	return tokenNumber
 }
 
-// string reads the rest of a string after its opening quote.
+// string reads the rest of a string after its opening quote, and returns tokenText or tokenInvalid.
 func (l *lexer) string() token {
 	src := l.src
 
@@ -268,14 +287,15 @@ func (l *lexer) string() token {
 				return l.fail(RuleAmbiguous)
 			}
 			l.pos = i + 1
-			return text
+			return tokenText
 		case '\\':
 			n := escape(src[i:])
 			if n == 0 {
 				return l.fail(RuleAmbiguous)
 			}
 			// A lexer from before September 2025 takes the next four bytes, whatever they are.
-			if l.strict && n != 2 && src[i+2] == '{' {
+			const shortEscape = 2 // bytes: a backslash and a letter
+			if l.strict && n != shortEscape && src[i+2] == '{' {
 				return l.fail(RuleAmbiguous)
 			}
 			i += n - 1
@@ -287,7 +307,8 @@ func (l *lexer) string() token {
 	return l.fail(RuleSyntax)
 }
 
-// escape returns the length of the escape sequence that s begins with, or 0.
+// escape returns the length of the escape sequence that s begins with, or 0 if the specification
+// does not have it.
 func escape(s []byte) int {
 	if len(s) < 2 {
 		return 0
@@ -297,35 +318,37 @@ func escape(s []byte) int {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return 2
 	case 'u':
-		i := 2
+		i := 2 // after the backslash and the u
 		if i < len(s) && s[i] == '{' {
 			for i++; i < len(s) && class[s[i]]&hexDigit != 0; i++ {
 			}
-			if i > 3 && i < len(s) && s[i] == '}' {
+			hasDigits := i > len(`\u{`)
+			if hasDigits && i < len(s) && s[i] == '}' {
 				return i + 1
 			}
 			return 0
 		}
 
-		for ; i < 6; i++ {
+		for ; i < len(`\uXXXX`); i++ {
 			if i == len(s) || class[s[i]]&hexDigit == 0 {
 				return 0
 			}
 		}
-		return 6
+		return i
 	}
 
 	return 0
 }
 
-// block reads the rest of a block string after its opening quotes.
+// block reads the rest of a block string after its opening quotes, and returns tokenText or
+// tokenInvalid.
 func (l *lexer) block() token {
 	src, start := l.src, l.pos
 
 	for i := start; ; {
 		n := bytes.IndexByte(src[i:], '"')
 		switch {
-		case n < 0 && i > start:
+		case n < 0 && i > start: // there was a quote, which some lexer may take for the end
 			return l.fail(RuleAmbiguous)
 		case n < 0: // no lexer finds an end
 			return l.fail(RuleSyntax)
@@ -346,7 +369,7 @@ func (l *lexer) block() token {
 			i += 3
 		case triple:
 			l.pos = i + 3
-			return text
+			return tokenText
 		default:
 			i++
 		}

@@ -7,6 +7,11 @@ import (
 	"unicode/utf8"
 )
 
+// This file judges the parameters of a request: which there are, and whether one of them is, or may
+// stand for, a document. A reader (json.go) reads the JSON; judgeDocument (document.go) judges the
+// document; http.go takes the same parameters from a URL. A method of reader that reads something
+// returns "" or the rule that refuses the request, and leaves pos after what it has read.
+
 // JSON judges the body of a POST, which must be one request object or a batch of them.
 func JSON(body []byte, opt *Options) Rule {
 	if opt == nil {
@@ -26,13 +31,14 @@ func JSON(body []byte, opt *Options) Rule {
 	if rule := r.body(); rule != "" {
 		return rule
 	}
-	if r.skipSpace(); r.pos < len(body) {
-		return RuleJSONAmbiguous
+	r.skipSpace()
+	if r.pos < len(body) {
+		return RuleJSONAmbiguous // there is text after the JSON
 	}
-
 	return ""
 }
 
+// body reads and judges the body: a request, or a batch of them.
 func (r *reader) body() Rule {
 	switch r.skipSpace() {
 	case '{':
@@ -50,7 +56,7 @@ func (r *reader) batch() Rule {
 		return RuleBatch
 	}
 
-	r.pos++
+	r.pos++ // the bracket
 	for n := 1; ; n++ {
 		switch r.skipSpace() {
 		case '{':
@@ -58,7 +64,7 @@ func (r *reader) batch() Rule {
 			if n == 1 {
 				return RuleBatchEmpty
 			}
-			return r.unexpected()
+			return r.unexpected() // after a comma
 		case '[':
 			return RuleBatchNested
 		default:
@@ -71,9 +77,13 @@ func (r *reader) batch() Rule {
 		if n > r.opt.maxBatch() {
 			return RuleLimitBatch
 		}
-		if rule := r.request(); rule.ClientError() != 0 && rule != RuleJSON {
-			return RuleBatchElement // servers run the other requests
-		} else if rule != "" {
+
+		rule := r.request()
+		switch {
+		case rule == "":
+		case rule.ClientError() != 0 && rule != RuleJSON:
+			return RuleBatchElement // a server reports this request as wrong, but runs the others
+		default:
 			return rule
 		}
 
@@ -101,15 +111,15 @@ func (r *reader) notRequest() Rule {
 
 // A request holds what matters of the parameters of one request, from JSON or from a URL.
 type request struct {
-	given      paramSet
-	doc        []byte            // nil if absent
-	hash       [sha256.Size]byte // of a persisted document, valid if hasHash is set
+	given      paramSet          // the parameters that were read
+	doc        []byte            // the document; nil if absent
+	hash       [sha256.Size]byte // of a persisted document; valid if hasHash is set
 	hasHash    bool
 	hasForeign bool // the request has a parameter that no server is known to read
 	wrongType  Rule // why the type of the parameter query is refused, or ""
 }
 
-// judge decides after all parameters were read.
+// judge judges the request after all its parameters were read.
 func (q *request) judge(opt *Options) Rule {
 	switch {
 	case q.wrongType != "":
@@ -120,14 +130,16 @@ func (q *request) judge(opt *Options) Rule {
 		return RuleUnknownKey
 	}
 
-	if len(q.doc) == 0 && q.hasHash { // servers in Go cannot tell an empty document from a missing one
+	// The hash stands for the document also if that is empty: servers in Go cannot distinguish an
+	// empty document from a missing one.
+	if len(q.doc) == 0 && q.hasHash {
 		if _, ok := opt.Persisted[q.hash]; !ok {
 			return RulePersisted
 		}
 		return ""
 	}
 
-	if rule := document(q.doc, opt); rule != "" {
+	if rule := judgeDocument(q.doc, opt); rule != "" {
 		return rule
 	}
 	if q.hasHash && sha256.Sum256(q.doc) != q.hash {
@@ -136,9 +148,13 @@ func (q *request) judge(opt *Options) Rule {
 	return ""
 }
 
+// maxExtraKeys is the number of [Options.ExtraKeys] that count. With the four parameters, they fit
+// into a paramSet.
+const maxExtraKeys = 60
+
 // maxKeys is the maximum number of parameters in one request: the four, as many as an operator may
-// list, and some more.
-const maxKeys = len(params) + 60 + 32
+// list, and 32 that no server is known to read.
+const maxKeys = len(params) + maxExtraKeys + 32
 
 // request reads and judges the object at pos.
 func (r *reader) request() Rule {
@@ -147,16 +163,17 @@ func (r *reader) request() Rule {
 	keys := 0
 
 	rule := r.object(func(key []byte) Rule {
-		if keys++; keys > maxKeys {
+		keys++
+		if keys > maxKeys {
 			return RuleUnknownKey
 		}
+
 		p, rule := q.given.add(key, r.opt)
 		if rule != "" {
 			return rule
 		}
 
-		c, start := r.skipSpace(), r.pos
-		switch {
+		switch c := r.skipSpace(); {
 		case p == paramQuery && c == '"':
 			q.doc, rule = r.string()
 			return rule
@@ -164,25 +181,34 @@ func (r *reader) request() Rule {
 			return r.extensions(&q)
 		}
 
-		rule = r.value()
-		switch value := r.src[start:r.pos]; {
-		case rule != "" || c == 'n':
-		case p == paramForeign:
-			q.hasForeign = true
-		case p == paramQuery && c == '[' && !hasNoBrace(value): // Mercurius takes the string from an array
-			q.wrongType = RuleJSONAmbiguous
-		case p == paramQuery:
-			q.wrongType = RuleKeyType
-		case p == paramExtensions && !hasNoBrace(value): // Apollo Server 2 parses a string
-			return RulePersistedForm
+		start := r.pos
+		if rule := r.value(); rule != "" {
+			return rule
 		}
-		return rule
+		return q.addOther(p, r.src[start:r.pos])
 	})
-
 	if rule != "" {
 		return rule
 	}
 	return q.judge(r.opt)
+}
+
+// addOther notes a parameter whose value is JSON of another type than the parameter should have, or
+// whose value does not matter. It returns the rule that refuses the request because of it, or "".
+func (q *request) addOther(param int, value []byte) Rule {
+	isNull, isArray := value[0] == 'n', value[0] == '['
+	switch {
+	case isNull: // as if the parameter were missing
+	case param == paramForeign:
+		q.hasForeign = true
+	case param == paramQuery && isArray && !hasNoBrace(value): // Mercurius takes the string from an array
+		q.wrongType = RuleJSONAmbiguous
+	case param == paramQuery:
+		q.wrongType = RuleKeyType
+	case param == paramExtensions && !hasNoBrace(value): // Apollo Server 2 parses a string
+		return RulePersistedForm
+	}
+	return ""
 }
 
 // extensions reads the object at pos. Of its members, only a persistedQuery with a hash may stand
@@ -204,7 +230,7 @@ func (r *reader) extensions(q *request) Rule {
 		given = true
 
 		switch r.skipSpace() {
-		case 'n':
+		case 'n': // null, or a mistake that value finds
 			return r.value()
 		case '{':
 			return r.persistedQuery(q)
@@ -216,15 +242,17 @@ func (r *reader) extensions(q *request) Rule {
 // persistedQuery reads the object at pos, {"version":1,"sha256Hash":"…"} in any order. urql adds
 // "miss" when it sends a document that the server did not have.
 func (r *reader) persistedQuery(q *request) Rule {
-	var version, miss bool
+	var hasVersion, hasMiss bool
 	rule := r.object(func(key []byte) Rule {
-		var twice bool
-		c, start := r.skipSpace(), r.pos
+		c := r.skipSpace()
+		start := r.pos
+
+		var twice bool // the key was read before
 		switch string(key) {
 		case "version":
-			twice, version = version, true
+			twice, hasVersion = hasVersion, true
 		case "miss":
-			twice, miss = miss, true
+			twice, hasMiss = hasMiss, true
 		case "sha256Hash":
 			twice, q.hasHash = q.hasHash, true
 		default:
@@ -267,7 +295,8 @@ func (r *reader) persistedQuery(q *request) Rule {
 	return rule
 }
 
-// parseHash decodes one SHA-256 in hexadecimal, which must be in lower case.
+// parseHash decodes one SHA-256 in hexadecimal, which must be in lower case. It reports whether s
+// is one.
 func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	if len(s) != 2*len(hash) {
 		return false
@@ -288,12 +317,13 @@ func parseHash(hash *[sha256.Size]byte, s []byte) bool {
 	return true
 }
 
-// hasNoBrace reports whether a JSON value that is not an object contains no brace and no escape, so
-// that no server finds a document or an object in it, however often it decodes the value.
+// hasNoBrace reports whether a JSON value that is not an object contains no brace and no escape (of
+// JSON or of a URL), so that no server finds a document or an object in it, however often it
+// decodes the value.
 func hasNoBrace(value []byte) bool { return !bytes.ContainsAny(value, "{\\%") }
 
-// The parameters of a request, in JSON or in a URL. From paramExtra on they are the operator's
-// ExtraKeys.
+// The parameters of a request, in JSON or in a URL. The first four are indexes in params. All of
+// the operator's ExtraKeys count as paramExtra.
 const (
 	paramForeign = iota - 1 // a parameter that no server is known to read
 	paramQuery
@@ -305,7 +335,8 @@ const (
 
 var params = [...]string{"query", "operationName", "variables", "extensions"}
 
-// A paramSet is the set of parameters that a request has.
+// A paramSet is the set of parameters that a request has: a bit for each index in params, and after
+// those a bit for each of the ExtraKeys.
 type paramSet uint64
 
 // add returns the parameter that key names and adds it to the set, or returns the rule that refuses
@@ -313,35 +344,35 @@ type paramSet uint64
 // differs from a known one only in case is refused.
 func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 	param = paramForeign
-	var set paramSet
-	match := func(i int, p string) {
-		if string(key) == p {
+	var bit paramSet // of the parameter that key equals, or differs from only in case; 0: none
+	match := func(i int, known string) {
+		if string(key) == known {
 			param = min(i, paramExtra)
 		}
 		// A name whose case is folded is at most three times as long: U+212A folds to k.
-		if len(key) <= 3*len(p) && strings.EqualFold(string(key), p) {
-			set |= 1 << i
+		if len(key) <= 3*len(known) && strings.EqualFold(string(key), known) {
+			bit |= 1 << i
 		}
 	}
 
 	for i, p := range params {
 		match(i, p)
 	}
-	if set == 0 {
-		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), 60)] {
+	if bit == 0 {
+		for i, p := range opt.ExtraKeys[:min(len(opt.ExtraKeys), maxExtraKeys)] {
 			match(paramExtra+i, p)
 		}
 	}
 
 	switch {
-	case *s&set != 0:
+	case *s&bit != 0: // the same parameter again
 		return 0, RuleDuplicateKey
-	case param >= 0:
-		*s |= set
+	case param != paramForeign:
+		*s |= bit
 		return param, ""
 	case namesStored(key):
 		return 0, RuleDocumentID
-	case set != 0 || string(key) == "_json" || namesParameter(string(key)): // Rails puts an array in _json
+	case bit != 0 || string(key) == "_json" || namesParameter(string(key)): // Rails puts an array in _json
 		return 0, RuleUnknownKey
 	}
 	return paramForeign, ""
@@ -350,7 +381,7 @@ func (s *paramSet) add(key []byte, opt *Options) (param int, _ Rule) {
 // namesStored reports whether some server reads the id or the hash of a stored document from key,
 // with any case and with or without underscores and hyphens.
 func namesStored(key []byte) bool {
-	var buf [64]byte
+	var buf [64]byte // longer than every name of isStoredWord
 	word := buf[:0]
 
 	for _, c := range key {
