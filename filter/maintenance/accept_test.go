@@ -14,7 +14,7 @@ import (
 // TestAcceptChoosesTheForm checks the choice between a page, JSON and text (RFC 9110 section
 // 12.5.1).
 func TestAcceptChoosesTheForm(t *testing.T) {
-	s := closed(t, `"graphql":{"paths":[]}`)
+	s := noAccessState(t, `"graphql":{"paths":[]}`)
 	const html, problem, text = "text/html; charset=utf-8", "application/problem+json", "text/plain; charset=utf-8"
 
 	for _, c := range []struct {
@@ -24,7 +24,7 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		{nil, text},
 		{[]string{""}, text},
 		{[]string{"*/*"}, text},
-		{[]string{browser}, html},
+		{[]string{browserAccept}, html},
 		{[]string{"text/html"}, html},
 		{[]string{"TEXT/HTML"}, html},
 		{[]string{"application/xhtml+xml"}, html},
@@ -42,7 +42,7 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 		{[]string{"application/problem+json"}, problem},
 		{[]string{"application/vnd.api+json"}, problem},
 		{[]string{"application/*"}, problem},
-		{[]string{axios}, problem},
+		{[]string{axiosAccept}, problem},
 		{[]string{"application/json;q=0.1, text/html;q=0.2"}, html},
 		{[]string{"application/json;q=0.2, text/html;q=0.1"}, problem},
 		{[]string{"application/*, text/html"}, html},            // the more specific
@@ -72,21 +72,21 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 			r.Headers = append(r.Headers, [2]string{"accept", a})
 		}
 
-		reply := refusal(t, s, r, nil, noon)
-		if got := header(&reply, "content-type"); got != c.want {
+		reply := mustRefuse(t, s, r, nil, noon)
+		if got := headerValues(&reply, "content-type"); got != c.want {
 			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
 		}
 
 		// A client that sends JSON gets JSON unless it asks for something else.
-		sends := body(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
+		sends := withBody(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
 		sends.Headers = append(sends.Headers, r.Headers[3:]...)
 		want := c.want
 		if want == text && !strings.Contains(strings.Join(c.accept, ","), "text/plain") && !strings.Contains(strings.Join(c.accept, ","), "text/*") {
 			want = problem
 		}
 
-		reply = refusal(t, s, sends, nil, noon)
-		if got := header(&reply, "content-type"); got != want {
+		reply = mustRefuse(t, s, sends, nil, noon)
+		if got := headerValues(&reply, "content-type"); got != want {
 			t.Errorf("%q, sending JSON: %s, want %s", c.accept, got, want)
 		}
 	}
@@ -94,13 +94,13 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 
 // TestAcceptLanguageChoosesTheLanguage checks the lookup of RFC 4647 section 3.4.
 func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
-	s := closed(t, `"retry_after":1`)
+	s := noAccessState(t, `"retry_after":1`)
 	for accept, want := range map[string]string{
 		"": "en", "*": "en", "de": "de", "DE": "de", "de-CH": "de", "de-CH-1996": "de", "fr-CA, en;q=0.5": "fr", "en;q=0.5, it": "it",
 		"es;q=0, zh-Hant-TW": "zh", "tlh": "en", "tlh, de;q=0.1": "de", "de;q=0": "en", "de;q=0.5, fr;q=0.5": "de", "deutsch": "en", "-": "en", "de-": "de", "x,": "en",
 	} {
-		reply := refusal(t, s, get("h", "/", "accept", browser, "accept-language", accept), nil, noon)
-		if got := header(&reply, "content-language"); got != want || !bytes.Contains(reply.Body, []byte(`<html lang="`+want+`">`)) {
+		reply := mustRefuse(t, s, get("h", "/", "accept", browserAccept, "accept-language", accept), nil, noon)
+		if got := headerValues(&reply, "content-language"); got != want || !bytes.Contains(reply.Body, []byte(`<html lang="`+want+`">`)) {
 			t.Errorf("%q: %s, want %s", accept, got, want)
 		}
 	}
@@ -111,9 +111,9 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 		seen := map[string]bool{}
 
 		for _, lang := range strings.Fields(maintenance.BuiltinLanguages()) {
-			reply := refusal(t, s, request("POST", "h", "/", "accept", browser, "accept-language", lang), nil, noon)
+			reply := mustRefuse(t, s, request("POST", "h", "/", "accept", browserAccept, "accept-language", lang), nil, noon)
 			page := string(reply.Body)
-			if header(&reply, "content-language") != lang || seen[page] || strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`) || !strings.Contains(page, "2026-11-21T13:00:00Z") {
+			if headerValues(&reply, "content-language") != lang || seen[page] || strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`) || !strings.Contains(page, "2026-11-21T13:00:00Z") {
 				t.Errorf("%s in %s: %s", lang, mode, page)
 			}
 
@@ -125,11 +125,11 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 // FuzzAccept checks that a reply has a form that the client accepts, if there is one, and a
 // language that exists.
 func FuzzAccept(f *testing.F) {
-	s := closed(f, `"retry_after":1`)
+	s := noAccessState(f, `"retry_after":1`)
 	languages := strings.Fields(maintenance.BuiltinLanguages())
 
 	for _, seed := range [][3]string{
-		{browser, "de-CH,de;q=0.9,en;q=0.8", ""}, {axios, "*", "application/json"}, {"*/*", "", "application/grpc"}, {"text/html;q=0,*/*", "de;q=0", "application/grpc-web+proto"},
+		{browserAccept, "de-CH,de;q=0.9,en;q=0.8", ""}, {axiosAccept, "*", "application/json"}, {"*/*", "", "application/grpc"}, {"text/html;q=0,*/*", "de;q=0", "application/grpc-web+proto"},
 		{"application/json;q=0.0001", "zh-Hant-x-a", "application/json;"}, {"a/b;q=1;q=0,,;=/", "-;q=,", "x"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
@@ -137,12 +137,12 @@ func FuzzAccept(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, accept, language, contentType string) {
 		r := request("POST", "h", "/x", "accept", accept, "accept-language", language, "content-type", contentType)
-		reply := refusal(t, s, r, nil, noon)
-		kind, _, _ := strings.Cut(header(&reply, "content-type"), ";")
+		reply := mustRefuse(t, s, r, nil, noon)
+		kind, _, _ := strings.Cut(headerValues(&reply, "content-type"), ";")
 		switch kind {
 		case "text/html":
-			if !slices.Contains(languages, header(&reply, "content-language")) {
-				t.Errorf("language %q", header(&reply, "content-language"))
+			if !slices.Contains(languages, headerValues(&reply, "content-language")) {
+				t.Errorf("language %q", headerValues(&reply, "content-language"))
 			}
 
 			lower := strings.ToLower(accept)

@@ -10,10 +10,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// typical returns the request of a browser as Envoy passes it on.
-func typical(method, target string, headers ...string) *maintenance.Request {
+// browserRequest returns the request of a browser as Envoy passes it on.
+func browserRequest(method, target string, headers ...string) *maintenance.Request {
 	r := request(method, "shop.example.com", target,
-		":scheme", "https", "accept", browser, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
+		":scheme", "https", "accept", browserAccept, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
 		"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "x-forwarded-proto", "https", "x-request-id", "1f2e3d4c-0000-4000-8000-000000000000")
 
 	for i := 0; i < len(headers); i += 2 {
@@ -38,23 +38,23 @@ func BenchmarkDecide(b *testing.B) {
 	}
 
 	query := `{"operationName":"Products","variables":{"first":20},"query":"query Products($first: Int!) {` + strings.Repeat(" products(first: $first) { nodes { id name price { amount currency } } }", 13) + ` }"}`
-	graphQL := typical("POST", "/graphql", "content-type", "application/json")
+	graphQL := browserRequest("POST", "/graphql", "content-type", "application/json")
 	graphQL.Body, graphQL.BodyRead, graphQL.EndStream = []byte(query), true, false
-	another := `{"apps":[{"name":"other","match":{"hosts":["other.example.com"]},` + on(maintenance.NoAccess) + `},{"name":"shop","match":{"hosts":["shop.example.com"]}}]}`
+	another := `{"apps":[{"name":"other","match":{"hosts":["other.example.com"]},` + activationJSON(maintenance.NoAccess) + `},{"name":"shop","match":{"hosts":["shop.example.com"]}}]}`
 
 	for _, c := range []struct {
 		name, doc string
 		r         *maintenance.Request
 		want      maintenance.Verdict
 	}{
-		{"another app is on", another, typical("GET", "/products/7?x=y"), maintenance.Pass},
-		{"another app is on, encoded path", another, typical("GET", "/caf%C3%A9/7?x=y"), maintenance.Pass},
-		{"another app is on, disguised path", another, typical("GET", "/a%2fb/%2e%2e/c;x=y//d"), maintenance.Pass},
-		{"1000 other apps", `{"apps":[` + strings.Join(apps, ",") + `,{"name":"shop","match":{"paths":["/products"]},` + on(maintenance.ReadOnly) + `}]}`, typical("GET", "/products/7"), maintenance.Pass},
-		{"no-access, 10000 CIDRs", `{"apps":[{"name":"default","bypass":{"ips":[` + strings.Join(ips, ",") + `]},` + on(maintenance.NoAccess) + `}]}`, typical("GET", "/products/7"), maintenance.Refuse},
-		{"no-access, exempt", `{"apps":[{"name":"default","exempt":[{"methods":["GET"],"path":"/healthz"}],` + on(maintenance.NoAccess) + `}]}`, typical("GET", "/healthz"), maintenance.Pass},
-		{"read-only, GET", `{"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`, typical("GET", "/products/7?page=2"), maintenance.Pass},
-		{fmt.Sprintf("read-only, GraphQL query of %d bytes", len(query)), `{"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`, graphQL, maintenance.Pass},
+		{"another app is on", another, browserRequest("GET", "/products/7?x=y"), maintenance.Pass},
+		{"another app is on, encoded path", another, browserRequest("GET", "/caf%C3%A9/7?x=y"), maintenance.Pass},
+		{"another app is on, disguised path", another, browserRequest("GET", "/a%2fb/%2e%2e/c;x=y//d"), maintenance.Pass},
+		{"1000 other apps", `{"apps":[` + strings.Join(apps, ",") + `,{"name":"shop","match":{"paths":["/products"]},` + activationJSON(maintenance.ReadOnly) + `}]}`, browserRequest("GET", "/products/7"), maintenance.Pass},
+		{"no-access, 10000 CIDRs", `{"apps":[{"name":"default","bypass":{"ips":[` + strings.Join(ips, ",") + `]},` + activationJSON(maintenance.NoAccess) + `}]}`, browserRequest("GET", "/products/7"), maintenance.Refuse},
+		{"no-access, exempt", `{"apps":[{"name":"default","exempt":[{"methods":["GET"],"path":"/healthz"}],` + activationJSON(maintenance.NoAccess) + `}]}`, browserRequest("GET", "/healthz"), maintenance.Pass},
+		{"read-only, GET", `{"apps":[{"name":"default",` + activationJSON(maintenance.ReadOnly) + `}]}`, browserRequest("GET", "/products/7?page=2"), maintenance.Pass},
+		{fmt.Sprintf("read-only, GraphQL query of %d bytes", len(query)), `{"apps":[{"name":"default",` + activationJSON(maintenance.ReadOnly) + `}]}`, graphQL, maintenance.Pass},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s := mustParse(b, c.doc)
@@ -81,9 +81,9 @@ func BenchmarkAttack(b *testing.B) {
 		writes = append(writes, fmt.Sprintf(`{"prefix":"/w%d"}`, i))
 	}
 
-	s := mustParse(b, `{"apps":[{"name":"gated","match":{"paths":["/gated"]},`+on(maintenance.NoAccess)+`},
+	s := mustParse(b, `{"apps":[{"name":"gated","match":{"paths":["/gated"]},`+activationJSON(maintenance.NoAccess)+`},
 		{"name":"default","exempt":[{"prefix":"/static"},{"methods":["GET"],"path":"/healthz"}],
-		"read_only":{"write_through":[{"methods":["POST"],"path":"/search"}],"get_writes":[`+strings.Join(writes, ",")+`]},`+on(maintenance.ReadOnly)+`}]}`)
+		"read_only":{"write_through":[{"methods":["POST"],"path":"/search"}],"get_writes":[`+strings.Join(writes, ",")+`]},`+activationJSON(maintenance.ReadOnly)+`}]}`)
 	const form, json = "application/x-www-form-urlencoded", "application/json"
 	fill := func(n int, piece string) string { return strings.Repeat(piece, n/len(piece)) }
 	many := make([]string, 0, 200)
@@ -100,7 +100,7 @@ func BenchmarkAttack(b *testing.B) {
 		{"plain, path of 4 kB", request("DELETE", "h", "/"+fill(4000, "orders"))},
 		{"plain, path of 60 kB", request("DELETE", "h", "/"+fill(60_000, "orders"))},
 		{"plain, query of 60 kB", request("DELETE", "h", "/?"+fill(60_000, "a=b&"))},
-		{"plain, GraphQL of 1 MB", body(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}`+fill(1_000_000, " ")+`"}`)},
+		{"plain, GraphQL of 1 MB", withBody(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}`+fill(1_000_000, " ")+`"}`)},
 
 		{"path: percent signs", get("h", "/w/"+fill(4000, "%25"))},
 		{"path: escapes of everything", get("h", "/w/"+fill(4000, "%2f%5c%3b%2e%2e"))},
@@ -118,12 +118,12 @@ func BenchmarkAttack(b *testing.B) {
 		{"cookie of 60 kB", get("h", "/w1", "cookie", fill(60_000, ";_metho"))},
 		{"query of 60 kB", get("h", "/w1?"+fill(60_000, "%255fmethoD_=&"))},
 		{"query of one name of 60 kB", get("h", "/w1?"+fill(60_000, "%25_"))},
-		{"form of 1 MB", body(request("POST", "h", "/search"), form, "_method=x&"+fill(1_000_000, "\xff"))},
-		{"form of 1 MB of names", body(request("POST", "h", "/search"), form, fill(1_000_000, "%25_&")+"&_method=x")},
-		{"JSON of 1 MB", body(request("POST", "h", "/search"), json, "{"+fill(1_000_000, `"a":[{}],`)+`"a":1}`)},
-		{"GraphQL: 1 MB of tokens", body(request("POST", "h", "/graphql"), json, `{"query":"mutation{`+fill(1_000_000, "a ")+`}"}`)},
-		{"GraphQL: 1 MB of escapes", body(request("POST", "h", "/graphql"), json, `{"query":"mutation{`+fill(1_000_000, `\u0061`)+`}"}`)},
-		{"GraphQL: 1 MB of variables", body(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}","variables":{"a":`+fill(1_000_000, "[[],[]],")+`}}`)},
+		{"form of 1 MB", withBody(request("POST", "h", "/search"), form, "_method=x&"+fill(1_000_000, "\xff"))},
+		{"form of 1 MB of names", withBody(request("POST", "h", "/search"), form, fill(1_000_000, "%25_&")+"&_method=x")},
+		{"JSON of 1 MB", withBody(request("POST", "h", "/search"), json, "{"+fill(1_000_000, `"a":[{}],`)+`"a":1}`)},
+		{"GraphQL: 1 MB of tokens", withBody(request("POST", "h", "/graphql"), json, `{"query":"mutation{`+fill(1_000_000, "a ")+`}"}`)},
+		{"GraphQL: 1 MB of escapes", withBody(request("POST", "h", "/graphql"), json, `{"query":"mutation{`+fill(1_000_000, `\u0061`)+`}"}`)},
+		{"GraphQL: 1 MB of variables", withBody(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}","variables":{"a":`+fill(1_000_000, "[[],[]],")+`}}`)},
 		{"GraphQL: query of 60 kB", get("h", "/graphql?query="+fill(60_000, "%7ba%7d")+"mutation%7bb%7d")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -144,7 +144,7 @@ func BenchmarkAttack(b *testing.B) {
 }
 
 func BenchmarkParse(b *testing.B) {
-	data := everything(b)
+	data := everythingJSON(b)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 
@@ -156,8 +156,8 @@ func BenchmarkParse(b *testing.B) {
 }
 
 func BenchmarkReply(b *testing.B) {
-	s := closed(b, `"retry_after":1`)
-	r := typical("GET", "/")
+	s := noAccessState(b, `"retry_after":1`)
+	r := browserRequest("GET", "/")
 	d := s.Decide(r, noon)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -195,14 +195,14 @@ func BenchmarkClaims(b *testing.B) {
 		{"4000 claims, 100 rules", strings.Join(rules, ","), names},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			s := closed(b, `"bypass":{"claims":[`+c.rules+`]}`)
-			payload := claims(b, c.payload)
-			metadata := []byte(bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", string(payload)))))
+			s := noAccessState(b, `"bypass":{"claims":[`+c.rules+`]}`)
+			payload := mustMarshalClaims(b, c.payload)
+			metadata := []byte(bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("payload", string(payload)))))
 			b.SetBytes(int64(len(metadata)))
 			b.ReportAllocs()
 
 			for b.Loop() {
-				r := typical("GET", "/")
+				r := browserRequest("GET", "/")
 				r.Attributes = &attributes{claims: maintenance.MetadataClaims(metadata, []string{"jwt", "payload"})}
 				if d := s.Decide(r, noon); d.Verdict != maintenance.Refuse {
 					b.Fatal(d.Rule)

@@ -8,7 +8,7 @@ import (
 
 // Addresses are compared by value, whatever their spelling and port.
 func TestAllowlistedAddressesBypass(t *testing.T) {
-	s := closed(t, `"bypass":{"ips":["192.0.2.7","10.1.0.0/16","::ffff:198.51.100.0/120","::ffff:203.0.113.9","2001:db8:1::/48","2001:DB8:2::7","fe80::/10","0.0.0.0/32"]}`)
+	s := noAccessState(t, `"bypass":{"ips":["192.0.2.7","10.1.0.0/16","::ffff:198.51.100.0/120","::ffff:203.0.113.9","2001:db8:1::/48","2001:DB8:2::7","fe80::/10","0.0.0.0/32"]}`)
 	for address, passes := range map[string]bool{
 		"192.0.2.7:4711": true, "192.0.2.7": true, "192.0.2.8:4711": false, "192.0.2.70:1": false,
 		"10.1.0.0:1": true, "10.1.255.255:1": true, "10.0.255.255:1": false, "10.2.0.0:1": false,
@@ -43,7 +43,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		}
 	}
 
-	everyone := closed(t, `"bypass":{"ips":["0.0.0.0/0"]}`)
+	everyone := noAccessState(t, `"bypass":{"ips":["0.0.0.0/0"]}`)
 
 	for address, passes := range map[string]bool{"1.2.3.4:1": true, "[::ffff:1.2.3.4]:1": true, "[2001:db8::1]:1": false} {
 		r := get("h", "/")
@@ -55,7 +55,7 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 }
 
 func TestAllowlistedPrincipalsBypass(t *testing.T) {
-	s := closed(t, `"bypass":{"principals":["spiffe://cluster.local/ns/ops/sa/admin","spiffe://cluster.local/ns/ci/*"]}`)
+	s := noAccessState(t, `"bypass":{"principals":["spiffe://cluster.local/ns/ops/sa/admin","spiffe://cluster.local/ns/ci/*"]}`)
 	for principal, passes := range map[string]bool{
 		"spiffe://cluster.local/ns/ops/sa/admin":  true,
 		"spiffe://cluster.local/ns/ci/sa/any":     true,

@@ -15,8 +15,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// claims returns a payload as it is in Envoy's metadata.
-func claims(t testing.TB, payload any) maintenance.Claims {
+// mustMarshalClaims returns a payload as it is in Envoy's metadata.
+func mustMarshalClaims(t testing.TB, payload any) maintenance.Claims {
 	t.Helper()
 	v, err := structpb.NewValue(payload)
 	if err != nil {
@@ -40,9 +40,9 @@ func varintField(number protowire.Number, n uint64) string {
 	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
 }
 
-func text(s string) string            { return bytesField(3, s) }
-func object(members ...string) string { return bytesField(5, strings.Join(members, "")) }
-func member(name, value string) string {
+func stringValue(s string) string          { return bytesField(3, s) }
+func objectValue(members ...string) string { return bytesField(5, strings.Join(members, "")) }
+func mapItem(name, value string) string {
 	return bytesField(1, bytesField(1, name)+bytesField(2, value))
 }
 
@@ -151,10 +151,10 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 		{"half of one rule and half of another", `{"issuer":"https://other.example.com","claim":["role"],"values":["admin"]},{"issuer":"https://idp.example.com","claim":["role"],"values":["root"]}`, map[string]any{"iss": idp, "role": "admin"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := closed(t, `"bypass":{"claims":[`+c.rule+`]}`)
+			s := noAccessState(t, `"bypass":{"claims":[`+c.rule+`]}`)
 			r := get("h", "/")
 			if c.claims != nil {
-				r.Attributes = &attributes{claims: claims(t, c.claims)}
+				r.Attributes = &attributes{claims: mustMarshalClaims(t, c.claims)}
 			}
 
 			d := s.Decide(r, noon)
@@ -168,16 +168,16 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 // TestMalformedClaimsGrantNothing checks that no claim of a payload counts if Envoy could not have
 // written it, wherever in the payload the fault is.
 func TestMalformedClaimsGrantNothing(t *testing.T) {
-	s := closed(t, `"bypass":{"claims":[{"issuer":"i","claim":["role"],"values":["admin",true,7]},{"issuer":"i","claim":["here"]}]}`)
-	iss, role := member("iss", text("i")), member("role", text("admin"))
-	good := object(iss, role)
+	s := noAccessState(t, `"bypass":{"claims":[{"issuer":"i","claim":["role"],"values":["admin",true,7]},{"issuer":"i","claim":["here"]}]}`)
+	iss, role := mapItem("iss", stringValue("i")), mapItem("role", stringValue("admin"))
+	good := objectValue(iss, role)
 	nested := func(depth int) string {
 		v := varintField(1, 0)
 		for range depth {
 			v = bytesField(6, bytesField(1, v))
 		}
 
-		return object(iss, role, member("x", v))
+		return objectValue(iss, role, mapItem("x", v))
 	}
 	overlong := func(s string) string { return s[:1] + string([]byte{s[1] | 0x80, 0}) + s[2:] }
 
@@ -186,13 +186,13 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 		passes        bool
 	}{
 		{"well formed", good, true},
-		{"well formed, the other way round", object(role, iss), true},
-		{"well formed, with everything", object(iss, role, member("n", varintField(1, 0)), member("d", "\x11\x00\x00\x00\x00\x00\x00\xf0\x7f"),
-			member("b", varintField(4, 0)), member("o", object()), member("l", bytesField(6, "")), member("", text(""))), true},
+		{"well formed, the other way round", objectValue(role, iss), true},
+		{"well formed, with everything", objectValue(iss, role, mapItem("n", varintField(1, 0)), mapItem("d", "\x11\x00\x00\x00\x00\x00\x00\xf0\x7f"),
+			mapItem("b", varintField(4, 0)), mapItem("o", objectValue()), mapItem("l", bytesField(6, "")), mapItem("", stringValue(""))), true},
 		{"nested as deep as is read", nested(126), true},
 
 		{"empty", "", false},
-		{"a string", text("admin"), false},
+		{"a string", stringValue("admin"), false},
 		{"a list", bytesField(6, bytesField(1, good)), false},
 		{"a Struct that is not in a Value", iss + role, false},
 		{"cut", good[:len(good)-1], false},
@@ -202,50 +202,50 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 		{"nested too deep", nested(128), false},
 		{"nested far too deep", nested(5000), false},
 
-		{"the issuer twice", object(iss, iss, role), false},
-		{"another issuer before", object(member("iss", text("j")), iss, role), false},
-		{"another issuer behind", object(iss, role, member("iss", text("j"))), false},
-		{"the claim twice", object(iss, role, role), false},
-		{"another claim before", object(iss, member("role", text("user")), role), false},
-		{"another claim behind", object(iss, role, member("role", text("user"))), false},
-		{"the claim twice, once as null", object(iss, role, member("role", varintField(1, 0))), false},
+		{"the issuer twice", objectValue(iss, iss, role), false},
+		{"another issuer before", objectValue(mapItem("iss", stringValue("j")), iss, role), false},
+		{"another issuer behind", objectValue(iss, role, mapItem("iss", stringValue("j"))), false},
+		{"the claim twice", objectValue(iss, role, role), false},
+		{"another claim before", objectValue(iss, mapItem("role", stringValue("user")), role), false},
+		{"another claim behind", objectValue(iss, role, mapItem("role", stringValue("user"))), false},
+		{"the claim twice, once as null", objectValue(iss, role, mapItem("role", varintField(1, 0))), false},
 
-		{"a value of two kinds", object(iss, member("role", text("user")+text("admin"))), false},
-		{"a value of no kind", object(iss, role, member("x", "")), false},
-		{"presence of a value of no kind", object(iss, member("here", "")), false},
-		{"a value of an unknown kind", object(iss, role, member("x", bytesField(7, "x"))), false},
-		{"a string as a varint", object(iss, role, member("x", varintField(3, 5))), false},
-		{"a string as 8 bytes", object(iss, role, member("x", "\x19admin\x00\x00\x00")), false},
-		{"a number of 7 bytes", object(iss, role, member("x", "\x11\x00\x00\x00\x00\x00\x1c\x40")), false},
-		{"a number of 9 bytes", object(iss, role, member("x", "\x11\x00\x00\x00\x00\x00\x00\x1c\x40\x00")), false},
-		{"a number as a varint", object(iss, member("role", varintField(2, 7))), false},
-		{"a number as text", object(iss, role, member("x", bytesField(2, "7"))), false},
-		{"a bool of 2", object(iss, member("role", varintField(4, 2))), false},
-		{"an overlong bool", object(iss, member("role", "\x20\x81\x00")), false},
-		{"a bool as text", object(iss, role, member("x", bytesField(4, "\x01"))), false},
-		{"a null of 1", object(iss, role, member("x", varintField(1, 1))), false},
-		{"an overlong length", object(iss, member("role", overlong(text("admin")))), false},
-		{"a length that never ends", object(iss, role, member("x", "\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x")), false},
-		{"a length past the end", object(iss, role, member("x", "\x1a\x06admin")), false},
-		{"the largest length", object(iss, role, member("x", "\x1a\xff\xff\xff\xff\x0fadmin")), false},
-		{"an overlong tag", object(iss, role, member("x", "\x9a\x00\x05admin")), false},
-		{"a group", object(iss, role, "\x0b\x0c"), false},
+		{"a value of two kinds", objectValue(iss, mapItem("role", stringValue("user")+stringValue("admin"))), false},
+		{"a value of no kind", objectValue(iss, role, mapItem("x", "")), false},
+		{"presence of a value of no kind", objectValue(iss, mapItem("here", "")), false},
+		{"a value of an unknown kind", objectValue(iss, role, mapItem("x", bytesField(7, "x"))), false},
+		{"a string as a varint", objectValue(iss, role, mapItem("x", varintField(3, 5))), false},
+		{"a string as 8 bytes", objectValue(iss, role, mapItem("x", "\x19admin\x00\x00\x00")), false},
+		{"a number of 7 bytes", objectValue(iss, role, mapItem("x", "\x11\x00\x00\x00\x00\x00\x1c\x40")), false},
+		{"a number of 9 bytes", objectValue(iss, role, mapItem("x", "\x11\x00\x00\x00\x00\x00\x00\x1c\x40\x00")), false},
+		{"a number as a varint", objectValue(iss, mapItem("role", varintField(2, 7))), false},
+		{"a number as text", objectValue(iss, role, mapItem("x", bytesField(2, "7"))), false},
+		{"a bool of 2", objectValue(iss, mapItem("role", varintField(4, 2))), false},
+		{"an overlong bool", objectValue(iss, mapItem("role", "\x20\x81\x00")), false},
+		{"a bool as text", objectValue(iss, role, mapItem("x", bytesField(4, "\x01"))), false},
+		{"a null of 1", objectValue(iss, role, mapItem("x", varintField(1, 1))), false},
+		{"an overlong length", objectValue(iss, mapItem("role", overlong(stringValue("admin")))), false},
+		{"a length that never ends", objectValue(iss, role, mapItem("x", "\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x")), false},
+		{"a length past the end", objectValue(iss, role, mapItem("x", "\x1a\x06admin")), false},
+		{"the largest length", objectValue(iss, role, mapItem("x", "\x1a\xff\xff\xff\xff\x0fadmin")), false},
+		{"an overlong tag", objectValue(iss, role, mapItem("x", "\x9a\x00\x05admin")), false},
+		{"a group", objectValue(iss, role, "\x0b\x0c"), false},
 
-		{"a string that is not UTF-8", object(iss, role, member("x", text("\xff"))), false},
-		{"presence of a string that is not UTF-8", object(iss, member("here", text("a\xc0\xaf"))), false},
-		{"a surrogate", object(iss, role, member("x", text("\xed\xa0\x80"))), false},
-		{"a name that is not UTF-8", object(iss, role, member("\xff", text("x"))), false},
-		{"deep in a list, a string that is not UTF-8", object(iss, role, member("x", bytesField(6, bytesField(1, object(member("y", text("\xff"))))))), false},
+		{"a string that is not UTF-8", objectValue(iss, role, mapItem("x", stringValue("\xff"))), false},
+		{"presence of a string that is not UTF-8", objectValue(iss, mapItem("here", stringValue("a\xc0\xaf"))), false},
+		{"a surrogate", objectValue(iss, role, mapItem("x", stringValue("\xed\xa0\x80"))), false},
+		{"a name that is not UTF-8", objectValue(iss, role, mapItem("\xff", stringValue("x"))), false},
+		{"deep in a list, a string that is not UTF-8", objectValue(iss, role, mapItem("x", bytesField(6, bytesField(1, objectValue(mapItem("y", stringValue("\xff"))))))), false},
 
-		{"a member without a name", object(iss, role, bytesField(1, bytesField(2, text("x")))), false},
-		{"a member without a value", object(iss, role, bytesField(1, bytesField(1, "x"))), false},
-		{"a member with two names", object(iss, bytesField(1, bytesField(1, "x")+bytesField(1, "role")+bytesField(2, text("admin")))), false},
-		{"a member with two values", object(iss, bytesField(1, bytesField(1, "role")+bytesField(2, text("user"))+bytesField(2, text("admin")))), false},
-		{"a member with more", object(iss, bytesField(1, bytesField(1, "role")+bytesField(2, text("admin"))+bytesField(3, "x"))), false},
-		{"an object with another field", object(iss, role, bytesField(2, "x")), false},
-		{"a list with another field", object(iss, role, member("x", bytesField(6, bytesField(2, text("x"))))), false},
-		{"a list that is cut", object(iss, role, member("x", bytesField(6, "\x0a\x07\x1a\x05admi"))), false},
-		{"an item of no kind", object(iss, role, member("x", bytesField(6, bytesField(1, "")))), false},
+		{"a member without a name", objectValue(iss, role, bytesField(1, bytesField(2, stringValue("x")))), false},
+		{"a member without a value", objectValue(iss, role, bytesField(1, bytesField(1, "x"))), false},
+		{"a member with two names", objectValue(iss, bytesField(1, bytesField(1, "x")+bytesField(1, "role")+bytesField(2, stringValue("admin")))), false},
+		{"a member with two values", objectValue(iss, bytesField(1, bytesField(1, "role")+bytesField(2, stringValue("user"))+bytesField(2, stringValue("admin")))), false},
+		{"a member with more", objectValue(iss, bytesField(1, bytesField(1, "role")+bytesField(2, stringValue("admin"))+bytesField(3, "x"))), false},
+		{"an object with another field", objectValue(iss, role, bytesField(2, "x")), false},
+		{"a list with another field", objectValue(iss, role, mapItem("x", bytesField(6, bytesField(2, stringValue("x"))))), false},
+		{"a list that is cut", objectValue(iss, role, mapItem("x", bytesField(6, "\x0a\x07\x1a\x05admi"))), false},
+		{"an item of no kind", objectValue(iss, role, mapItem("x", bytesField(6, bytesField(1, "")))), false},
 	} {
 		r := get("h", "/")
 		r.Attributes = &attributes{claims: maintenance.Claims(c.payload)}
@@ -258,9 +258,9 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 // TestClaimsAreFoundInTheMetadata checks that claims are found by the namespace and the keys in the
 // plugin configuration, among the metadata of other filters.
 func TestClaimsAreFoundInTheMetadata(t *testing.T) {
-	payload := object(member("iss", text("i")))
-	other := bytesField(1, bytesField(1, "other")+bytesField(2, member("payload", object(member("iss", text("j"))))))
-	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("header", text("x"))+member("payload", payload)))
+	payload := objectValue(mapItem("iss", stringValue("i")))
+	other := bytesField(1, bytesField(1, "other")+bytesField(2, mapItem("payload", objectValue(mapItem("iss", stringValue("j"))))))
+	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("header", stringValue("x"))+mapItem("payload", payload)))
 	typed := bytesField(2, bytesField(1, "jwt")+bytesField(2, "any"))
 
 	for _, c := range []struct {
@@ -269,8 +269,8 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 		{"alone", jwt, "jwt payload", payload},
 		{"among others", other + typed + jwt + other + typed, "jwt payload", payload},
 		{"beside a field of a later Envoy", bytesField(3, "x") + jwt, "jwt payload", payload},
-		{"deeper", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("a", object(member("b", payload))))), "jwt a b", payload},
-		{"a scalar", jwt, "jwt header", text("x")}, // which holds no claim
+		{"deeper", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("a", objectValue(mapItem("b", payload))))), "jwt a b", payload},
+		{"a scalar", jwt, "jwt header", stringValue("x")}, // which holds no claim
 
 		{"no metadata", "", "jwt payload", ""},
 		{"no such namespace", other + typed, "jwt payload", ""},
@@ -279,8 +279,8 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 		{"below the claims", jwt, "jwt payload x", ""},
 		{"the namespace twice", jwt + jwt, "jwt payload", ""},
 		{"the namespace twice, once empty", bytesField(1, bytesField(1, "jwt")+bytesField(2, "")) + jwt, "jwt payload", ""},
-		{"the key twice", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", payload)+member("payload", payload))), "jwt payload", ""},
-		{"a key twice on the way", bytesField(1, bytesField(1, "jwt")+bytesField(2, member("a", object())+member("a", object(member("b", payload))))), "jwt a b", ""},
+		{"the key twice", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("payload", payload)+mapItem("payload", payload))), "jwt payload", ""},
+		{"a key twice on the way", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("a", objectValue())+mapItem("a", objectValue(mapItem("b", payload))))), "jwt a b", ""},
 		{"cut", jwt[:len(jwt)-1], "jwt payload", ""},
 		{"something behind it", jwt + "\x0a", "jwt payload", ""},
 		{"an entry as a varint", varintField(1, 7) + jwt, "jwt payload", ""},
@@ -294,7 +294,7 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 // In the filter, reading the claims is a host call that copies the token.
 func TestClaimsAreReadAtMostOnce(t *testing.T) {
 	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
-	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.NoAccess)+`}]}`)
+	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+activationJSON(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+activationJSON(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
 
 	for _, c := range []struct {
 		name   string
@@ -308,13 +308,13 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 		{"two apps with three rules each", get("h", "/a%2f..%2f"), "", 1},
 		{"once by the headers and once by the body", request("POST", "h", "/graphql", "content-type", "application/json"), "", 1},
 	} {
-		attributes := &attributes{source: c.source, claims: claims(t, map[string]any{"iss": "i"})}
+		attributes := &attributes{source: c.source, claims: mustMarshalClaims(t, map[string]any{"iss": "i"})}
 		c.r.Attributes = attributes
 		if c.r.Method == "POST" {
 			c.r.EndStream, c.r.Body = false, []byte(`{"query":"{a}"}`)
 		}
 
-		decide(t, s, c.r)
+		decideWithBody(t, s, c.r)
 
 		if attributes.claimsCalls != c.asked {
 			t.Errorf("%s: the claims are read %d times, want %d", c.name, attributes.claimsCalls, c.asked)
@@ -324,7 +324,7 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 
 // A paused request keeps the claims that were read, and counts their bytes.
 func TestCompactCountsTheClaims(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"default","bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1]}]},`+on(maintenance.ReadOnly)+`}]}`)
+	s := mustParse(t, `{"apps":[{"name":"default","bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1]}]},`+activationJSON(maintenance.ReadOnly)+`}]}`)
 	paused := func(claims maintenance.Claims) (bytes, asked int) {
 		attributes := &attributes{claims: claims}
 		r := request("POST", "h", "/graphql", "content-type", "application/json")
@@ -345,7 +345,7 @@ func TestCompactCountsTheClaims(t *testing.T) {
 	}
 
 	without, _ := paused("")
-	with, asked := paused(claims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
+	with, asked := paused(mustMarshalClaims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
 	if with < without+1000 || asked != 1 {
 		t.Errorf("%d bytes are kept with claims and %d without; they were read %d times", with, without, asked)
 	}
@@ -353,8 +353,8 @@ func TestCompactCountsTheClaims(t *testing.T) {
 
 const claimRules = `"bypass":{"claims":[{"issuer":"i","audience":"a","claim":["o","c"],"values":["admin",true,7,0]},{"issuer":"j","claim":["p"]}]}`
 
-// claimRulesHold judges a payload by claimRules, from its JSON.
-func claimRulesHold(payload any) bool {
+// satisfiesClaimRules judges a payload by claimRules, from its JSON.
+func satisfiesClaimRules(payload any) bool {
 	all, _ := payload.(map[string]any)
 	switch all["iss"] {
 	case "i":
@@ -385,9 +385,9 @@ func claimRulesHold(payload any) bool {
 	return false
 }
 
-// checkMetadata compares the reader with the protobuf library: metadata that pass are valid
+// checkMetadataPasses compares the reader with the protobuf library: metadata that pass are valid
 // protobuf and also pass by their JSON, and what the library writes is judged like its JSON.
-func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes bool) {
+func checkMetadataPasses(t *testing.T, s *maintenance.State, metadata []byte) (passes bool) {
 	t.Helper()
 	decide := func(claims maintenance.Claims) bool {
 		r := get("h", "/")
@@ -406,15 +406,15 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 		return false
 	}
 
-	holds := claimRulesHold(v.AsInterface())
+	holds := satisfiesClaimRules(v.AsInterface())
 	if passes && !holds {
 		t.Fatalf("%q passes, which is %v", metadata, &v)
 	}
 	if passes && !bytes.Contains(metadata, []byte(payload)) {
 		t.Fatalf("%q passes by %q", metadata, payload)
 	}
-	if complete(&v) {
-		if got := decide(claims(t, v.AsInterface())); got != holds {
+	if isReadable(&v) {
+		if got := decide(mustMarshalClaims(t, v.AsInterface())); got != holds {
 			t.Fatalf("%v passes: %v, want %v", &v, got, holds)
 		}
 	}
@@ -422,22 +422,22 @@ func checkMetadata(t *testing.T, s *maintenance.State, metadata []byte) (passes 
 	return passes
 }
 
-// complete reports whether every value in v has a kind, and none is too deep to be read.
-func complete(v *structpb.Value) bool { return completeTo(v, 100) }
+// isReadable reports whether every value in v has a kind, and none is too deep to be read.
+func isReadable(v *structpb.Value) bool { return isReadableTo(v, 100) }
 
-func completeTo(v *structpb.Value, depth int) bool {
+func isReadableTo(v *structpb.Value, depth int) bool {
 	if depth == 0 || v.GetKind() == nil {
 		return false
 	}
 
 	for _, m := range v.GetStructValue().GetFields() {
-		if !completeTo(m, depth-1) {
+		if !isReadableTo(m, depth-1) {
 			return false
 		}
 	}
 
 	for _, item := range v.GetListValue().GetValues() {
-		if !completeTo(item, depth-1) {
+		if !isReadableTo(item, depth-1) {
 			return false
 		}
 	}
@@ -445,8 +445,8 @@ func completeTo(v *structpb.Value, depth int) bool {
 	return true
 }
 
-// claimSeeds returns metadata that pass, and others that nearly pass.
-func claimSeeds(t testing.TB) (seeds [][]byte) {
+// metadataSeeds returns metadata that pass, and others that nearly pass.
+func metadataSeeds(t testing.TB) (seeds [][]byte) {
 	for _, payload := range []map[string]any{
 		{"iss": "i", "aud": "a", "o": map[string]any{"c": "admin"}},
 		{"iss": "i", "aud": []any{"b", "a"}, "o": map[string]any{"c": []any{nil, map[string]any{}, "admin"}}},
@@ -460,7 +460,7 @@ func claimSeeds(t testing.TB) (seeds [][]byte) {
 		{"iss": "i", "aud": map[string]any{"a": ""}, "o": map[string]any{"c": true}},
 		{"iss": "j", "p": nil},
 	} {
-		jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, member("payload", string(claims(t, payload)))))
+		jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("payload", string(mustMarshalClaims(t, payload)))))
 		seeds = append(seeds, []byte(jwt+bytesField(2, bytesField(1, "jwt")+bytesField(2, ""))))
 	}
 
@@ -468,19 +468,19 @@ func claimSeeds(t testing.TB) (seeds [][]byte) {
 }
 
 func FuzzMetadataClaims(f *testing.F) {
-	for _, seed := range claimSeeds(f) {
+	for _, seed := range metadataSeeds(f) {
 		f.Add(seed)
 	}
-	s := closed(f, claimRules)
-	f.Fuzz(func(t *testing.T, metadata []byte) { checkMetadata(t, s, metadata) })
+	s := noAccessState(f, claimRules)
+	f.Fuzz(func(t *testing.T, metadata []byte) { checkMetadataPasses(t, s, metadata) })
 }
 
 // TestDamagedMetadataGrantNothingNew does the same at random: it changes, drops, doubles and moves
 // bytes.
 func TestDamagedMetadataGrantNothingNew(t *testing.T) {
-	s := closed(t, claimRules)
+	s := noAccessState(t, claimRules)
 	random := rand.New(rand.NewPCG(1, 2))
-	seeds, passed := claimSeeds(t), 0
+	seeds, passed := metadataSeeds(t), 0
 
 	for range 100_000 {
 		data := slices.Clone(seeds[random.IntN(len(seeds))])
@@ -499,7 +499,7 @@ func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 			}
 		}
 
-		if checkMetadata(t, s, data) {
+		if checkMetadataPasses(t, s, data) {
 			passed++
 		}
 	}

@@ -10,10 +10,10 @@ import (
 
 // In no-access only the client and the path matter.
 func TestNoAccessRefusesEveryRequest(t *testing.T) {
-	s := closed(t, `"read_only":{"write_through":[{"prefix":"/"}],"upgrades":"allow"},"graphql":{"paths":["/graphql"],"upgrades":"allow"}`)
+	s := noAccessState(t, `"read_only":{"write_through":[{"prefix":"/"}],"upgrades":"allow"},"graphql":{"paths":["/graphql"],"upgrades":"allow"}`)
 	for _, r := range []*maintenance.Request{
 		get("h", "/"), request("OPTIONS", "h", "*"), request("POST", "h", "/graphql"), get("h", "/graphql", "upgrade", "websocket"),
-		request("CONNECT", "h:1", ""), body(request("POST", "h", "/graphql"), "application/json", `{"query":"{a}"}`),
+		request("CONNECT", "h:1", ""), withBody(request("POST", "h", "/graphql"), "application/json", `{"query":"{a}"}`),
 	} {
 		if d := s.Decide(r, noon); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleNoAccess {
 			t.Errorf("%s %s: %v by %s", r.Method, r.Path, d.Verdict, d.Rule)
@@ -23,7 +23,7 @@ func TestNoAccessRefusesEveryRequest(t *testing.T) {
 
 // A body is only awaited if the decision depends on it.
 func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
-	s := readOnly(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
+	s := readOnlyState(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
 	const json, form = "application/json", "application/x-www-form-urlencoded"
 
 	for _, c := range []struct {
@@ -31,16 +31,16 @@ func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 		r    *maintenance.Request
 		want maintenance.Verdict
 	}{
-		{"GraphQL by POST", body(request("POST", "h", "/graphql"), json, ""), maintenance.NeedBody},
+		{"GraphQL by POST", withBody(request("POST", "h", "/graphql"), json, ""), maintenance.NeedBody},
 		{"GraphQL by POST without a body", request("POST", "h", "/graphql", "content-type", json), maintenance.Refuse},
-		{"GraphQL by another type", body(request("POST", "h", "/graphql"), form, ""), maintenance.Refuse},
+		{"GraphQL by another type", withBody(request("POST", "h", "/graphql"), form, ""), maintenance.Refuse},
 		{"GraphQL by GET", get("h", "/graphql?query={a}"), maintenance.Pass},
-		{"a form", body(request("POST", "h", "/search"), form, ""), maintenance.NeedBody},
-		{"an upload", body(request("POST", "h", "/search"), "application/octet-stream", ""), maintenance.Refuse},
-		{"an upload where overrides are allowed", body(request("POST", "h", "/uploads"), "application/octet-stream", ""), maintenance.Pass},
-		{"another path", body(request("POST", "h", "/x"), json, ""), maintenance.Refuse},
-		{"a form that is announced as too long", body(request("POST", "h", "/search", "content-length", "1001"), form, ""), maintenance.Refuse},
-		{"GraphQL that is announced as too long", body(request("POST", "h", "/graphql", "content-length", "99999999999999999999"), json, ""), maintenance.Refuse},
+		{"a form", withBody(request("POST", "h", "/search"), form, ""), maintenance.NeedBody},
+		{"an upload", withBody(request("POST", "h", "/search"), "application/octet-stream", ""), maintenance.Refuse},
+		{"an upload where overrides are allowed", withBody(request("POST", "h", "/uploads"), "application/octet-stream", ""), maintenance.Pass},
+		{"another path", withBody(request("POST", "h", "/x"), json, ""), maintenance.Refuse},
+		{"a form that is announced as too long", withBody(request("POST", "h", "/search", "content-length", "1001"), form, ""), maintenance.Refuse},
+		{"GraphQL that is announced as too long", withBody(request("POST", "h", "/graphql", "content-length", "99999999999999999999"), json, ""), maintenance.Refuse},
 	} {
 		d := s.Decide(c.r, noon)
 		if d.Verdict != c.want || (d.Verdict == maintenance.NeedBody) != (d.MaxBody == 1000) {
@@ -59,7 +59,7 @@ func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 // only some servers map to an open app does not pass a closed default app.
 func TestStrictestAppDecides(t *testing.T) {
 	for _, modes := range [][2]maintenance.Mode{{maintenance.NoAccess, maintenance.ReadOnly}, {maintenance.ReadOnly, maintenance.NoAccess}} {
-		s := mustParse(t, `{"apps":[{"name":"a","match":{"paths":["/a"]},`+on(modes[0])+`},{"name":"b","match":{"paths":["/b"]},`+on(modes[1])+`}]}`)
+		s := mustParse(t, `{"apps":[{"name":"a","match":{"paths":["/a"]},`+activationJSON(modes[0])+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(modes[1])+`}]}`)
 		for _, target := range []string{"/a/..%2fb", "/b/..%2fa"} {
 			if d := s.Decide(get("h", target), noon); d.Verdict != maintenance.Refuse || d.Mode != maintenance.NoAccess {
 				t.Errorf("%s with %v: %v in %s", target, modes, d.Verdict, d.Mode)
@@ -67,7 +67,7 @@ func TestStrictestAppDecides(t *testing.T) {
 		}
 	}
 
-	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+on(maintenance.NoAccess)+`}]}`)
+	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`)
 
 	for target, want := range map[string]maintenance.Verdict{
 		"/open":       maintenance.Pass,
@@ -83,7 +83,7 @@ func TestStrictestAppDecides(t *testing.T) {
 	}
 
 	// A path that may be any path belongs to every app on its host, in a stable order.
-	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+on(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+on(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+on(maintenance.NoAccess)+`}]}`)
+	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
 
 	for range 10 {
 		if d := s.Decide(request("POST", "h", "/%"+strings.Repeat("25", 70)+"41"), noon); d.App != "a" || d.Rule != maintenance.RuleMethod {
@@ -100,9 +100,9 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	}
 
 	open := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
-	apps[70] = `{"name":"app-70","match":{"hosts":["app70.example.com"]},` + on(maintenance.ReadOnly) + `}`
+	apps[70] = `{"name":"app-70","match":{"hosts":["app70.example.com"]},` + activationJSON(maintenance.ReadOnly) + `}`
 	one := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
-	apps[80] = `{"name":"app-80","match":{"hosts":["app80.example.com"]},` + on(maintenance.NoAccess) + `}`
+	apps[80] = `{"name":"app-80","match":{"hosts":["app80.example.com"]},` + activationJSON(maintenance.NoAccess) + `}`
 	both := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
 
 	for _, c := range []struct {
@@ -128,13 +128,13 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 // take the body of a GET for the next request.
 func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 	s := mustParse(t, `{"apps":[
-		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+on(maintenance.NoAccess)+`},
+		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+activationJSON(maintenance.NoAccess)+`},
 		{"name":"shop-search","match":{"hosts":["shop.example.com"],"paths":["/search"]},"read_only":{"get_bodies":"allow"}},
 		{"name":"find","match":{"hosts":["shop.example.com"],"paths":["/find"]},"exempt":[{"prefix":"/find","allow":["bodies"]}]},
 		{"name":"files","match":{"hosts":["files.example.com"]},"read_only":{"get_bodies":"allow"}},
-		{"name":"ledger","match":{"routes":["ledger"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.NoAccess)+`},
+		{"name":"ledger","match":{"routes":["ledger"]},"read_only":{"get_bodies":"allow"},`+activationJSON(maintenance.NoAccess)+`},
 		{"name":"notes","match":{"hosts":["notes.example.com"]}},
-		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+on(maintenance.ReadOnly)+`}
+		{"name":"search","match":{"hosts":["search.example.com"],"paths":["/closed"]},"read_only":{"get_bodies":"allow"},`+activationJSON(maintenance.ReadOnly)+`}
 	]}`)
 	const smuggled = "POST /orders HTTP/1.1"
 
@@ -143,18 +143,18 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 		r    *maintenance.Request
 		want maintenance.Rule
 	}{
-		{"announced", body(get("shop.example.com", "/healthz", "content-length", "21"), "", smuggled), maintenance.RuleGetBody},
-		{"chunked", body(get("shop.example.com", "/healthz", "transfer-encoding", "chunked"), "", smuggled), maintenance.RuleGetBody},
-		{"by HEAD", body(request("HEAD", "shop.example.com", "/healthz"), "", smuggled), maintenance.RuleGetBody},
-		{"empty", body(get("shop.example.com", "/healthz"), "", ""), maintenance.RuleOff},
+		{"announced", withBody(get("shop.example.com", "/healthz", "content-length", "21"), "", smuggled), maintenance.RuleGetBody},
+		{"chunked", withBody(get("shop.example.com", "/healthz", "transfer-encoding", "chunked"), "", smuggled), maintenance.RuleGetBody},
+		{"by HEAD", withBody(request("HEAD", "shop.example.com", "/healthz"), "", smuggled), maintenance.RuleGetBody},
+		{"empty", withBody(get("shop.example.com", "/healthz"), "", ""), maintenance.RuleOff},
 		{"none", get("shop.example.com", "/healthz"), maintenance.RuleOff},
-		{"by POST", body(request("POST", "shop.example.com", "/cart"), "", "x"), maintenance.RuleOff},
-		{"on another host", body(get("files.example.com", "/"), "", "x"), maintenance.RuleOff},
-		{"where the closed apps allow it", body(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
-		{"where the open app allows it", body(get("shop.example.com", "/search"), "", "{}"), maintenance.RuleOff},
-		{"where the open app's exemption allows it", body(get("shop.example.com", "/find/x"), "", "{}"), maintenance.RuleOff},
+		{"by POST", withBody(request("POST", "shop.example.com", "/cart"), "", "x"), maintenance.RuleOff},
+		{"on another host", withBody(get("files.example.com", "/"), "", "x"), maintenance.RuleOff},
+		{"where the closed apps allow it", withBody(get("search.example.com", "/_search"), "", "{}"), maintenance.RuleOff},
+		{"where the open app allows it", withBody(get("shop.example.com", "/search"), "", "{}"), maintenance.RuleOff},
+		{"where the open app's exemption allows it", withBody(get("shop.example.com", "/find/x"), "", "{}"), maintenance.RuleOff},
 	} {
-		if d := decide(t, s, c.r); d.Rule != c.want || (d.Verdict == maintenance.Refuse) != (c.want == maintenance.RuleGetBody) {
+		if d := decideWithBody(t, s, c.r); d.Rule != c.want || (d.Verdict == maintenance.Refuse) != (c.want == maintenance.RuleGetBody) {
 			t.Errorf("%s: %v by %s, want %s", c.name, d.Verdict, d.Rule, c.want)
 		}
 	}
@@ -163,14 +163,14 @@ func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 // The same applies to an app that is matched by the name of its route, because its hosts are not
 // known.
 func TestBodiesOfGetBesideAnAppMatchedByItsRoute(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"ledger","match":{"routes":["ledger"]},`+on(maintenance.NoAccess)+`},{"name":"notes","match":{"hosts":["notes.example.com"]}}]}`)
-	if d := decide(t, s, body(get("notes.example.com", "/"), "", "x")); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleGetBody {
+	s := mustParse(t, `{"apps":[{"name":"ledger","match":{"routes":["ledger"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"notes","match":{"hosts":["notes.example.com"]}}]}`)
+	if d := decideWithBody(t, s, withBody(get("notes.example.com", "/"), "", "x")); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleGetBody {
 		t.Errorf("%v by %s", d.Verdict, d.Rule)
 	}
 }
 
 func ExampleState_Decide() {
-	s, err := maintenance.Parse([]byte(`{"epoch":1,"revision":1,"apps":[{"name":"default",` + on(maintenance.ReadOnly) + `}]}`))
+	s, err := maintenance.Parse([]byte(`{"epoch":1,"revision":1,"apps":[{"name":"default",` + activationJSON(maintenance.ReadOnly) + `}]}`))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -51,8 +51,8 @@ func get(host, target string, headers ...string) *maintenance.Request {
 	return request("GET", host, target, headers...)
 }
 
-// body gives a request a body.
-func body(r *maintenance.Request, contentType, text string) *maintenance.Request {
+// withBody gives a request a body.
+func withBody(r *maintenance.Request, contentType, text string) *maintenance.Request {
 	r.EndStream = false
 	if contentType != "" {
 		r.Headers = append(r.Headers, [2]string{"content-type", contentType})
@@ -61,8 +61,8 @@ func body(r *maintenance.Request, contentType, text string) *maintenance.Request
 	return r
 }
 
-// on returns an activation without an end, as JSON.
-func on(mode maintenance.Mode) string {
+// activationJSON returns an activation without an end, as JSON.
+func activationJSON(mode maintenance.Mode) string {
 	return `"activations":[{"id":"a","source":"manual","mode":"` + string(mode) + `","since":"2026-11-21T11:00:00Z"}]`
 }
 
@@ -75,21 +75,21 @@ func mustParse(t testing.TB, doc string) *maintenance.State {
 	return s
 }
 
-func readOnly(t testing.TB, fields string) *maintenance.State {
+func readOnlyState(t testing.TB, fields string) *maintenance.State {
 	t.Helper()
 	if fields != "" {
 		fields += ","
 	}
-	return mustParse(t, `{"apps":[{"name":"default",`+fields+on(maintenance.ReadOnly)+`}]}`)
+	return mustParse(t, `{"apps":[{"name":"default",`+fields+activationJSON(maintenance.ReadOnly)+`}]}`)
 }
 
-// closed returns a state whose default app has these fields and is in no-access.
-func closed(t testing.TB, fields string) *maintenance.State {
+// noAccessState returns a state whose default app has these fields and is in no-access.
+func noAccessState(t testing.TB, fields string) *maintenance.State {
 	t.Helper()
-	return mustParse(t, `{"apps":[{"name":"default",`+fields+`,`+on(maintenance.NoAccess)+`}]}`)
+	return mustParse(t, `{"apps":[{"name":"default",`+fields+`,`+activationJSON(maintenance.NoAccess)+`}]}`)
 }
 
-func compile(t testing.TB, apps ...maintenance.App) *maintenance.State {
+func mustCompile(t testing.TB, apps ...maintenance.App) *maintenance.State {
 	t.Helper()
 	s, err := maintenance.Compile(maintenance.Document{Version: maintenance.Version{Epoch: 1, Revision: 1}, Apps: apps})
 	if err != nil {
@@ -98,13 +98,13 @@ func compile(t testing.TB, apps ...maintenance.App) *maintenance.State {
 	return s
 }
 
-func defaultApp(change func(*maintenance.App)) maintenance.App {
+func defaultAppWith(change func(*maintenance.App)) maintenance.App {
 	a := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}
 	change(&a)
 	return a
 }
 
-func at(clock string) time.Time {
+func todayAt(clock string) time.Time {
 	t, err := time.Parse("15:04:05.999999999", clock)
 	if err != nil {
 		panic(err)
@@ -112,16 +112,16 @@ func at(clock string) time.Time {
 	return time.Date(2026, 11, 21, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 }
 
-func activation(id string, mode maintenance.Mode, since, until string) maintenance.Activation {
-	a := maintenance.Activation{ID: id, Source: maintenance.SourceManual, Mode: mode, Message: id, Since: at(since)}
+func newActivation(id string, mode maintenance.Mode, since, until string) maintenance.Activation {
+	a := maintenance.Activation{ID: id, Source: maintenance.SourceManual, Mode: mode, Message: id, Since: todayAt(since)}
 	if until != "" {
-		a.Until = at(until)
+		a.Until = todayAt(until)
 	}
 	return a
 }
 
-// decide decides like the filter: with the body if a decision needs it.
-func decide(t testing.TB, s *maintenance.State, r *maintenance.Request) maintenance.Decision {
+// decideWithBody decides like the filter: with the body if a decision needs it.
+func decideWithBody(t testing.TB, s *maintenance.State, r *maintenance.Request) maintenance.Decision {
 	t.Helper()
 	d := s.Decide(r, noon)
 	if d.Verdict == maintenance.NeedBody {
@@ -143,8 +143,8 @@ func marshal(t testing.TB, v any) string {
 	return string(b)
 }
 
-// everything returns a document that uses every field.
-func everything(t testing.TB) []byte {
+// everythingJSON returns a document that uses every field.
+func everythingJSON(t testing.TB) []byte {
 	data, err := os.ReadFile("testdata/everything.json")
 	if err != nil {
 		t.Fatal(err)

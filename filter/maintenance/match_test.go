@@ -101,7 +101,7 @@ func TestMostSpecificMatchWins(t *testing.T) {
 
 // Each attribute is a host call, so only attributes that a rule needs are read.
 func TestOnlyNeededAttributesAreRead(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["10.0.0.0/8"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["10.0.0.0/8"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	for host, want := range map[string]int{"shop.example.com": 1, "other.example.com": 0} {
 		r := get(host, "/")
 		s.Decide(r, noon)

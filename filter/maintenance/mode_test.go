@@ -37,7 +37,7 @@ func TestModeListNamesEveryMode(t *testing.T) {
 // If an entry in the list of modes lacks a text or a code, only the reply shows it.
 func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 	for _, mode := range maintenance.Modes() {
-		s := mustParse(t, `{"apps":[{"name":"default",`+on(mode)+`}]}`)
+		s := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(mode)+`}]}`)
 
 		for _, lang := range strings.Fields(maintenance.BuiltinLanguages()) {
 			r := request("DELETE", "h", "/", "accept", "text/html", "accept-language", lang)
@@ -55,7 +55,7 @@ func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 			}
 		}
 
-		r := body(request("POST", "h", "/graphql"), "application/json", `{"query":"mutation{a}"}`)
+		r := withBody(request("POST", "h", "/graphql"), "application/json", `{"query":"mutation{a}"}`)
 		d := s.Decide(r, noon)
 		code := "MAINTENANCE_" + strings.ToUpper(strings.ReplaceAll(string(mode), "-", "_"))
 
@@ -68,7 +68,7 @@ func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 // A mode without a case in Mode.judge refuses everything, as no-access does.
 func TestEveryModeHasRulesOfItsOwn(t *testing.T) {
 	for _, mode := range maintenance.Modes() {
-		s := mustParse(t, `{"apps":[{"name":"default",`+on(mode)+`}]}`)
+		s := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(mode)+`}]}`)
 		d := s.Decide(request("DELETE", "h", "/"), noon)
 		if isNoAccess := mode == maintenance.NoAccess; (d.Rule == maintenance.RuleNoAccess) != isNoAccess {
 			t.Errorf("%s refuses by %s", mode, d.Rule)

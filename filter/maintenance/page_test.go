@@ -32,7 +32,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	spec := maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp, Pages: hashes}, Activations: []maintenance.Activation{{
 		ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Message: `<script>alert("1")</script> & 'more' {{app}}`, Since: noon, Until: noon.Add(time.Hour),
 	}}}
-	s := compile(t, spec)
+	s := mustCompile(t, spec)
 	const escaped = `&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt; &amp; &#39;more&#39; {{app}}`
 
 	for accept, want := range map[string]struct{ lang, html string }{
@@ -43,17 +43,17 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 		"tlh, de;q=0.1": {"de", `<p title=`},
 	} {
 		r := get("h", "/", "accept", "text/html", "accept-language", accept)
-		reply := refusal(t, s, r, pages, noon)
-		if got := header(&reply, "content-language"); got != want.lang || !strings.HasPrefix(string(reply.Body), want.html) {
+		reply := mustRefuse(t, s, r, pages, noon)
+		if got := headerValues(&reply, "content-language"); got != want.lang || !strings.HasPrefix(string(reply.Body), want.html) {
 			t.Errorf("%q: %s\n%s\nwant %s", accept, got, reply.Body, want.html)
 		}
 	}
 
 	// The built-in page replaces a missing one.
 	for _, p := range []maintenance.Pages{nil, func(string) []byte { return nil }, pages} {
-		reply := refusal(t, s, get("h", "/", "accept", "text/html", "accept-language", "fr"), p, noon)
-		if header(&reply, "content-language") != "fr" || !bytes.Contains(reply.Body, []byte("Maintenance en cours")) {
-			t.Errorf("%s: %s", header(&reply, "content-language"), reply.Body)
+		reply := mustRefuse(t, s, get("h", "/", "accept", "text/html", "accept-language", "fr"), p, noon)
+		if headerValues(&reply, "content-language") != "fr" || !bytes.Contains(reply.Body, []byte("Maintenance en cours")) {
+			t.Errorf("%s: %s", headerValues(&reply, "content-language"), reply.Body)
 		}
 	}
 
@@ -66,7 +66,7 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	begin := time.Now()
 	sha, data := page(strings.Repeat("{{", maintenance.MaxPageBytes/2))
 	spec.Pages = map[string]string{"": sha}
-	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return data }, noon)
+	reply := mustRefuse(t, mustCompile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return data }, noon)
 
 	if took := time.Since(begin); took > time.Second || len(reply.Body) != len(data) {
 		t.Errorf("%d bytes in %v", len(reply.Body), took)
@@ -81,7 +81,7 @@ func TestFilledPagesAreBounded(t *testing.T) {
 		Activations: []maintenance.Activation{{ID: "a", Source: maintenance.SourceManual, Mode: maintenance.NoAccess, Since: noon,
 			Message: strings.Repeat("\"", maintenance.MaxMessageBytes)}},
 	}
-	reply := refusal(t, compile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return html }, noon)
+	reply := mustRefuse(t, mustCompile(t, spec), get("h", "/", "accept", "text/html"), func(string) []byte { return html }, noon)
 
 	if n := len(reply.Body); n > 3*maintenance.MaxPageBytes {
 		t.Errorf("%d bytes", n)
@@ -98,7 +98,7 @@ func TestOnlyTheShownPageIsFetched(t *testing.T) {
 		spec.Pages[lang] = strings.Repeat(strconv.Itoa(i), 64)
 	}
 
-	s := compile(t, spec)
+	s := mustCompile(t, spec)
 
 	for _, c := range []struct {
 		accept, language string
@@ -110,7 +110,7 @@ func TestOnlyTheShownPageIsFetched(t *testing.T) {
 		{"text/plain", "fr", nil},
 	} {
 		var fetched []string
-		refusal(t, s, get("h", "/", "accept", c.accept, "accept-language", c.language), func(sha string) []byte {
+		mustRefuse(t, s, get("h", "/", "accept", c.accept, "accept-language", c.language), func(sha string) []byte {
 			fetched = append(fetched, sha)
 			return nil
 		}, noon)

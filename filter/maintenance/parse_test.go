@@ -13,7 +13,7 @@ import (
 
 // Parse must read the same from a document as encoding/json, because the controller uses both.
 func TestParseReadsEverything(t *testing.T) {
-	data := everything(t)
+	data := everythingJSON(t)
 	var want maintenance.Document
 	if err := json.Unmarshal(data, &want); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestParseSpecChecksOneApp(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(everything(f))
+	f.Add(everythingJSON(f))
 	for _, seed := range []string{
 		`{}`, `null`, ``, `{"epoch":1,"revision":18446744073709551615,"apps":null}`,
 		`{"apps":[{"name":"a","match":{"hosts":["*.A.example.:"],"paths":["/a","/B/"]}}]}`,

@@ -19,7 +19,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{"methods":["GET"],"path":"/find","allow":["bodies"]},
 			{"methods":["POST"],"path":"/uploads","allow":["overrides"]},
 			{"prefix":"/"  ,"methods":["PURGE"]}
-		],`+on(mode)+`}]}`)
+		],`+activationJSON(mode)+`}]}`)
 
 		for _, c := range []struct {
 			r      *maintenance.Request
@@ -31,7 +31,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{request("POST", "h", "/healthz"), false},
 			{request("OPTIONS", "h", "/healthz"), true},
 			{request("OPTIONS", "h", "/hooks", "origin", "https://app.example.com", "access-control-request-method", "POST"), true},
-			{body(request("OPTIONS", "h", "/hooks"), "", "x"), false},
+			{withBody(request("OPTIONS", "h", "/hooks"), "", "x"), false},
 			{request("get", "h", "/healthz"), false},
 			{get("h", "/healthz/x"), false},
 			{get("h", "/.well-known/acme-challenge/token"), true},
@@ -49,27 +49,27 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{request("CONNECT", "h", "/live", ":protocol", "websocket"), true},
 
 			// Some server may take a body that has no meaning with the method for another request.
-			{body(get("h", "/healthz", "content-length", "40"), "", "POST /orders HTTP/1.1"), false},
-			{body(get("h", "/healthz"), "", ""), true},
-			{body(get("h", "/chat"), "", "x"), false},
-			{body(get("h", "/find"), "application/json", `{}`), true},
+			{withBody(get("h", "/healthz", "content-length", "40"), "", "POST /orders HTTP/1.1"), false},
+			{withBody(get("h", "/healthz"), "", ""), true},
+			{withBody(get("h", "/chat"), "", "x"), false},
+			{withBody(get("h", "/find"), "application/json", `{}`), true},
 
 			// The body of a POST must not name another method.
-			{body(request("POST", "h", "/hooks"), "application/json", `{"type":"charge","payment_method":"card"}`), true},
-			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `payload=%7B%7D`), true},
-			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `_method=DELETE`), false},
-			{body(request("POST", "h", "/hooks"), "application/json", `{"_method":"DELETE"}`), false},
-			{body(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"), false},
-			{body(request("POST", "h", "/hooks"), "", ""), true},
-			{body(request("POST", "h", "/hooks"), "", "_method=DELETE"), false},
-			{body(request("POST", "h", "/hooks"), "application/json", `{"httpMethod":"GET","method":"x"}`), true},
-			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded+json", `"x=1&_method=DELETE&y="`), false},
-			{body(request("POST", "h", "/hooks"), "application/json", `"x=1&_method=DELETE&y="`), false},
-			{body(request("POST", "h", "/hooks"), "application/json", ` [{"type":"charge"}] `), true},
-			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1,"_method":"DELETE"}`), false},
-			{body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1}`), true},
-			{body(request("POST", "h", "/hooks"), "application/grpc+json", `{"_method":"DELETE"}`), false},
-			{body(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
+			{withBody(request("POST", "h", "/hooks"), "application/json", `{"type":"charge","payment_method":"card"}`), true},
+			{withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `payload=%7B%7D`), true},
+			{withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", `_method=DELETE`), false},
+			{withBody(request("POST", "h", "/hooks"), "application/json", `{"_method":"DELETE"}`), false},
+			{withBody(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"), false},
+			{withBody(request("POST", "h", "/hooks"), "", ""), true},
+			{withBody(request("POST", "h", "/hooks"), "", "_method=DELETE"), false},
+			{withBody(request("POST", "h", "/hooks"), "application/json", `{"httpMethod":"GET","method":"x"}`), true},
+			{withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded+json", `"x=1&_method=DELETE&y="`), false},
+			{withBody(request("POST", "h", "/hooks"), "application/json", `"x=1&_method=DELETE&y="`), false},
+			{withBody(request("POST", "h", "/hooks"), "application/json", ` [{"type":"charge"}] `), true},
+			{withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1,"_method":"DELETE"}`), false},
+			{withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", ` {"a":1}`), true},
+			{withBody(request("POST", "h", "/hooks"), "application/grpc+json", `{"_method":"DELETE"}`), false},
+			{withBody(request("POST", "h", "/uploads"), "multipart/form-data; boundary=x", "--x--"), true},
 
 			// Every method that a framework may see must be one of the rule's.
 			{request("POST", "h", "/hooks", "x-http-method-override", "POST"), true},
@@ -80,7 +80,7 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{get("h", "/healthz", "x_http_method_override", "DELETE"), false},
 			{request("DELETE", "h", "/.well-known/acme-challenge/token", "x-http-method-override", "PUT"), true},
 		} {
-			d := decide(t, s, c.r)
+			d := decideWithBody(t, s, c.r)
 			if c.exempt != (d.Verdict == maintenance.Pass && d.Rule == maintenance.RuleExempt) {
 				t.Errorf("%s %s %v %q in %s: %v by %s", c.r.Method, c.r.Path, c.r.Headers[3:], c.r.Body, mode, d.Verdict, d.Rule)
 			}
@@ -91,18 +91,18 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 // If an exemption names a request but does not let it pass, the refusal says so.
 func TestRefusalNamesTheExemption(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
-		s := mustParse(t, `{"apps":[{"name":"default","exempt":[{"methods":["POST"],"prefix":"/hooks"}],`+on(mode)+`}]}`)
+		s := mustParse(t, `{"apps":[{"name":"default","exempt":[{"methods":["POST"],"prefix":"/hooks"}],`+activationJSON(mode)+`}]}`)
 		for _, r := range []*maintenance.Request{
-			body(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"),
-			body(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", "_method=DELETE"),
-			body(request("POST", "h", "/hooks", "content-length", "99999999"), "application/json", ""),
+			withBody(request("POST", "h", "/hooks"), "multipart/form-data; boundary=x", "--x--"),
+			withBody(request("POST", "h", "/hooks"), "application/x-www-form-urlencoded", "_method=DELETE"),
+			withBody(request("POST", "h", "/hooks", "content-length", "99999999"), "application/json", ""),
 		} {
-			if d := decide(t, s, r); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleExemptUnclear {
+			if d := decideWithBody(t, s, r); d.Verdict != maintenance.Refuse || d.Rule != maintenance.RuleExemptUnclear {
 				t.Errorf("%s in %s: %v by %s", r.Body, mode, d.Verdict, d.Rule)
 			}
 		}
 
-		if d := decide(t, s, request("PUT", "h", "/hooks")); d.Verdict != maintenance.Refuse || d.Rule == maintenance.RuleExemptUnclear {
+		if d := decideWithBody(t, s, request("PUT", "h", "/hooks")); d.Verdict != maintenance.Refuse || d.Rule == maintenance.RuleExemptUnclear {
 			t.Errorf("PUT in %s: %v by %s", mode, d.Verdict, d.Rule)
 		}
 	}

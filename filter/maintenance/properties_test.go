@@ -13,36 +13,36 @@ import (
 // The properties in this file hold for every request. Each is one function, for the fuzzer, which
 // mutates tapes, and for the test, which draws them with a fixed seed.
 
-// tapes is the number of random tapes with which a test checks each property.
-const tapes = 60_000
+// tapesPerTest is the number of random tapes with which a test checks each property.
+const tapesPerTest = 60_000
 
-func holdsAtRandom(t *testing.T, property func(t *testing.T, tape *adversary.Tape)) {
+func checkAtRandom(t *testing.T, property func(t *testing.T, tape *adversary.Tape)) {
 	t.Helper()
-	adversary.Tapes(7, tapes, func(tape *adversary.Tape) bool {
+	adversary.Tapes(7, tapesPerTest, func(tape *adversary.Tape) bool {
 		property(t, tape)
 		return !t.Failed()
 	})
 }
 
-func holdsFuzzed(f *testing.F, property func(t *testing.T, tape *adversary.Tape)) {
+func fuzz(f *testing.F, property func(t *testing.T, tape *adversary.Tape)) {
 	for i := range 16 {
 		f.Add([]byte(strings.Repeat(string(rune('0'+i)), 48)))
 	}
 	f.Fuzz(func(t *testing.T, choices []byte) { property(t, adversary.NewTape(choices)) })
 }
 
-// worlds keeps the compiled state of each world.
-var worlds = map[adversary.World]*maintenance.State{}
+// states keeps the compiled state of each world.
+var states = map[adversary.World]*maintenance.State{}
 
-func compiled(t testing.TB, w adversary.World) *maintenance.State {
+func stateOf(t testing.TB, w adversary.World) *maintenance.State {
 	t.Helper()
-	if worlds[w] == nil {
-		worlds[w] = mustParse(t, w.Document())
+	if states[w] == nil {
+		states[w] = mustParse(t, w.Document())
 	}
-	return worlds[w]
+	return states[w]
 }
 
-func drawn(tape *adversary.Tape) *maintenance.Request {
+func drawRequest(tape *adversary.Tape) *maintenance.Request {
 	r := tape.Request()
 	r.Attributes = &attributes{}
 	return r
@@ -51,8 +51,8 @@ func drawn(tape *adversary.Tape) *maintenance.Request {
 // addedHeaderNeverGrants checks that a refused request does not pass with one more header. The
 // exception is a first Content-Type, without which the type of a body is not known.
 func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
-	s, r := compiled(t, tape.World()), drawn(tape)
-	if decide(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
+	s, r := stateOf(t, tape.World()), drawRequest(tape)
+	if decideWithBody(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
 		return
 	}
 
@@ -65,57 +65,57 @@ func addedHeaderNeverGrants(t *testing.T, tape *adversary.Tape) {
 	more := adversary.Fresh(r)
 	more.Headers = slices.Insert(more.Headers, tape.UpTo(len(more.Headers)+1), added)
 
-	if d := decide(t, s, more); d.Verdict != maintenance.Refuse {
+	if d := decideWithBody(t, s, more); d.Verdict != maintenance.Refuse {
 		t.Errorf("%s was refused, and passes by %s with %q", adversary.Describe(r), d.Rule, added)
 	}
 }
 
-func TestAddedHeaderNeverGrants(t *testing.T) { holdsAtRandom(t, addedHeaderNeverGrants) }
-func FuzzAddedHeader(f *testing.F)            { holdsFuzzed(f, addedHeaderNeverGrants) }
+func TestAddedHeaderNeverGrants(t *testing.T) { checkAtRandom(t, addedHeaderNeverGrants) }
+func FuzzAddedHeader(f *testing.F)            { fuzz(f, addedHeaderNeverGrants) }
 
 // respellingNeverGrants checks that a refused request does not pass if its path, host, method or a
 // header name is spelled in another way that some server undoes.
 func respellingNeverGrants(t *testing.T, tape *adversary.Tape) {
-	s, r := compiled(t, tape.World()), drawn(tape)
-	if decide(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
+	s, r := stateOf(t, tape.World()), drawRequest(tape)
+	if decideWithBody(t, s, adversary.Fresh(r)).Verdict != maintenance.Refuse {
 		return
 	}
 
 	other := adversary.Fresh(r)
 	how := tape.Respell(other)
-	if d := decide(t, s, other); d.Verdict != maintenance.Refuse {
+	if d := decideWithBody(t, s, other); d.Verdict != maintenance.Refuse {
 		paths, _ := maintenance.Readings(other)
 		t.Errorf("%s was refused, and passes by %s of %s with another %s; read as %q", adversary.Describe(r), d.Rule, d.App, how, paths)
 	}
 }
 
-func TestRespellingNeverGrants(t *testing.T) { holdsAtRandom(t, respellingNeverGrants) }
-func FuzzRespelling(f *testing.F)            { holdsFuzzed(f, respellingNeverGrants) }
+func TestRespellingNeverGrants(t *testing.T) { checkAtRandom(t, respellingNeverGrants) }
+func FuzzRespelling(f *testing.F)            { fuzz(f, respellingNeverGrants) }
 
 // stricterModeRefusesMore checks that no-access refuses whatever read-only refuses.
 func stricterModeRefusesMore(t *testing.T, tape *adversary.Tape) {
 	w := tape.World()
 	w.Mode = maintenance.ReadOnly
-	lax := compiled(t, w)
+	lax := stateOf(t, w)
 	w.Mode = maintenance.NoAccess
-	strict := compiled(t, w)
+	strict := stateOf(t, w)
 
-	r := drawn(tape)
-	if decide(t, lax, adversary.Fresh(r)).Verdict == maintenance.Refuse {
-		if d := decide(t, strict, adversary.Fresh(r)); d.Verdict != maintenance.Refuse {
+	r := drawRequest(tape)
+	if decideWithBody(t, lax, adversary.Fresh(r)).Verdict == maintenance.Refuse {
+		if d := decideWithBody(t, strict, adversary.Fresh(r)); d.Verdict != maintenance.Refuse {
 			t.Errorf("%s is refused in read-only, and passes by %s in no-access", adversary.Describe(r), d.Rule)
 		}
 	}
 }
 
-func TestStricterModeRefusesMore(t *testing.T) { holdsAtRandom(t, stricterModeRefusesMore) }
-func FuzzStricterMode(f *testing.F)            { holdsFuzzed(f, stricterModeRefusesMore) }
+func TestStricterModeRefusesMore(t *testing.T) { checkAtRandom(t, stricterModeRefusesMore) }
+func FuzzStricterMode(f *testing.F)            { fuzz(f, stricterModeRefusesMore) }
 
 // delayNeverGrants checks that a refused request does not pass if its body is padded, or if it is
 // paused in compact form until its body is there.
 func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
-	s, r := compiled(t, tape.World()), drawn(tape)
-	whole := decide(t, s, adversary.Fresh(r))
+	s, r := stateOf(t, tape.World()), drawRequest(tape)
+	whole := decideWithBody(t, s, adversary.Fresh(r))
 
 	paused := adversary.Fresh(r)
 	first := s.Decide(paused, noon)
@@ -124,7 +124,7 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	if again := s.Decide(paused, noon); again.Verdict != first.Verdict || again.Rule != first.Rule {
 		t.Errorf("%s: %v by %s, and in compact form %v by %s", adversary.Describe(r), first.Verdict, first.Rule, again.Verdict, again.Rule)
 	}
-	if compact := decide(t, s, paused); compact.Verdict != whole.Verdict || compact.Rule != whole.Rule {
+	if compact := decideWithBody(t, s, paused); compact.Verdict != whole.Verdict || compact.Rule != whole.Rule {
 		t.Errorf("%s: %v by %s, and in compact form with its body %v by %s", adversary.Describe(r), whole.Verdict, whole.Rule, compact.Verdict, compact.Rule)
 	}
 
@@ -135,13 +135,13 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	padded := adversary.Fresh(r)
 	padded.Body = tape.Pad(r.Body)
 
-	if d := decide(t, s, padded); d.Verdict != maintenance.Refuse {
+	if d := decideWithBody(t, s, padded); d.Verdict != maintenance.Refuse {
 		t.Errorf("%s was refused, and passes by %s with the body %q", adversary.Describe(r), d.Rule, padded.Body)
 	}
 }
 
-func TestDelayNeverGrants(t *testing.T) { holdsAtRandom(t, delayNeverGrants) }
-func FuzzDelay(f *testing.F)            { holdsFuzzed(f, delayNeverGrants) }
+func TestDelayNeverGrants(t *testing.T) { checkAtRandom(t, delayNeverGrants) }
+func FuzzDelay(f *testing.F)            { fuzz(f, delayNeverGrants) }
 
 // A compact request must not refer to the buffer that its strings came from.
 func TestCompactRequestsKeepNoBuffer(t *testing.T) {

@@ -38,8 +38,8 @@ func TestBookOfReadings(t *testing.T) {
 	}
 }
 
-// gated is a document that closes /gated, except for two exemptions.
-const gated = `{"apps":[
+// gatedDocument is a document that closes /gated, except for two exemptions.
+const gatedDocument = `{"apps":[
 	{"name":"gated","match":{"paths":["/gated"]},"exempt":[{"path":"/gated/healthz"},{"prefix":"/gated/hooks/"}],"activations":[{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T11:00:00Z"}]},
 	{"name":"default","exempt":[{"path":"/login"}]}
 ]}`
@@ -47,7 +47,7 @@ const gated = `{"apps":[
 // If servers may read a path differently, the strictest app that any reading reaches decides, and
 // no exemption applies.
 func TestReadings(t *testing.T) {
-	s := mustParse(t, gated)
+	s := mustParse(t, gatedDocument)
 	for _, c := range []struct {
 		name, target string
 		want         maintenance.Verdict
@@ -191,8 +191,8 @@ func TestReadings(t *testing.T) {
 // Hosts and paths may also come in other headers than :authority and :path.
 func TestHeadersMayNameHostAndPath(t *testing.T) {
 	s := mustParse(t, `{"apps":[
-		{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},
-		{"name":"gated","match":{"paths":["/gated"]},`+on(maintenance.NoAccess)+`},
+		{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`},
+		{"name":"gated","match":{"paths":["/gated"]},`+activationJSON(maintenance.NoAccess)+`},
 		{"name":"default","exempt":[{"path":"/login"}]}
 	]}`)
 
@@ -256,7 +256,7 @@ func TestHeadersMayNameHostAndPath(t *testing.T) {
 		})
 	}
 
-	closed := mustParse(t, `{"apps":[{"name":"default","exempt":[{"path":"/login"}],`+on(maintenance.NoAccess)+`}]}`)
+	closed := mustParse(t, `{"apps":[{"name":"default","exempt":[{"path":"/login"}],`+activationJSON(maintenance.NoAccess)+`}]}`)
 	for target, want := range map[string]maintenance.Verdict{"/login": maintenance.Pass, "/admin": maintenance.Refuse} {
 		if d := closed.Decide(get("a.example", "/login", "x-rewrite-url", target), noon); d.Verdict != want {
 			t.Errorf("/login rewritten to %s: %v", target, d.Verdict)
@@ -273,7 +273,7 @@ func manyRewrites() (headers []string) {
 
 // A path with too many readings to follow may still name a host.
 func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	long := strings.Repeat("x", 5_000)
 
 	for _, c := range []struct {
@@ -304,7 +304,7 @@ func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 
 // All readings of long honest paths are followed, so that they do not belong to another app.
 func TestHonestPathsAreFollowed(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+on(maintenance.NoAccess)+`},{"name":"default"}]}`)
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	article := url.PathEscape("Категория:Википедия:Статьи с некорректным использованием шаблонов")
 
 	for _, target := range []string{
@@ -496,7 +496,7 @@ func inGated(p string) bool {
 // FuzzDecide checks that a path does not pass if any server would map it to a closed app, and that
 // in read-only only safe requests and GraphQL queries pass.
 func FuzzDecide(f *testing.F) {
-	s, reading := mustParse(f, gated), readOnly(f, "")
+	s, reading := mustParse(f, gatedDocument), readOnlyState(f, "")
 	exempt := []string{"/gated/healthz", "/gated/hooks"}
 
 	for _, seed := range []string{
@@ -529,7 +529,7 @@ func FuzzDecide(f *testing.F) {
 			}
 		}
 
-		d = decide(t, reading, r)
+		d = decideWithBody(t, reading, r)
 		if d.Verdict != maintenance.Pass {
 			if reply := d.Reply(r, nil, noon); reply.Status != 503 && reply.Status != 413 && reply.Status != 200 {
 				t.Errorf("status %d", reply.Status)
@@ -556,7 +556,7 @@ func FuzzDecide(f *testing.F) {
 // TestDisguisesAtRandom does the same with random combinations of disguises, which a fuzzer would
 // take long to find.
 func TestDisguisesAtRandom(t *testing.T) {
-	s := mustParse(t, gated)
+	s := mustParse(t, gatedDocument)
 	pieces := []string{"/", "/", "/", "//", ".", "..", "%2e", "%2E.", "%2f", "%2F", "%5c", `\`, ";", ";x=y", "%3b", "#", "%23", "%3f", "?", "%00", "%25", "%252e", "%252f", "x", "open", "gated", "gated", "GATED", "%67ated", "h:80"}
 	random := rand.New(rand.NewPCG(1, 2))
 	reached := 0

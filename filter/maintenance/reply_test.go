@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
-	axios   = "application/json, text/plain, */*"
+	browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+	axiosAccept   = "application/json, text/plain, */*"
 )
 
-func header(reply *maintenance.Reply, name string) string {
+func headerValues(reply *maintenance.Reply, name string) string {
 	var values []string
 	for _, h := range reply.Headers {
 		if h[0] == name {
@@ -31,8 +31,8 @@ func header(reply *maintenance.Reply, name string) string {
 	return strings.Join(values, " | ")
 }
 
-// refusal returns the reply to a request, which must be refused.
-func refusal(t testing.TB, s *maintenance.State, r *maintenance.Request, pages maintenance.Pages, now time.Time) maintenance.Reply {
+// mustRefuse returns the reply to a request, which must be refused.
+func mustRefuse(t testing.TB, s *maintenance.State, r *maintenance.Request, pages maintenance.Pages, now time.Time) maintenance.Reply {
 	t.Helper()
 	d := s.Decide(r, now)
 	if d.Verdict == maintenance.NeedBody {
@@ -52,8 +52,8 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 	const cors = `"cors":{"origins":["https://app.example.com"]}`
 	const message = `"activations":[{"id":"a","source":"manual","mode":"MODE","message":"We move the \"warehouse\" <now> & are back at 3 — promised","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]`
 	noAccess := mustParse(t, `{"apps":[{"name":"default",`+cors+`,`+strings.Replace(message, "MODE", "no-access", 1)+`}]}`)
-	plain := mustParse(t, `{"apps":[{"name":"default",`+on(maintenance.NoAccess)+`}]}`)
-	writes := readOnly(t, cors)
+	plain := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`)
+	writes := readOnlyState(t, cors)
 	preflight := func(origin string) *maintenance.Request {
 		return request("OPTIONS", "h", "/api", "origin", origin, "access-control-request-method", "PUT", "access-control-request-headers", "authorization,content-type")
 	}
@@ -64,30 +64,30 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 		state *maintenance.State
 		r     *maintenance.Request
 	}{
-		{"browser", noAccess, get("h", "/", "accept", browser)},
-		{"browser, nothing said about why and how long", plain, get("h", "/", "accept", browser, "accept-language", "en-GB,en;q=0.9")},
-		{"browser that posts a form in read-only", writes, body(request("POST", "h", "/order", "accept", browser), "application/x-www-form-urlencoded", "a=b")},
+		{"browser", noAccess, get("h", "/", "accept", browserAccept)},
+		{"browser, nothing said about why and how long", plain, get("h", "/", "accept", browserAccept, "accept-language", "en-GB,en;q=0.9")},
+		{"browser that posts a form in read-only", writes, withBody(request("POST", "h", "/order", "accept", browserAccept), "application/x-www-form-urlencoded", "a=b")},
 		{"curl", noAccess, get("h", "/", "accept", "*/*")},
-		{"curl that sends JSON", noAccess, body(request("POST", "h", "/", "accept", "*/*"), "application/json", "{}")},
-		{"axios", noAccess, get("h", "/", "accept", axios)},
+		{"curl that sends JSON", noAccess, withBody(request("POST", "h", "/", "accept", "*/*"), "application/json", "{}")},
+		{"axios", noAccess, get("h", "/", "accept", axiosAccept)},
 		{"a client that asks for JSON, nothing said", plain, get("h", "/", "accept", "application/json")},
 		{"a write in read-only", writes, request("DELETE", "h", "/orders/7", "accept", "application/json")},
 		{"nothing in particular", noAccess, get("h", "/")},
-		{"HEAD", noAccess, request("HEAD", "h", "/", "accept", browser)},
+		{"HEAD", noAccess, request("HEAD", "h", "/", "accept", browserAccept)},
 		{"gRPC", noAccess, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc+proto", "te", "trailers")},
 		{"gRPC-Web", noAccess, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc-web+proto", "accept", "application/grpc-web+proto", "x-grpc-web", "1", "origin", "https://app.example.com")},
 		{"gRPC-Web-text", noAccess, request("POST", "h", "/shop.v1.Shop/Get", "content-type", "application/grpc-web-text", "accept", "application/grpc-web-text")},
-		{"GraphQL", noAccess, body(request("POST", "h", "/graphql", "accept", "*/*"), "application/json", `{"query":"{a}"}`)},
-		{"GraphQL that takes its own type", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json, application/json;q=0.9"), "application/json", `{"query":"mutation{b}"}`)},
-		{"GraphQL that only takes JSON", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json;q=0, application/json"), "application/json", `{"query":"mutation{b}"}`)},
-		{"GraphQL, too large", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", strings.Repeat(" ", 1<<20+1))},
-		{"GraphQL by hash alone, whose client sends the document next", writes, body(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"`+strings.Repeat("0", 64)+`"}}}`)},
-		{"GraphQL that is cut off, to a client that takes its own type", writes, body(request("POST", "h", "/graphql", "accept", "application/graphql-response+json"), "application/json", `{"query":"{a`)},
-		{"GraphQL without a document, from a listed origin", writes, body(request("POST", "h", "/graphql", "accept", "application/json", "origin", "https://app.example.com"), "application/json", `{"qeury":"{a}"}`)},
-		{"GraphQL that cannot be parsed", writes, body(request("POST", "h", "/graphql/"), "application/json", `{"query":"{mutation"}`)},
-		{"GraphQL as text", writes, body(request("POST", "h", "/graphql", "accept", "*/*"), "text/plain;charset=UTF-8", `{"query":"{a}"}`)},
-		{"GraphQL as a form", writes, body(request("POST", "h", "/graphql", "accept", "*/*"), "application/x-www-form-urlencoded", `query={a}`)},
-		{"GraphQL in a browser's address bar", writes, get("h", "/graphql?query=mutation{b}", "accept", browser)},
+		{"GraphQL", noAccess, withBody(request("POST", "h", "/graphql", "accept", "*/*"), "application/json", `{"query":"{a}"}`)},
+		{"GraphQL that takes its own type", writes, withBody(request("POST", "h", "/graphql", "accept", "application/graphql-response+json, application/json;q=0.9"), "application/json", `{"query":"mutation{b}"}`)},
+		{"GraphQL that only takes JSON", writes, withBody(request("POST", "h", "/graphql", "accept", "application/graphql-response+json;q=0, application/json"), "application/json", `{"query":"mutation{b}"}`)},
+		{"GraphQL, too large", writes, withBody(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", strings.Repeat(" ", 1<<20+1))},
+		{"GraphQL by hash alone, whose client sends the document next", writes, withBody(request("POST", "h", "/graphql", "accept", "application/json"), "application/json", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"`+strings.Repeat("0", 64)+`"}}}`)},
+		{"GraphQL that is cut off, to a client that takes its own type", writes, withBody(request("POST", "h", "/graphql", "accept", "application/graphql-response+json"), "application/json", `{"query":"{a`)},
+		{"GraphQL without a document, from a listed origin", writes, withBody(request("POST", "h", "/graphql", "accept", "application/json", "origin", "https://app.example.com"), "application/json", `{"qeury":"{a}"}`)},
+		{"GraphQL that cannot be parsed", writes, withBody(request("POST", "h", "/graphql/"), "application/json", `{"query":"{mutation"}`)},
+		{"GraphQL as text", writes, withBody(request("POST", "h", "/graphql", "accept", "*/*"), "text/plain;charset=UTF-8", `{"query":"{a}"}`)},
+		{"GraphQL as a form", writes, withBody(request("POST", "h", "/graphql", "accept", "*/*"), "application/x-www-form-urlencoded", `query={a}`)},
+		{"GraphQL in a browser's address bar", writes, get("h", "/graphql?query=mutation{b}", "accept", browserAccept)},
 		{"a listed origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://app.example.com")},
 		{"an unlisted origin", noAccess, get("h", "/", "accept", "application/json", "origin", "https://evil.example.com")},
 		{"preflight of a listed origin", noAccess, preflight("https://app.example.com")},
@@ -95,7 +95,7 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 		{"preflight of no headers", noAccess, request("OPTIONS", "h", "/", "origin", "https://app.example.com", "access-control-request-method", "GET")},
 		{"OPTIONS that is not a preflight", noAccess, request("OPTIONS", "h", "/", "origin", "https://app.example.com")},
 	} {
-		reply := refusal(t, c.state, c.r, nil, noon)
+		reply := mustRefuse(t, c.state, c.r, nil, noon)
 		fmt.Fprintf(&got, "== %s\n%d\n", c.name, reply.Status)
 		if reply.GRPCStatus >= 0 {
 			fmt.Fprintf(&got, "(gRPC status %d)\n", reply.GRPCStatus)
@@ -115,7 +115,7 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 
 		fmt.Fprintf(&got, "\n%s\n\n", text)
 
-		if kind := header(&reply, "content-type"); strings.Contains(kind, "json") && !json.Valid(reply.Body) {
+		if kind := headerValues(&reply, "content-type"); strings.Contains(kind, "json") && !json.Valid(reply.Body) {
 			t.Errorf("%s: not valid: %s", c.name, reply.Body)
 		}
 	}
@@ -129,9 +129,9 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 func TestMalformedGraphQLIsAClientError(t *testing.T) {
 	const json = "application/json"
 	empty := func(path string, headers ...string) *maintenance.Request {
-		return body(request("POST", "h", path, headers...), json, "")
+		return withBody(request("POST", "h", path, headers...), json, "")
 	}
-	two := readOnly(t, `"graphql":{"paths":["/graphql","/shop/graphql"]}`)
+	two := readOnlyState(t, `"graphql":{"paths":["/graphql","/shop/graphql"]}`)
 
 	for _, c := range []struct {
 		name   string
@@ -143,33 +143,33 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 		{"no body, on another GraphQL path", two, empty("/shop/graphql"), 400},
 		{"no body, with a slash", two, empty("/graphql/"), 400},
 		{"no body, with a parameter of the page", two, empty("/graphql?op=GetUser"), 400},
-		{"no type", two, body(request("POST", "h", "/graphql"), "", `{"query":"{a}"}`), 415},
+		{"no type", two, withBody(request("POST", "h", "/graphql"), "", `{"query":"{a}"}`), 415},
 		{"GET without a document", two, get("h", "/graphql?operationName=A"), 400},
-		{"a mutation", two, body(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}"}`), 503},
+		{"a mutation", two, withBody(request("POST", "h", "/graphql"), json, `{"query":"mutation{b}"}`), 503},
 		{"a mutation by GET", two, get("h", "/graphql?query=mutation{b}"), 503},
-		{"an upload", two, body(request("POST", "h", "/graphql"), "multipart/form-data; boundary=x", ""), 503},
+		{"an upload", two, withBody(request("POST", "h", "/graphql"), "multipart/form-data; boundary=x", ""), 503},
 		{"another method", two, request("PUT", "h", "/graphql"), 503},
-		{"too large", two, body(request("POST", "h", "/graphql"), json, strings.Repeat(" ", 1<<20+1)), 413},
+		{"too large", two, withBody(request("POST", "h", "/graphql"), json, strings.Repeat(" ", 1<<20+1)), 413},
 
 		{"below the path, where anything may be", two, empty("/graphql/upload"), 503},
 		{"in another spelling, which some servers route to something else", two, empty("/GraphQL"), 503},
 		{"an escaped path", two, empty("/%67raphql"), 503},
 		{"a path that a gateway may have cut", two, empty("/graphql", "x-forwarded-prefix", "/graphql"), 503},
 		{"not GraphQL", two, empty("/orders"), 503},
-		{"a browser", two, empty("/graphql", "accept", browser), 503},
-		{"gRPC", two, body(request("POST", "h", "/graphql"), "application/grpc", ""), 503},
-		{"no-access", mustParse(t, `{"apps":[{"name":"default",`+on(maintenance.NoAccess)+`}]}`), empty("/graphql"), 503},
+		{"a browser", two, empty("/graphql", "accept", browserAccept), 503},
+		{"gRPC", two, withBody(request("POST", "h", "/graphql"), "application/grpc", ""), 503},
+		{"no-access", mustParse(t, `{"apps":[{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`), empty("/graphql"), 503},
 	} {
-		reply := refusal(t, c.state, c.r, nil, noon)
+		reply := mustRefuse(t, c.state, c.r, nil, noon)
 		if reply.Status != c.status {
 			t.Errorf("%s: %d, want %d", c.name, reply.Status, c.status)
 		}
 
 		told := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
-		if malformed := c.status == 400 || c.status == 415; malformed && (told || header(&reply, "retry-after") != "") || !malformed && header(&reply, "retry-after") == "" {
+		if malformed := c.status == 400 || c.status == 415; malformed && (told || headerValues(&reply, "retry-after") != "") || !malformed && headerValues(&reply, "retry-after") == "" {
 			t.Errorf("%s: %v %s", c.name, reply.Headers, reply.Body)
 		}
-		if header(&reply, "cache-control") != "no-store" {
+		if headerValues(&reply, "cache-control") != "no-store" {
 			t.Errorf("%s may be cached", c.name)
 		}
 	}
@@ -191,8 +191,8 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 		{`"activations":[{"id":"a","source":"file","mode":"no-access","since":"2026-11-21T11:00:00Z","until":"9999-12-31T23:59:59Z"}]`, noon, "9223372037"},
 	} {
 		s := mustParse(t, `{"apps":[{"name":"default",`+c.fields+`}]}`)
-		reply := refusal(t, s, get("h", "/"), nil, c.now)
-		if got := header(&reply, "retry-after"); got != c.want {
+		reply := mustRefuse(t, s, get("h", "/"), nil, c.now)
+		if got := headerValues(&reply, "retry-after"); got != c.want {
 			t.Errorf("%s at %v: %s, want %s", c.fields, c.now, got, c.want)
 		}
 	}
@@ -203,7 +203,7 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 	d := s.Decide(r, noon)
 	reply := d.Reply(r, nil, noon.Add(time.Hour))
 
-	if got := header(&reply, "retry-after"); got != "1" {
+	if got := headerValues(&reply, "retry-after"); got != "1" {
 		t.Errorf("afterwards: %s", got)
 	}
 }
@@ -211,7 +211,7 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 // A temporary refusal gives its reason instead of the message of the activation, and asks for a
 // retry in a few seconds instead of at the end of the maintenance.
 func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
-	s := readOnly(t, `"retry_after":7200`)
+	s := readOnlyState(t, `"retry_after":7200`)
 	for _, rule := range []maintenance.Rule{maintenance.RuleHeldLimit, maintenance.RuleBodyTimeout, maintenance.RuleBodyUnread} {
 		for _, accept := range []string{"text/html", "application/json", "text/plain"} {
 			r := request("POST", "h", "/graphql", "accept", accept, "content-type", "application/json")
@@ -219,8 +219,8 @@ func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
 			d.Verdict, d.Rule, d.Until = maintenance.Refuse, rule, noon.Add(time.Hour)
 			reply := d.Reply(r, nil, noon)
 
-			if reply.Status != 503 || header(&reply, "retry-after") != "5" || !strings.Contains(string(reply.Body), rule.Explain()) {
-				t.Errorf("%s as %s: %d, retry after %s, %s", rule, accept, reply.Status, header(&reply, "retry-after"), reply.Body)
+			if reply.Status != 503 || headerValues(&reply, "retry-after") != "5" || !strings.Contains(string(reply.Body), rule.Explain()) {
+				t.Errorf("%s as %s: %d, retry after %s, %s", rule, accept, reply.Status, headerValues(&reply, "retry-after"), reply.Body)
 			}
 		}
 	}
@@ -229,14 +229,14 @@ func TestTemporaryRefusalsAskForARetrySoon(t *testing.T) {
 // A gRPC-Web body consists of frames: a byte that distinguishes trailers from messages, a length,
 // and as many bytes. The text form is in base64.
 func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
-	s := closed(t, `"retry_after":1`)
+	s := noAccessState(t, `"retry_after":1`)
 	for kind, want := range map[string]string{
 		"application/grpc-web":            "grpc-status:14\r\ngrpc-message:We are down for maintenance and will be back soon.\r\n",
 		"application/grpc-web+proto":      "grpc-status:14\r\ngrpc-message:We are down for maintenance and will be back soon.\r\n",
 		"application/grpc-web-text":       "",
 		"application/grpc-web-text+proto": "",
 	} {
-		reply := refusal(t, s, request("POST", "h", "/shop.v1.Shop/Get", "content-type", kind), nil, noon)
+		reply := mustRefuse(t, s, request("POST", "h", "/shop.v1.Shop/Get", "content-type", kind), nil, noon)
 		frame := reply.Body
 		if strings.Contains(kind, "text") {
 			var err error
@@ -248,7 +248,7 @@ func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 		if len(frame) < 5 || frame[0] != 0x80 || int(binary.BigEndian.Uint32(frame[1:])) != len(frame)-5 || string(frame[5:]) != want {
 			t.Errorf("%s: %q, want a frame of trailers of %q", kind, frame, want)
 		}
-		if header(&reply, "grpc-status") != "14" || header(&reply, "content-type") != kind {
+		if headerValues(&reply, "grpc-status") != "14" || headerValues(&reply, "content-type") != kind {
 			t.Errorf("%s: %v", kind, reply.Headers)
 		}
 	}
@@ -256,23 +256,23 @@ func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 
 // Values from the client go back to it only if they are known to be harmless.
 func TestRepliesEchoOnlyKnownValues(t *testing.T) {
-	s := closed(t, `"cors":{"origins":["https://app.example.com"]}`)
+	s := noAccessState(t, `"cors":{"origins":["https://app.example.com"]}`)
 	for _, contentType := range []string{"application/grpc-web<script>", "application/grpc-web, text/html", "application/grpc-webx", "application/grpcx", "application/grpc-web+<b>"} {
-		reply := refusal(t, s, request("POST", "h", "/", "content-type", contentType), nil, noon)
-		if got := header(&reply, "content-type"); got != "text/plain; charset=utf-8" || reply.Status != 503 {
+		reply := mustRefuse(t, s, request("POST", "h", "/", "content-type", contentType), nil, noon)
+		if got := headerValues(&reply, "content-type"); got != "text/plain; charset=utf-8" || reply.Status != 503 {
 			t.Errorf("%s: %d %s", contentType, reply.Status, got)
 		}
 	}
 
 	for _, origin := range []string{"null", "https://app.example.com.evil.example", "https://app.example.com/", "HTTPS://APP.EXAMPLE.COM", "http://app.example.com", "*", "https://app.example.com, https://evil.example"} {
-		reply := refusal(t, s, get("h", "/", "origin", origin), nil, noon)
+		reply := mustRefuse(t, s, get("h", "/", "origin", origin), nil, noon)
 		for _, h := range reply.Headers {
 			if strings.HasPrefix(h[0], "access-control-") {
 				t.Errorf("origin %s is told %s", origin, h)
 			}
 		}
 
-		if !strings.Contains(header(&reply, "vary"), "Origin") {
+		if !strings.Contains(headerValues(&reply, "vary"), "Origin") {
 			t.Error("the reply does not vary by origin")
 		}
 	}

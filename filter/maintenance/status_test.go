@@ -57,7 +57,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 }
 
 func TestEdgeStatusAnswersGetAndHead(t *testing.T) {
-	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+on(maintenance.NoAccess)+`}]}`)
+	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
 	for _, c := range []struct {
 		r      *maintenance.Request
 		status int

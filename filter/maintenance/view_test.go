@@ -21,28 +21,28 @@ func TestStrictestActivationDecides(t *testing.T) {
 		id, until   string
 	}{
 		{"none", nil, "12:00:00", maintenance.Off, "", ""},
-		{"one", []maintenance.Activation{activation("a", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
-		{"one with an end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "a", "13:00:00"},
-		{"just before its end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "12:59:59.999999999", ro, "a", "13:00:00"},
-		{"at its end", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "13:00:00", maintenance.Off, "", ""},
-		{"a proxy whose clock is behind", []maintenance.Activation{activation("a", ro, "11:00:00", "13:00:00")}, "10:00:00", ro, "a", "13:00:00"},
-		{"the stricter first", []maintenance.Activation{activation("a", no, "10:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", no, "a", ""},
-		{"the stricter last", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", no, "10:00:00", "13:00:00")}, "12:00:00", no, "b", "13:00:00"},
-		{"the stricter has ended", []maintenance.Activation{activation("a", no, "09:00:00", "10:00:00"), activation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "13:00:00"},
-		{"equals, the later last", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
-		{"equals, the later first", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", ro, "10:00:00", "")}, "12:00:00", ro, "a", ""},
-		{"equals of one time", []maintenance.Activation{activation("a", ro, "11:00:00", ""), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
-		{"the last end of equals", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "14:00:00"},
-		{"the last end of equals, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", "13:00:00"), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", "14:00:00"},
-		{"one of the equals has no end", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
-		{"one of the equals has no end, the other way round", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", ""},
-		{"the end of a laxer one does not matter", []maintenance.Activation{activation("a", ro, "10:00:00", ""), activation("b", no, "11:00:00", "14:00:00"), activation("c", ro, "11:30:00", "23:00:00")}, "12:00:00", no, "b", "14:00:00"},
-		{"the end of a laxer one before it does not matter", []maintenance.Activation{activation("a", ro, "10:00:00", "23:00:00"), activation("b", no, "11:00:00", "")}, "12:00:00", no, "b", ""},
-		{"several activations, the next takes over", []maintenance.Activation{activation("a", ro, "10:00:00", "14:00:00"), activation("b", no, "11:00:00", "13:00:00")}, "13:00:00", ro, "a", "14:00:00"},
+		{"one", []maintenance.Activation{newActivation("a", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"one with an end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "a", "13:00:00"},
+		{"just before its end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "12:59:59.999999999", ro, "a", "13:00:00"},
+		{"at its end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "13:00:00", maintenance.Off, "", ""},
+		{"a proxy whose clock is behind", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "10:00:00", ro, "a", "13:00:00"},
+		{"the stricter first", []maintenance.Activation{newActivation("a", no, "10:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", no, "a", ""},
+		{"the stricter last", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", no, "10:00:00", "13:00:00")}, "12:00:00", no, "b", "13:00:00"},
+		{"the stricter has ended", []maintenance.Activation{newActivation("a", no, "09:00:00", "10:00:00"), newActivation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "13:00:00"},
+		{"equals, the later last", []maintenance.Activation{newActivation("a", ro, "10:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
+		{"equals, the later first", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", ro, "10:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"equals of one time", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"the last end of equals", []maintenance.Activation{newActivation("a", ro, "10:00:00", "14:00:00"), newActivation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "14:00:00"},
+		{"the last end of equals, the other way round", []maintenance.Activation{newActivation("a", ro, "10:00:00", "13:00:00"), newActivation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", "14:00:00"},
+		{"one of the equals has no end", []maintenance.Activation{newActivation("a", ro, "10:00:00", "14:00:00"), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
+		{"one of the equals has no end, the other way round", []maintenance.Activation{newActivation("a", ro, "10:00:00", ""), newActivation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", ""},
+		{"the end of a laxer one does not matter", []maintenance.Activation{newActivation("a", ro, "10:00:00", ""), newActivation("b", no, "11:00:00", "14:00:00"), newActivation("c", ro, "11:30:00", "23:00:00")}, "12:00:00", no, "b", "14:00:00"},
+		{"the end of a laxer one before it does not matter", []maintenance.Activation{newActivation("a", ro, "10:00:00", "23:00:00"), newActivation("b", no, "11:00:00", "")}, "12:00:00", no, "b", ""},
+		{"several activations, the next takes over", []maintenance.Activation{newActivation("a", ro, "10:00:00", "14:00:00"), newActivation("b", no, "11:00:00", "13:00:00")}, "13:00:00", ro, "a", "14:00:00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := compile(t, defaultApp(func(a *maintenance.App) { a.Activations = c.activations }))
-			d := s.Decide(request("POST", "h", "/"), at(c.now))
+			s := mustCompile(t, defaultAppWith(func(a *maintenance.App) { a.Activations = c.activations }))
+			d := s.Decide(request("POST", "h", "/"), todayAt(c.now))
 			id, until := "", ""
 			if d.Activation != nil {
 				id = d.Activation.ID
@@ -60,10 +60,10 @@ func TestStrictestActivationDecides(t *testing.T) {
 // A window opens and closes by the clock of the proxy, without the controller.
 func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	window := maintenance.Window{ID: "w", Mode: maintenance.NoAccess, Message: "planned", Announce: 1800, Occurrences: []maintenance.Occurrence{
-		{Start: at("14:00:00"), End: at("15:00:00")},
-		{Start: at("17:00:00"), End: at("18:00:00")},
+		{Start: todayAt("14:00:00"), End: todayAt("15:00:00")},
+		{Start: todayAt("17:00:00"), End: todayAt("18:00:00")},
 	}}
-	s := compile(t, defaultApp(func(a *maintenance.App) { a.Windows = []maintenance.Window{window} }))
+	s := mustCompile(t, defaultAppWith(func(a *maintenance.App) { a.Windows = []maintenance.Window{window} }))
 
 	for _, c := range []struct {
 		now   string
@@ -84,7 +84,7 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 		{"18:00:00", maintenance.Off, "", true, ""},
 		{"12:30:00", maintenance.Off, "", true, "13:30:00"}, // a clock that was set back
 	} {
-		now := at(c.now)
+		now := todayAt(c.now)
 		idle, until := s.Idle(now)
 		untilText := ""
 		if !until.IsZero() {
@@ -115,7 +115,7 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 
 func TestWindowsAndActivationsTogether(t *testing.T) {
 	window := func(id string, mode maintenance.Mode, announce int, start, end string) maintenance.Window {
-		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: at(start), End: at(end)}}}
+		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: todayAt(start), End: todayAt(end)}}}
 	}
 	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
 
@@ -128,60 +128,60 @@ func TestWindowsAndActivationsTogether(t *testing.T) {
 	}{
 		{
 			name: "an activation in a window's place, as the controller publishes it, changes nothing",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("w", no, 0, "11:00:00", "13:00:00")}
-				a.Activations = []maintenance.Activation{activation("w", no, "11:00:00", "13:00:00")}
+				a.Activations = []maintenance.Activation{newActivation("w", no, "11:00:00", "13:00:00")}
 			}),
 			now: "12:00:00", mode: no, id: "w", until: "13:00:00",
 		},
 		{
 			name: "a manual one without an end beside a window",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("w", no, 0, "11:00:00", "13:00:00")}
-				a.Activations = []maintenance.Activation{activation("a", no, "10:00:00", "")}
+				a.Activations = []maintenance.Activation{newActivation("a", no, "10:00:00", "")}
 			}),
 			now: "12:00:00", mode: no, id: "w", until: "",
 		},
 		{
 			name: "a stricter window within a laxer one",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("lax", ro, 0, "11:00:00", "15:00:00"), window("strict", no, 0, "11:30:00", "13:00:00")}
 			}),
 			now: "12:00:00", mode: no, id: "strict", until: "13:00:00",
 		},
 		{
 			name: "the laxer one after it",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("lax", ro, 0, "11:00:00", "15:00:00"), window("strict", no, 0, "11:30:00", "13:00:00")}
 			}),
 			now: "13:00:00", mode: ro, id: "lax", until: "15:00:00",
 		},
 		{
 			name: "the nearest of two that are announced",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("later", no, 86400, "15:00:00", "16:00:00"), window("sooner", ro, 86400, "14:00:00", "15:00:00")}
 			}),
 			now: "12:00:00", mode: maintenance.Off, next: "14:00:00",
 		},
 		{
 			name: "the next is announced while one is on",
-			app: defaultApp(func(a *maintenance.App) {
+			app: defaultAppWith(func(a *maintenance.App) {
 				a.Windows = []maintenance.Window{window("now", ro, 0, "11:00:00", "13:00:00"), window("next", no, 86400, "14:00:00", "15:00:00")}
 			}),
 			now: "12:00:00", mode: ro, id: "now", until: "13:00:00", next: "14:00:00",
 		},
 		{
 			name: "adjoining occurrences leave no gap",
-			app: defaultApp(func(a *maintenance.App) {
-				a.Windows = []maintenance.Window{{ID: "w", Mode: no, Occurrences: []maintenance.Occurrence{{Start: at("11:00:00"), End: at("12:00:00")}, {Start: at("12:00:00"), End: at("13:00:00")}}}}
+			app: defaultAppWith(func(a *maintenance.App) {
+				a.Windows = []maintenance.Window{{ID: "w", Mode: no, Occurrences: []maintenance.Occurrence{{Start: todayAt("11:00:00"), End: todayAt("12:00:00")}, {Start: todayAt("12:00:00"), End: todayAt("13:00:00")}}}}
 			}),
 			now: "12:00:00", mode: no, id: "w", until: "13:00:00",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := compile(t, c.app)
-			d := s.Decide(get("h", "/"), at(c.now))
-			st, _ := s.Status(maintenance.DefaultApp, at(c.now))
+			s := mustCompile(t, c.app)
+			d := s.Decide(get("h", "/"), todayAt(c.now))
+			st, _ := s.Status(maintenance.DefaultApp, todayAt(c.now))
 			id, until, next := "", "", ""
 			if d.Activation != nil {
 				id = d.Activation.ID
@@ -209,7 +209,7 @@ func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	}{
 		{"nothing", `{}`, true, ""},
 		{"apps that are off", `{"apps":[{"name":"shop","match":{"paths":["/"]}},{"name":"default"}]}`, true, ""},
-		{"one app is on", `{"apps":[{"name":"shop","match":{"paths":["/a"]},` + on(maintenance.ReadOnly) + `}]}`, false, ""},
+		{"one app is on", `{"apps":[{"name":"shop","match":{"paths":["/a"]},` + activationJSON(maintenance.ReadOnly) + `}]}`, false, ""},
 		{"an activation that ends", `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"read-only","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]}]}`, false, "12:30:00"},
 		{"an activation that has ended", `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"read-only","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:00:00Z"}]}]}`, true, ""},
 		{"a window of another day", `{"apps":[{"name":"default","windows":[{"id":"w","mode":"read-only","announce":60,"occurrences":[{"start":"2026-11-22T00:01:00Z","end":"2026-11-22T01:00:00Z"}]}]}]}`, true, "00:00:00"},
@@ -227,9 +227,9 @@ func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 
 // The controller uses one state in many goroutines, and not in the order of time.
 func TestStateIsSafeForConcurrentUse(t *testing.T) {
-	s := compile(t, defaultApp(func(a *maintenance.App) {
+	s := mustCompile(t, defaultAppWith(func(a *maintenance.App) {
 		for hour := range 23 {
-			a.Windows = append(a.Windows, maintenance.Window{ID: fmt.Sprint("w", hour), Mode: maintenance.NoAccess, Occurrences: []maintenance.Occurrence{{Start: at(fmt.Sprintf("%02d:00:00", hour)), End: at(fmt.Sprintf("%02d:30:00", hour))}}})
+			a.Windows = append(a.Windows, maintenance.Window{ID: fmt.Sprint("w", hour), Mode: maintenance.NoAccess, Occurrences: []maintenance.Occurrence{{Start: todayAt(fmt.Sprintf("%02d:00:00", hour)), End: todayAt(fmt.Sprintf("%02d:30:00", hour))}}})
 		}
 	}))
 	var all sync.WaitGroup
@@ -237,7 +237,7 @@ func TestStateIsSafeForConcurrentUse(t *testing.T) {
 	for g := range 4 {
 		all.Go(func() {
 			for i := range 500 {
-				now := at("00:15:00").Add(time.Duration((i*7+g)%23)*time.Hour + time.Duration(i%2)*30*time.Minute)
+				now := todayAt("00:15:00").Add(time.Duration((i*7+g)%23)*time.Hour + time.Duration(i%2)*30*time.Minute)
 				if d := s.Decide(get("h", "/"), now); (d.Verdict == maintenance.Refuse) != (i%2 == 0) {
 					t.Errorf("%v: %v", now, d.Verdict)
 				}
