@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// This file gives the tests, which are in the package maintenance_test, access to what is not
+// exported.
+
 // Readings returns the readings of a request's path, beginning with the path as sent, and reports
 // whether there are more than were followed.
 func Readings(r *Request) (paths []string, anyPath bool) {
@@ -34,13 +37,14 @@ func ReadHeaders() []string {
 // Query returns everything that may be read as the query of a request.
 func Query(r *Request) string { return r.interpret().query }
 
-// Written returns a configuration without its compiled fields.
+// Written returns a configuration with only the fields that an operator writes, so that it can be
+// compared.
 func Written(c Config) Config {
 	c.exempt = nil
 	return c
 }
 
-// BuiltinLanguages returns the languages of the built-in page.
+// BuiltinLanguages returns the languages of the built-in page, with blanks between them.
 func BuiltinLanguages() string { return strings.Join(builtinLanguages, " ") }
 
 // Rules returns all rules that are explained in this package.

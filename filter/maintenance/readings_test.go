@@ -13,6 +13,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests that a request cannot reach an app in maintenance by a path or a host in
+// disguise. Servers read paths in different ways, so a request must be refused if some server would
+// read it as one to an app that is closed. A reading is what a server makes of the path; a way,
+// such as percent decoding, leads from one reading to the next.
+
 // The book of readings in docs/read-only.md must have a row for every way that is followed.
 func TestBookOfReadings(t *testing.T) {
 	page, err := os.ReadFile("../../docs/read-only.md")
@@ -38,7 +43,8 @@ func TestBookOfReadings(t *testing.T) {
 	}
 }
 
-// gatedDocument is a document that closes /gated, except for two exemptions.
+// gatedDocument is a document that closes /gated, except for two exemptions. All other paths are
+// open.
 const gatedDocument = `{"apps":[
 	{"name":"gated","match":{"paths":["/gated"]},"exempt":[{"path":"/gated/healthz"},{"prefix":"/gated/hooks/"}],"activations":[{"id":"a","source":"manual","mode":"no-access","since":"2026-11-21T11:00:00Z"}]},
 	{"name":"default","exempt":[{"path":"/login"}]}
@@ -52,11 +58,11 @@ func TestReadings(t *testing.T) {
 		name, target string
 		want         maintenance.Verdict
 	}{
-		{"plain", "/gated", maintenance.Refuse},
-		{"below", "/gated/x?y", maintenance.Refuse},
-		{"open", "/open", maintenance.Pass},
+		{"the path itself", "/gated", maintenance.Refuse},
+		{"below the path", "/gated/x?y", maintenance.Refuse},
+		{"an open path", "/open", maintenance.Pass},
 		{"not at a segment boundary", "/gatedx", maintenance.Pass},
-		{"as a query", "/open?/gated", maintenance.Pass},
+		{"an open path with the closed path as its query", "/open?/gated", maintenance.Pass},
 
 		{"letter case", "/GATED", maintenance.Refuse},
 		{"mixed case", "/gAtEd/x", maintenance.Refuse},
@@ -79,15 +85,15 @@ func TestReadings(t *testing.T) {
 		{"network-path reference", "//open.example.com/gated", maintenance.Refuse},
 		{"inner double slash", "/open//../../gated", maintenance.Refuse},
 		{"double slash that counts as a segment", "/gated//../x", maintenance.Refuse},
-		{"dot", "/./gated", maintenance.Refuse},
-		{"dots", "/open/../gated", maintenance.Refuse},
+		{"dot segment", "/./gated", maintenance.Refuse},
+		{"double dot segment", "/open/../gated", maintenance.Refuse},
 		{"dots past the root", "/../../gated", maintenance.Refuse},
 		{"encoded dots", "/open/%2e%2e/gated", maintenance.Refuse},
 		{"one encoded dot", "/open/.%2e/gated", maintenance.Refuse},
 		{"dots encoded twice", "/open/%252e%252e/gated", maintenance.Refuse},
 		{"last dots", "/gated/x/..", maintenance.Refuse},
-		{"out of it and back", "/gated/../gated", maintenance.Refuse},
-		{"out of it, for a server that does not resolve", "/gated/../open", maintenance.Refuse},
+		{"out of the app and back", "/gated/../gated", maintenance.Refuse},
+		{"out of the app, unless a server does not resolve dot segments", "/gated/../open", maintenance.Refuse},
 		{"parameter", "/gated;v=1", maintenance.Refuse},
 		{"parameter of a parent", "/open;v=1/../gated", maintenance.Refuse},
 		{"parameter on dots", "/open/..;/gated", maintenance.Refuse},
@@ -111,7 +117,7 @@ func TestReadings(t *testing.T) {
 		{"encoded fragment", "/gated%23/open", maintenance.Refuse},
 		{"encoded question mark", "/gated%3f/open", maintenance.Refuse},
 		{"question mark after a fragment that stays data", "/open%23/../gated%3fx", maintenance.Refuse},
-		{"all at once", `/a%2fb\%2e%2e/.;x//..%5c%67ATED%00#`, maintenance.Refuse},
+		{"several disguises at once", `/a%2fb\%2e%2e/.;x//..%5c%67ATED%00#`, maintenance.Refuse},
 		{"more disguises than are followed", "/%" + strings.Repeat("25", 70) + "41", maintenance.Refuse},
 		{"longer than is followed", "/" + strings.Repeat("%41", maintenance.MaxReadPath), maintenance.Refuse},
 		{"format suffix", "/gated.json", maintenance.Refuse},
@@ -138,10 +144,10 @@ func TestReadings(t *testing.T) {
 		{"line end within dots", "/open/.%0a./gated", maintenance.Refuse},
 		{"path info of a CGI program", "/cgi-bin/app.fcgi/gated", maintenance.Refuse},
 		{"absolute-form", "http://open.example.com/open", maintenance.Refuse},
-		{"no slash", "gated", maintenance.Refuse},
+		{"no slash at the beginning", "gated", maintenance.Refuse},
 		{"not a path at all", "?", maintenance.Pass},
 		{"asterisk", "*", maintenance.Pass},
-		{"nothing", "", maintenance.Pass},
+		{"an empty target", "", maintenance.Pass},
 
 		// Disguised, but without a reading in the closed app.
 		{"encoded blank", "/open/a%20b", maintenance.Pass},
@@ -188,7 +194,8 @@ func TestReadings(t *testing.T) {
 	}
 }
 
-// Hosts and paths may also come in other headers than :authority and :path.
+// Some servers take the host or the path from other headers than :authority and :path. The apps
+// shop (a host) and gated (a path) are closed.
 func TestHeadersMayNameHostAndPath(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`},
@@ -256,14 +263,19 @@ func TestHeadersMayNameHostAndPath(t *testing.T) {
 		})
 	}
 
-	closed := mustParse(t, `{"apps":[{"name":"default","exempt":[{"path":"/login"}],`+activationJSON(maintenance.NoAccess)+`}]}`)
+}
+
+// An exemption applies only if no header names another path than the exempt one.
+func TestExemptPathMustNotBeRewritten(t *testing.T) {
+	s := noAccessState(t, `"exempt":[{"path":"/login"}]`)
 	for target, want := range map[string]maintenance.Verdict{"/login": maintenance.Pass, "/admin": maintenance.Refuse} {
-		if d := closed.Decide(get("a.example", "/login", "x-rewrite-url", target), noon); d.Verdict != want {
+		if d := s.Decide(get("a.example", "/login", "x-rewrite-url", target), noon); d.Verdict != want {
 			t.Errorf("/login rewritten to %s: %v", target, d.Verdict)
 		}
 	}
 }
 
+// manyRewrites returns more headers that name paths than there may be readings.
 func manyRewrites() (headers []string) {
 	for i := range 2 * maintenance.MaxReadings {
 		headers = append(headers, "x-rewrite-url", fmt.Sprintf("/%d%%2f..;", i))
@@ -271,7 +283,8 @@ func manyRewrites() (headers []string) {
 	return headers
 }
 
-// A path with too many readings to follow may still name a host.
+// The readings of a path are only followed up to a bound. A path beyond the bound may still name a
+// host, as in "//shop.example.com/cart", and so reach an app on another host.
 func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	long := strings.Repeat("x", 5_000)
@@ -302,7 +315,8 @@ func TestHostsInPathsThatAreNotFollowed(t *testing.T) {
 	}
 }
 
-// All readings of long honest paths are followed, so that they do not belong to another app.
+// The readings of long honest paths stay within the bounds. Otherwise such a path would count as
+// any path, and be refused because another app is closed.
 func TestHonestPathsAreFollowed(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"paths":["/shop"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	article := url.PathEscape("Категория:Википедия:Статьи с некорректным использованием шаблонов")
@@ -322,8 +336,8 @@ func TestHonestPathsAreFollowed(t *testing.T) {
 	}
 }
 
-// FuzzPath checks that readings are bounded, begin with the path as sent, and are closed: every way
-// that applies to one of them leads to another.
+// FuzzPath checks that the readings of a path are bounded, begin with the path as sent, and are
+// complete: every way leads from each of them to one of them.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"/", "/a", "", "*", "a", "/a?b", "/a%2fb/../%2e;x", "/%", "/%u", "/%u00", "/%u0041", "//a//b", "/\xc0", "/\xe0\x80", "/\xf0\x80\x80\xaf", "/%c0%ae", `\`, "/a#b;c\x00d?e", "/A", "/K"} {
 		f.Add(seed)
@@ -388,8 +402,9 @@ func onceDecoded(read func(p string) string) func(target string) string {
 	}
 }
 
-// servers are the ways in which real servers turn a request target into the path that selects a
-// handler. They share no code with the package.
+// servers are models of how real servers turn a request target into the path that selects a
+// handler. They share no code with the package, so that they can prove it wrong. A server that
+// rejects the target returns "". The keys complete the sentence "a server that …".
 var servers = map[string]func(target string) string{
 	"as it comes": func(t string) string { p, _, _ := strings.Cut(t, "?"); return p },
 	"Go's ServeMux": func(t string) string {
@@ -489,6 +504,7 @@ var servers = map[string]func(target string) string{
 	},
 }
 
+// inGated reports whether a server that reads the path p serves the app gated.
 func inGated(p string) bool {
 	return p == "/gated" || strings.HasPrefix(p, "/gated/")
 }
@@ -496,7 +512,7 @@ func inGated(p string) bool {
 // FuzzDecide checks that a path does not pass if any server would map it to a closed app, and that
 // in read-only only safe requests and GraphQL queries pass.
 func FuzzDecide(f *testing.F) {
-	s, reading := mustParse(f, gatedDocument), readOnlyState(f, "")
+	s, inReadOnly := mustParse(f, gatedDocument), readOnlyState(f, "")
 	exempt := []string{"/gated/healthz", "/gated/hooks"}
 
 	for _, seed := range []string{
@@ -529,7 +545,7 @@ func FuzzDecide(f *testing.F) {
 			}
 		}
 
-		d = decideWithBody(t, reading, r)
+		d = decideWithBody(t, inReadOnly, r)
 		if d.Verdict != maintenance.Pass {
 			if reply := d.Reply(r, nil, noon); reply.Status != 503 && reply.Status != 413 && reply.Status != 200 {
 				t.Errorf("status %d", reply.Status)
@@ -553,13 +569,13 @@ func FuzzDecide(f *testing.F) {
 	})
 }
 
-// TestDisguisesAtRandom does the same with random combinations of disguises, which a fuzzer would
-// take long to find.
+// TestDisguisesAtRandom checks random combinations of disguises, which a fuzzer would take long to
+// find: none of them passes if any server would map it to the closed app.
 func TestDisguisesAtRandom(t *testing.T) {
 	s := mustParse(t, gatedDocument)
 	pieces := []string{"/", "/", "/", "//", ".", "..", "%2e", "%2E.", "%2f", "%2F", "%5c", `\`, ";", ";x=y", "%3b", "#", "%23", "%3f", "?", "%00", "%25", "%252e", "%252f", "x", "open", "gated", "gated", "GATED", "%67ated", "h:80"}
-	random := rand.New(rand.NewPCG(1, 2))
-	reached := 0
+	random := rand.New(rand.NewPCG(1, 2)) // a fixed seed
+	reached := 0                          // how often a server mapped a target to the closed app
 
 	for range 40_000 {
 		target := "/"
@@ -573,7 +589,9 @@ func TestDisguisesAtRandom(t *testing.T) {
 			if !inGated(read(target)) {
 				continue
 			}
-			if reached++; d.Verdict == maintenance.Pass {
+
+			reached++
+			if d.Verdict == maintenance.Pass {
 				paths, _ := maintenance.Readings(get("h", target))
 				t.Fatalf("%q passes, but a server that %s sees %q; read as %q", target, name, read(target), paths)
 			}

@@ -9,8 +9,14 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
-// TestReadOnlyRefusesWhatMayWrite checks the rules of HTTP, apart from GraphQL.
+// This file tests what an app in read-only lets pass. Each case has a request and the rule that
+// must decide on it. That rule also tells the verdict: the few rules that let requests pass are
+// listed.
+
+// TestReadOnlyRefusesWhatMayWrite checks the rules for HTTP. The requests are to paths without
+// GraphQL.
 func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
+	// The rules that requests are expected to be decided by.
 	const (
 		safe, method, override = maintenance.RuleSafeMethod, maintenance.RuleMethod, maintenance.RuleMethodOverride
 		upgrade, stream        = maintenance.RuleUpgrade, maintenance.RuleEventStream
@@ -18,11 +24,11 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		writeBody, getBody     = maintenance.RuleWriteBody, maintenance.RuleGetBody
 	)
 	const plain, form, jsonType = "text/plain", "application/x-www-form-urlencoded", "application/json"
-	allows := map[maintenance.Rule]bool{safe: true, through: true, rpc: true}
+	passes := map[maintenance.Rule]bool{safe: true, through: true, rpc: true}
 
 	for _, c := range []struct {
 		name  string
-		rules string // of read_only
+		rules string // the fields of the app's read_only
 		r     *maintenance.Request
 		want  maintenance.Rule
 	}{
@@ -46,13 +52,13 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"PROPFIND", ``, request("PROPFIND", "h", "/x"), method},
 		{"MKCOL", ``, request("MKCOL", "h", "/x"), method},
 		{"PURGE", ``, request("PURGE", "h", "/x"), method},
-		{"lower case", ``, request("get", "h", "/x"), method},
-		{"mixed case", ``, request("Get", "h", "/x"), method},
-		{"a blank behind", ``, request("GET ", "h", "/x"), method},
-		{"none", ``, request("", "h", "/x"), method},
+		{"GET in lower case, which is another method", ``, request("get", "h", "/x"), method},
+		{"GET in mixed case", ``, request("Get", "h", "/x"), method},
+		{"GET with a blank behind", ``, request("GET ", "h", "/x"), method},
+		{"no method", ``, request("", "h", "/x"), method},
 		{"CONNECT", ``, request("CONNECT", "h:443", ""), upgrade},
 
-		// Method overrides.
+		// A header or a parameter may name another method, which some frameworks then obey.
 		{"GET that says DELETE", ``, get("h", "/x", "x-http-method-override", "DELETE"), override},
 		{"GET that says GET", ``, get("h", "/x", "x-http-method-override", "GET"), safe},
 		{"GET that says get", ``, get("h", "/x", "x-http-method-override", " get "), safe},
@@ -61,14 +67,14 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"POST that says GET", ``, request("POST", "h", "/x", "x-http-method-override", "GET"), override},
 		{"HEAD that says POST", ``, request("HEAD", "h", "/x", "x-http-method", "POST"), override},
 		{"OPTIONS that says PUT", ``, request("OPTIONS", "h", "/x", "x-method-override", "put"), override},
-		{"x-method", ``, get("h", "/x", "x-method", "DELETE"), override},
-		{"http-method-override", ``, get("h", "/x", "http-method-override", "DELETE"), override},
-		{"as CGI spells it", ``, get("h", "/x", "x_http_method_override", "DELETE"), override},
-		{"half as CGI spells it", ``, get("h", "/x", "x-http_method-override", "DELETE"), override},
-		{"twice", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "DELETE"), override},
-		{"twice the same", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "GET"), override},
-		{"by two headers", ``, get("h", "/x", "x-http-method-override", "GET", "x-method-override", "DELETE"), override},
-		{"a list", ``, get("h", "/x", "x-http-method-override", "GET, DELETE"), override},
+		{"GET that says DELETE in x-method", ``, get("h", "/x", "x-method", "DELETE"), override},
+		{"GET that says DELETE in http-method-override", ``, get("h", "/x", "http-method-override", "DELETE"), override},
+		{"override header as CGI spells it", ``, get("h", "/x", "x_http_method_override", "DELETE"), override},
+		{"override header of which half is as CGI spells it", ``, get("h", "/x", "x-http_method-override", "DELETE"), override},
+		{"two overrides that differ", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "DELETE"), override},
+		{"two overrides that are the same", ``, get("h", "/x", "x-http-method-override", "GET", "x-http-method-override", "GET"), override},
+		{"overrides in two different headers", ``, get("h", "/x", "x-http-method-override", "GET", "x-method-override", "DELETE"), override},
+		{"a list of overrides", ``, get("h", "/x", "x-http-method-override", "GET, DELETE"), override},
 		{"in the query", ``, get("h", "/x?_method=DELETE"), override},
 		{"in the query, in lower case", ``, get("h", "/x?_method=delete"), override},
 		{"in the query, GET", ``, get("h", "/x?_method=get"), safe},
@@ -93,11 +99,11 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"in the query, $method", ``, get("h", "/x?$method=DELETE"), override},
 		{"in the query, as the header", ``, get("h", "/x?X-HTTP-Method-Override=DELETE"), override},
 		{"in a query that only a decoding server sees", ``, get("h", "/x%3f_method=DELETE"), override},
-		{"header and query", ``, get("h", "/x?_method=GET", "x-http-method-override", "GET"), override},
-		{"another parameter", ``, get("h", "/x?method=DELETE&payment_method=card&x_method=1"), safe},
-		{"in a value", ``, get("h", "/x?a=_method"), safe},
-		{"in the path", ``, get("h", "/_method=DELETE"), safe},
-		{"another header", ``, get("h", "/x", "access-control-request-method", "DELETE", "x-payment-method", "card"), safe},
+		{"overrides in a header and in the query", ``, get("h", "/x?_method=GET", "x-http-method-override", "GET"), override},
+		{"parameters that are not overrides", ``, get("h", "/x?method=DELETE&payment_method=card&x_method=1"), safe},
+		{"name of an override in a value", ``, get("h", "/x?a=_method"), safe},
+		{"override in the path, where no server looks", ``, get("h", "/_method=DELETE"), safe},
+		{"headers that are not overrides", ``, get("h", "/x", "access-control-request-method", "DELETE", "x-payment-method", "card"), safe},
 
 		// Upgrades.
 		{"WebSocket", ``, get("h", "/x", "upgrade", "websocket", "connection", "upgrade"), upgrade},
@@ -107,7 +113,7 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"WebSocket, allowed", `"upgrades":"allow"`, get("h", "/x", "upgrade", "websocket"), safe},
 		{"WebSocket over HTTP/2, allowed", `"upgrades":"allow"`, request("CONNECT", "h", "/x", ":protocol", "websocket"), safe},
 		{"POST with an upgrade, allowed", `"upgrades":"allow"`, request("POST", "h", "/x", "upgrade", "websocket"), method},
-		{"WebSocket, refused in so many words", `"upgrades":"refuse"`, get("h", "/x", "upgrade", "websocket"), upgrade},
+		{"WebSocket, refused explicitly", `"upgrades":"refuse"`, get("h", "/x", "upgrade", "websocket"), upgrade},
 
 		// Server-sent events.
 		{"event stream", ``, get("h", "/x", "accept", "text/event-stream"), safe},
@@ -154,15 +160,15 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"write through with an upgrade, allowed", `"write_through":[{"prefix":"/search"}],"upgrades":"allow"`, get("h", "/search", "upgrade", "websocket"), through},
 
 		// An override may also be in the body, where frameworks look for one only with POST.
-		{"form", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form, `q=x&payment_method=card`), through},
+		{"form without an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form, `q=x&payment_method=card`), through},
 		{"form with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form, `q=x&_method=DELETE`), writeBody},
 		{"form with an encoded override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form+"; charset=utf-8", `q=x&%5Fmethod=DELETE`), writeBody},
 		{"form with an override to the method it has", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form, `_method=POST`), writeBody},
 		{"form without a type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "", `_method=DELETE`), writeBody},
-		{"multipart", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"shipping_method\"\r\n\r\nthe _method of it\r\n--x--"), writeBody},
+		{"multipart without an override, which is not parsed", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"shipping_method\"\r\n\r\nthe _method of it\r\n--x--"), writeBody},
 		{"multipart with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"_METHOD\"\r\n\r\nDELETE\r\n--x--"), writeBody},
 		{"multipart with an override without quotes", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=_method\r\n\r\nDELETE\r\n--x--"), writeBody},
-		{"JSON", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), jsonType, `{"payment_method":"card","q":"\u00e9\u003c"}`), through},
+		{"JSON without an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), jsonType, `{"payment_method":"card","q":"\u00e9\u003c"}`), through},
 		{"JSON with an override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), jsonType, `{"_method":"DELETE"}`), writeBody},
 		{"JSON with an escaped override", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), jsonType, `{"\u005Fm\u0065thod":"DELETE"}`), writeBody},
 		{"JSON with a letter of it escaped", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), jsonType, `{"_\u006dethod":"DELETE"}`), writeBody},
@@ -175,8 +181,8 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"JSON that names multipart in a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "application/json; x=multipart/mixed; boundary=b", `{"q":"x"}`), writeBody},
 		{"JSON in a list of types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), "application/json; x=y, text/plain", `{"q":"x"}`), writeBody},
 		{"form with a parameter", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form+"; x=/json", `q=x`), writeBody},
-		{"two types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search", "content-type", plain), form, `_method=DELETE`), writeBody},
-		{"another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), plain, `_method=DELETE`), writeBody},
+		{"write through with two types", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search", "content-type", plain), form, `_method=DELETE`), writeBody},
+		{"write through with a type that is neither JSON nor a form", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), plain, `_method=DELETE`), writeBody},
 		{"a form larger than is looked at", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), form, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"a larger body of another type", `"write_through":[{"methods":["POST"],"path":"/search"}]`, withBody(request("POST", "h", "/search"), plain, strings.Repeat("x", 1<<20+1)), writeBody},
 		{"PUT of a form with an override", `"write_through":[{"methods":["PUT"],"path":"/search"}]`, withBody(request("PUT", "h", "/search"), form, `_method=DELETE`), writeBody},
@@ -192,25 +198,25 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 		{"GET that writes, with a slash", `"get_writes":[{"path":"/Unsubscribe"}]`, get("h", "/unsubscribe/"), writes},
 		{"GET that writes, HEAD", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("HEAD", "h", "/unsubscribe"), writes},
 		{"GET that writes, OPTIONS", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("OPTIONS", "h", "/unsubscribe"), safe},
-		{"GET beside it", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribed"), safe},
-		{"GET below it", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe/x"), safe},
+		{"GET beside a path whose GET writes", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribed"), safe},
+		{"GET below a path whose GET writes", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe/x"), safe},
 		{"GET below a prefix", `"get_writes":[{"prefix":"/unsubscribe/"}]`, get("h", "/unsubscribe/x"), writes},
-		{"in other letter case", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/UNSUBSCRIBE"), writes},
-		{"encoded", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%75nsubscribe"), writes},
-		{"by dots", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x/..%2funsubscribe"), writes},
-		{"with a parameter", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;x=1"), writes},
-		{"with a parameter that swallows the rest", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;/x"), writes},
-		{"with a double slash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", "/admin//do/x"), writes},
-		{"with a backslash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", `/admin\do\x`), writes},
-		{"more disguises than are followed", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%"+strings.Repeat("25", 70)+"41"), writes},
-		{"rewritten", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x", "x-original-url", "/unsubscribe"), writes},
-		{"POST to it", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("POST", "h", "/unsubscribe"), method},
-		{"let through as well", `"get_writes":[{"prefix":"/do"}],"write_through":[{"path":"/do/this"}]`, get("h", "/do/this"), through},
+		{"GET that writes, in other letter case", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/UNSUBSCRIBE"), writes},
+		{"GET that writes, encoded", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%75nsubscribe"), writes},
+		{"GET that writes, reached by dots", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x/..%2funsubscribe"), writes},
+		{"GET that writes, with a path parameter", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;x=1"), writes},
+		{"GET that writes, with a path parameter that swallows the rest", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/unsubscribe;/x"), writes},
+		{"GET that writes, with a double slash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", "/admin//do/x"), writes},
+		{"GET that writes, with a backslash", `"get_writes":[{"prefix":"/admin/do"}]`, get("h", `/admin\do\x`), writes},
+		{"GET that may write, since it has more readings than are followed", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/%"+strings.Repeat("25", 70)+"41"), writes},
+		{"GET that writes, named in a header", `"get_writes":[{"path":"/unsubscribe"}]`, get("h", "/x", "x-original-url", "/unsubscribe"), writes},
+		{"POST to a path whose GET writes", `"get_writes":[{"methods":["GET"],"path":"/unsubscribe"}]`, request("POST", "h", "/unsubscribe"), method},
+		{"GET that writes, and that a write-through rule lets pass", `"get_writes":[{"prefix":"/do"}],"write_through":[{"path":"/do/this"}]`, get("h", "/do/this"), through},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := decideWithBody(t, readOnlyState(t, `"read_only":{`+c.rules+`}`), c.r)
 			want := maintenance.Refuse
-			if allows[c.want] {
+			if passes[c.want] {
 				want = maintenance.Pass
 			}
 			if d.Verdict != want || d.Rule != c.want {
@@ -220,7 +226,7 @@ func TestReadOnlyRefusesWhatMayWrite(t *testing.T) {
 	}
 }
 
-// requestOf returns the request of a case.
+// requestOf returns the request of a case in the table of package cases.
 func requestOf(c *cases.Case) *maintenance.Request {
 	r := request(c.Method, "api.example.com", c.Path)
 	r.Headers = append(r.Headers, c.Headers...)
@@ -229,7 +235,9 @@ func requestOf(c *cases.Case) *maintenance.Request {
 	return r
 }
 
-// TestGraphQLCasesAreDecidedAsListed checks the table of package cases against the whole decision.
+// TestGraphQLCasesAreDecidedAsListed checks that an app in read-only decides on the requests in the
+// table of package cases as the table says. Other tests run the same table against the rules of
+// GraphQL alone, and against a real Envoy.
 func TestGraphQLCasesAreDecidedAsListed(t *testing.T) {
 	s := readOnlyState(t, "")
 	for _, c := range cases.Load(t) {
@@ -243,8 +251,8 @@ func TestGraphQLCasesAreDecidedAsListed(t *testing.T) {
 	}
 }
 
-// TestReadOnlyPassesOnlyGraphQLQueries checks what the table of cases cannot: how the GraphQL
-// settings of an app, its paths and the rest of a request act together.
+// TestReadOnlyPassesOnlyGraphQLQueries checks what the table of cases cannot: how the settings of
+// an app, the path, and the rest of a request act together.
 func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 	const json = "application/json"
 	query, mutation := `{"query":"{a}"}`, `{"query":"mutation{b}"}`
@@ -254,33 +262,33 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 
 	for _, c := range []struct {
 		name string
-		app  string
+		app  string // the fields of the app
 		r    *maintenance.Request
 		want maintenance.Rule
 	}{
 		{"the default path", ``, post("/graphql", query), maintenance.RuleGraphQLQuery},
-		{"the default path, below", ``, post("/graphql/v1?x=1", query), "graphql.path"},
-		{"the default path, below, allowed", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1?x=1", query), maintenance.RuleGraphQLQuery},
-		{"the default path, below, a mutation", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1", mutation), "graphql.mutation"},
+		{"below the default path, where servers may have stored documents", ``, post("/graphql/v1?x=1", query), "graphql.path"},
+		{"below the default path, allowed", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1?x=1", query), maintenance.RuleGraphQLQuery},
+		{"below the default path, allowed, a mutation", `"graphql":{"paths":["/graphql"],"below":"allow"}`, post("/graphql/v1", mutation), "graphql.mutation"},
 		{"the name of a stored document", ``, post("/graphql/persisted/60ddx/Pay", query), "graphql.path"},
 		{"the name of a stored document, by GET", ``, get("h", "/graphql/persisted/60ddx/Pay?query={a}"), "graphql.path"},
 		{"the name of a stored document, in disguise", ``, get("h", "/graphql%2fpersisted%2f60ddx/Pay?query={a}"), "graphql.path"},
 		{"the default path, a mutation", ``, post("/graphql", mutation), "graphql.mutation"},
 		{"another path", ``, post("/api", query), maintenance.RuleMethod},
-		{"not at a segment boundary", ``, post("/graphqlx", query), maintenance.RuleMethod},
+		{"a longer name than the default path", ``, post("/graphqlx", query), maintenance.RuleMethod},
 		{"own paths", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/v2/gql", query), maintenance.RuleGraphQLQuery},
 		{"own paths, a mutation", `"graphql":{"paths":["/api","/v2/gql/"]}`, post("/api", mutation), "graphql.mutation"},
 		{"own paths, not the default one", `"graphql":{"paths":["/api"]}`, post("/graphql", query), maintenance.RuleMethod},
 		{"no paths", `"graphql":{"paths":[]}`, post("/graphql", query), maintenance.RuleMethod},
-		{"the page that lets people try", ``, get("h", "/graphql"), maintenance.RuleSafeMethod},
-		{"the page, with a slash", ``, get("h", "/graphql/"), maintenance.RuleSafeMethod},
-		{"below it, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.path"},
+		{"the editor for queries that some servers show", ``, get("h", "/graphql"), maintenance.RuleSafeMethod},
+		{"the editor, with a slash", ``, get("h", "/graphql/"), maintenance.RuleSafeMethod},
+		{"GET below the path, where a document may be stored", ``, get("h", "/graphql/persisted/7"), "graphql.path"},
 		{"an unknown parameter", ``, get("h", "/graphql?v=7"), "graphql.unknown-key"},
-		{"a preflight below it", ``, request("OPTIONS", "h", "/graphql/v1"), "graphql.path"},
+		{"a preflight below the path", ``, request("OPTIONS", "h", "/graphql/v1"), "graphql.path"},
 		{"a preflight", ``, request("OPTIONS", "h", "/graphql"), maintenance.RuleSafeMethod},
 		{"a preflight of a client that adds the operation's name", ``, request("OPTIONS", "h", "/graphql?op=GetUser"), maintenance.RuleSafeMethod},
 		{"a preflight of a query", ``, request("OPTIONS", "h", "/graphql?query={a}&operationName=A"), maintenance.RuleGraphQLQuery},
-		{"GET", ``, get("h", "/graphql?query={a}"), maintenance.RuleGraphQLQuery},
+		{"GET of a query", ``, get("h", "/graphql?query={a}"), maintenance.RuleGraphQLQuery},
 		{"GET of a mutation", ``, get("h", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"HEAD of a mutation", ``, request("HEAD", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"OPTIONS of a mutation", ``, request("OPTIONS", "h", "/graphql?query=mutation{b}"), "graphql.mutation"},
@@ -293,18 +301,18 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"with a format suffix, a mutation by GET", ``, get("h", "/graphql.json?query=mutation{b}"), "graphql.mutation"},
 		{"with a format suffix, a mutation by POST", ``, post("/graphql.json", mutation), maintenance.RuleMethod},
 		{"with a line feed, a mutation by GET", ``, get("h", "/graphql%0a?query=mutation{b}"), "graphql.mutation"},
-		{"GET with a body of nothing", ``, withBody(get("h", "/graphql", "content-length", "0"), "", ""), maintenance.RuleSafeMethod},
+		{"GET with an empty body", ``, withBody(get("h", "/graphql", "content-length", "0"), "", ""), maintenance.RuleSafeMethod},
 		{"event stream of a query", `"read_only":{"event_streams":"refuse"}`, post("/graphql", query, "accept", "text/event-stream"), maintenance.RuleGraphQLQuery},
 
 		// The body only counts if every server reads the path as a GraphQL path.
 		{"a path that leads out", ``, post("/graphql/..%2forders", query), maintenance.RuleMethod},
 		{"a path that leads in", ``, post("/orders/..%2fgraphql", query), maintenance.RuleMethod},
-		{"double slash", ``, post("//graphql", query), maintenance.RuleMethod},
-		{"parameter", ``, post("/graphql;x", query), maintenance.RuleMethod},
-		{"encoded", ``, post("/%67raphql", query), maintenance.RuleMethod},
-		{"letter case", ``, post("/GraphQL", query), maintenance.RuleMethod},
-		{"rewritten", ``, post("/graphql", query, "x-rewrite-url", "/orders"), maintenance.RuleMethod},
-		{"rewritten into it", ``, get("h", "/x", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
+		{"a double slash before the path", ``, post("//graphql", query), maintenance.RuleMethod},
+		{"a path parameter", ``, post("/graphql;x", query), maintenance.RuleMethod},
+		{"an encoded path", ``, post("/%67raphql", query), maintenance.RuleMethod},
+		{"the path in other letter case", ``, post("/GraphQL", query), maintenance.RuleMethod},
+		{"a header names another path", ``, post("/graphql", query, "x-rewrite-url", "/orders"), maintenance.RuleMethod},
+		{"a header names the GraphQL path", ``, get("h", "/x", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
 		{"GET of a mutation by a path that leads in", ``, get("h", "/x/..%2fGraphQL?query=mutation{b}"), "graphql.mutation"},
 		{"GET of a mutation in a query that only a decoding server sees", ``, get("h", "/graphql%3Fquery=mutation%7Bb%7D"), "graphql.mutation"},
 		{"GET of a mutation in a query that comes from a header", ``, get("h", "/graphql", "x-original-url", "/graphql?query=mutation{b}"), "graphql.mutation"},
@@ -313,9 +321,9 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"more disguises than are followed, GET of a mutation", ``, get("h", "/%"+strings.Repeat("25", 70)+"41?query=mutation{b}"), "graphql.path"},
 
 		// Some servers read these headers, and others do not.
-		{"two types", ``, post("/graphql", query, "content-type", "text/plain"), "graphql.content-type"},
-		{"a second type as CGI spells it", ``, post("/graphql", query, "content_type", "application/x-www-form-urlencoded"), "graphql.content-type"},
-		{"a list of types", ``, withBody(request("POST", "h", "/graphql"), "application/json, text/plain", query), "graphql.content-type"},
+		{"two content types", ``, post("/graphql", query, "content-type", "text/plain"), "graphql.content-type"},
+		{"a second content type as CGI spells it", ``, post("/graphql", query, "content_type", "application/x-www-form-urlencoded"), "graphql.content-type"},
+		{"a list of content types", ``, withBody(request("POST", "h", "/graphql"), "application/json, text/plain", query), "graphql.content-type"},
 		{"an empty encoding first", ``, post("/graphql", query, "content-encoding", "", "content-encoding", "gzip"), "graphql.content-encoding"},
 		{"an empty encoding", ``, post("/graphql", query, "content-encoding", ""), "graphql.content-encoding"},
 		{"an override", ``, post("/graphql", query, "x-http-method-override", "PUT"), "graphql.method-override"},
@@ -324,7 +332,7 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 		{"WebSocket", ``, get("h", "/graphql", "upgrade", "websocket"), "graphql.upgrade"},
 		{"WebSocket, allowed away from GraphQL", `"read_only":{"upgrades":"allow"}`, get("h", "/graphql", "upgrade", "websocket"), "graphql.upgrade"},
 		{"WebSocket, allowed", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql", "upgrade", "websocket"), maintenance.RuleSafeMethod},
-		{"WebSocket, allowed here, but maybe elsewhere", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql/..%2fx", "upgrade", "websocket"), maintenance.RuleUpgrade},
+		{"WebSocket, allowed on this path, but the path may be another", `"graphql":{"paths":["/graphql"],"upgrades":"allow"}`, get("h", "/graphql/..%2fx", "upgrade", "websocket"), maintenance.RuleUpgrade},
 
 		// The settings of the operator apply.
 		{"batch", ``, post("/graphql", "["+query+"]"), maintenance.RuleGraphQLQuery},
@@ -343,12 +351,15 @@ func TestReadOnlyPassesOnlyGraphQLQueries(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := decideWithBody(t, readOnlyState(t, c.app), c.r)
-			pass := slices.Contains([]maintenance.Rule{maintenance.RuleGraphQLQuery, maintenance.RuleSafeMethod, maintenance.RuleWriteThrough, maintenance.RuleExempt}, c.want)
-			if d.Rule != c.want || pass != (d.Verdict == maintenance.Pass) {
+			passes := slices.Contains([]maintenance.Rule{
+				maintenance.RuleGraphQLQuery, maintenance.RuleSafeMethod, maintenance.RuleWriteThrough, maintenance.RuleExempt,
+			}, c.want)
+			if d.Rule != c.want || passes != (d.Verdict == maintenance.Pass) {
 				t.Errorf("%v by %s, want %s", d.Verdict, d.Rule, c.want)
 			}
 		})
 	}
 }
 
+// persistedBody is a request that names its document by a hash alone (automatic persisted queries).
 var persistedBody = `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + strings.Repeat("ab", 32) + `"}}}`
