@@ -10,7 +10,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests that an invalid document is rejected, with an error that names the field by its
+// JSON path and says what the field must be.
+
+// TestInvalidDocumentsAreRejected has a document for each thing that may be wrong. In most of them
+// the app at fault is the second one, apps[1].
 func TestInvalidDocumentsAreRejected(t *testing.T) {
+	// apps returns a document with the default app and this one. shop adds these fields to a valid
+	// app, activation and window set one field of a valid activation or window in it, and match
+	// gives the app another match.
 	apps := func(app string) string { return `{"epoch":1,"revision":1,"apps":[{"name":"default"},` + app + `]}` }
 	shop := func(rest string) string {
 		return apps(`{"name":"shop","match":{"hosts":["shop.example.com"]},` + rest + `}`)
@@ -29,7 +37,9 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 	match := func(match string) string { return apps(`{"name":"shop","match":` + match + `}`) }
 
 	for _, c := range []struct {
-		name, doc, field, problem string
+		name, doc string
+		field     string // the JSON path in the error; "" for the document
+		problem   string // part of the message of the error
 	}{
 		// Invalid JSON.
 		{"empty", ``, "", "not valid JSON: it ends too early"},
@@ -222,9 +232,9 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := maintenance.Parse([]byte(c.doc))
 			if err == nil || s != nil {
-				t.Fatal("it was accepted")
+				t.Fatal("the document was accepted")
 			}
-			if strings.HasPrefix(c.problem, "not valid JSON") {
+			if strings.HasPrefix(c.problem, "not valid JSON") { // such an error has no field
 				if !errors.Is(err, maintenance.ErrJSON) || !strings.Contains(err.Error(), c.problem) {
 					t.Errorf("got %v", err)
 				}
@@ -238,6 +248,8 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 			if fe.Field != c.field || !strings.Contains(fe.Problem, c.problem) {
 				t.Errorf("got  %s: %s\nwant %s: … %s …", fe.Field, fe.Problem, c.field, c.problem)
 			}
+			// An error must not repeat a value of any length. The longest contains a name of 4096
+			// bytes.
 			if len(err.Error()) > 6000 {
 				t.Errorf("the error is %d bytes long", len(err.Error()))
 			}
@@ -245,6 +257,7 @@ func TestInvalidDocumentsAreRejected(t *testing.T) {
 	}
 }
 
+// manyHostsAndPaths returns a match of n hosts and n paths, as JSON.
 func manyHostsAndPaths(n int) string {
 	var hosts, paths []string
 	for i := range n {
@@ -255,6 +268,7 @@ func manyHostsAndPaths(n int) string {
 	return string(b)
 }
 
+// manyPages returns n members of the field pages, as JSON.
 func manyPages(n int) string {
 	var pages []string
 	for i := range n {
@@ -263,7 +277,8 @@ func manyPages(n int) string {
 	return strings.Join(pages, ",")
 }
 
-// TestCompileChecksWhatJSONCannotSay checks documents that another program may build without JSON.
+// TestCompileChecksWhatJSONCannotSay checks documents that a Go program may build, and that Parse
+// would reject while it reads their JSON: negative numbers, for example.
 func TestCompileChecksWhatJSONCannotSay(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -288,17 +303,20 @@ func TestCompileChecksWhatJSONCannotSay(t *testing.T) {
 		})
 	}
 
-	if _, err := maintenance.Compile(maintenance.Document{Apps: make([]maintenance.App, maintenance.MaxApps+1)}); err == nil {
+	tooMany := maintenance.Document{Apps: make([]maintenance.App, maintenance.MaxApps+1)}
+	if _, err := maintenance.Compile(tooMany); err == nil {
 		t.Error("more than MaxApps were accepted")
 	}
 }
 
-// TestOverlappingMatchesAreRejected checks all combinations in which the same request may match two
-// apps. The error names both apps; other combinations are valid.
+// TestOverlappingMatchesAreRejected checks the combinations of matches in which one request could
+// match two apps equally well. The field in the error is that of the second app, and the message
+// names the first. All other combinations are valid.
 func TestOverlappingMatchesAreRejected(t *testing.T) {
 	for _, c := range []struct {
-		name, a, b string
-		field      string // "" where they do not overlap
+		name     string
+		one, two string // the matches of the apps of these names
+		field    string // in the error; "" if the matches do not overlap
 	}{
 		{"host", `{"hosts":["a.example"]}`, `{"hosts":["a.example"]}`, "apps[1].match"},
 		{"host in other letter case", `{"hosts":["a.example"]}`, `{"hosts":["A.Example"]}`, "apps[1].match"},
@@ -326,7 +344,7 @@ func TestOverlappingMatchesAreRejected(t *testing.T) {
 		{"routes in other letter case", `{"routes":["r"]}`, `{"routes":["R"]}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := maintenance.Parse([]byte(`{"apps":[{"name":"one","match":` + c.a + `},{"name":"two","match":` + c.b + `}]}`))
+			_, err := maintenance.Parse([]byte(`{"apps":[{"name":"one","match":` + c.one + `},{"name":"two","match":` + c.two + `}]}`))
 			var fe *maintenance.FieldError
 			switch {
 			case c.field == "" && err != nil:
@@ -338,13 +356,13 @@ func TestOverlappingMatchesAreRejected(t *testing.T) {
 		})
 	}
 
-	// It is also an error if one app has the same path twice.
+	// One app must not have a path twice either.
 	if _, err := maintenance.Parse([]byte(`{"apps":[{"name":"one","match":{"paths":["/a","/a/"]}}]}`)); err == nil {
 		t.Error("a path given twice was accepted")
 	}
 }
 
-// The name of an app must be fit for a file name and a key.
+// The name of an app becomes part of file names and keys, so it must be a DNS label.
 func TestAppNamesAreLabels(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"a": true, "shop": true, "shop-2": true, "0": true, strings.Repeat("a", 63): true,

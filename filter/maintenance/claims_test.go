@@ -15,7 +15,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// mustMarshalClaims returns a payload as it is in Envoy's metadata.
+// This file tests bypasses by the claims of a token. In Envoy, the filter jwt_authn verifies a
+// token and puts its payload into the metadata of the request, as a google.protobuf.Value. An
+// issuer, iss, is who made the token, and an audience, aud, is who it is for (RFC 7519 section
+// 4.1).
+
+// mustMarshalClaims returns the payload of a token as it is in Envoy's metadata.
 func mustMarshalClaims(t testing.TB, payload any) maintenance.Claims {
 	t.Helper()
 	v, err := structpb.NewValue(payload)
@@ -31,11 +36,17 @@ func mustMarshalClaims(t testing.TB, payload any) maintenance.Claims {
 	return maintenance.Claims(data)
 }
 
-// These functions write protobuf. The numbers of fields are those in struct.proto.
+// The following functions write protobuf by hand, to build payloads that no library writes. The
+// numbers of fields are those in struct.proto, and in Envoy's Metadata: in a Value, 1 is null, 2 a
+// number, 3 a string, 4 a boolean, 5 an object and 6 a list. In a list, 1 is an item. In an object,
+// 1 is a member, whose name is 1 and whose value is 2.
+
+// bytesField returns a field that has a length and as many bytes.
 func bytesField(number protowire.Number, data string) string {
 	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), data))
 }
 
+// varintField returns a field whose data is a number.
 func varintField(number protowire.Number, n uint64) string {
 	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
 }
@@ -46,42 +57,43 @@ func mapItem(name, value string) string {
 	return bytesField(1, bytesField(1, name)+bytesField(2, value))
 }
 
-// TestAllowlistedClaimsBypass checks that a value of a rule is compared with a claim, and with the
-// elements of a list, by type as well.
+// TestAllowlistedClaimsBypass checks which tokens a claim rule lets pass. A value of a rule is
+// compared with the claim, and with the elements of a claim that is a list, and must be of the same
+// type.
 func TestAllowlistedClaimsBypass(t *testing.T) {
 	const idp = "https://idp.example.com"
 	for _, c := range []struct {
 		name   string
-		rule   string
-		claims map[string]any
+		rule   string         // JSON; in some cases two rules
+		claims map[string]any // nil for a request without a token
 		passes bool
 	}{
-		{"string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "admin"}, true},
+		{"the string that the rule lists", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "admin"}, true},
 		{"another string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "user"}, false},
-		{"letter case", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "Admin"}, false},
-		{"part of a string", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "administrator"}, false},
-		{"a string that lists", `{"issuer":"https://idp.example.com","claim":["scope"],"values":["ops"]}`, map[string]any{"iss": idp, "scope": "read ops"}, false},
-		{"list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "admin"}}, true},
-		{"list of one", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, true},
-		{"list without it", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "adm", "in"}}, false},
+		{"the string in other letter case", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "Admin"}, false},
+		{"a string that begins with the listed one", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin"]}`, map[string]any{"iss": idp, "role": "administrator"}, false},
+		{"a string of several words, one of which is listed", `{"issuer":"https://idp.example.com","claim":["scope"],"values":["ops"]}`, map[string]any{"iss": idp, "scope": "read ops"}, false},
+		{"a list that contains the listed string", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "admin"}}, true},
+		{"a list of only the listed string", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, true},
+		{"a list without the listed string", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"user", "adm", "in"}}, false},
 		{"empty list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{}}, false},
-		{"any of", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "role": "ops"}, true},
-		{"any of, in a list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "roles": []any{"x", "ops"}}, true},
-		{"nested", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "realm_access": map[string]any{"roles": []any{"x", "admin"}}}, true},
-		{"nested, at the top", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, false},
-		{"number", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": 3}, true},
+		{"the second of two listed strings", `{"issuer":"https://idp.example.com","claim":["role"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "role": "ops"}, true},
+		{"the second of two listed strings, in a list", `{"issuer":"https://idp.example.com","claim":["roles"],"values":["admin","ops"]}`, map[string]any{"iss": idp, "roles": []any{"x", "ops"}}, true},
+		{"a claim inside an object", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "realm_access": map[string]any{"roles": []any{"x", "admin"}}}, true},
+		{"a claim that should be inside an object, at the top", `{"issuer":"https://idp.example.com","claim":["realm_access","roles"],"values":["admin"]}`, map[string]any{"iss": idp, "roles": []any{"admin"}}, false},
+		{"the listed number", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": 3}, true},
 		{"another number", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": 30}, false},
 		{"number in a list", `{"issuer":"https://idp.example.com","claim":["levels"],"values":[1.5]}`, map[string]any{"iss": idp, "levels": []any{1, 1.5}}, true},
-		{"number as a string", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": "3"}, false},
-		{"string as a number", `{"issuer":"https://idp.example.com","claim":["level"],"values":["3"]}`, map[string]any{"iss": idp, "level": 3}, false},
-		{"true", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": true}, true},
-		{"false", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": false}, false},
+		{"the listed number as a string", `{"issuer":"https://idp.example.com","claim":["level"],"values":[3]}`, map[string]any{"iss": idp, "level": "3"}, false},
+		{"the listed string as a number", `{"issuer":"https://idp.example.com","claim":["level"],"values":["3"]}`, map[string]any{"iss": idp, "level": 3}, false},
+		{"true, which is listed", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": true}, true},
+		{"false, where true is listed", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": false}, false},
 		{"true as a string", `{"issuer":"https://idp.example.com","claim":["staff"],"values":[true]}`, map[string]any{"iss": idp, "staff": "true"}, false},
 		{"true wanted as a string", `{"issuer":"https://idp.example.com","claim":["staff"],"values":["true"]}`, map[string]any{"iss": idp, "staff": true}, false},
 		{"list of bools", `{"issuer":"https://idp.example.com","claim":["flags"],"values":[true]}`, map[string]any{"iss": idp, "flags": []any{false, true}}, true},
 		{"true, and the byte of it as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[true]}`, map[string]any{"iss": idp, "c": "\x01"}, false},
 		{"false, and the byte of it as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[false]}`, map[string]any{"iss": idp, "c": "\x00"}, false},
-		{"false", `{"issuer":"https://idp.example.com","claim":["c"],"values":[false]}`, map[string]any{"iss": idp, "c": false}, true},
+		{"false, which is listed", `{"issuer":"https://idp.example.com","claim":["c"],"values":[false]}`, map[string]any{"iss": idp, "c": false}, true},
 		{"true, and 1", `{"issuer":"https://idp.example.com","claim":["c"],"values":[true]}`, map[string]any{"iss": idp, "c": 1}, false},
 		{"1, and true", `{"issuer":"https://idp.example.com","claim":["c"],"values":[1]}`, map[string]any{"iss": idp, "c": true}, false},
 		{"a number, and its bytes as a string", `{"issuer":"https://idp.example.com","claim":["c"],"values":[7]}`, map[string]any{"iss": idp, "c": "\x00\x00\x00\x00\x00\x00\x1c\x40"}, false},
@@ -166,11 +178,14 @@ func TestAllowlistedClaimsBypass(t *testing.T) {
 }
 
 // TestMalformedClaimsGrantNothing checks that no claim of a payload counts if Envoy could not have
-// written it, wherever in the payload the fault is.
+// written the payload, wherever in it the fault is. The rules ask for the claim role, and for the
+// mere presence of the claim here.
 func TestMalformedClaimsGrantNothing(t *testing.T) {
 	s := noAccessState(t, `"bypass":{"claims":[{"issuer":"i","claim":["role"],"values":["admin",true,7]},{"issuer":"i","claim":["here"]}]}`)
 	iss, role := mapItem("iss", stringValue("i")), mapItem("role", stringValue("admin"))
 	good := objectValue(iss, role)
+	// nested returns a payload with a null inside as many lists. The payload itself, an object, is
+	// one more level. The core reads payloads of up to 128 levels.
 	nested := func(depth int) string {
 		v := varintField(1, 0)
 		for range depth {
@@ -179,6 +194,7 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 
 		return objectValue(iss, role, mapItem("x", v))
 	}
+	// overlong writes the length of a field, which must fit in one byte, in two.
 	overlong := func(s string) string { return s[:1] + string([]byte{s[1] | 0x80, 0}) + s[2:] }
 
 	for _, c := range []struct {
@@ -195,8 +211,8 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 		{"a string", stringValue("admin"), false},
 		{"a list", bytesField(6, bytesField(1, good)), false},
 		{"a Struct that is not in a Value", iss + role, false},
-		{"cut", good[:len(good)-1], false},
-		{"something behind it", good + "\x00", false},
+		{"the last byte is missing", good[:len(good)-1], false},
+		{"a byte behind the payload", good + "\x00", false},
 		{"two objects", good + good, false},
 		{"an object behind a null", varintField(1, 0) + good, false},
 		{"nested too deep", nested(128), false},
@@ -255,34 +271,38 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 	}
 }
 
-// TestClaimsAreFoundInTheMetadata checks that claims are found by the namespace and the keys in the
-// plugin configuration, among the metadata of other filters.
+// TestClaimsAreFoundInTheMetadata checks that claims are found among the metadata of all filters,
+// by a path: the namespace of a filter, and keys below it. The plugin configuration has this path.
 func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	payload := objectValue(mapItem("iss", stringValue("i")))
 	other := bytesField(1, bytesField(1, "other")+bytesField(2, mapItem("payload", objectValue(mapItem("iss", stringValue("j"))))))
 	jwt := bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("header", stringValue("x"))+mapItem("payload", payload)))
+	// Metadata has a second map, of typed metadata, which must not be taken for the first.
 	typed := bytesField(2, bytesField(1, "jwt")+bytesField(2, "any"))
 
 	for _, c := range []struct {
-		name, metadata, path, want string
+		name     string
+		metadata string
+		path     string // with blanks between its parts
+		want     string // "" if there are no claims
 	}{
-		{"alone", jwt, "jwt payload", payload},
-		{"among others", other + typed + jwt + other + typed, "jwt payload", payload},
+		{"no other metadata", jwt, "jwt payload", payload},
+		{"metadata of other filters", other + typed + jwt + other + typed, "jwt payload", payload},
 		{"beside a field of a later Envoy", bytesField(3, "x") + jwt, "jwt payload", payload},
-		{"deeper", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("a", objectValue(mapItem("b", payload))))), "jwt a b", payload},
-		{"a scalar", jwt, "jwt header", stringValue("x")}, // which holds no claim
+		{"claims one level deeper", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("a", objectValue(mapItem("b", payload))))), "jwt a b", payload},
+		{"a string, in which no claim will be found", jwt, "jwt header", stringValue("x")},
 
 		{"no metadata", "", "jwt payload", ""},
 		{"no such namespace", other + typed, "jwt payload", ""},
 		{"no such key", jwt, "jwt claims", ""},
-		{"below a scalar", jwt, "jwt header x", ""},
-		{"below the claims", jwt, "jwt payload x", ""},
+		{"a key below a string", jwt, "jwt header x", ""},
+		{"a key below the claims that is not there", jwt, "jwt payload x", ""},
 		{"the namespace twice", jwt + jwt, "jwt payload", ""},
 		{"the namespace twice, once empty", bytesField(1, bytesField(1, "jwt")+bytesField(2, "")) + jwt, "jwt payload", ""},
 		{"the key twice", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("payload", payload)+mapItem("payload", payload))), "jwt payload", ""},
 		{"a key twice on the way", bytesField(1, bytesField(1, "jwt")+bytesField(2, mapItem("a", objectValue())+mapItem("a", objectValue(mapItem("b", payload))))), "jwt a b", ""},
-		{"cut", jwt[:len(jwt)-1], "jwt payload", ""},
-		{"something behind it", jwt + "\x0a", "jwt payload", ""},
+		{"the last byte is missing", jwt[:len(jwt)-1], "jwt payload", ""},
+		{"a byte behind the metadata", jwt + "\x0a", "jwt payload", ""},
 		{"an entry as a varint", varintField(1, 7) + jwt, "jwt payload", ""},
 	} {
 		if got := maintenance.MetadataClaims([]byte(c.metadata), strings.Fields(c.path)); string(got) != c.want {
@@ -291,7 +311,8 @@ func TestClaimsAreFoundInTheMetadata(t *testing.T) {
 	}
 }
 
-// In the filter, reading the claims is a host call that copies the token.
+// In the filter, reading the claims is a host call that copies the token, so it happens at most
+// once for a request, and only if a rule needs the claims.
 func TestClaimsAreReadAtMostOnce(t *testing.T) {
 	rules := `"bypass":{"ips":["192.0.2.1"],"claims":[{"issuer":"i","claim":["a"]},{"issuer":"i","claim":["b"]},{"issuer":"j"}]}`
 	s := mustParse(t, `{"apps":[{"name":"default",`+rules+`,`+activationJSON(maintenance.ReadOnly)+`},{"name":"a","match":{"paths":["/a"]},`+rules+`,`+activationJSON(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
@@ -300,7 +321,7 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 		name   string
 		r      *maintenance.Request
 		source string
-		asked  int
+		reads  int
 	}{
 		{"no claim rule", get("h", "/b"), "", 0},
 		{"the address is enough", get("h", "/"), "192.0.2.1:1", 0},
@@ -316,8 +337,8 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 
 		decideWithBody(t, s, c.r)
 
-		if attributes.claimsCalls != c.asked {
-			t.Errorf("%s: the claims are read %d times, want %d", c.name, attributes.claimsCalls, c.asked)
+		if attributes.claimsCalls != c.reads {
+			t.Errorf("%s: the claims are read %d times, want %d", c.name, attributes.claimsCalls, c.reads)
 		}
 	}
 }
@@ -325,7 +346,9 @@ func TestClaimsAreReadAtMostOnce(t *testing.T) {
 // A paused request keeps the claims that were read, and counts their bytes.
 func TestCompactCountsTheClaims(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"default","bypass":{"claims":[{"issuer":"i","claim":["a"],"values":[1]}]},`+activationJSON(maintenance.ReadOnly)+`}]}`)
-	paused := func(claims maintenance.Claims) (bytes, asked int) {
+	// pause decides on a request, compacts it, and decides again. It returns the number of bytes
+	// that the paused request keeps, and how often its claims were read.
+	pause := func(claims maintenance.Claims) (bytes, reads int) {
 		attributes := &attributes{claims: claims}
 		r := request("POST", "h", "/graphql", "content-type", "application/json")
 		r.EndStream, r.Attributes = false, attributes
@@ -344,16 +367,19 @@ func TestCompactCountsTheClaims(t *testing.T) {
 		return bytes, attributes.claimsCalls
 	}
 
-	without, _ := paused("")
-	with, asked := paused(mustMarshalClaims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
-	if with < without+1000 || asked != 1 {
-		t.Errorf("%d bytes are kept with claims and %d without; they were read %d times", with, without, asked)
+	without, _ := pause("")
+	with, reads := pause(mustMarshalClaims(t, map[string]any{"iss": "i", "a": strings.Repeat("x", 1000)}))
+	if with < without+1000 || reads != 1 {
+		t.Errorf("%d bytes are kept with claims and %d without; they were read %d times", with, without, reads)
 	}
 }
 
+// claimRules are the rules of the tests below, which compare the reader of claims with the protobuf
+// library.
 const claimRules = `"bypass":{"claims":[{"issuer":"i","audience":"a","claim":["o","c"],"values":["admin",true,7,0]},{"issuer":"j","claim":["p"]}]}`
 
-// satisfiesClaimRules judges a payload by claimRules, from its JSON.
+// satisfiesClaimRules reports whether a payload satisfies claimRules. It shares no code with the
+// core, and takes the payload as encoding/json would decode it.
 func satisfiesClaimRules(payload any) bool {
 	all, _ := payload.(map[string]any)
 	switch all["iss"] {
@@ -385,18 +411,21 @@ func satisfiesClaimRules(payload any) bool {
 	return false
 }
 
-// checkMetadataPasses compares the reader with the protobuf library: metadata that pass are valid
-// protobuf and also pass by their JSON, and what the library writes is judged like its JSON.
+// checkMetadataPasses reports whether metadata let a request pass the state s, which has
+// claimRules. It checks the result by means of the protobuf library: metadata that pass must be
+// valid protobuf and satisfy claimRules, and what the library makes of them must pass exactly if it
+// satisfies claimRules.
 func checkMetadataPasses(t *testing.T, s *maintenance.State, metadata []byte) (passes bool) {
 	t.Helper()
-	decide := func(claims maintenance.Claims) bool {
+	passesWith := func(claims maintenance.Claims) bool {
 		r := get("h", "/")
 		r.Attributes = &attributes{claims: claims}
 		return s.Decide(r, noon).Verdict == maintenance.Pass
 	}
 
 	payload := maintenance.MetadataClaims(metadata, []string{"jwt", "payload"})
-	passes = decide(payload)
+	passes = passesWith(payload)
+
 	var v structpb.Value
 
 	if err := proto.Unmarshal([]byte(payload), &v); err != nil {
@@ -408,13 +437,13 @@ func checkMetadataPasses(t *testing.T, s *maintenance.State, metadata []byte) (p
 
 	holds := satisfiesClaimRules(v.AsInterface())
 	if passes && !holds {
-		t.Fatalf("%q passes, which is %v", metadata, &v)
+		t.Fatalf("%q passes, but %v does not satisfy the rules", metadata, &v)
 	}
 	if passes && !bytes.Contains(metadata, []byte(payload)) {
-		t.Fatalf("%q passes by %q", metadata, payload)
+		t.Fatalf("%q passes by the payload %q, which it does not contain", metadata, payload)
 	}
 	if isReadable(&v) {
-		if got := decide(mustMarshalClaims(t, v.AsInterface())); got != holds {
+		if got := passesWith(mustMarshalClaims(t, v.AsInterface())); got != holds {
 			t.Fatalf("%v passes: %v, want %v", &v, got, holds)
 		}
 	}
@@ -422,7 +451,8 @@ func checkMetadataPasses(t *testing.T, s *maintenance.State, metadata []byte) (p
 	return passes
 }
 
-// isReadable reports whether every value in v has a kind, and none is too deep to be read.
+// isReadable reports whether every value in v has a kind, and none is nested more deeply than the
+// core surely reads.
 func isReadable(v *structpb.Value) bool { return isReadableTo(v, 100) }
 
 func isReadableTo(v *structpb.Value, depth int) bool {
@@ -467,6 +497,7 @@ func metadataSeeds(t testing.TB) (seeds [][]byte) {
 	return seeds
 }
 
+// FuzzMetadataClaims runs checkMetadataPasses on any metadata.
 func FuzzMetadataClaims(f *testing.F) {
 	for _, seed := range metadataSeeds(f) {
 		f.Add(seed)
@@ -475,8 +506,8 @@ func FuzzMetadataClaims(f *testing.F) {
 	f.Fuzz(func(t *testing.T, metadata []byte) { checkMetadataPasses(t, s, metadata) })
 }
 
-// TestDamagedMetadataGrantNothingNew does the same at random: it changes, drops, doubles and moves
-// bytes.
+// TestDamagedMetadataGrantNothingNew runs checkMetadataPasses on metadata in which bytes were
+// changed, dropped, or doubled elsewhere, at random.
 func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 	s := noAccessState(t, claimRules)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -505,6 +536,6 @@ func TestDamagedMetadataGrantNothingNew(t *testing.T) {
 	}
 
 	if passed < 1000 {
-		t.Errorf("only %d passed, so little was tried", passed)
+		t.Errorf("only %d damaged metadata passed, so the test tried too little", passed)
 	}
 }

@@ -16,11 +16,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests the reply to a refused request, for each kind of client.
+
+// The header Accept as Firefox and axios, a library for scripts, send it.
 const (
 	browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 	axiosAccept   = "application/json, text/plain, */*"
 )
 
+// headerValues returns the values of a header of the reply, with " | " between them.
 func headerValues(reply *maintenance.Reply, name string) string {
 	var values []string
 	for _, h := range reply.Headers {
@@ -31,7 +35,8 @@ func headerValues(reply *maintenance.Reply, name string) string {
 	return strings.Join(values, " | ")
 }
 
-// mustRefuse returns the reply to a request, which must be refused.
+// mustRefuse decides on a request at the time now, with its body if the decision needs it, and
+// returns the reply. The test fails if the request is not refused.
 func mustRefuse(t testing.TB, s *maintenance.State, r *maintenance.Request, pages maintenance.Pages, now time.Time) maintenance.Reply {
 	t.Helper()
 	d := s.Decide(r, now)
@@ -47,10 +52,13 @@ func mustRefuse(t testing.TB, s *maintenance.State, r *maintenance.Request, page
 }
 
 // TestEachClientIsAnsweredInItsForm compares the reply to each kind of client with
-// testdata/replies.golden.
+// testdata/replies.golden, which has the name of the case, the status, the headers and the body.
+// Run the test with -update to write the file.
 func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 	const cors = `"cors":{"origins":["https://app.example.com"]}`
+	// The message has characters that HTML, JSON and gRPC must escape.
 	const message = `"activations":[{"id":"a","source":"manual","mode":"MODE","message":"We move the \"warehouse\" <now> & are back at 3 — promised","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]`
+	// Three states: with a message and a known end, with neither, and in read-only.
 	noAccess := mustParse(t, `{"apps":[{"name":"default",`+cors+`,`+strings.Replace(message, "MODE", "no-access", 1)+`}]}`)
 	plain := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`)
 	writes := readOnlyState(t, cors)
@@ -108,6 +116,7 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 			fmt.Fprintf(&got, "%s: %s\n", h[0], h[1])
 		}
 
+		// A binary body, of gRPC-Web, is written with escapes.
 		text := string(bytes.TrimSuffix(reply.Body, []byte("\n")))
 		if !utf8.ValidString(text) || strings.Contains(text, "\r") {
 			text = strconv.Quote(text)
@@ -123,11 +132,13 @@ func TestEachClientIsAnsweredInItsForm(t *testing.T) {
 	golden.Compare(t, "testdata/replies.golden", got.String())
 }
 
-// TestMalformedGraphQLIsAClientError checks that a request which is always wrong gets a client
-// error, and that any other gets a Retry-After. A request can only be known to be always wrong on a
-// GraphQL path itself, and only a GraphQL client is told so.
+// TestMalformedGraphQLIsAClientError checks that a request which no GraphQL server can answer gets
+// a client error (4xx), which does not mention the maintenance, and that any other request gets a
+// Retry-After. Only on a GraphQL path itself is it known that the request must be GraphQL, and only
+// a GraphQL client is told so, and not a browser.
 func TestMalformedGraphQLIsAClientError(t *testing.T) {
 	const json = "application/json"
+	// empty returns a POST with an empty body, which is not a GraphQL request.
 	empty := func(path string, headers ...string) *maintenance.Request {
 		return withBody(request("POST", "h", path, headers...), json, "")
 	}
@@ -165,9 +176,14 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 			t.Errorf("%s: %d, want %d", c.name, reply.Status, c.status)
 		}
 
-		told := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
-		if malformed := c.status == 400 || c.status == 415; malformed && (told || headerValues(&reply, "retry-after") != "") || !malformed && headerValues(&reply, "retry-after") == "" {
-			t.Errorf("%s: %v %s", c.name, reply.Headers, reply.Body)
+		mentionsMaintenance := bytes.Contains(reply.Body, []byte("MAINTENANCE")) || bytes.Contains(reply.Body, []byte("maintenance")) || bytes.Contains(reply.Body, []byte("retry_after"))
+		hasRetryAfter := headerValues(&reply, "retry-after") != ""
+		isClientError := c.status == 400 || c.status == 415
+		if isClientError && (mentionsMaintenance || hasRetryAfter) {
+			t.Errorf("%s: a client error mentions the maintenance: %v %s", c.name, reply.Headers, reply.Body)
+		}
+		if !isClientError && !hasRetryAfter {
+			t.Errorf("%s: no Retry-After: %v", c.name, reply.Headers)
 		}
 		if headerValues(&reply, "cache-control") != "no-store" {
 			t.Errorf("%s may be cached", c.name)
@@ -175,10 +191,13 @@ func TestMalformedGraphQLIsAClientError(t *testing.T) {
 	}
 }
 
-// Retry-After is in seconds (RFC 9110 section 10.2.3), never 0 and never too early.
+// Retry-After is in seconds (RFC 9110 section 10.2.3). It is rounded up, so that a client never
+// comes back before the end of the mode, and it is at least 1. Without a known end it is the
+// retry_after of the app, and without that 3600. The last case has the largest time.Duration, 292
+// years.
 func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 	for _, c := range []struct {
-		fields string
+		fields string // of the app
 		now    time.Time
 		want   string
 	}{
@@ -197,14 +216,17 @@ func TestRetryAfterIsNeverTooEarly(t *testing.T) {
 		}
 	}
 
-	// A reply that is made some time after its decision still asks for a pause.
+}
+
+// A reply may be made after the end of the mode, if the decision was before it.
+func TestRetryAfterOfALateReplyIsOneSecond(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"no-access","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:01:00Z"}]}]}`)
 	r := get("h", "/")
 	d := s.Decide(r, noon)
 	reply := d.Reply(r, nil, noon.Add(time.Hour))
 
 	if got := headerValues(&reply, "retry-after"); got != "1" {
-		t.Errorf("afterwards: %s", got)
+		t.Errorf("got %s, want 1", got)
 	}
 }
 
@@ -254,7 +276,8 @@ func TestGRPCWebBodyIsAFrameOfTrailers(t *testing.T) {
 	}
 }
 
-// Values from the client go back to it only if they are known to be harmless.
+// A reply repeats the content type of a gRPC-Web request and the origin, because clients need them.
+// It must not repeat any other value of these headers, which could be an attack on the client.
 func TestRepliesEchoOnlyKnownValues(t *testing.T) {
 	s := noAccessState(t, `"cors":{"origins":["https://app.example.com"]}`)
 	for _, contentType := range []string{"application/grpc-web<script>", "application/grpc-web, text/html", "application/grpc-webx", "application/grpcx", "application/grpc-web+<b>"} {
