@@ -205,7 +205,7 @@ func TestMalformedClaimsGrantNothing(t *testing.T) {
 		{"well formed, the other way round", objectValue(role, iss), true},
 		{"well formed, with everything", objectValue(iss, role, mapItem("n", varintField(1, 0)), mapItem("d", "\x11\x00\x00\x00\x00\x00\x00\xf0\x7f"),
 			mapItem("b", varintField(4, 0)), mapItem("o", objectValue()), mapItem("l", bytesField(6, "")), mapItem("", stringValue(""))), true},
-		{"nested as deep as is read", nested(126), true},
+		{"nested as deep as is read", nested(127), true},
 
 		{"empty", "", false},
 		{"a string", stringValue("admin"), false},
