@@ -186,7 +186,8 @@ func (c *client) connectionError(ctx context.Context, err error) error {
 	if withURL := (*url.Error)(nil); errors.As(err, &withURL) {
 		err = withURL.Err
 	}
-	return fmt.Errorf("cannot reach the controller at %s: %w; check that drydock serve is running there, or set DRYDOCK_URL", c.base, err)
+	return fmt.Errorf("cannot reach the controller at %s: %w; "+
+		"check that drydock serve is running there, or set DRYDOCK_URL", c.base, err)
 }
 
 // answerError returns the error for an answer that is not a success, whose body is data: an
@@ -266,7 +267,10 @@ func (c *client) turnOn(ctx context.Context, app string, activation web.On) (st 
 
 // turnOff ends the maintenance of an app, and returns its status after that.
 func (c *client) turnOff(ctx context.Context, app string) (st keeper.AppStatus, err error) {
-	_, err = c.call(ctx, request{method: http.MethodDelete, path: appPath(app, "activations"), headers: ifMatch(anyState)}, &st)
+	_, err = c.call(ctx, request{
+		method: http.MethodDelete, path: appPath(app, "activations"),
+		headers: ifMatch(anyState),
+	}, &st)
 	return st, err
 }
 
@@ -305,7 +309,10 @@ func (c *client) allow(ctx context.Context, app string, ips []string) (out web.I
 }
 
 func (c *client) disallow(ctx context.Context, app string, ips []string) (out web.IPs, err error) {
-	_, err = c.call(ctx, request{method: http.MethodDelete, path: appPath(app, "bypass/ips"), query: url.Values{"ip": ips}, headers: ifMatch(anyState)}, &out)
+	_, err = c.call(ctx, request{
+		method: http.MethodDelete, path: appPath(app, "bypass/ips"),
+		query: url.Values{"ip": ips}, headers: ifMatch(anyState),
+	}, &out)
 	return out, err
 }
 

@@ -20,9 +20,9 @@ func confirmation(name, verb string) result {
 	return result{map[string]string{verb: name}, func(w io.Writer) { fmt.Fprintln(w, name, verb) }}
 }
 
-// print writes the result in a format, which must be text or json.
+// print writes the result as JSON if the format is json, and otherwise as text.
 func (r result) print(w io.Writer, format string) error {
-	if format == "text" {
+	if format != "json" {
 		r.text(w)
 		return nil
 	}

@@ -57,16 +57,18 @@ func (f *waitFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// What a command has just done to an app, for [waitFlags.await].
+// A toggle is what a command has just done to an app.
+type toggle string
+
 const (
-	turnedOn  = true
-	turnedOff = false
+	turnedOn  toggle = "turned on"
+	turnedOff toggle = "turned off"
 )
 
 // await waits, unless --wait is absent, until the app has reached what --wait names. st is the
-// status with which the API answered to the change, and turned says which change that was. await
+// status with which the API answered to the change, and done says which change that was. await
 // returns the newest status, and an error if somebody toggles the app back or the timeout passes.
-func (f *waitFlags) await(ctx context.Context, api *client, st keeper.AppStatus, turned bool) (keeper.AppStatus, error) {
+func (f *waitFlags) await(ctx context.Context, api *client, st keeper.AppStatus, done toggle) (keeper.AppStatus, error) {
 	if f.until == "" {
 		return st, nil
 	}
@@ -75,9 +77,9 @@ func (f *waitFlags) await(ctx context.Context, api *client, st keeper.AppStatus,
 	for {
 		isOn := st.Mode != maintenance.Off
 		switch {
-		case turned == turnedOn && !isOn:
+		case done == turnedOn && !isOn:
 			return st, fmt.Errorf("app %s was turned off while waiting", st.App)
-		case turned == turnedOff && isOn:
+		case done == turnedOff && isOn:
 			return st, fmt.Errorf("app %s was turned on again while waiting", st.App)
 		case f.reached(st):
 			return st, nil

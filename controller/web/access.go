@@ -46,7 +46,7 @@ func (a *api) authorize(allowed access) func(huma.Context, func(huma.Context)) {
 		if problem.Status == http.StatusUnauthorized {
 			ctx.SetHeader("WWW-Authenticate", `Bearer realm="drydock"`)
 		}
-		_, w := humago.Unwrap(ctx) // a middleware of huma has no output to return
+		_, w := humago.Unwrap(ctx) // a middleware answers by itself, not by an output as operations do
 		writeProblem(w, problem.Status, problem.Detail)
 	}
 }

@@ -58,8 +58,9 @@ type explainInput struct{ Body Request }
 func (a *api) registerExplain() {
 	register(a, viewer, huma.Operation{
 		OperationID: "explain", Method: http.MethodPost, Path: "/api/v1/explain", Tags: []string{"maintenance"}, DefaultStatus: http.StatusOK,
-		Summary:      "Explain what would happen to a request",
-		Description:  "The code that decides is the same as in the proxies.",
+		Summary:     "Explain what would happen to a request",
+		Description: "The code that decides is the same as in the proxies.",
+		// The body of the described request may become longer in JSON.
 		MaxBodyBytes: 2 * maintenance.MaxBodyBytes, BodyReadTimeout: bodyTimeout,
 	}, a.explain)
 }
@@ -116,6 +117,8 @@ func (r *Request) asFilterRequest() (*maintenance.Request, error) {
 			req.Headers = append(req.Headers, [2]string{strings.ToLower(name), v})
 		}
 	}
+	// The order of a map is random. Sort the headers, so that the same request always gets the same
+	// answer; the order of the values of one header stays.
 	slices.SortStableFunc(req.Headers, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	return req, nil
 }

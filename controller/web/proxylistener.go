@@ -21,6 +21,7 @@ const (
 	messageTimeout = 10 * time.Second
 )
 
+// proxyListener is the handler that [Proxy] returns.
 type proxyListener struct {
 	Options
 	syncTokenHash [sha256.Size]byte
@@ -36,11 +37,13 @@ func Proxy(o Options) http.Handler {
 	return &proxyListener{Options: o, syncTokenHash: sha256.Sum256([]byte(o.SyncToken))}
 }
 
+// ServeHTTP finds the endpoint that a request is for, checks the request if the endpoint is for
+// proxies only, and passes it on.
 func (p *proxyListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	longest := maintenance.SyncWait*time.Second + answerTimeout
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))
+	maxDuration := maintenance.SyncWait*time.Second + answerTimeout // of a sync, which may wait
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxDuration))
 
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	sha, isPage := strings.CutPrefix(path, maintenance.PagePath)
@@ -92,7 +95,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, message any) bool {
 	rc.SetReadDeadline(time.Now().Add(messageTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessageBytes))
 	// Remove the deadline. After the body, the server goes on reading to learn whether the client
-	// closes its connection. If the deadline passed while sync waits, that would look like it.
+	// closes its connection. A deadline that passes while sync waits would look like that.
 	rc.SetReadDeadline(time.Time{})
 
 	if err != nil {

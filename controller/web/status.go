@@ -85,12 +85,12 @@ func (a *api) awaitStatus(ctx context.Context, app, wait string) error {
 		if st.Mode != first.Mode {
 			return true
 		}
-		// An app that is off is never active. What the client then waits for is that it is off in
-		// every proxy.
-		if wait == waitActive && st.Mode != maintenance.Off {
-			return st.Phase == keeper.PhaseActive
+		// An app that is off is never active. A client that waits for active then waits until the
+		// app is off in every proxy.
+		if wait == waitEnforced || st.Mode == maintenance.Off {
+			return st.Enforced
 		}
-		return st.Enforced
+		return st.Phase == keeper.PhaseActive // wait is waitActive
 	})
 	return err
 }
