@@ -51,8 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 // start runs a controller until the end of the test, and returns it with what it logs. Without
-// other options, it has a new data directory and free ports. Read the log
-// only after Stop.
+// other options, it has a new data directory and free ports. Read the log only after Stop.
 func start(t *testing.T, o controller.Options) (c *controller.Controller, log *bytes.Buffer) {
 	t.Helper()
 	log = &bytes.Buffer{}

@@ -171,7 +171,7 @@ func poll(ctx context.Context, address string, has maintenance.Version) (doc []b
 type toggle struct {
 	number   int
 	on       bool
-	revision uint64 // of the state after the change; 0 as long as there is no answer
+	revision uint64 // of the state after the change; 0 until the answer
 }
 
 // toggler makes numbered changes, and knows which of them were acknowledged: the controller

@@ -1,6 +1,7 @@
 // Command run is the program behind `make run`: it starts the controller, a demo app and a real
 // Envoy with the filter, all on loopback, prints what to try, and stops them on Ctrl-C or SIGTERM.
-// The Makefile builds the programs first.
+// The Makefile builds the controller and the filter first. The package e2e finds Envoy, and starts
+// and stops the processes.
 //
 // settings.go reads the environment, and parent_linux.go ends this program when make is killed.
 package main
@@ -26,10 +27,12 @@ import (
 )
 
 func main() {
-	// SIGTERM comes from make, which passes it on. Ctrl-C goes to the whole foreground process
-	// group.
+	// Ctrl-C sends SIGINT to make and to this program, and a closed terminal SIGHUP. A SIGTERM
+	// comes from make, which passes on its own.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends this program at once, and the kernel then kills its children
+	// After the first signal, signals have their usual effect again: a second Ctrl-C ends this
+	// program at once, and the kernel then kills its children.
+	context.AfterFunc(ctx, stop)
 	dieWithMake()
 
 	if err := run(ctx); err != nil {
@@ -59,20 +62,24 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(s.logs()); err != nil { // those of an earlier run
+	if err := os.RemoveAll(s.logs()); err != nil { // the logs of an earlier run
 		return err
 	}
 	return s.serve(ctx, programs, tokens)
 }
 
-// serve starts everything, prints what to try, and returns when ctx is done or a server has ended.
-// It stops what it has started, in reverse order.
+// stopTimeout is how long a program may take to stop before it is killed.
+const stopTimeout = 10 * time.Second
+
+// serve starts everything, prints what to try, and returns when ctx is done or a program has ended.
+// It stops what it has started, in reverse order, and returns their errors too. That ctx is done is
+// not an error.
 func (s settings) serve(ctx context.Context, p programs, t tokens) (err error) {
 	controller, err := s.startController(ctx, p, t)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, controller.Stop(10*time.Second)) }()
+	defer func() { err = errors.Join(err, controller.Stop(stopTimeout)) }()
 
 	upstream := s.upstream
 	if upstream == "" {
@@ -89,7 +96,7 @@ func (s settings) serve(ctx context.Context, p programs, t tokens) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, envoy.Stop(10*time.Second)) }()
+	defer func() { err = errors.Join(err, envoy.Stop(stopTimeout)) }()
 
 	s.greet(t, envoy)
 	select {
@@ -105,9 +112,9 @@ func (s settings) serve(ctx context.Context, p programs, t tokens) (err error) {
 
 // tokens are the secrets of a run.
 type tokens struct {
-	operator     string
-	operatorFile string // empty if the token comes from the environment
-	sync         string // with which Envoy fetches the state
+	operator     string // for the API, which the commands of drydock use
+	operatorFile string // from which operator was read; empty if it comes from the environment
+	sync         string // with which Envoy fetches the state from the controller
 }
 
 // readTokens takes each token from the environment or otherwise from a file in the data directory.
@@ -140,10 +147,10 @@ func readToken(variable, file string) (token, from string, err error) {
 	return strings.TrimSpace(string(data)), file, err
 }
 
-// programs are the paths of what a run starts.
+// programs are the paths of the programs that a run starts.
 type programs struct{ drydock, envoy string }
 
-// findPrograms installs Envoy if the machine has none.
+// findPrograms returns the paths of the programs. It installs Envoy if the machine has none.
 func findPrograms(ctx context.Context) (p programs, err error) {
 	if p.drydock, err = e2e.Binary("drydock"); err != nil {
 		return p, err
@@ -152,7 +159,8 @@ func findPrograms(ctx context.Context) (p programs, err error) {
 	return p, err
 }
 
-// startController starts the controller and checks that it knows the operator token.
+// startController starts the controller and checks that it knows the operator token. A controller
+// takes this token only when its data directory is new.
 func (s settings) startController(ctx context.Context, p programs, t tokens) (*e2e.Controller, error) {
 	controller, err := e2e.StartController(ctx, e2e.ControllerOptions{
 		Binary: p.drydock, Data: s.data, Listen: loopback(s.controllerPort), Proxy: loopback(s.syncPort),
@@ -172,16 +180,18 @@ func (s settings) startController(ctx context.Context, p programs, t tokens) (*e
 			source, s.data)
 	}
 	if err != nil {
-		return nil, errors.Join(err, controller.Stop(10*time.Second))
+		return nil, errors.Join(err, controller.Stop(stopTimeout))
 	}
 	return controller, nil
 }
 
-// startEnvoy starts Envoy in front of upstream.
+// startEnvoy starts Envoy with the filter in front of upstream, which is host:port. The keys of
+// Ports are the ports in the file envoy/drydock.yaml: 8080 is Envoy's, 8081 that of the app, 7071
+// the controller's listener for proxies and 9901 Envoy's admin interface.
 func (s settings) startEnvoy(ctx context.Context, p programs, upstream string, t tokens) (*e2e.Envoy, error) {
 	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
 		8080: loopback(s.proxyPort), 8081: upstream, 7071: loopback(s.syncPort),
-		9901: ":0", // Envoy chooses the admin port, so it is never taken
+		9901: ":0", // Envoy chooses a free port
 	}})
 	if err != nil {
 		return nil, err
@@ -193,7 +203,7 @@ func (s settings) startEnvoy(ctx context.Context, p programs, upstream string, t
 	})
 }
 
-// greet prints the addresses and what to try.
+// greet prints the addresses, and commands to try.
 func (s settings) greet(t tokens, envoy *e2e.Envoy) {
 	proxy, api := "http://"+loopback(s.proxyPort), "http://"+loopback(s.controllerPort)
 	service := "the demo shop, through Envoy"
@@ -232,7 +242,8 @@ Ctrl-C stops everything.
 		api, token, proxy, proxy, proxy)
 }
 
-// relative returns a path relative to the working directory if it lies below it.
+// relative returns an absolute path relative to the working directory if it is below that
+// directory, and otherwise the path itself.
 func relative(path string) string {
 	wd, err := os.Getwd()
 	if err != nil {
@@ -245,10 +256,12 @@ func relative(path string) string {
 	return path
 }
 
-// shellQuote quotes a path for a shell if necessary.
-func shellQuote(s string) string {
-	if strings.ContainsAny(s, " '\"\\$`!*?[](){}<>|&;#~") {
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+// shellQuote returns a path as one word of a shell command. It adds quotes only if the path has
+// characters that mean something to a shell. Between single quotes nothing does, except for the
+// single quote, which is written between two quoted parts as \'.
+func shellQuote(path string) string {
+	if strings.ContainsAny(path, " '\"\\$`!*?[](){}<>|&;#~") {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 	}
-	return s
+	return path
 }

@@ -10,18 +10,19 @@ import (
 	"github.com/drydock-proxy/drydock/e2e"
 )
 
-// settings come from the environment variables PROXY_PORT, CONTROLLER_PORT, SYNC_PORT, APP_PORT,
-// UPSTREAM and DATA.
+// settings say where the programs of a run listen and keep their data. Each comes from an
+// environment variable, and all ports are on loopback.
 type settings struct {
-	proxyPort      int // Envoy's; 8080 unless set
-	controllerPort int // of the API; 7070 unless set
-	syncPort       int // of the controller's listener for proxies; controllerPort + 1 unless set
-	appPort        int // of the demo app; 8081 unless set
+	proxyPort      int // PROXY_PORT: where Envoy takes requests; 8080 unless set
+	controllerPort int // CONTROLLER_PORT: of the API; 7070 unless set
+	syncPort       int // SYNC_PORT: of the controller's listener for proxies; controllerPort+1 unless set
+	appPort        int // APP_PORT: of the demo app; 8081 unless set
 
-	upstream string // host:port of a service to use instead of the demo app
-	data     string // absolute path of the data directory; .data in the repository unless set
+	upstream string // UPSTREAM: host:port of a service to use instead of the demo app; empty unless set
+	data     string // DATA: the data directory, as an absolute path; .data in the repository unless set
 }
 
+// readSettings reads the environment. An error names the variable that is wrong.
 func readSettings() (s settings, err error) {
 	if s.proxyPort, err = readPort("PROXY_PORT", 8080); err != nil {
 		return s, err
@@ -55,10 +56,12 @@ func readSettings() (s settings, err error) {
 	return s, err
 }
 
-func readPort(variable string, unset int) (int, error) {
+// readPort returns the port in an environment variable, or ifUnset if the variable is unset or
+// empty.
+func readPort(variable string, ifUnset int) (int, error) {
 	text := os.Getenv(variable)
 	if text == "" {
-		return unset, nil
+		return ifUnset, nil
 	}
 	if !isPort(text) {
 		return 0, fmt.Errorf("%s must be a port from 1 to 65535, not %q", variable, text)
@@ -66,34 +69,37 @@ func readPort(variable string, unset int) (int, error) {
 	return strconv.Atoi(text)
 }
 
+// isPort reports whether text is the number of a port, and not 0, which stands for any free one.
 func isPort(text string) bool {
 	n, err := strconv.Atoi(text)
 	return err == nil && n >= 1 && n <= 65535
 }
 
-// checkPorts returns an error if a port cannot be used, before anything starts. It matters most for
-// Envoy's port: two Envoys of one user share a port without an error, and each gets half of the
-// requests.
+// checkPorts returns an error if a port cannot be used. Without it, two Envoys of one user would
+// share a port without an error, and each would get half of the requests: Envoy listens with
+// SO_REUSEPORT.
 func (s settings) checkPorts() error {
-	ports := []struct {
+	type setting struct {
 		variable string
 		port     int
-	}{{"PROXY_PORT", s.proxyPort}, {"CONTROLLER_PORT", s.controllerPort}, {"SYNC_PORT", s.syncPort}, {"APP_PORT", s.appPort}}
-	if s.upstream != "" {
-		ports = ports[:3]
+	}
+	ports := []setting{{"PROXY_PORT", s.proxyPort}, {"CONTROLLER_PORT", s.controllerPort}, {"SYNC_PORT", s.syncPort}}
+	if s.upstream == "" { // the demo app runs
+		ports = append(ports, setting{"APP_PORT", s.appPort})
 	}
 
-	used := map[int]string{}
+	variableOf := map[int]string{} // by port
 	for _, p := range ports {
-		if other := used[p.port]; other != "" {
+		if other := variableOf[p.port]; other != "" {
 			return fmt.Errorf("%s and %s are both %d: give one of them another port", other, p.variable, p.port)
 		}
-		used[p.port] = p.variable
+		variableOf[p.port] = p.variable
 
 		l, err := net.Listen("tcp", loopback(p.port))
 		if err != nil {
+			another := (p.port + 100) % 65536
 			return fmt.Errorf("port %d cannot be used (%w): choose another one with %s, such as %s=%d make run",
-				p.port, err, p.variable, p.variable, (p.port+100)%65536)
+				p.port, err, p.variable, p.variable, another)
 		}
 		l.Close()
 	}
@@ -101,8 +107,8 @@ func (s settings) checkPorts() error {
 	return nil
 }
 
-// logs returns the folder of this run's logs.
+// logs returns the path of the folder for the logs of a run.
 func (s settings) logs() string { return filepath.Join(s.data, "log") }
 
-// loopback returns a port as 127.0.0.1:port.
+// loopback returns the address 127.0.0.1:port.
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
