@@ -1,7 +1,9 @@
-// Package demo is a small shop that runs behind the proxy in `make run` and in the scenarios. It
-// has a page, a JSON API, GraphQL, server-sent events, a WebSocket and gRPC on one port. It trusts
-// its clients as many apps do: it obeys method overrides, and its GraphQL runs mutations sent by
-// GET. It counts its writes, so that [App.Writes] shows every write that the proxy did not refuse.
+// Package demo is a small shop that runs behind the proxy in `make run` and in the scenarios, which
+// are the tests with a real Envoy in e2e/. It has a page, a JSON API, GraphQL, server-sent events,
+// a WebSocket and gRPC on one port. It trusts its clients as many apps do: it obeys method
+// overrides (a request that asks to be handled as one of another method), and its GraphQL runs
+// mutations sent by GET. It counts its writes, so that [App.Writes] shows every write that the
+// proxy did not refuse.
 //
 // demo.go holds the shop, its page and its JSON API, streams.go the event stream and the WebSocket,
 // and graphql.go and grpc.go the two other APIs.
@@ -27,20 +29,23 @@ import (
 	"google.golang.org/grpc"
 )
 
-// App is the shop. Its zero value is not ready: see [New].
+// App is the shop. [New] makes one; its zero value cannot be used. It keeps everything in memory.
 type App struct {
 	mux    *http.ServeMux
 	rpc    *grpc.Server
 	schema graphql.Schema
-	closed chan struct{}
+	closed chan struct{} // closed when the app stops, which ends open streams
 
-	requests, writes atomic.Int64
+	requests, writes atomic.Int64 // how many there were
 
-	mu     sync.Mutex
-	lastID int
-	orders []Order
-	feeds  map[chan Order]bool
+	mu     sync.Mutex          // guards the fields below
+	lastID int                 // of an order; the first order has 1
+	orders []Order             // the oldest first
+	feeds  map[chan Order]bool // one for each open stream of orders
 }
+
+// maxOrders is how many orders the shop keeps, since the demo may run for weeks.
+const maxOrders = 100
 
 // Order is an item that a visitor ordered.
 type Order struct {
@@ -49,7 +54,7 @@ type Order struct {
 	Via  string `json:"via"` // rest, graphql, websocket, grpc
 }
 
-// Echo is the answer of /echo: the request as the app received it.
+// Echo is the answer of /echo: the request as the app received it, after the proxy.
 type Echo struct {
 	Method  string      `json:"method"`
 	Path    string      `json:"path"`
@@ -63,7 +68,7 @@ var items = []string{"Anchor, 10 kg", "Brass sextant", "Hemp rope, 50 m", "Storm
 //go:embed page.html
 var pageHTML string
 
-var page = template.Must(template.New("page").Parse(pageHTML))
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
 // New returns an empty shop.
 func New() *App {
@@ -71,18 +76,18 @@ func New() *App {
 	a.schema = a.newSchema()
 	a.rpc = a.newRPC()
 
-	a.mux.HandleFunc("GET /{$}", a.page)
+	a.mux.HandleFunc("GET /{$}", a.servePage)
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	a.mux.HandleFunc("/echo", a.echo)
-	a.mux.HandleFunc("/echo/", a.echo)
-	a.mux.HandleFunc("GET /slow", a.slow)
-	a.mux.HandleFunc("GET /api/stock", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, items) })
-	a.mux.HandleFunc("GET /api/orders", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Orders()) })
+	a.mux.HandleFunc("/echo", a.serveEcho)
+	a.mux.HandleFunc("/echo/", a.serveEcho)
+	a.mux.HandleFunc("GET /slow", a.serveSlow)
+	a.mux.HandleFunc("GET /api/stock", func(w http.ResponseWriter, _ *http.Request) { replyJSON(w, http.StatusOK, items) })
+	a.mux.HandleFunc("GET /api/orders", func(w http.ResponseWriter, _ *http.Request) { replyJSON(w, http.StatusOK, a.Orders()) })
 	a.mux.HandleFunc("POST /api/orders", a.postOrder)
 	a.mux.HandleFunc("DELETE /api/orders/{id}", a.deleteOrder)
-	a.mux.HandleFunc("/graphql", a.graphql)
-	a.mux.HandleFunc("GET /events", a.events)
-	a.mux.HandleFunc("GET /chat", a.chat)
+	a.mux.HandleFunc("/graphql", a.serveGraphQL)
+	a.mux.HandleFunc("GET /events", a.serveEvents)
+	a.mux.HandleFunc("GET /chat", a.serveChat)
 	return a
 }
 
@@ -99,7 +104,7 @@ func (a *App) Orders() []Order {
 	return slices.Clone(a.orders)
 }
 
-// place adds an order and announces it.
+// place adds an order and announces it. via is the protocol of the request.
 func (a *App) place(item, via string) Order {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -107,12 +112,12 @@ func (a *App) place(item, via string) Order {
 	a.writes.Add(1)
 	a.lastID++
 	o := Order{ID: a.lastID, Item: item, Via: via}
-	// The demo may run for weeks, so it keeps only the last orders.
-	if a.orders = append(a.orders, o); len(a.orders) > 100 {
+	a.orders = append(a.orders, o)
+	if len(a.orders) > maxOrders {
 		a.orders = slices.Delete(a.orders, 0, 1)
 	}
 
-	a.announce(o)
+	a.sendToFeeds(o)
 	return o
 }
 
@@ -123,12 +128,12 @@ func (a *App) Announce() {
 	defer a.mu.Unlock()
 
 	if n := len(a.orders); n > 0 {
-		a.announce(a.orders[n-1])
+		a.sendToFeeds(a.orders[n-1])
 	}
 }
 
-// announce sends an order to all streams of orders. The caller must hold a.mu.
-func (a *App) announce(o Order) {
+// sendToFeeds sends an order to all streams of orders. The caller must hold a.mu.
+func (a *App) sendToFeeds(o Order) {
 	for feed := range a.feeds {
 		select {
 		case feed <- o:
@@ -137,7 +142,7 @@ func (a *App) announce(o Order) {
 	}
 }
 
-// ServeHTTP answers gRPC and everything over HTTP.
+// ServeHTTP answers every request, of any protocol.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.requests.Add(1)
 	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
@@ -145,7 +150,8 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// Rails, Laravel and Express obey method overrides too, so the filter has to consider them.
+	// The routes below see only the overriding method. Rails, Laravel and Express obey such
+	// overrides too, so the filter has to consider them.
 	if m := r.Header.Get("X-HTTP-Method-Override"); m != "" {
 		r.Method = strings.ToUpper(m)
 	} else if m := r.URL.Query().Get("_method"); m != "" {
@@ -156,7 +162,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve answers HTTP/1.1 and HTTP/2 without TLS on l until stop is called, which also ends open
-// streams.
+// streams. stop returns an error of serving or closing. Serve must be called only once.
 func (a *App) Serve(l net.Listener) (stop func() error) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -168,35 +174,37 @@ func (a *App) Serve(l net.Listener) (stop func() error) {
 	return sync.OnceValue(func() error {
 		close(a.closed)
 		a.rpc.Stop()
-		err := srv.Close()
-		if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
-			return e
+		closeErr := srv.Close()
+		if serveErr := <-ended; !errors.Is(serveErr, http.ErrServerClosed) {
+			return serveErr
 		}
-		return err
+		return closeErr
 	})
 }
 
-func (a *App) page(w http.ResponseWriter, r *http.Request) {
+// servePage answers with the page of the shop, which says in what mode the shop is.
+func (a *App) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// The filter sets both headers; those of a client never get here.
-	page.Execute(w, struct {
+	// The filter sets both headers, and removes those that a client sends.
+	pageTemplate.Execute(w, struct {
 		Items        []string
 		Orders       []Order
 		Mode, Bypass string
 	}{items, a.Orders(), r.Header.Get("X-Drydock-Mode"), r.Header.Get("X-Drydock-Bypass")})
 }
 
-func (a *App) echo(w http.ResponseWriter, r *http.Request) {
+// serveEcho answers with an [Echo] of the request.
+func (a *App) serveEcho(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the client is gone
 	}
 
-	reply(w, http.StatusOK, Echo{r.Method, r.URL.RequestURI(), r.Host, r.Header, string(body)})
+	replyJSON(w, http.StatusOK, Echo{r.Method, r.URL.RequestURI(), r.Host, r.Header, string(body)})
 }
 
-// slow answers after the number of milliseconds in the parameter ms.
-func (a *App) slow(w http.ResponseWriter, r *http.Request) {
+// serveSlow answers after the number of milliseconds in the parameter ms.
+func (a *App) serveSlow(w http.ResponseWriter, r *http.Request) {
 	ms, err := strconv.Atoi(r.URL.Query().Get("ms"))
 	if err != nil || ms < 0 || ms > 60_000 {
 		http.Error(w, "ms must be a number from 0 to 60000", http.StatusBadRequest)
@@ -211,6 +219,8 @@ func (a *App) slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// postOrder places the order in the body, which is JSON or the form of the page, or in the query.
+// It answers a browser by sending it back to the page.
 func (a *App) postOrder(w http.ResponseWriter, r *http.Request) {
 	var in struct{ Item string }
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
@@ -233,9 +243,10 @@ func (a *App) postOrder(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	reply(w, http.StatusCreated, o)
+	replyJSON(w, http.StatusCreated, o)
 }
 
+// deleteOrder deletes the order of the ID in the path.
 func (a *App) deleteOrder(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -251,8 +262,8 @@ func (a *App) deleteOrder(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// reply answers with JSON.
-func reply(w http.ResponseWriter, status int, v any) {
+// replyJSON answers with a status and the JSON of v.
+func replyJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)

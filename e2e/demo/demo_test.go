@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// client sends requests to an App in its several protocols.
+// client sends requests to an App in each of its protocols.
 type client struct {
 	ctx  context.Context
 	addr string // host:port
@@ -49,7 +49,8 @@ func serve(t *testing.T) (*App, *client) {
 	return app, &client{ctx, l.Addr().String(), conn}
 }
 
-// request returns a call that sends an HTTP request. headers are pairs of name and value.
+// request returns a function that sends an HTTP request and ignores the answer. headers are pairs
+// of name and value.
 func (c *client) request(method, path, contentType, body string, headers ...string) func() error {
 	return func() error {
 		req, err := http.NewRequestWithContext(c.ctx, method, "http://"+c.addr+path, strings.NewReader(body))
@@ -69,15 +70,18 @@ func (c *client) request(method, path, contentType, body string, headers ...stri
 	}
 }
 
+// listRPC calls the gRPC method that reads.
 func (c *client) listRPC() error {
 	return c.rpc.Invoke(c.ctx, RPCList, &emptypb.Empty{}, new(wrapperspb.StringValue))
 }
 
+// placeRPC calls the gRPC method that writes.
 func (c *client) placeRPC() error {
 	return c.rpc.Invoke(c.ctx, RPCPlace, wrapperspb.String("anchor"), new(wrapperspb.StringValue))
 }
 
-// orderByWebSocket returns once the app has echoed the order, which it then has placed.
+// orderByWebSocket sends an order and returns once the app has echoed it. The app places the order
+// before it echoes.
 func (c *client) orderByWebSocket() error {
 	ws, _, err := websocket.Dial(c.ctx, "ws://"+c.addr+"/chat", nil)
 	if err != nil {
@@ -97,9 +101,9 @@ func (c *client) orderByWebSocket() error {
 func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 	app, c := serve(t)
 	for _, tt := range []struct {
-		name   string
-		call   func() error
-		writes int64
+		name       string
+		call       func() error
+		wantWrites int64
 	}{
 		{"page", c.request("GET", "/", "", ""), 0},
 		{"orders", c.request("GET", "/api/orders", "", ""), 0},
@@ -121,8 +125,8 @@ func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 			if err := tt.call(); err != nil {
 				t.Fatal(err)
 			}
-			if got := app.Writes() - before; got != tt.writes {
-				t.Errorf("%d writes counted, want %d", got, tt.writes)
+			if got := app.Writes() - before; got != tt.wantWrites {
+				t.Errorf("%d writes counted, want %d", got, tt.wantWrites)
 			}
 		})
 	}
@@ -139,14 +143,14 @@ func TestEventsAnnounceOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	in := bufio.NewScanner(resp.Body)
-	in.Scan() // the comment at the beginning shows that the stream is open
+	lines := bufio.NewScanner(resp.Body)
+	lines.Scan() // the comment at the beginning shows that the stream is open
 
 	if err := c.request("POST", "/api/orders", "application/json", `{"item":"rope"}`)(); err != nil {
 		t.Fatal(err)
 	}
-	for in.Scan() {
-		if data, ok := strings.CutPrefix(in.Text(), "data: "); ok {
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 			var o Order
 			if err := json.Unmarshal([]byte(data), &o); err != nil || o.Item != "rope" {
 				t.Errorf("event %s (%v), want the order", data, err)
@@ -154,5 +158,5 @@ func TestEventsAnnounceOrders(t *testing.T) {
 			return
 		}
 	}
-	t.Error("the stream ended without an event:", in.Err())
+	t.Error("the stream ended without an event:", lines.Err())
 }

@@ -35,12 +35,15 @@ func (a *App) newSchema() graphql.Schema {
 		}}),
 	})
 	if err != nil {
-		panic(err) // the schema above is wrong
+		panic(err) // a mistake in the schema above
 	}
 	return schema
 }
 
-func (a *App) graphql(w http.ResponseWriter, r *http.Request) {
+// serveGraphQL answers a GraphQL request over HTTP: a POST of JSON, or a GET with the document in
+// the parameter query. It also runs mutations by GET, as some servers do although GraphQL over HTTP
+// forbids it.
+func (a *App) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Query         string         `json:"query"`
 		OperationName string         `json:"operationName"`
@@ -53,7 +56,7 @@ func (a *App) graphql(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	reply(w, http.StatusOK, graphql.Do(graphql.Params{
+	replyJSON(w, http.StatusOK, graphql.Do(graphql.Params{
 		Schema: a.schema, RequestString: in.Query, OperationName: in.OperationName, VariableValues: in.Variables, Context: r.Context(),
 	}))
 }

@@ -1,5 +1,8 @@
 package demo
 
+// This file has the gRPC API of the shop. Its messages are well-known types of protobuf: Empty, and
+// StringValue for the name of an item.
+
 import (
 	"context"
 	"strings"
@@ -13,21 +16,23 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// The gRPC methods of the shop. List reads, Place writes, and Watch streams new orders.
+// The paths of the gRPC methods of the shop. List reads, Place writes, and Watch streams new
+// orders.
 const (
-	RPCList  = "/demo.Shop/List"  // Empty → StringValue
-	RPCPlace = "/demo.Shop/Place" // StringValue → StringValue
-	RPCWatch = "/demo.Shop/Watch" // Empty → stream StringValue
+	RPCList  = "/demo.Shop/List"  // Empty → StringValue: the items of the orders, one a line
+	RPCPlace = "/demo.Shop/Place" // StringValue → StringValue: the item to order, and back
+	RPCWatch = "/demo.Shop/Watch" // Empty → stream StringValue: the item of each new order
 )
 
-// newRPC registers the service by hand, because three methods with well-known types do not need a
-// code generator.
+// newRPC returns a gRPC server with the shop and the standard health service. It describes the shop
+// by hand, because three methods with well-known types do not need a code generator. The handlers
+// therefore have the types that generated code has.
 func (a *App) newRPC() *grpc.Server {
 	s := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "demo.Shop",
-		HandlerType: (*any)(nil),
+		HandlerType: (*any)(nil), // the handlers below need no receiver of a certain type
 		Methods: []grpc.MethodDesc{
 			{MethodName: "List", Handler: a.listRPC},
 			{MethodName: "Place", Handler: a.placeRPC},
@@ -37,6 +42,7 @@ func (a *App) newRPC() *grpc.Server {
 	return s
 }
 
+// listRPC handles RPCList. decode decodes the request.
 func (a *App) listRPC(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	if err := decode(new(emptypb.Empty)); err != nil {
 		return nil, err
@@ -49,6 +55,7 @@ func (a *App) listRPC(_ any, _ context.Context, decode func(any) error, _ grpc.U
 	return wrapperspb.String(strings.Join(names, "\n")), nil
 }
 
+// placeRPC handles RPCPlace.
 func (a *App) placeRPC(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	in := new(wrapperspb.StringValue)
 	if err := decode(in); err != nil {
@@ -61,6 +68,7 @@ func (a *App) placeRPC(_ any, _ context.Context, decode func(any) error, _ grpc.
 	return wrapperspb.String(a.place(in.Value, "grpc").Item), nil
 }
 
+// watchRPC handles RPCWatch. It returns when the client is gone or the app stops.
 func (a *App) watchRPC(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(new(emptypb.Empty)); err != nil {
 		return err

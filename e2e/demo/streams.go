@@ -1,5 +1,8 @@
 package demo
 
+// This file has the streams of the shop over HTTP: server-sent events of new orders, and a
+// WebSocket. The events, and the gRPC stream in grpc.go, come from a feed: a channel of new orders.
+
 import (
 	"encoding/json"
 	"fmt"
@@ -10,9 +13,16 @@ import (
 	"github.com/coder/websocket"
 )
 
+// feedBuffer is how many orders a client may be behind before it misses some.
+const feedBuffer = 16
+
+// keepAlive is the pause after which an idle event stream gets a comment, so that no proxy takes it
+// for dead.
+const keepAlive = 15 * time.Second
+
 // subscribe returns a channel that receives each new order until leave is called.
 func (a *App) subscribe() (feed chan Order, leave func()) {
-	feed = make(chan Order, 16)
+	feed = make(chan Order, feedBuffer)
 	a.mu.Lock()
 	a.feeds[feed] = true
 	a.mu.Unlock()
@@ -24,8 +34,9 @@ func (a *App) subscribe() (feed chan Order, leave func()) {
 	}
 }
 
-// events sends each new order as a server-sent event.
-func (a *App) events(w http.ResponseWriter, r *http.Request) {
+// serveEvents sends each new order as a server-sent event. Lines that begin with a colon are
+// comments of the format: the first one shows the client that the stream is open.
+func (a *App) serveEvents(w http.ResponseWriter, r *http.Request) {
 	feed, leave := a.subscribe()
 	defer leave()
 
@@ -39,7 +50,7 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 		case o := <-feed:
 			data, _ := json.Marshal(o)
 			fmt.Fprintf(w, "event: order\ndata: %s\n\n", data)
-		case <-time.After(15 * time.Second):
+		case <-time.After(keepAlive):
 			fmt.Fprint(w, ": still here\n\n")
 		case <-r.Context().Done():
 			return
@@ -49,9 +60,11 @@ func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// chat echoes each WebSocket message; "order ITEM" places an order.
-func (a *App) chat(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // the proxy's port is another origin
+// serveChat echoes each WebSocket message. A message "order ITEM" also places an order.
+func (a *App) serveChat(w http.ResponseWriter, r *http.Request) {
+	// InsecureSkipVerify accepts every Origin: behind the proxy, the page has another port than the
+	// app.
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		return // Accept has answered
 	}
