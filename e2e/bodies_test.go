@@ -34,7 +34,8 @@ func TestRefusedBodiesDoNotReachTheApp(t *testing.T) {
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}}
 	for _, path := range []string{"/api/orders", "/graphql"} {
 		for _, size := range []int{0, 1, 100_000, 3 << 20} {
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+path, io.LimitReader(endlessZeros{}, int64(size)))
+			body := io.LimitReader(endlessZeros{}, int64(size))
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+d.envoyPort.Addr()+path, body)
 			must(t, err)
 			req.Header.Set("Content-Type", "application/json")
 			// The client sends the body once it gets 100 Continue, or after a second.
@@ -243,8 +244,10 @@ func setHoldsHeaders(inEnvoy, inPlugin bool) func(bootstrap map[string]any) {
 			if _, ok := node["allow_on_headers_stop_iteration"]; ok {
 				node["allow_on_headers_stop_iteration"] = inEnvoy
 			}
-			if text, ok := node["value"].(string); ok && strings.Contains(text, "allow_on_headers_stop_iteration") {
-				node["value"] = strings.ReplaceAll(text, `"allow_on_headers_stop_iteration": true`, fmt.Sprintf(`"allow_on_headers_stop_iteration": %v`, inPlugin))
+			if text, ok := node["value"].(string); ok {
+				const before = `"allow_on_headers_stop_iteration": true`
+				after := fmt.Sprintf(`"allow_on_headers_stop_iteration": %v`, inPlugin)
+				node["value"] = strings.ReplaceAll(text, before, after)
 			}
 		}
 	}

@@ -90,9 +90,14 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 	admin := claims{"roles": []string{"user", "admin"}}
 	right := staff.token(admin)
 	inAnHour := time.Now().Add(time.Hour).Unix()
-	unsigned := segment(t, claims{"alg": "none", "typ": "JWT"}) + "." + segment(t, claims{"iss": staff.name, "roles": []string{"admin"}, "exp": inAnHour}) + "."
+	unsigned := segment(t, claims{"alg": "none", "typ": "JWT"}) + "." +
+		segment(t, claims{"iss": staff.name, "roles": []string{"admin"}, "exp": inAnHour}) + "."
 	tampered := []byte(right)
 	tampered[len(tampered)-10] ^= 1 // a bit of the signature
+
+	// The list of "admin" as proxy-wasm gives it: the number of pairs, the lengths of a key and a
+	// value, and these, each with a zero byte. The bytes of protobuf below are those of a Value.
+	const bytesOfList = "\x01\x00\x00\x00" + "\x05\x00\x00\x00" + "\x00\x00\x00\x00" + "admin\x00" + "\x00"
 	tokens := []struct {
 		name, token string
 		pass        bool // in no-access
@@ -106,7 +111,7 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 		{"claim deeper", staff.token(claims{"realm": claims{"roles": []string{"admin"}}}), false},
 		{"claim as a key", staff.token(claims{"roles": claims{"admin": true}}), false},
 		{"claim as a key without a value", staff.token(claims{"roles": claims{"admin": ""}}), false},
-		{"claim as the bytes of a list in proxy-wasm", staff.token(claims{"roles": "\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00admin\x00\x00"}), false},
+		{"claim as the bytes of a list in proxy-wasm", staff.token(claims{"roles": bytesOfList}), false},
 		{"claim as the bytes of protobuf", staff.token(claims{"roles": "\x1a\x05admin"}), false},
 		{"claim as the bytes of a list in protobuf", staff.token(claims{"roles": "2\t\n\x07\x1a\x05admin"}), false},
 		{"claim in a list in a list", staff.token(claims{"roles": []any{[]string{"admin"}}}), false},
@@ -154,38 +159,7 @@ func testTokens(t *testing.T, d *deployment, i *issuers) {
 // testClaimRules tries every kind of claim rule in no-access (testTokens has put the app into it),
 // with tokens that the rule lets pass and tokens that it does not.
 func testClaimRules(t *testing.T, d *deployment, i *issuers) {
-	staff, customers := i.staff, i.customers
-	for _, tt := range []struct {
-		name   string
-		rule   maintenance.ClaimRule
-		pass   []string // tokens
-		refuse []string // tokens; "" is a request without one
-	}{
-		{"string", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"dept"}, Values: []any{"ops", "sre"}},
-			[]string{staff.token(claims{"dept": "sre"}), staff.token(claims{"dept": []string{"ops"}})},
-			[]string{staff.token(claims{"dept": "sales"}), staff.token(claims{"dept": "OPS"}), staff.token(claims{"dept": ""})}},
-		{"number", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"level"}, Values: []any{7}},
-			[]string{staff.token(claims{"level": 7}), staff.token(claims{"level": 7.0}), staff.token(claims{"level": []any{nil, 7}})},
-			[]string{staff.token(claims{"level": 8}), staff.token(claims{"level": 7.5}), staff.token(claims{"level": true}), staff.token(nil),
-				staff.token(claims{"level": "\x00\x00\x00\x00\x00\x00\x1c@"}), staff.token(claims{"level": "7"}), staff.token(claims{"level": claims{"7": 7}}),
-				staff.token(claims{"level": "\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x1c@\x00\x00"})}},
-		{"bool", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
-			[]string{staff.token(claims{"oncall": true})},
-			[]string{staff.token(claims{"oncall": false}), staff.token(nil), staff.token(claims{"oncall": "\x01"}), staff.token(claims{"oncall": 1}),
-				staff.token(claims{"oncall": "true"}), staff.token(claims{"oncall": []string{"\x01"}}), staff.token(claims{"oncall": claims{"\x01": ""}})}},
-		{"nested", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"realm_access", "roles"}, Values: []any{"admin"}},
-			[]string{staff.token(claims{"realm_access": claims{"roles": []string{"x", "admin"}}})},
-			[]string{staff.token(claims{"realm_access": "admin"}), staff.token(claims{"roles": []string{"admin"}})}},
-		{"presence of a claim", maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"badge"}},
-			[]string{staff.token(claims{"badge": "x"}), staff.token(claims{"badge": 1}), staff.token(claims{"badge": false}), staff.token(claims{"badge": claims{"color": nil}})},
-			[]string{staff.token(nil), staff.token(claims{"badge": nil}), customers.token(claims{"badge": "x"})}},
-		{"any token of the issuer: everyone signed in passes", maintenance.ClaimRule{Issuer: customers.name},
-			[]string{customers.token(nil)},
-			[]string{staff.token(nil), ""}},
-		{"audience", maintenance.ClaimRule{Issuer: staff.name, Audience: "shop"},
-			[]string{staff.token(claims{"aud": "shop"}), staff.token(claims{"aud": []string{"wiki", "shop"}})},
-			[]string{staff.token(claims{"aud": "wiki"}), staff.token(nil), customers.token(claims{"aud": "shop"})}},
-	} {
+	for _, tt := range claimRuleCases(i) {
 		d.putApp(maintenance.Spec{Name: "default", Bypass: maintenance.Bypass{Claims: []maintenance.ClaimRule{tt.rule}}})
 		d.awaitEnforced("default")
 		for n, token := range tt.pass {
@@ -198,6 +172,117 @@ func testClaimRules(t *testing.T, d *deployment, i *issuers) {
 				t.Errorf("%s, token %d that should not pass: %d", tt.name, n, got)
 			}
 		}
+	}
+}
+
+// claimRuleCase is a claim rule with tokens that it lets pass and tokens that it does not.
+type claimRuleCase struct {
+	name         string
+	rule         maintenance.ClaimRule
+	pass, refuse []string // tokens; "" is a request without one
+}
+
+func claimRuleCases(i *issuers) []claimRuleCase {
+	staff, customers := i.staff, i.customers
+
+	// The number 7 as proxy-wasm gives it, in the 8 bytes of a little-endian double, and a list of
+	// it: the number of pairs, the lengths of a key and a value, and these, each with a zero byte.
+	const (
+		bytesOf7       = "\x00\x00\x00\x00\x00\x00\x1c@"
+		bytesOfListOf7 = "\x01\x00\x00\x00" + "\x08\x00\x00\x00" + "\x00\x00\x00\x00" + bytesOf7 + "\x00" + "\x00"
+		byteOfTrue     = "\x01"
+	)
+
+	return []claimRuleCase{
+		{
+			name: "string",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"dept"}, Values: []any{"ops", "sre"}},
+			pass: []string{
+				staff.token(claims{"dept": "sre"}),
+				staff.token(claims{"dept": []string{"ops"}}),
+			},
+			refuse: []string{
+				staff.token(claims{"dept": "sales"}),
+				staff.token(claims{"dept": "OPS"}),
+				staff.token(claims{"dept": ""}),
+			},
+		},
+		{
+			name: "number",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"level"}, Values: []any{7}},
+			pass: []string{
+				staff.token(claims{"level": 7}),
+				staff.token(claims{"level": 7.0}),
+				staff.token(claims{"level": []any{nil, 7}}),
+			},
+			refuse: []string{
+				staff.token(claims{"level": 8}),
+				staff.token(claims{"level": 7.5}),
+				staff.token(claims{"level": true}),
+				staff.token(nil),
+				staff.token(claims{"level": bytesOf7}),
+				staff.token(claims{"level": "7"}),
+				staff.token(claims{"level": claims{"7": 7}}),
+				staff.token(claims{"level": bytesOfListOf7}),
+			},
+		},
+		{
+			name: "bool",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"oncall"}, Values: []any{true}},
+			pass: []string{staff.token(claims{"oncall": true})},
+			refuse: []string{
+				staff.token(claims{"oncall": false}),
+				staff.token(nil),
+				staff.token(claims{"oncall": byteOfTrue}),
+				staff.token(claims{"oncall": 1}),
+				staff.token(claims{"oncall": "true"}),
+				staff.token(claims{"oncall": []string{byteOfTrue}}),
+				staff.token(claims{"oncall": claims{byteOfTrue: ""}}),
+			},
+		},
+		{
+			name: "nested",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"realm_access", "roles"}, Values: []any{"admin"}},
+			pass: []string{staff.token(claims{"realm_access": claims{"roles": []string{"x", "admin"}}})},
+			refuse: []string{
+				staff.token(claims{"realm_access": "admin"}),
+				staff.token(claims{"roles": []string{"admin"}}),
+			},
+		},
+		{
+			name: "presence of a claim",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Claim: []string{"badge"}},
+			pass: []string{
+				staff.token(claims{"badge": "x"}),
+				staff.token(claims{"badge": 1}),
+				staff.token(claims{"badge": false}),
+				staff.token(claims{"badge": claims{"color": nil}}),
+			},
+			refuse: []string{
+				staff.token(nil),
+				staff.token(claims{"badge": nil}),
+				customers.token(claims{"badge": "x"}),
+			},
+		},
+		{
+			name:   "any token of the issuer: everyone signed in passes",
+			rule:   maintenance.ClaimRule{Issuer: customers.name},
+			pass:   []string{customers.token(nil)},
+			refuse: []string{staff.token(nil), ""},
+		},
+		{
+			name: "audience",
+			rule: maintenance.ClaimRule{Issuer: staff.name, Audience: "shop"},
+			pass: []string{
+				staff.token(claims{"aud": "shop"}),
+				staff.token(claims{"aud": []string{"wiki", "shop"}}),
+			},
+			refuse: []string{
+				staff.token(claims{"aud": "wiki"}),
+				staff.token(nil),
+				customers.token(claims{"aud": "shop"}),
+			},
+		},
 	}
 }
 

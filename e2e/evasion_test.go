@@ -71,7 +71,8 @@ func evasions() (all []evasion) {
 		evasion{"unknown method", requestText("FROB", "/app/order", shop)},
 		// X-Original-URL and X-Rewrite-URL do not reach the filter: see
 		// TestMisleadingHeadersDoNotReachTheApp.
-		evasion{"forwarded host", "GET /app/order HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Host: other.example.com\r\nForwarded: host=other.example.com\r\nConnection: close\r\n\r\n"},
+		evasion{"forwarded host", "GET /app/order HTTP/1.1\r\nHost: shop.example.com\r\n" +
+			"X-Forwarded-Host: other.example.com\r\nForwarded: host=other.example.com\r\nConnection: close\r\n\r\n"},
 	)
 }
 
@@ -282,7 +283,9 @@ func testMisleadingHeaders(t *testing.T, version string) {
 		"x-forwarded-prefix", "x-forwarded-path", "x-forwarded-host", "x_forwarded_host", "x-forwarded-server", "forwarded", "x-host", "x-original-host", "x-http-host-override",
 	}
 	// An app may need these, although some resemble the names above.
-	kept := []string{"api_key", "x-http-method-override", "x-api.key", "x-scripts-name", "x-drydocks-mode", "x-forwarded-port", "host-name", "x-forwarded-client"}
+	kept := []string{
+		"api_key", "x-http-method-override", "x-api.key", "x-scripts-name", "x-drydocks-mode", "x-forwarded-port", "host-name", "x-forwarded-client",
+	}
 
 	app := startRecordingUpstream(t)
 	d := deploy(t, deployOptions{version: version, upstream: app.addr, workers: 1})

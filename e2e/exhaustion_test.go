@@ -203,7 +203,8 @@ func TestAbortedBodiesLeaveNothingBehind(t *testing.T) {
 	before := d.rss()
 	abortBodies(d, total-warmUp)
 	after := d.rss()
-	t.Logf("resident: %d kB after %d aborted bodies, %d kB after %d (%+.1f %%)", before>>10, warmUp, after>>10, total, 100*float64(after-before)/float64(before))
+	growth := 100 * float64(after-before) / float64(before)
+	t.Logf("resident: %d kB after %d aborted bodies, %d kB after %d (%+.1f %%)", before>>10, warmUp, after>>10, total, growth)
 	if after > before+before/20 { // 5 %
 		t.Errorf("resident memory grew from %d kB to %d kB, by more than 5 %%", before>>10, after>>10)
 	}

@@ -126,9 +126,11 @@ func corsAllows(a answer, origin string) bool {
 // app's own answer replaces it after the maintenance.
 func testListedOrigin(t *testing.T, v *visitor) {
 	const origin = "https://app.example.com"
-	a := v.do("OPTIONS", "/api/orders", "", "Origin", origin, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
+	a := v.do("OPTIONS", "/api/orders", "", "Origin", origin,
+		"Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "content-type,x-csrf")
 	if a.Status/100 != 2 || !corsAllows(a, origin) || a.Header.Get("Access-Control-Max-Age") != "0" ||
-		!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
+		!strings.Contains(a.Header.Get("Access-Control-Allow-Methods"), "DELETE") ||
+		!strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "x-csrf") {
 		t.Errorf("preflight: %d %v", a.Status, a.Header)
 	}
 
