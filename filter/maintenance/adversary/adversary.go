@@ -2,6 +2,11 @@
 // refusal. Everything is drawn from a [Tape], so that a seed, or the input of a fuzzer, determines
 // one request and what is done to it.
 //
+// A test draws a [World], which selects the state of the apps (which are in maintenance, and what
+// their rules allow), draws a request, and asks the core, package maintenance, for its decision
+// with [Judge]. Then it changes the request, and expects the core to stay at a refusal; or it sends
+// the request through the module or Envoy, and expects the same decision.
+//
 // adversary.go draws states and requests and asks the core about them; respell.go writes a request
 // in other ways that some server reads alike.
 package adversary
@@ -15,19 +20,26 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// A Tape is a sequence of choices. Each draw consumes one of them.
+// A Tape is a sequence of choices. Each draw consumes one of them. The methods that draw something
+// are named after what they draw.
 type Tape struct{ choices []byte }
+
+// maxChoices is the greatest number of alternatives of one draw, since a choice is a byte.
+const maxChoices = 256
 
 // NewTape returns a tape of these choices. Once they are consumed, every draw takes the first of
 // its alternatives.
 func NewTape(choices []byte) *Tape { return &Tape{choices} }
 
-// Tapes calls each with n tapes made from one seed, until it returns false.
-func Tapes(seed uint64, n int, each func(*Tape) bool) {
-	random := rand.New(rand.NewPCG(seed, 2026))
+// Tapes makes n tapes from one seed and calls each with one tape after the other, until each
+// returns false.
+func Tapes(seed uint64, n int, each func(*Tape) (goOn bool)) {
+	const sequence = 2026 // any number: the second half of the generator's seed
+	const length = 48     // more choices than one test draws
+	random := rand.New(rand.NewPCG(seed, sequence))
 
 	for range n {
-		choices := make([]byte, 48)
+		choices := make([]byte, length)
 		for i := range choices {
 			choices[i] = byte(random.Uint32())
 		}
@@ -38,7 +50,7 @@ func Tapes(seed uint64, n int, each func(*Tape) bool) {
 	}
 }
 
-// UpTo draws a number from 0 to n-1. n must be at most 256.
+// UpTo draws a number from 0 to n-1. n must be from 1 to maxChoices.
 func (t *Tape) UpTo(n int) int {
 	if len(t.choices) == 0 {
 		return 0
@@ -65,12 +77,19 @@ type World struct {
 // World draws a world.
 func (t *Tape) World() World {
 	modes := []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess}
-	return World{Mode: One(t, modes), Permissive: t.UpTo(2) == 1, Closed: t.UpTo(2) == 1}
+	mode := One(t, modes)
+	permissive := t.UpTo(2) == 1
+	closed := t.UpTo(2) == 1
+	return World{Mode: mode, Permissive: permissive, Closed: closed}
 }
 
-// Document returns the state as JSON. It has every kind of rule that passes or refuses a request.
+// Document returns the state as the JSON that [maintenance.Parse] reads. It has every kind of rule
+// that passes or refuses a request: the app gated is chosen by path, shop by host, and default gets
+// all other requests.
 func (w World) Document() string {
-	readOnly := `"safe_rpcs":["/shop.v1.Catalog/List"],"write_through":[{"methods":["POST"],"prefix":"/gated/search"}],"get_writes":[{"path":"/gated/logout"},{"path":"/logout"}]`
+	readOnly := `"safe_rpcs":["/shop.v1.Catalog/List"],` +
+		`"write_through":[{"methods":["POST"],"prefix":"/gated/search"}],` +
+		`"get_writes":[{"path":"/gated/logout"},{"path":"/logout"}]`
 	graphql := `"paths":["/graphql","/gated/graphql"]`
 	if w.Permissive {
 		readOnly += `,"upgrades":"allow"`
@@ -79,7 +98,9 @@ func (w World) Document() string {
 		readOnly += `,"event_streams":"refuse"`
 	}
 
-	rules := `"exempt":[{"methods":["GET"],"path":"/gated/healthz"},{"methods":["POST"],"prefix":"/gated/hooks"},{"prefix":"/gated/static"}],"read_only":{` + readOnly + `},"graphql":{` + graphql + `},
+	rules := `"exempt":[{"methods":["GET"],"path":"/gated/healthz"},` +
+		`{"methods":["POST"],"prefix":"/gated/hooks"},{"prefix":"/gated/static"}],` +
+		`"read_only":{` + readOnly + `},"graphql":{` + graphql + `},
 		"activations":[{"id":"a","source":"manual","mode":"` + string(w.Mode) + `","since":"2026-11-21T11:00:00Z"}]`
 	fallback := `{"name":"default"}`
 	if w.Closed {
@@ -92,15 +113,17 @@ func (w World) Document() string {
 		` + fallback + `]}`
 }
 
+// What requests are drawn from. Repeated elements are drawn more often.
 var (
 	methods = []string{"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "CONNECT", "post", "TRACE"}
 	hosts   = []string{"open.example.com", "shop.example.com", "SHOP.example.com.:443"}
 	paths   = []string{
-		"/gated", "/gated/x", "/gated/orders/7", "/open", "/", "/graphql", "/gated/graphql", "/gated/healthz", "/gated/hooks/stripe", "/gated/static/app.js",
-		"/gated/search", "/gated/logout", "/logout", "/shop.v1.Catalog/List", "/gated/graphql/persisted/7",
+		"/gated", "/gated/x", "/gated/orders/7", "/open", "/", "/graphql", "/gated/graphql", "/gated/healthz",
+		"/gated/hooks/stripe", "/gated/static/app.js", "/gated/search", "/gated/logout", "/logout",
+		"/shop.v1.Catalog/List", "/gated/graphql/persisted/7",
 	}
 	queries = []string{"", "", "", "?a=b", "?query={a}", "?query=mutation{b}", "?_method=DELETE", "?op=GetUser", "?query={a}&_method=PUT"}
-	bodies  = []struct{ kind, text string }{
+	bodies  = []struct{ contentType, text string }{
 		{"", ""}, {"", ""}, {"application/json", `{"query":"{a}"}`}, {"application/json", `{"query":"mutation{b}"}`}, {"application/json", `{"a":1}`},
 		{"application/json", `{"_method":"DELETE"}`}, {"application/x-www-form-urlencoded", "a=b"}, {"application/x-www-form-urlencoded", "_method=DELETE"},
 		{"multipart/form-data; boundary=x", "--x--"}, {"", "POST /orders HTTP/1.1"}, {"application/grpc+json", `{"_method":"DELETE"}`}, {"application/grpc", "\x00\x00\x00\x00\x00"}, {"text/plain", "x"},
@@ -117,15 +140,16 @@ var (
 	}
 )
 
-// Request draws a request. Of the pseudo-headers, its Headers contain at most :protocol.
+// Request draws a request: a method, a host, a path with a query, a body, and up to two headers. Of
+// the pseudo-headers, its Headers contain at most :protocol.
 func (t *Tape) Request() *maintenance.Request {
 	r := &maintenance.Request{
 		Method: One(t, methods), Authority: One(t, hosts), Path: One(t, paths) + One(t, queries), EndStream: true,
 	}
 
-	if b := One(t, bodies); b.text != "" || b.kind != "" {
-		if b.kind != "" {
-			r.Headers = append(r.Headers, [2]string{"content-type", b.kind})
+	if b := One(t, bodies); b.text != "" {
+		if b.contentType != "" {
+			r.Headers = append(r.Headers, [2]string{"content-type", b.contentType})
 		}
 		r.Headers = append(r.Headers, [2]string{"transfer-encoding", "chunked"})
 		r.Body, r.EndStream = []byte(b.text), false
@@ -138,7 +162,7 @@ func (t *Tape) Request() *maintenance.Request {
 	return r
 }
 
-// Header draws a header whose name may be spelled differently.
+// Header draws a header, whose name it may spell in another way that some gateways read alike.
 func (t *Tape) Header() [2]string {
 	h := One(t, headers)
 	h[0] = t.RespellName(h[0])
@@ -148,7 +172,7 @@ func (t *Tape) Header() [2]string {
 // Stranger has the attributes of a client of which the proxy knows only the address.
 type Stranger struct{}
 
-// The attributes of a [maintenance.Request].
+// SourceAddress, Principal, Route, Cluster and Claims implement [maintenance.Attributes].
 func (Stranger) SourceAddress() string { return "192.0.2.1:1234" }
 
 func (Stranger) Principal() string { return "" }
@@ -159,8 +183,8 @@ func (Stranger) Cluster() string { return "" }
 
 func (Stranger) Claims() maintenance.Claims { return "" }
 
-// Judge returns the decision of a state on the request of a [Stranger], with the whole body at
-// hand.
+// Judge returns the decision of a state on the request of a [Stranger]. If the decision depends on
+// the body, the core asks for it (NeedBody) and decides again when it has it, as the filter does.
 func Judge(state *maintenance.State, r *maintenance.Request, now time.Time) maintenance.Decision {
 	r = Fresh(r)
 	r.Attributes = Stranger{}
@@ -175,7 +199,8 @@ func Judge(state *maintenance.State, r *maintenance.Request, now time.Time) main
 	return d
 }
 
-// Fresh returns a copy of a request without what a decision has cached in it.
+// Fresh returns a copy of a request without what earlier decisions have cached in it, so that the
+// copy can be changed and decided again.
 func Fresh(r *maintenance.Request) *maintenance.Request {
 	return &maintenance.Request{
 		Method: r.Method, Authority: r.Authority, Path: r.Path, Headers: slices.Clone(r.Headers),
@@ -183,7 +208,7 @@ func Fresh(r *maintenance.Request) *maintenance.Request {
 	}
 }
 
-// Describe returns a request as one line of text.
+// Describe returns a request as one line of text, for the message of a failed test.
 func Describe(r *maintenance.Request) string {
 	return fmt.Sprintf("%s %s %s %q ended %v, body %q", r.Method, r.Authority, r.Path, r.Headers, r.EndStream, r.Body)
 }
