@@ -11,6 +11,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
+// These tests look for a document that passes although some server would find a mutation or a
+// subscription in it. Servers differ in how their lexers read text, so each test reads a document
+// in every dialect: with every combination of the ways in which lexers are known or suspected to
+// differ.
+
 // unlimited has no limits, so that a document gets the same verdict in every wrapping.
 // TestOptionsLimitAndAllow covers the limits.
 var unlimited = &Options{Batching: true, MaxBody: 1 << 30, MaxBatch: 1 << 30, MaxTokens: 1 << 30, MaxDepth: MaxNesting}
@@ -29,15 +34,17 @@ const (
 	multilineStrings                     // strings may span lines
 	countsRunes                          // a name after a comment ends too early, as in graphql-go
 	nulEnds                              // a NUL ends the document, as in C
-	dialects
+	dialects                             // the number of dialects
 )
 
 // changes reports whether doc, read in dialect d, has an operation at the top level that is not a
 // query. It checks less of the grammar than any server, and therefore finds more.
 func (d dialect) changes(doc string) bool {
 	r := dialectReader{dialect: d, doc: doc}
-	depth, start := 0, true // start: a definition may begin here
-	for steps := 0; r.i < len(doc) && steps < 4*len(doc)+100; steps++ {
+	depth := 0                   // of open brackets
+	start := true                // a definition may begin here
+	maxSteps := 4*len(doc) + 100 // countsRunes goes back, perhaps forever
+	for steps := 0; r.i < len(doc) && steps < maxSteps; steps++ {
 		c, size := utf8.DecodeRuneInString(doc[r.i:])
 		switch {
 		case c == 0 && r.has(nulEnds):
@@ -99,10 +106,11 @@ func (d dialect) changes(doc string) bool {
 type dialectReader struct {
 	dialect
 	doc   string
-	i     int
-	extra int // bytes minus runes of the ignored text before the token
+	i     int // in doc, of the next byte to read
+	extra int // the bytes minus the runes of the ignored text before the token
 }
 
+// has reports whether the lexer departs in that way.
 func (r *dialectReader) has(d dialect) bool { return r.dialect&d != 0 }
 
 // comment skips the comment at i.
@@ -111,9 +119,7 @@ func (r *dialectReader) comment() {
 	var size int
 	for r.i++; r.i < len(r.doc); r.i += size {
 		c, size = utf8.DecodeRuneInString(r.doc[r.i:])
-		if c == '\n' || c == '\r' && !r.has(crKeepsComment) || c == 0 && r.has(nulEnds) ||
-			r.has(unicodeEndsLine) && (c == 0x85 || c == 0x2028 || c == 0x2029) ||
-			r.has(controlEndsLine) && (c < 0x20 && c != '\t' && c != '\r' || 0x7F <= c && c < 0xA0) {
+		if r.endsComment(c) {
 			if c != '\n' && c != '\r' && c != 0 {
 				r.i += size
 			}
@@ -121,6 +127,23 @@ func (r *dialectReader) comment() {
 		}
 		r.extra += size - 1
 	}
+}
+
+// endsComment reports whether a comment ends at c.
+func (r *dialectReader) endsComment(c rune) bool {
+	switch {
+	case c == '\n':
+		return true
+	case c == '\r':
+		return !r.has(crKeepsComment)
+	case c == 0 && r.has(nulEnds):
+		return true
+	case c == 0x85 || c == 0x2028 || c == 0x2029:
+		return r.has(unicodeEndsLine) || c == 0x85 && r.has(controlEndsLine)
+	}
+
+	isControl := c < 0x20 && c != '\t' || 0x7F <= c && c < 0xA0
+	return isControl && r.has(controlEndsLine)
 }
 
 // name reads the name at i.
@@ -137,8 +160,10 @@ func (r *dialectReader) name() string {
 	return name
 }
 
+// isNameByte reports whether c is a letter, a digit or an underscore.
 func isNameByte(c byte) bool {
-	return c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+	c = lower(c)
+	return c == '_' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
 }
 
 // blockString reads the block string at i and reports whether it ends.
@@ -171,6 +196,7 @@ func (r *dialectReader) string() bool {
 	}
 }
 
+// hasKeyword reports whether doc contains the keyword of an operation that is not a query.
 func hasKeyword(doc string) bool {
 	return strings.Contains(doc, "mutation") || strings.Contains(doc, "subscription")
 }
@@ -206,7 +232,7 @@ func TestPassingDocumentsOnlyQueryInEveryDialect(t *testing.T) {
 	}
 
 	rnd := rand.New(rand.NewPCG(4, 4))
-	passed := 0
+	passed := 0 // documents with a keyword
 	for range 300_000 {
 		doc := seeds[rnd.IntN(len(seeds))]
 		for range 1 + rnd.IntN(6) {
@@ -228,6 +254,9 @@ func TestPassingDocumentsOnlyQueryInEveryDialect(t *testing.T) {
 	}
 }
 
+// FuzzDocument checks that a document gets the same verdict alone, in JSON and in a URL, that it is
+// a query in every dialect if it passes, and that it does not pass with a mutation at either end,
+// or in the middle at cut.
 func FuzzDocument(f *testing.F) {
 	for _, c := range cases.Load(f) {
 		for doc := range documents(c.Body()) {
@@ -266,13 +295,16 @@ func FuzzDocument(f *testing.F) {
 		}
 
 		if cut >= 0 && cut < len(doc) {
-			if doc = doc[:cut] + "}mutation M{b}" + doc[cut:]; Document([]byte(doc), unlimited) == "" {
+			doc = doc[:cut] + "}mutation M{b}" + doc[cut:]
+			if Document([]byte(doc), unlimited) == "" { // the mutation may be in a string
 				checkDocument(t, doc)
 			}
 		}
 	})
 }
 
+// FuzzJSON compares the reader of JSON with encoding/json: what passes must be valid JSON, in which
+// every document passes too, and must not pass with more text after it.
 func FuzzJSON(f *testing.F) {
 	for _, c := range cases.Load(f) {
 		f.Add(c.Body())
@@ -305,7 +337,9 @@ func FuzzJSON(f *testing.F) {
 			t.Error("passes without a document")
 		}
 
-		if unbatched := JSON(body, &Options{MaxBody: 1 << 30, MaxTokens: 1 << 30, MaxDepth: MaxNesting}); body[firstByte(body)] == '[' != (unbatched == RuleBatch) {
+		isBatch := body[firstByte(body)] == '['
+		unbatched := JSON(body, &Options{MaxBody: 1 << 30, MaxTokens: 1 << 30, MaxDepth: MaxNesting})
+		if isBatch != (unbatched == RuleBatch) {
 			t.Errorf("without batching: %q", unbatched)
 		}
 		for _, more := range []string{"x", "{}", ",", "\x00", `{"query":"mutation M{b}"}`} {
@@ -316,10 +350,13 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
+// firstByte returns the index of the first byte that is not white space.
 func firstByte(body []byte) int {
 	return len(body) - len(strings.TrimLeft(string(body), " \t\r\n"))
 }
 
+// FuzzQuery compares the reader of query strings with net/url: what passes has exactly one
+// document, which passes too, and no parameter in another case.
 func FuzzQuery(f *testing.F) {
 	for _, c := range cases.Load(f) {
 		if _, rawQuery, ok := strings.Cut(c.Path, "?"); ok {

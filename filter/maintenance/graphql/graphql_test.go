@@ -15,6 +15,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/cases"
 )
 
+// A case is a request with the verdict on it, from the table of package cases. "" as a rule means
+// that the request passes.
+
 // decide asks in the order that the package comment gives. The package leaves the headers and
 // parameters of the first step to its caller.
 func decide(c *cases.Case, body []byte, opt *Options) Rule {
@@ -62,7 +65,7 @@ func TestCasesAreJudgedAsListed(t *testing.T) {
 
 			want := Rule(c.Rule)
 			names[c.Name], used[want] = true, true
-			if verdict := map[bool]string{true: "pass", false: "refuse"}[want == ""]; c.Verdict != verdict {
+			if passes := want == ""; passes != (c.Verdict == "pass") {
 				t.Errorf("verdict %q contradicts rule %q", c.Verdict, c.Rule)
 			}
 			if got := decide(&c, c.Body(), opt); got != want {
@@ -83,6 +86,7 @@ func TestCasesAreJudgedAsListed(t *testing.T) {
 	}
 }
 
+// "Past" a limit means one more than it allows.
 func TestOptionsLimitAndAllow(t *testing.T) {
 	const query = `{"query":"{a}"}`
 	listed := sha256.Sum256([]byte("{a}"))
@@ -90,6 +94,7 @@ func TestOptionsLimitAndAllow(t *testing.T) {
 	persisted := &Options{Persisted: map[[32]byte]struct{}{listed: {}}}
 	byHash := `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"` + hash + `"}}}`
 	extra := &Options{ExtraKeys: []string{"id", "clientName", "größe"}}
+	// long returns a request whose document has n tokens: two braces and n-2 names.
 	long := func(n int) string { return `{"query":"{` + strings.Repeat("a ", n-2) + `}"}` }
 
 	for _, c := range []struct {
@@ -159,6 +164,9 @@ func TestOptionsLimitAndAllow(t *testing.T) {
 	}
 }
 
+// The rule of a malformed document depends on whether some server may read it as well-formed
+// (RuleAmbiguous), no server does (RuleSyntax), it may be the name of a stored document
+// (RuleDocumentID), or it may pass because nothing but a query can be in it ("").
 func TestDocumentsThatServersReadDifferently(t *testing.T) {
 	for _, c := range []struct {
 		doc  string
@@ -249,6 +257,7 @@ func TestDocumentsThatServersReadDifferently(t *testing.T) {
 	}
 }
 
+// ſ (U+017F) equals s if case is folded as in Unicode, which no header does.
 func TestContentTypeMustBeJSONInUTF8(t *testing.T) {
 	for value, want := range map[string]Rule{
 		"\tapplication/json\t;\tcharset=utf-8 ": "",
@@ -310,16 +319,16 @@ func TestAppendedMutationIsRefused(t *testing.T) {
 func documents(body []byte) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		type request struct{ Query string }
-		var one request
-		var many []request
+		var single request
+		var batch []request
 
-		if json.Unmarshal(body, &one) == nil {
-			many = []request{one}
-		} else if json.Unmarshal(body, &many) != nil {
+		if json.Unmarshal(body, &single) == nil {
+			batch = []request{single}
+		} else if json.Unmarshal(body, &batch) != nil {
 			return
 		}
 
-		for _, r := range many {
+		for _, r := range batch {
 			if !yield(r.Query) {
 				return
 			}
@@ -327,6 +336,7 @@ func documents(body []byte) func(func(string) bool) {
 	}
 }
 
+// The first call of each function may allocate: AllocsPerRun does not count it.
 func TestWarmCallsAllocateNothing(t *testing.T) {
 	opt := &Options{Batching: true, ExtraKeys: []string{"clientName"}, MaxTokens: 1 << 20}
 	body := jsonBody(realistic(1 << 10))
@@ -337,9 +347,9 @@ func TestWarmCallsAllocateNothing(t *testing.T) {
 	persisted := fmt.Appendf(nil, `{"query":"{a}","extensions":{"persistedQuery":{"version":1,"sha256Hash":"%x"}}}`, hash)
 
 	for _, c := range []struct {
-		name string
-		f    func() Rule
-		want Rule
+		name  string
+		judge func() Rule
+		want  Rule
 	}{
 		{"document", func() Rule { return Document(doc, opt) }, ""},
 		{"document without options", func() Rule { return Document(small, nil) }, ""},
@@ -357,11 +367,11 @@ func TestWarmCallsAllocateNothing(t *testing.T) {
 		}, ""},
 		{"content type", func() Rule { return ContentType([]string{"application/json; charset=UTF-8"}) }, ""},
 	} {
-		if got := c.f(); got != c.want {
+		if got := c.judge(); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
 
-		if n := testing.AllocsPerRun(100, func() { c.f() }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { c.judge() }); n != 0 {
 			t.Errorf("%s: %v allocations", c.name, n)
 		}
 	}
@@ -370,7 +380,7 @@ func TestWarmCallsAllocateNothing(t *testing.T) {
 // TestTimeIsLinear gives each function large inputs that a careless implementation would read again
 // and again. A quadratic one takes minutes instead of milliseconds.
 func TestTimeIsLinear(t *testing.T) {
-	const size = 1 << 17
+	const size = 1 << 17 // bytes of a document
 	opt := &Options{Batching: true, MaxBody: 8 * size, MaxBatch: size, MaxTokens: size}
 	for _, pattern := range []string{
 		`"`, `\`, `"\"`, `\"""`, `""" `, `"" `, `#`, "#\n", "#é\n", `{`, `(`, `{}`, `{a}`, `query`, `query `, `query{a}`, `mutation `, `{mutation}`,
