@@ -11,6 +11,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// allowCommand returns the command drydock allow, which lists or changes the allowlist of an app.
+// As all commands that call the API, it passes a function to callAPI (cli.go), which calls the
+// function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) allowCommand() *cobra.Command {
 	var app string
 	var remove bool

@@ -25,6 +25,9 @@ type explainFlags struct {
 	data, at        string   // --data and --at, as given
 }
 
+// explainCommand returns the command drydock explain, which says what the proxies would do with a
+// request. As all commands that call the API, it passes a function to callAPI (cli.go), which calls
+// the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) explainCommand() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{

@@ -29,6 +29,8 @@ type serveFlags struct {
 	logLevel   slog.Level
 }
 
+// serveCommand returns the command drydock serve, which runs a controller (package controller) in
+// this process.
 func (c *commandLine) serveCommand() *cobra.Command {
 	f := serveFlags{controller: controller.Options{Version: version()}}
 	cmd := &cobra.Command{

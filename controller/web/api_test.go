@@ -21,6 +21,7 @@ import (
 // before it left.
 func TestAPIAnswers(t *testing.T) {
 	tr := &transcript{rig: startRig(t)}
+	tr.out.WriteString(transcriptHead)
 	tr.toggle()
 	tr.editApps()
 	tr.editAllowlist()
@@ -41,6 +42,13 @@ func TestOpenAPI(t *testing.T) {
 	a := r.call("GET /api/v1/openapi.json", "", "")
 	golden.Compare(t, "testdata/openapi.json", a.body+"\n")
 }
+
+// transcriptHead explains testdata/api.golden to its readers.
+const transcriptHead = `# Requests to the API as an operator, and its answers, in the order in which TestAPIAnswers makes them.
+# Under a title are the request line, the headers that matter and the body, and after → the status, the
+# headers and the body of the answer. TIME, ETAG, ID and SECRET stand for values that differ each time.
+
+`
 
 // A transcript records requests to a rig and their answers as text.
 type transcript struct {

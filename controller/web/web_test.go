@@ -147,7 +147,8 @@ func (r *rig) version() maintenance.Version { return r.keeper.Current().Version(
 // turnOn puts an app into maintenance without the API.
 func (r *rig) turnOn(t *testing.T, app string, mode maintenance.Mode) {
 	t.Helper()
-	if _, err := r.keeper.On(t.Context(), tester, keeper.Always, app, keeper.ManualActivation{Mode: mode, Message: "x"}); err != nil {
+	activation := keeper.ManualActivation{Mode: mode, Message: "x"}
+	if _, err := r.keeper.On(t.Context(), tester, keeper.Always, app, activation); err != nil {
 		t.Fatal(err)
 	}
 }
