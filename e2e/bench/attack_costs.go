@@ -1,5 +1,9 @@
 package main
 
+// This file measures the attacks of attacks.go: requests that are as expensive to judge as
+// possible. Each is compared with a plain request of the same size that the filter refuses at once,
+// because Envoy alone takes longer for a larger request.
+
 import (
 	"bufio"
 	"context"
@@ -19,7 +23,14 @@ import (
 	"github.com/drydock-proxy/drydock/e2e"
 )
 
-// measureAttacks prints what each attack costs beside its plain request.
+// A round sends each request as often as -requests says, but large requests less often: as many as
+// bytesPerRound holds, and at least minRequests.
+const (
+	bytesPerRound = 8 << 20
+	minRequests   = 5
+)
+
+// measureAttacks prints what each attack costs beside its plain request, as a table of Markdown.
 func measureAttacks(rounds, requests int) error {
 	dir, err := os.MkdirTemp("", "drydock-bench-")
 	if err != nil {
@@ -41,7 +52,8 @@ func measureAttacks(rounds, requests int) error {
 	all := attacks()
 	for round := range rounds + 1 { // the first one warms up and does not count
 		for _, a := range all {
-			cost, base, err := a.measure(client, max(5, min(requests, 8<<20/len(a.request))))
+			n := min(requests, bytesPerRound/len(a.request))
+			cost, base, err := a.measure(client, max(n, minRequests))
 			if err != nil {
 				return fmt.Errorf("%s: %w", a.name, err)
 			}
@@ -51,7 +63,7 @@ func measureAttacks(rounds, requests int) error {
 		}
 	}
 
-	slices.SortStableFunc(all, func(a, b *attack) int { return int(1000 * (b.ratio() - a.ratio())) })
+	slices.SortStableFunc(all, func(a, b *attack) int { return int(1000 * (b.ratio() - a.ratio())) }) // to three decimals
 	fmt.Printf("Envoy's processor time per request, medians of %d rounds, one worker; the most expensive first:\n\n", rounds)
 	fmt.Println("| request | bytes | processor time | plain refused request of its size | ratio | answer |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
@@ -62,7 +74,10 @@ func measureAttacks(rounds, requests int) error {
 	return nil
 }
 
-// startBareEnvoy starts an Envoy with the filter in front of an app that is in read-only.
+// startBareEnvoy starts an Envoy with the filter in front of an app that is in read-only, without
+// what Envoy could refuse before the filter. Nothing listens at the address of the app, so a
+// request that passes the filter is answered 503 by Envoy, without a rule. In envoy/drydock.yaml,
+// port 8080 is Envoy's listener, 9901 its admin interface, 8081 the app and 7071 the controller.
 func startBareEnvoy(dir string) (*e2e.Envoy, error) {
 	root, err := e2e.Root()
 	if err != nil {
@@ -78,7 +93,7 @@ func startBareEnvoy(dir string) (*e2e.Envoy, error) {
 	}
 
 	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{
-		Ports: map[int]string{8080: ":0", 9901: ":0", 8081: "127.0.0.1:1", 7071: controller},
+		Ports: map[int]string{8080: ":0", 9901: ":0", 8081: nowhere, 7071: controller},
 		Files: map[string]string{"bin/drydock.wasm": filepath.Join(root, "bin", "drydock.wasm")},
 	})
 	if err != nil {
@@ -92,8 +107,9 @@ func startBareEnvoy(dir string) (*e2e.Envoy, error) {
 	})
 }
 
-// withoutEdge removes what refuses or changes a request before the filter gets it from a bootstrap.
-// In a mesh, the sidecar in front of the app does not have these settings.
+// withoutEdge returns a bootstrap without the settings of an edge proxy, which refuse or change
+// some requests before the filter gets them. In a mesh, the sidecar in front of the app does not
+// have these settings. It also raises the limit for headers from 60 kB to 96 kB.
 func withoutEdge(bootstrap []byte) ([]byte, error) {
 	var tree any
 	if err := json.Unmarshal(bootstrap, &tree); err != nil {
@@ -118,8 +134,8 @@ func withoutEdge(bootstrap []byte) ([]byte, error) {
 	return json.Marshal(tree)
 }
 
-// measure sends the request and its plain counterpart n times each. It returns the worker's
-// processor time for each of both, in microseconds.
+// measure sends the attack and its plain request n times each. It returns the worker's mean
+// processor time for an attack (cost) and for a plain request (base), in microseconds.
 func (a *attack) measure(client *reconnecting, n int) (cost, base float64, err error) {
 	cost, a.answer, err = client.measure(a.request, n)
 	if err != nil {
@@ -154,8 +170,8 @@ func (c *reconnecting) close() {
 	}
 }
 
-// measure sends a request n times and returns the worker's processor time for each, in
-// microseconds, and the last answer.
+// measure sends a request n times. It returns the worker's mean processor time for it, in
+// microseconds, and the last answer, as send returns it.
 func (c *reconnecting) measure(request string, n int) (cost float64, answer string, err error) {
 	before, err := workerTime(c.envoy.PID)
 	if err != nil {
@@ -171,10 +187,11 @@ func (c *reconnecting) measure(request string, n int) (cost float64, answer stri
 	return microseconds(after-before) / float64(n), answer, err
 }
 
+// ruleInBody finds the rule in the body with which the filter refuses a request.
 var ruleInBody = regexp.MustCompile(`"rule":"([^"]*)"`)
 
 // send sends a request. It returns the status of the answer and the rule that refused it, such as
-// "503 read-only.method".
+// "503 read-only.method", or "passed on" or "by Envoy" in place of the rule.
 func (c *reconnecting) send(request string) (string, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.envoy.Listeners["edge"])
@@ -203,14 +220,15 @@ func (c *reconnecting) send(request string) (string, error) {
 	}
 	<-sent
 
-	by := "by Envoy"
+	// A 503 without a rule is Envoy's answer for an app that it cannot reach.
+	decidedBy := "by Envoy"
 	if rule := ruleInBody.FindSubmatch(body); rule != nil {
-		by = string(rule[1])
+		decidedBy = string(rule[1])
 	} else if resp.StatusCode < 400 || resp.StatusCode == http.StatusServiceUnavailable {
-		by = "passed on"
+		decidedBy = "passed on"
 	}
 
-	return fmt.Sprint(resp.StatusCode, " ", by), err
+	return fmt.Sprint(resp.StatusCode, " ", decidedBy), err
 }
 
 // awaitReadOnly waits until Envoy has the state and enforces it.

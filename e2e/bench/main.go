@@ -51,6 +51,8 @@ func workerTime(pid int) (time.Duration, error) {
 	}
 
 	for _, task := range tasks {
+		// Envoy names the threads of its workers wrk:worker_0, wrk:worker_1 and so on. All Envoys
+		// here have one worker. The first number in schedstat is the time on the processor.
 		name, err := os.ReadFile(task + "/comm")
 		if err != nil || !strings.HasPrefix(string(name), "wrk:worker_0") {
 			continue
@@ -67,8 +69,11 @@ func workerTime(pid int) (time.Duration, error) {
 	return 0, errors.New("no thread wrk:worker_0 in Envoy")
 }
 
+// microseconds returns d in microseconds, with the part below one.
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
+// median returns the middle one of the numbers, or the upper of the two in the middle. There must
+// be at least one.
 func median(list []float64) float64 {
 	sorted := slices.Sorted(slices.Values(list))
 	return sorted[len(sorted)/2]

@@ -1,5 +1,8 @@
 package main
 
+// This file has the servers that stand for the app and for the controller. Both run until the
+// program ends.
+
 import (
 	"encoding/json"
 	"io"
@@ -9,7 +12,7 @@ import (
 	"time"
 )
 
-// startUpstream starts an app that answers every request with a few bytes.
+// startUpstream starts an app that answers every request with a few bytes, and returns its address.
 func startUpstream() (addr string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -23,8 +26,10 @@ func startUpstream() (addr string, err error) {
 	return l.Addr().String(), nil
 }
 
-// startController starts a stub that publishes one state and no change after it. The work of the
-// real controller must not be part of the figures.
+// startController starts a stub of the controller that publishes one state and never another one,
+// and returns its address. The work of the real controller must not be part of the figures. Only
+// the requests for a state end in /sync. They name the revision that the filter has, and how many
+// seconds the controller may wait for a newer one.
 func startController(state string) (addr string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +53,7 @@ func startController(state string) (addr string, err error) {
 	return l.Addr().String(), nil
 }
 
-// stateOf returns a state whose only app is in a mode.
+// stateOf returns the JSON of a state whose only app is in a mode: off, read-only or no-access.
 func stateOf(mode string) string {
 	activations := ""
 	if mode != "off" {

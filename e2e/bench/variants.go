@@ -1,5 +1,9 @@
 package main
 
+// This file measures what a request costs with and without the filter. A variant is an Envoy with
+// its configuration, and the request that it gets. All Envoys run at the same time, and are
+// measured one after another. The upstream and the controller are stubs (stubs.go).
+
 import (
 	"bufio"
 	"context"
@@ -33,22 +37,25 @@ type variant struct {
 	status   int    // that the request must get
 	baseline string // name of the variant whose cost is subtracted
 
-	envoy *e2e.Envoy
-	conns []net.Conn
-	cpu   []float64 // microseconds of processor time per request, by round
-	wait  []float64 // microseconds from request to answer, the median of each round
+	envoy     *e2e.Envoy // once started
+	conns     []net.Conn // to envoy
+	cpu       []float64  // microseconds of processor time per request, by round
+	latencies []float64  // microseconds from request to answer, the median of each round
 }
 
+// get and query are requests as they are sent. query is a GraphQL query of about 1 kB.
 var (
 	get   = "GET /bench HTTP/1.1\r\nhost: bench\r\nuser-agent: bench\r\naccept: */*\r\n\r\n"
 	query = post(`{"query":"query Products($first: Int!) { products(first: $first) { ` + strings.Repeat("edges { node { id name price } } ", 28) + `} }","variables":{"first":10}}`)
 )
 
+// post returns a request that posts JSON to /graphql.
 func post(body string) string {
 	return "POST /graphql HTTP/1.1\r\nhost: bench\r\nuser-agent: bench\r\naccept: application/json\r\ncontent-type: application/json\r\ncontent-length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 }
 
-// allVariants returns the variants. drydock and noop are the paths of the two modules.
+// allVariants returns the variants. drydock and noop are the paths of two modules: the filter, and
+// one that only buffers bodies, which every filter that reads bodies has to do (noop/main.go).
 func allVariants(drydock, noop string) []*variant {
 	return []*variant{
 		{name: "GET, no filter", request: get, status: 200},
@@ -93,12 +100,12 @@ func measureVariants(rounds, requests int) error {
 
 	for round := range rounds + 1 { // the first one warms up and does not count
 		for _, v := range variants {
-			cpu, wait, err := v.measure(requests)
+			cpu, latency, err := v.measure(requests)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
 			if round > 0 {
-				v.cpu, v.wait = append(v.cpu, cpu), append(v.wait, wait)
+				v.cpu, v.latencies = append(v.cpu, cpu), append(v.latencies, latency)
 			}
 		}
 	}
@@ -107,7 +114,7 @@ func measureVariants(rounds, requests int) error {
 	return nil
 }
 
-// buildNoop builds the module of e2e/bench/noop.
+// buildNoop builds the module of e2e/bench/noop into a file. root is the folder of the repository.
 func buildNoop(root, file string) error {
 	build := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", file, "./e2e/bench/noop")
 	build.Dir, build.Env = root, append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
@@ -146,7 +153,8 @@ func startVariants(variants []*variant, dir string) error {
 	return nil
 }
 
-// start starts the variant's Envoy and waits until it answers as the mode requires.
+// start starts the variant's Envoy in front of upstream, connects to it, and waits until it answers
+// with the status that the mode requires. upstream and controller are host:port.
 func (v *variant) start(bin, dir, upstream, controller string) error {
 	bootstrap, err := v.bootstrap(upstream, controller)
 	if err != nil {
@@ -178,9 +186,14 @@ func (v *variant) start(bin, dir, upstream, controller string) error {
 	}
 }
 
-// bootstrap returns the bootstrap of the variant's Envoy. controller may be empty.
+// nowhere is an address on which nothing listens.
+const nowhere = "127.0.0.1:1"
+
+// bootstrap returns the configuration of the variant's Envoy: envoy/drydock.yaml with other ports
+// and another module. In that file, port 8080 is Envoy's listener, 9901 its admin interface, 8081
+// the upstream and 7071 the controller. controller may be empty.
 func (v *variant) bootstrap(upstream, controller string) ([]byte, error) {
-	sub := e2e.Substitution{Ports: map[int]string{8080: ":0", 9901: ":0", 8081: upstream, 7071: "127.0.0.1:1"}}
+	sub := e2e.Substitution{Ports: map[int]string{8080: ":0", 9901: ":0", 8081: upstream, 7071: nowhere}}
 	if controller != "" {
 		sub.Ports[7071] = controller
 	}
@@ -211,23 +224,25 @@ func withoutFilter(bootstrap []byte) ([]byte, error) {
 	return json.Marshal(tree)
 }
 
-// measure sends n requests over all connections. It returns the worker's processor time for each of
-// them and the median time from request to answer, in microseconds.
-func (v *variant) measure(n int) (cpu, wait float64, err error) {
+// measure sends at least n requests, as many over each connection. It returns the mean processor
+// time of the worker for a request, and the median time from a request to its answer, in
+// microseconds.
+func (v *variant) measure(n int) (cpu, latency float64, err error) {
 	before, err := workerTime(v.envoy.PID)
 	if err != nil {
 		return 0, 0, err
 	}
 
-	waits := make([]float64, 0, n)
+	perConn := (n + len(v.conns) - 1) / len(v.conns) // rounded up
+	latencies := make([]float64, 0, n)
 	results := make(chan result)
 	for _, conn := range v.conns {
-		go func() { results <- v.send(conn, (n+len(v.conns)-1)/len(v.conns)) }()
+		go func() { results <- v.send(conn, perConn) }()
 	}
 	for range v.conns {
 		r := <-results
 		err = errors.Join(err, r.err)
-		waits = append(waits, r.waits...)
+		latencies = append(latencies, r.latencies...)
 	}
 	if err != nil {
 		return 0, 0, err
@@ -237,20 +252,20 @@ func (v *variant) measure(n int) (cpu, wait float64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return microseconds(after-before) / float64(len(waits)), median(waits), nil
+	return microseconds(after-before) / float64(len(latencies)), median(latencies), nil
 }
 
 // result is what one connection measured.
 type result struct {
-	waits []float64 // microseconds from each request to its answer
-	err   error
+	latencies []float64 // microseconds from each request to its answer
+	err       error
 }
 
 // send sends n requests one after another on one connection.
 func (v *variant) send(conn net.Conn, n int) result {
 	r := bufio.NewReader(conn)
-	waits := make([]float64, n)
-	for i := range waits {
+	latencies := make([]float64, n)
+	for i := range latencies {
 		began := time.Now()
 		if _, err := io.WriteString(conn, v.request); err != nil {
 			return result{err: err}
@@ -266,13 +281,15 @@ func (v *variant) send(conn net.Conn, n int) result {
 		if answer.StatusCode != v.status {
 			return result{err: fmt.Errorf("status %d, want %d", answer.StatusCode, v.status)}
 		}
-		waits[i] = microseconds(time.Since(began))
+		latencies[i] = microseconds(time.Since(began))
 	}
 
-	return result{waits: waits}
+	return result{latencies: latencies}
 }
 
-// printVariants prints the table.
+// printVariants prints the results as a table of Markdown. The added cost of a variant is the
+// median of its differences to its baseline in each round, which a slow round affects less than the
+// medians of both.
 func printVariants(variants []*variant, rounds, requests int) {
 	fmt.Printf("Medians (lowest to highest) of %d rounds with %d requests each, one worker, %d connections:\n\n", rounds, requests, connections)
 	fmt.Println("| variant | Envoy's processor time per request | added, median of the rounds | time to answer |")
@@ -280,13 +297,14 @@ func printVariants(variants []*variant, rounds, requests int) {
 	for _, v := range variants {
 		added := ""
 		if i := slices.IndexFunc(variants, func(o *variant) bool { return o.name == v.baseline }); i >= 0 {
+			baseline := variants[i]
 			differences := make([]float64, rounds)
 			for r := range differences {
-				differences[r] = v.cpu[r] - variants[i].cpu[r]
+				differences[r] = v.cpu[r] - baseline.cpu[r]
 			}
 			added = fmt.Sprintf("%+.1f µs over %q", median(differences), v.baseline)
 		}
 
-		fmt.Printf("| %s | %.1f µs (%.1f to %.1f) | %s | %.0f µs |\n", v.name, median(v.cpu), slices.Min(v.cpu), slices.Max(v.cpu), added, median(v.wait))
+		fmt.Printf("| %s | %.1f µs (%.1f to %.1f) | %s | %.0f µs |\n", v.name, median(v.cpu), slices.Min(v.cpu), slices.Max(v.cpu), added, median(v.latencies))
 	}
 }
