@@ -11,6 +11,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests the choice of the format and the language of a reply. Every request is refused,
+// because the app is in no-access.
+
 // TestAcceptChoosesTheForm checks the choice between a page, JSON and text (RFC 9110 section
 // 12.5.1).
 func TestAcceptChoosesTheForm(t *testing.T) {
@@ -18,8 +21,8 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 	const html, problem, text = "text/html; charset=utf-8", "application/problem+json", "text/plain; charset=utf-8"
 
 	for _, c := range []struct {
-		accept []string
-		want   string
+		accept []string // the values of the Accept headers
+		want   string   // the content type of the reply
 	}{
 		{nil, text},
 		{[]string{""}, text},
@@ -77,22 +80,25 @@ func TestAcceptChoosesTheForm(t *testing.T) {
 			t.Errorf("%q: %s, want %s", c.accept, got, c.want)
 		}
 
-		// A client that sends JSON gets JSON unless it asks for something else.
-		sends := withBody(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
-		sends.Headers = append(sends.Headers, r.Headers[3:]...)
+		// A client that sends JSON gets JSON in the place of text, unless it asks for text.
+		sendsJSON := withBody(request("POST", "h", "/"), "application/json; charset=utf-8", "{}")
+		sendsJSON.Headers = append(sendsJSON.Headers, r.Headers[3:]...) // behind the pseudo-headers
+		accepted := strings.Join(c.accept, ",")
+		asksForText := strings.Contains(accepted, "text/plain") || strings.Contains(accepted, "text/*")
 		want := c.want
-		if want == text && !strings.Contains(strings.Join(c.accept, ","), "text/plain") && !strings.Contains(strings.Join(c.accept, ","), "text/*") {
+		if want == text && !asksForText {
 			want = problem
 		}
 
-		reply = mustRefuse(t, s, sends, nil, noon)
+		reply = mustRefuse(t, s, sendsJSON, nil, noon)
 		if got := headerValues(&reply, "content-type"); got != want {
 			t.Errorf("%q, sending JSON: %s, want %s", c.accept, got, want)
 		}
 	}
 }
 
-// TestAcceptLanguageChoosesTheLanguage checks the lookup of RFC 4647 section 3.4.
+// TestAcceptLanguageChoosesTheLanguage checks the lookup of RFC 4647 section 3.4, among the
+// languages of the built-in page.
 func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 	s := noAccessState(t, `"retry_after":1`)
 	for accept, want := range map[string]string{
@@ -105,7 +111,10 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 		}
 	}
 
-	// Every language has all texts.
+}
+
+// Every language of the built-in page has all its texts, which differ from those of the others.
+func TestBuiltInPageIsCompleteInEveryLanguage(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly} {
 		s := mustParse(t, `{"apps":[{"name":"default","activations":[{"id":"a","source":"manual","mode":"`+string(mode)+`","since":"2026-11-21T11:00:00Z","until":"2026-11-21T13:00:00Z"}]}]}`)
 		seen := map[string]bool{}
@@ -113,7 +122,8 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 		for _, lang := range strings.Fields(maintenance.BuiltinLanguages()) {
 			reply := mustRefuse(t, s, request("POST", "h", "/", "accept", browserAccept, "accept-language", lang), nil, noon)
 			page := string(reply.Body)
-			if headerValues(&reply, "content-language") != lang || seen[page] || strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`) || !strings.Contains(page, "2026-11-21T13:00:00Z") {
+			hasEmptyText := strings.Contains(page, "{{") || strings.Contains(page, "<p></p>") || strings.Contains(page, `"until"> <`)
+			if headerValues(&reply, "content-language") != lang || seen[page] || hasEmptyText || !strings.Contains(page, "2026-11-21T13:00:00Z") {
 				t.Errorf("%s in %s: %s", lang, mode, page)
 			}
 
@@ -122,8 +132,8 @@ func TestAcceptLanguageChoosesTheLanguage(t *testing.T) {
 	}
 }
 
-// FuzzAccept checks that a reply has a form that the client accepts, if there is one, and a
-// language that exists.
+// FuzzAccept checks, for any value of three headers, that a reply has a format that the client
+// accepts, if there is such a format, and a language that exists.
 func FuzzAccept(f *testing.F) {
 	s := noAccessState(f, `"retry_after":1`)
 	languages := strings.Fields(maintenance.BuiltinLanguages())
@@ -150,18 +160,15 @@ func FuzzAccept(f *testing.F) {
 				t.Errorf("a page for %q", accept)
 			}
 		case "application/problem+json":
-
 			if !json.Valid(reply.Body) {
 				t.Errorf("not valid: %s", reply.Body)
 			}
 		case "text/plain":
-		case "":
-
-			if reply.GRPCStatus != 14 {
+		case "": // gRPC, for which the proxy writes the type
+			if reply.GRPCStatus != 14 { // UNAVAILABLE
 				t.Errorf("no type, and gRPC status %d", reply.GRPCStatus)
 			}
 		default:
-
 			if !strings.HasPrefix(kind, "application/grpc-web") || reply.Status != http.StatusOK || len(reply.Body) == 0 {
 				t.Errorf("%d %s", reply.Status, kind)
 			}

@@ -10,7 +10,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// browserRequest returns the request of a browser as Envoy passes it on.
+// This file measures what the core costs, in time and in allocations, so that a change can be
+// compared with what was there before.
+
+// browserRequest returns the request of a browser as Envoy passes it on. The headers are names,
+// each followed by its value.
 func browserRequest(method, target string, headers ...string) *maintenance.Request {
 	r := request(method, "shop.example.com", target,
 		":scheme", "https", "accept", browserAccept, "accept-encoding", "gzip, deflate, br", "accept-language", "en-GB,en;q=0.9", "cookie", strings.Repeat("x", 300),
@@ -26,7 +30,7 @@ func browserRequest(method, target string, headers ...string) *maintenance.Reque
 
 // BenchmarkDecide measures the cost of a request while an app is in maintenance.
 func BenchmarkDecide(b *testing.B) {
-	var ips []string
+	var ips []string // 10.0.0.0/24 and the CIDRs after it; no client is in them
 	for i := range 10_000 {
 		ips = append(ips, fmt.Sprintf(`"10.%d.%d.0/24"`, i/256, i%256))
 	}
@@ -40,6 +44,8 @@ func BenchmarkDecide(b *testing.B) {
 	query := `{"operationName":"Products","variables":{"first":20},"query":"query Products($first: Int!) {` + strings.Repeat(" products(first: $first) { nodes { id name price { amount currency } } }", 13) + ` }"}`
 	graphQL := browserRequest("POST", "/graphql", "content-type", "application/json")
 	graphQL.Body, graphQL.BodyRead, graphQL.EndStream = []byte(query), true, false
+	// Another app is in maintenance, so that the state is not idle, and the app of the request is
+	// off.
 	another := `{"apps":[{"name":"other","match":{"hosts":["other.example.com"]},` + activationJSON(maintenance.NoAccess) + `},{"name":"shop","match":{"hosts":["shop.example.com"]}}]}`
 
 	for _, c := range []struct {
@@ -65,7 +71,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.ReportAllocs()
 
 			for b.Loop() {
-				r := *c.r // whose readings are not kept
+				r := *c.r // a copy: a request keeps its readings, so each decision needs a new one
 				s.Decide(&r, noon)
 			}
 		})
@@ -85,8 +91,9 @@ func BenchmarkAttack(b *testing.B) {
 		{"name":"default","exempt":[{"prefix":"/static"},{"methods":["GET"],"path":"/healthz"}],
 		"read_only":{"write_through":[{"methods":["POST"],"path":"/search"}],"get_writes":[`+strings.Join(writes, ",")+`]},`+activationJSON(maintenance.ReadOnly)+`}]}`)
 	const form, json = "application/x-www-form-urlencoded", "application/json"
+	// fill repeats a piece up to n bytes.
 	fill := func(n int, piece string) string { return strings.Repeat(piece, n/len(piece)) }
-	many := make([]string, 0, 200)
+	many := make([]string, 0, 200) // 100 headers that look like overrides, with their values
 
 	for i := range 100 {
 		many = append(many, fmt.Sprintf("x.http.method.%d", i), fill(500, "method-override"))
@@ -129,6 +136,7 @@ func BenchmarkAttack(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
+				// As in the filter: decided by the headers, then with the body, and then refused.
 				r := adversary.Fresh(c.r)
 				d := s.Decide(r, noon)
 				if d.Verdict == maintenance.NeedBody {
@@ -143,6 +151,7 @@ func BenchmarkAttack(b *testing.B) {
 	}
 }
 
+// BenchmarkParse measures how long it takes to read and compile a document of every field.
 func BenchmarkParse(b *testing.B) {
 	data := everythingJSON(b)
 	b.SetBytes(int64(len(data)))
@@ -155,6 +164,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+// BenchmarkReply measures the reply to a browser, with the built-in page.
 func BenchmarkReply(b *testing.B) {
 	s := noAccessState(b, `"retry_after":1`)
 	r := browserRequest("GET", "/")

@@ -6,7 +6,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Addresses are compared by value, whatever their spelling and port.
+// This file tests bypasses by the address of a client, and by the identity of a peer in a mesh. The
+// app is in no-access, so that a request passes only by a bypass. Those by claims are in
+// claims_test.go.
+
+// Addresses are compared by value, whatever their spelling and port. The keys are addresses as a
+// proxy may report them.
 func TestAllowlistedAddressesBypass(t *testing.T) {
 	s := noAccessState(t, `"bypass":{"ips":["192.0.2.7","10.1.0.0/16","::ffff:198.51.100.0/120","::ffff:203.0.113.9","2001:db8:1::/48","2001:DB8:2::7","fe80::/10","0.0.0.0/32"]}`)
 	for address, passes := range map[string]bool{
@@ -34,7 +39,12 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		}
 	}
 
-	// Only the address that the proxy determined counts.
+}
+
+// Only the address that the proxy determined counts, and not one that a client writes into a
+// header.
+func TestHeadersDoNotBypass(t *testing.T) {
+	s := noAccessState(t, `"bypass":{"ips":["192.0.2.7"]}`)
 	for _, header := range []string{"x-forwarded-for", "x-real-ip", "x-envoy-external-address", "forwarded", "x-drydock-bypass", "true-client-ip"} {
 		r := get("h", "/", header, "192.0.2.7")
 		r.Attributes = &attributes{source: "198.18.0.1:1"}
@@ -43,17 +53,21 @@ func TestAllowlistedAddressesBypass(t *testing.T) {
 		}
 	}
 
-	everyone := noAccessState(t, `"bypass":{"ips":["0.0.0.0/0"]}`)
+}
 
+// 0.0.0.0/0 contains every IPv4 address, and no IPv6 address.
+func TestEveryIPv4AddressBypasses(t *testing.T) {
+	s := noAccessState(t, `"bypass":{"ips":["0.0.0.0/0"]}`)
 	for address, passes := range map[string]bool{"1.2.3.4:1": true, "[::ffff:1.2.3.4]:1": true, "[2001:db8::1]:1": false} {
 		r := get("h", "/")
 		r.Attributes = &attributes{source: address}
-		if d := everyone.Decide(r, noon); passes != (d.Verdict == maintenance.Pass) {
+		if d := s.Decide(r, noon); passes != (d.Verdict == maintenance.Pass) {
 			t.Errorf("0.0.0.0/0 and %s: %v", address, d.Verdict)
 		}
 	}
 }
 
+// A principal is allowed exactly, or by a prefix that ends with *.
 func TestAllowlistedPrincipalsBypass(t *testing.T) {
 	s := noAccessState(t, `"bypass":{"principals":["spiffe://cluster.local/ns/ops/sa/admin","spiffe://cluster.local/ns/ci/*"]}`)
 	for principal, passes := range map[string]bool{

@@ -51,6 +51,8 @@ func varintField(number protowire.Number, n uint64) string {
 	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
 }
 
+// stringValue and objectValue return a serialised Value. mapItem returns a member of an object, or
+// an entry of Envoy's Metadata.
 func stringValue(s string) string          { return bytesField(3, s) }
 func objectValue(members ...string) string { return bytesField(5, strings.Join(members, "")) }
 func mapItem(name, value string) string {

@@ -9,7 +9,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-func TestConfigIsReadStrictly(t *testing.T) {
+// This file tests the plugin configuration of the filter.
+
+// TestValidConfigsAreRead compares each configuration with the defaults as change makes them.
+func TestValidConfigsAreRead(t *testing.T) {
 	defaults := maintenance.Config{
 		Cluster: "drydock", Authority: "drydock", Name: "drydock", BootWait: 2 * time.Second, Unknown: maintenance.UnknownAllow,
 		JWTMetadata: []string{"envoy.filters.http.jwt_authn", "payload"}, BodyTimeout: 30 * time.Second,
@@ -41,6 +44,11 @@ func TestConfigIsReadStrictly(t *testing.T) {
 		}
 	}
 
+}
+
+// The error of an invalid configuration names the field and what it must be. It does not repeat the
+// value of a field that is unknown, which may be a secret.
+func TestInvalidConfigsAreRejected(t *testing.T) {
 	for config, want := range map[string]string{
 		` `:                             "not valid JSON: it ends too early",
 		`[]`:                            "must be an object, not a list",
@@ -78,7 +86,8 @@ func TestConfigIsReadStrictly(t *testing.T) {
 	}
 }
 
-// The exemptions in the configuration apply before there is a state.
+// The exemptions in the configuration apply before there is a state. Like all exemptions they apply
+// only if every server reads the request so.
 func TestConfigExemptsPassWithoutAState(t *testing.T) {
 	c, err := maintenance.ParseConfig([]byte(`{"exempt":[{"methods":["GET"],"path":"/ready"},{"prefix":"/proxy/v1/"}]}`))
 	if err != nil {
@@ -108,10 +117,12 @@ func TestConfigExemptsPassWithoutAState(t *testing.T) {
 
 	none := maintenance.Config{}
 	if none.Exempts(get("h", "/ready")) {
-		t.Error("nothing is exempt by default")
+		t.Error("a configuration without exemptions exempts a request")
 	}
 }
 
+// TestUnknownStateFollowsThePolicy checks what happens to requests while there is no state: the
+// verdicts on a GET and on a POST.
 func TestUnknownStateFollowsThePolicy(t *testing.T) {
 	for unknown, want := range map[maintenance.Unknown][2]maintenance.Verdict{
 		maintenance.UnknownAllow:    {maintenance.Pass, maintenance.Pass},

@@ -8,7 +8,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// In no-access only the client and the path matter.
+// This file tests how the decision on a request is put together, when several apps may be concerned
+// or the body may be needed.
+
+// In no-access only exemptions and bypasses let a request pass. What the rules for read-only allow
+// does not matter.
 func TestNoAccessRefusesEveryRequest(t *testing.T) {
 	s := noAccessState(t, `"read_only":{"write_through":[{"prefix":"/"}],"upgrades":"allow"},"graphql":{"paths":["/graphql"],"upgrades":"allow"}`)
 	for _, r := range []*maintenance.Request{
@@ -21,7 +25,8 @@ func TestNoAccessRefusesEveryRequest(t *testing.T) {
 	}
 }
 
-// A body is only awaited if the decision depends on it.
+// A body is only awaited if the decision depends on it, and by no request that a bypass lets pass.
+// The app reads at most 1000 bytes of a body (max_body).
 func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 	s := readOnlyState(t, `"graphql":{"paths":["/graphql"],"max_body":1000},"bypass":{"ips":["10.0.0.0/8"]},"read_only":{"write_through":[{"methods":["POST"],"prefix":"/search"},{"methods":["POST"],"prefix":"/uploads","allow":["overrides"]}]}`)
 	const json, form = "application/json", "application/x-www-form-urlencoded"
@@ -55,8 +60,8 @@ func TestBodyIsNeededOnlyWhereItDecides(t *testing.T) {
 	}
 }
 
-// TestStrictestAppDecides checks that the order of the apps does not matter, and that a path which
-// only some servers map to an open app does not pass a closed default app.
+// A path may belong to two apps, because servers read it in different ways. Then the app in the
+// strictest mode decides, whatever the order of the apps.
 func TestStrictestAppDecides(t *testing.T) {
 	for _, modes := range [][2]maintenance.Mode{{maintenance.NoAccess, maintenance.ReadOnly}, {maintenance.ReadOnly, maintenance.NoAccess}} {
 		s := mustParse(t, `{"apps":[{"name":"a","match":{"paths":["/a"]},`+activationJSON(modes[0])+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(modes[1])+`}]}`)
@@ -67,8 +72,11 @@ func TestStrictestAppDecides(t *testing.T) {
 		}
 	}
 
-	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`)
+}
 
+// A path that only some servers map to an open app does not pass, if the default app is closed.
+func TestPathMustSurelyBelongToTheOpenApp(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"open","match":{"paths":["/open"]}},{"name":"default",`+activationJSON(maintenance.NoAccess)+`}]}`)
 	for target, want := range map[string]maintenance.Verdict{
 		"/open":       maintenance.Pass,
 		"/OPEN":       maintenance.Refuse, // some servers mind letter case
@@ -82,8 +90,12 @@ func TestStrictestAppDecides(t *testing.T) {
 		}
 	}
 
-	// A path that may be any path belongs to every app on its host, in a stable order.
-	s = mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
+}
+
+// A path that may be any path belongs to every app on its host. Of the apps in equally strict modes
+// the first one in the document is named, each time. The app c is stricter, but on another host.
+func TestFirstOfEquallyStrictAppsDecides(t *testing.T) {
+	s := mustParse(t, `{"apps":[{"name":"default"},{"name":"a","match":{"paths":["/a"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"b","match":{"paths":["/b"]},`+activationJSON(maintenance.ReadOnly)+`},{"name":"c","match":{"hosts":["c"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
 
 	for range 10 {
 		if d := s.Decide(request("POST", "h", "/%"+strings.Repeat("25", 70)+"41"), noon); d.App != "a" || d.Rule != maintenance.RuleMethod {
@@ -92,7 +104,9 @@ func TestStrictestAppDecides(t *testing.T) {
 	}
 }
 
-// The cost of a request that may belong to almost any app does not grow with the number of apps.
+// A request that may belong to more than 16 apps is not judged by their rules, so that its cost
+// does not grow with the number of apps. It is refused if any of them is in maintenance. A host
+// such as me@app1.example.com may be any host: servers can take "me" for it, or what follows the @.
 func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	var apps []string
 	for i := range 100 {
@@ -124,8 +138,9 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	}
 }
 
-// An open app and a closed one on the same host may have the same server behind them, and it may
-// take the body of a GET for the next request.
+// An open app and a closed one on the same host may have the same server behind them. A server that
+// ignores the body of a GET may take it for the next request on the connection, to the closed app.
+// Orders is closed, on the host of the open apps shop-search and find.
 func TestBodiesOfGetBesideAClosedApp(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"orders","match":{"hosts":["shop.example.com"],"paths":["/orders"]},`+activationJSON(maintenance.NoAccess)+`},

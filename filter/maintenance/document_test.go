@@ -6,6 +6,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// Versions are ordered by their epoch, and within one epoch by their revision.
 func TestVersionsAreOrdered(t *testing.T) {
 	v := func(epoch, revision uint64) maintenance.Version {
 		return maintenance.Version{Epoch: epoch, Revision: revision}

@@ -7,9 +7,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// TestMostSpecificMatchWins checks the order of matches: a route or cluster, then the exact host,
-// then the longest wildcard, then any host, and on each host the longest path prefix at a segment
-// boundary.
+// This file tests to which app a request belongs.
+
+// TestMostSpecificMatchWins checks the order of matches: the exact host, then the longest wildcard,
+// then any host, and on each host the longest path prefix at a segment boundary. A route or a
+// cluster comes before them all. Each app is named after its match.
 func TestMostSpecificMatchWins(t *testing.T) {
 	s := mustParse(t, `{"apps":[
 		{"name":"host","match":{"hosts":["shop.example.com"]}},
@@ -80,6 +82,7 @@ func TestMostSpecificMatchWins(t *testing.T) {
 		}
 	}
 
+	// Envoy's names of the route and the cluster, for a request to the host of the app "host".
 	for _, c := range []struct {
 		attributes
 		want string
@@ -99,7 +102,8 @@ func TestMostSpecificMatchWins(t *testing.T) {
 	}
 }
 
-// Each attribute is a host call, so only attributes that a rule needs are read.
+// Each attribute is a host call in the filter, so an attribute is only read if a rule needs it. The
+// app shop needs the address of the client, for its bypass, and the default app needs nothing.
 func TestOnlyNeededAttributesAreRead(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},"bypass":{"ips":["10.0.0.0/8"]},`+activationJSON(maintenance.NoAccess)+`},{"name":"default"}]}`)
 	for host, want := range map[string]int{"shop.example.com": 1, "other.example.com": 0} {

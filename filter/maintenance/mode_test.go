@@ -8,7 +8,7 @@ import (
 )
 
 func TestModesAreOrderedByStrictness(t *testing.T) {
-	before := maintenance.Off
+	before := maintenance.Off // the mode before the one that the loop checks
 	if before.Valid() {
 		t.Errorf("%s is valid in an activation", before)
 	}
@@ -34,7 +34,8 @@ func TestModeListNamesEveryMode(t *testing.T) {
 	}
 }
 
-// If an entry in the list of modes lacks a text or a code, only the reply shows it.
+// A missing text or code of a mode is no error when the package is compiled, and would only be seen
+// in replies.
 func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 	for _, mode := range maintenance.Modes() {
 		s := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(mode)+`}]}`)

@@ -12,12 +12,16 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests the HTML pages that an operator may upload for an app, one for each language.
+
 // TestOwnPageReplacesTheBuiltInOne checks the choice of an operator's page, and its placeholders.
+// The page of the language "" is for clients that want none of the others. That of fr has not been
+// fetched.
 func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 	page := func(html string) (string, []byte) { return maintenance.PageHash([]byte(html)), []byte(html) }
-	known := map[string][]byte{}
+	known := map[string][]byte{} // the pages that were fetched, by their hash
 	pages := maintenance.Pages(func(sha string) []byte { return known[sha] })
-	hashes := map[string]string{}
+	hashes := map[string]string{} // the pages of the app, by language
 
 	for lang, html := range map[string]string{
 		"":      `<title>{{title}}</title>{{ message }}|{{mode}}|{{app}}|{{lang}}|{{until}}|{{until_text}}|{{unknown}}|{{ }}|{{{message}}}|{{message}`,
@@ -62,7 +66,8 @@ func TestOwnPageReplacesTheBuiltInOne(t *testing.T) {
 		t.Errorf("PageHashes: %q, want %q", got, want)
 	}
 
-	// No page takes a worker long to fill.
+	// A page of many opening braces, and no placeholder, must not take a worker thread long to
+	// fill.
 	begin := time.Now()
 	sha, data := page(strings.Repeat("{{", maintenance.MaxPageBytes/2))
 	spec.Pages = map[string]string{"": sha}

@@ -11,6 +11,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests that valid documents are read as they are. Invalid ones are in check_test.go.
+
 // Parse must read the same from a document as encoding/json, because the controller uses both.
 func TestParseReadsEverything(t *testing.T) {
 	data := everythingJSON(t)
@@ -24,7 +26,8 @@ func TestParseReadsEverything(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", g, w)
 	}
 
-	// The file is only a proof if it uses every field.
+	// The comparison proves little for a field that the file does not have, or that both readers do
+	// not know. So the document must be as long as the file, read without a type.
 	var raw any
 
 	if err := json.Unmarshal(data, &raw); err != nil {
@@ -35,7 +38,8 @@ func TestParseReadsEverything(t *testing.T) {
 	}
 }
 
-// TestLargestDocumentIsAccepted checks that a document at its bounds works, and fast.
+// TestLargestDocumentIsAccepted checks that a large document is accepted and works: 10,000 CIDRs,
+// 1,000 apps and five megabytes. One that is larger than the bound is rejected.
 func TestLargestDocumentIsAccepted(t *testing.T) {
 	var ips []string
 	for i := range 10_000 {
@@ -51,7 +55,7 @@ func TestLargestDocumentIsAccepted(t *testing.T) {
 		doc.Apps = append(doc.Apps, maintenance.App{Spec: maintenance.Spec{
 			Name:  fmt.Sprintf("app-%d", i),
 			Match: maintenance.Match{Hosts: []string{fmt.Sprintf("app%d.example.com", i)}, Paths: []string{"/a", "/b"}},
-			// The document has about five megabytes in all.
+			// The messages of the windows make up the five megabytes.
 			Windows: []maintenance.Window{
 				{ID: "w", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 4096), Occurrences: []maintenance.Occurrence{}},
 				{ID: "x", Mode: maintenance.ReadOnly, Message: strings.Repeat("x", 1024), Occurrences: []maintenance.Occurrence{}},
@@ -106,6 +110,8 @@ func TestParsedListsAreNotNull(t *testing.T) {
 	}
 }
 
+// ParseSpec reads the part of an app that an operator writes, so it has no activations. The fields
+// in errors are relative to the app.
 func TestParseSpecChecksOneApp(t *testing.T) {
 	spec, err := maintenance.ParseSpec([]byte(`{"name":"shop","match":{"hosts":["shop.example.com"]}}`))
 	if err != nil || spec.Name != "shop" || spec.Match.Hosts[0] != "shop.example.com" {
@@ -127,6 +133,8 @@ func TestParseSpecChecksOneApp(t *testing.T) {
 	}
 }
 
+// FuzzParse checks that any input is either rejected with an error of the two kinds, or read,
+// written and read again without a change, and that the state decides on requests.
 func FuzzParse(f *testing.F) {
 	f.Add(everythingJSON(f))
 	for _, seed := range []string{
@@ -160,7 +168,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s\nbecame %s", once, twice)
 		}
 
-		// Whatever the document says, every request gets an app and a decision.
+		// Whatever the document says, every request gets an app and a decision: now, and after each
+		// of the next changes.
 		now := noon
 
 		for range 3 {

@@ -6,7 +6,11 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Exemptions match by method and path, and apply in every mode.
+// This file tests exemptions: rules that name methods and paths whose requests pass in every mode.
+// An exemption must not extend to what some server could read as another request.
+
+// Exemptions match by method and path, and apply in every mode. Each case has a request and whether
+// an exemption lets it pass.
 func TestExemptionsPassInEveryMode(t *testing.T) {
 	for _, mode := range []maintenance.Mode{maintenance.ReadOnly, maintenance.NoAccess} {
 		s := mustParse(t, `{"apps":[{"name":"default","exempt":[
@@ -32,16 +36,18 @@ func TestExemptionsPassInEveryMode(t *testing.T) {
 			{request("OPTIONS", "h", "/healthz"), true},
 			{request("OPTIONS", "h", "/hooks", "origin", "https://app.example.com", "access-control-request-method", "POST"), true},
 			{withBody(request("OPTIONS", "h", "/hooks"), "", "x"), false},
-			{request("get", "h", "/healthz"), false},
+			{request("get", "h", "/healthz"), false}, // methods are case-sensitive (RFC 9110 section 9.1)
 			{get("h", "/healthz/x"), false},
 			{get("h", "/.well-known/acme-challenge/token"), true},
 			{request("DELETE", "h", "/.well-known/acme-challenge/token"), true},
-			{get("h", "/.well-known/acme-challengers"), false},
+			{get("h", "/.well-known/acme-challengers"), false}, // not at a segment boundary
 			{request("POST", "h", "/hooks/stripe"), true},
 			{request("HEAD", "h", "/hooks/stripe"), false},
 			{request("PATCH", "h", "/both"), true},
 			{request("POST", "h", "/both"), false},
 			{request("PURGE", "h", "/any/thing"), true},
+
+			// An upgrade passes only if the exemption allows upgrades.
 			{get("h", "/chat", "upgrade", "websocket", "connection", "upgrade"), false},
 			{get("h", "/chat", ":protocol", "websocket"), false},
 			{get("h", "/chat"), true},

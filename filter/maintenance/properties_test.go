@@ -10,20 +10,27 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/adversary"
 )
 
-// The properties in this file hold for every request. Each is one function, for the fuzzer, which
-// mutates tapes, and for the test, which draws them with a fixed seed.
+// This file checks properties that hold for every request: a change that some server undoes, or
+// does not see, must not make a refused request pass. Package adversary draws the document (a
+// World), the request and the change from a tape, which is a sequence of choices. Each property is
+// one function, so that it can be checked in two ways: by a test, which draws tapes with a fixed
+// seed, and by a fuzzer, which mutates them.
 
 // tapesPerTest is the number of random tapes with which a test checks each property.
 const tapesPerTest = 60_000
 
+// checkAtRandom checks a property with random tapes, until it fails once.
 func checkAtRandom(t *testing.T, property func(t *testing.T, tape *adversary.Tape)) {
 	t.Helper()
-	adversary.Tapes(7, tapesPerTest, func(tape *adversary.Tape) bool {
+	const seed = 7
+	adversary.Tapes(seed, tapesPerTest, func(tape *adversary.Tape) bool {
 		property(t, tape)
 		return !t.Failed()
 	})
 }
 
+// fuzz lets the fuzzer look for a tape with which a property does not hold. It begins with 16 tapes
+// of 48 equal choices, which is as long as those that the tests draw.
 func fuzz(f *testing.F, property func(t *testing.T, tape *adversary.Tape)) {
 	for i := range 16 {
 		f.Add([]byte(strings.Repeat(string(rune('0'+i)), 48)))
@@ -31,9 +38,10 @@ func fuzz(f *testing.F, property func(t *testing.T, tape *adversary.Tape)) {
 	f.Fuzz(func(t *testing.T, choices []byte) { property(t, adversary.NewTape(choices)) })
 }
 
-// states keeps the compiled state of each world.
+// states keeps the compiled state of each world, because there are few worlds and many tapes.
 var states = map[adversary.World]*maintenance.State{}
 
+// stateOf returns the compiled state of a world.
 func stateOf(t testing.TB, w adversary.World) *maintenance.State {
 	t.Helper()
 	if states[w] == nil {
@@ -42,6 +50,7 @@ func stateOf(t testing.TB, w adversary.World) *maintenance.State {
 	return states[w]
 }
 
+// drawRequest draws a request from a client to whom no bypass applies.
 func drawRequest(tape *adversary.Tape) *maintenance.Request {
 	r := tape.Request()
 	r.Attributes = &attributes{}
@@ -111,8 +120,8 @@ func stricterModeRefusesMore(t *testing.T, tape *adversary.Tape) {
 func TestStricterModeRefusesMore(t *testing.T) { checkAtRandom(t, stricterModeRefusesMore) }
 func FuzzStricterMode(f *testing.F)            { fuzz(f, stricterModeRefusesMore) }
 
-// delayNeverGrants checks that a refused request does not pass if its body is padded, or if it is
-// paused in compact form until its body is there.
+// delayNeverGrants checks that a request which is paused until its body is there is decided in the
+// same way in its compact form, and that a refused request does not pass if its body is padded.
 func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 	s, r := stateOf(t, tape.World()), drawRequest(tape)
 	whole := decideWithBody(t, s, adversary.Fresh(r))
@@ -143,7 +152,10 @@ func delayNeverGrants(t *testing.T, tape *adversary.Tape) {
 func TestDelayNeverGrants(t *testing.T) { checkAtRandom(t, delayNeverGrants) }
 func FuzzDelay(f *testing.F)            { fuzz(f, delayNeverGrants) }
 
-// A compact request must not refer to the buffer that its strings came from.
+// A compact request must not refer to the buffer that its strings came from, which would keep the
+// whole buffer in memory. Each of 200 requests has a buffer of 100 kB. When they are compact, the
+// heap must have grown by what Compact counted, and at most 4 kB for each request beside its
+// strings.
 func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 	const n = 200
 	heap := func() uint64 {
@@ -171,7 +183,8 @@ func TestCompactRequestsKeepNoBuffer(t *testing.T) {
 		counted += paused[i].Compact()
 	}
 
-	if grown := heap() - before; grown > uint64(counted)+n*4096 {
+	const overhead = 4 << 10 // of one request
+	if grown := heap() - before; grown > uint64(counted)+n*overhead {
 		t.Errorf("%d requests count %d bytes and keep %d", n, counted, grown)
 	}
 

@@ -6,6 +6,7 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// The method, the host and the path come from the pseudo-headers, and not from a header host.
 func TestNewRequestReadsPseudoHeaders(t *testing.T) {
 	headers := [][2]string{{":method", "POST"}, {":authority", "shop.example.com"}, {":path", "/orders?x"}, {"host", "other"}}
 	client := &attributes{}
@@ -15,12 +16,15 @@ func TestNewRequestReadsPseudoHeaders(t *testing.T) {
 	}
 }
 
-// Before there is a state, only a body that a state is likely to need may come.
+// Before there is a state, the filter only reads a body that the decision is likely to need: of a
+// POST whose body may be GraphQL or name another method, or of a method with which a body has no
+// meaning. A body of more than 1 MiB would not be read anyway.
 func TestLikelyNeededBodies(t *testing.T) {
 	const json, form, upload = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
 	for _, c := range []struct {
 		method, contentType, length string
-		endStream, want             bool
+		endStream                   bool // there is no body
+		want                        bool
 	}{
 		{"POST", json, "", false, true},
 		{"POST", form, "", false, true},

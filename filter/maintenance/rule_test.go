@@ -9,7 +9,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
-// Each rule must be explained in one sentence.
+// A Rule is the name of what decided on a request. People whose request was refused read its
+// explanation, so each rule must have one, in a sentence.
 func TestEveryRuleIsExplained(t *testing.T) {
 	rules := maintenance.Rules()
 	for _, r := range graphql.Rules() {
@@ -26,13 +27,19 @@ func TestEveryRuleIsExplained(t *testing.T) {
 		t.Errorf("an unknown rule says %q", text)
 	}
 
-	for v, want := range map[maintenance.Verdict]string{maintenance.Pass: "pass", maintenance.NeedBody: "need-body", maintenance.Refuse: "refuse"} {
-		if v.String() != want {
-			t.Errorf("%v", v)
+}
+
+func TestVerdictsHaveNames(t *testing.T) {
+	for verdict, want := range map[maintenance.Verdict]string{
+		maintenance.Pass: "pass", maintenance.NeedBody: "need-body", maintenance.Refuse: "refuse",
+	} {
+		if got := verdict.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }
 
+// Rule.Bypass returns the kind of bypass, or "" for a rule that is not a bypass.
 func TestRuleNamesItsKindOfBypass(t *testing.T) {
 	for rule, want := range map[maintenance.Rule]string{
 		maintenance.RuleBypassIP: "ip", maintenance.RuleBypassClaim: "claim", maintenance.RuleBypassPrincipal: "principal",

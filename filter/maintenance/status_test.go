@@ -9,7 +9,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// The public status must not contain anything that was not announced, nor who did it.
+// The public status must not contain a window that is not announced yet, nor who made a change. At
+// noon the window of the app planned is announced, because it opens within its hour of announce,
+// and that of the app secret is not, for lack of a second. Each app has the path of its name.
 func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 	s := mustParse(t, `{"epoch":1,"revision":4,"apps":[
 		{"name":"off","match":{"paths":["/off"]}},
@@ -29,7 +31,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 	} {
 		now := noon
 		if name == "on" {
-			now = noon.Add(-time.Millisecond) // rounded up
+			now = noon.Add(-time.Millisecond) // 1 ms before its end: retry_after is rounded up to 1
 		}
 
 		st, ok := s.Status(name, now)
@@ -40,7 +42,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 			t.Errorf("of a request to %s: %s, want %s", name, got, want)
 		}
 
-		// Another program must read the same struct from it.
+		// encoding/json must read the same struct from the JSON, and write the same JSON.
 		var back maintenance.Status
 
 		if err := json.Unmarshal(st.AppendJSON(nil), &back); err != nil {
@@ -56,6 +58,7 @@ func TestStatusOmitsWhatIsNotPublic(t *testing.T) {
 	}
 }
 
+// The filter answers a request for the public status with that of the app that the host belongs to.
 func TestEdgeStatusAnswersGetAndHead(t *testing.T) {
 	s := mustParse(t, `{"apps":[{"name":"shop","match":{"hosts":["shop.example.com"]},`+activationJSON(maintenance.NoAccess)+`}]}`)
 	for _, c := range []struct {
@@ -78,6 +81,7 @@ func TestEdgeStatusAnswersGetAndHead(t *testing.T) {
 	}
 }
 
+// In any other spelling, the path is one like all others, and the request is decided.
 func TestStatusPathHasOneSpelling(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/.drydock/status":             true,

@@ -9,6 +9,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file tests what proxies and the controller exchange, and what the VMs of one proxy share: a
+// Head names a version, a shared value is a head with its document, and a Lease names the VM that
+// leads.
+
 // The messages must be JSON as encoding/json writes it.
 func TestMessagesAreJSON(t *testing.T) {
 	version := maintenance.Version{Epoch: 1<<64 - 1, Revision: 7}
@@ -34,7 +38,7 @@ func TestMessagesAreJSON(t *testing.T) {
 		}
 	}
 
-	// A node id may contain any bytes.
+	// A node id may contain any bytes. Those that are not UTF-8 become U+FFFD.
 	var back maintenance.Ack
 
 	if err := json.Unmarshal(maintenance.Ack{Node: "a\xffb"}.AppendJSON(nil), &back); err != nil || back.Node != "a\ufffdb" {
@@ -65,7 +69,9 @@ func TestHeadSurvivesEncoding(t *testing.T) {
 	}
 }
 
-// A document that is invalid in all other respects must still be recognised when it comes again.
+// The version of a document can be read even if the rest of it is invalid, so that the filter
+// recognises the document when it comes again. The controller writes the epoch first and the
+// revision second, and other fields after them; of anything else the version is not known.
 func TestVersionOfInvalidDocumentsIsRead(t *testing.T) {
 	for document, want := range map[string]maintenance.Version{
 		`{"epoch":3,"revision":7,"apps":[{"name":"?"}]}`: {Epoch: 3, Revision: 7},
@@ -81,6 +87,7 @@ func TestVersionOfInvalidDocumentsIsRead(t *testing.T) {
 	}
 }
 
+// A shared value is a head alone, or a head and the document of the same version.
 func TestSharedValuesAreReadWithTheirHead(t *testing.T) {
 	head := maintenance.Head{Version: maintenance.Version{Epoch: 1, Revision: 2}, Contact: 3}
 	alone := head.Append(nil)

@@ -9,8 +9,12 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// TestStrictestActivationDecides checks that among equals the one that began last decides, and that
-// the mode ends with the last of them, or at no known time if one has no end.
+// This file tests in which mode an app is at a given time: by its activations, and by the windows
+// that open and close. All times are on one day, and are written as "12:00:00".
+
+// TestStrictestActivationDecides checks which of several activations determines the mode, and when
+// the mode ends. The strictest one decides, and among those of one mode the one that began last.
+// The mode ends when the last of these ends, or at no known time if one of them has no end.
 func TestStrictestActivationDecides(t *testing.T) {
 	const ro, no = maintenance.ReadOnly, maintenance.NoAccess
 	for _, c := range []struct {
@@ -18,20 +22,21 @@ func TestStrictestActivationDecides(t *testing.T) {
 		activations []maintenance.Activation
 		now         string
 		mode        maintenance.Mode
-		id, until   string
+		id          string // of the activation that determines the mode; "" if the mode is off
+		until       string // when the mode ends; "" if that is not known
 	}{
 		{"none", nil, "12:00:00", maintenance.Off, "", ""},
 		{"one", []maintenance.Activation{newActivation("a", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
 		{"one with an end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "a", "13:00:00"},
 		{"just before its end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "12:59:59.999999999", ro, "a", "13:00:00"},
 		{"at its end", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "13:00:00", maintenance.Off, "", ""},
-		{"a proxy whose clock is behind", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "10:00:00", ro, "a", "13:00:00"},
+		{"since is in the future, because the clock of the proxy is behind", []maintenance.Activation{newActivation("a", ro, "11:00:00", "13:00:00")}, "10:00:00", ro, "a", "13:00:00"},
 		{"the stricter first", []maintenance.Activation{newActivation("a", no, "10:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", no, "a", ""},
 		{"the stricter last", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", no, "10:00:00", "13:00:00")}, "12:00:00", no, "b", "13:00:00"},
 		{"the stricter has ended", []maintenance.Activation{newActivation("a", no, "09:00:00", "10:00:00"), newActivation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "13:00:00"},
 		{"equals, the later last", []maintenance.Activation{newActivation("a", ro, "10:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
 		{"equals, the later first", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", ro, "10:00:00", "")}, "12:00:00", ro, "a", ""},
-		{"equals of one time", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
+		{"equals that began at the same time", []maintenance.Activation{newActivation("a", ro, "11:00:00", ""), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "a", ""},
 		{"the last end of equals", []maintenance.Activation{newActivation("a", ro, "10:00:00", "14:00:00"), newActivation("b", ro, "11:00:00", "13:00:00")}, "12:00:00", ro, "b", "14:00:00"},
 		{"the last end of equals, the other way round", []maintenance.Activation{newActivation("a", ro, "10:00:00", "13:00:00"), newActivation("b", ro, "11:00:00", "14:00:00")}, "12:00:00", ro, "b", "14:00:00"},
 		{"one of the equals has no end", []maintenance.Activation{newActivation("a", ro, "10:00:00", "14:00:00"), newActivation("b", ro, "11:00:00", "")}, "12:00:00", ro, "b", ""},
@@ -57,7 +62,9 @@ func TestStrictestActivationDecides(t *testing.T) {
 	}
 }
 
-// A window opens and closes by the clock of the proxy, without the controller.
+// A window opens and closes by the clock of the proxy, even if the controller cannot be reached. It
+// is public from half an hour before it opens (announce). The state is idle, so that no request
+// needs to be decided, until it becomes public.
 func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	window := maintenance.Window{ID: "w", Mode: maintenance.NoAccess, Message: "planned", Announce: 1800, Occurrences: []maintenance.Occurrence{
 		{Start: todayAt("14:00:00"), End: todayAt("15:00:00")},
@@ -68,9 +75,9 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	for _, c := range []struct {
 		now   string
 		mode  maintenance.Mode
-		next  string // start of the announced window
+		next  string // when the announced window opens; "" if none is announced
 		idle  bool
-		until string // of idle, or whatever is instead
+		until string // until when idle stays so; "" if for good
 	}{
 		{"12:00:00", maintenance.Off, "", true, "13:30:00"},
 		{"13:29:59.999999999", maintenance.Off, "", true, "13:30:00"},
@@ -113,6 +120,7 @@ func TestWindowsOpenAndCloseByThemselves(t *testing.T) {
 	}
 }
 
+// Windows that are open count like activations, and are compared with them in the same way.
 func TestWindowsAndActivationsTogether(t *testing.T) {
 	window := func(id string, mode maintenance.Mode, announce int, start, end string) maintenance.Window {
 		return maintenance.Window{ID: id, Mode: mode, Announce: announce, Occurrences: []maintenance.Occurrence{{Start: todayAt(start), End: todayAt(end)}}}
@@ -124,7 +132,7 @@ func TestWindowsAndActivationsTogether(t *testing.T) {
 		app             maintenance.App
 		now             string
 		mode            maintenance.Mode
-		id, until, next string
+		id, until, next string // of the activation or window; its end; the start of the next window
 	}{
 		{
 			name: "an activation in a window's place, as the controller publishes it, changes nothing",
@@ -199,15 +207,15 @@ func TestWindowsAndActivationsTogether(t *testing.T) {
 	}
 }
 
-// While a state is idle, a proxy need not ask it.
+// While a state is idle, every request passes and the filter need not ask for a decision.
 func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		doc   string
 		idle  bool
-		until string
+		until string // until when idle stays so; "" if for good
 	}{
-		{"nothing", `{}`, true, ""},
+		{"no apps", `{}`, true, ""},
 		{"apps that are off", `{"apps":[{"name":"shop","match":{"paths":["/"]}},{"name":"default"}]}`, true, ""},
 		{"one app is on", `{"apps":[{"name":"shop","match":{"paths":["/a"]},` + activationJSON(maintenance.ReadOnly) + `}]}`, false, ""},
 		{"an activation that ends", `{"apps":[{"name":"default","activations":[{"id":"a","source":"file","mode":"read-only","since":"2026-11-21T11:00:00Z","until":"2026-11-21T12:30:00Z"}]}]}`, false, "12:30:00"},
@@ -225,7 +233,9 @@ func TestStateWithoutMaintenanceIsIdle(t *testing.T) {
 	}
 }
 
-// The controller uses one state in many goroutines, and not in the order of time.
+// The controller uses one state in many goroutines, which ask about different times. The app is in
+// no-access in the first half of each hour from 0:00 to 22:30. Every i asks about some hour: about
+// a quarter past if i is even, and a quarter to if it is odd.
 func TestStateIsSafeForConcurrentUse(t *testing.T) {
 	s := mustCompile(t, defaultAppWith(func(a *maintenance.App) {
 		for hour := range 23 {
@@ -237,8 +247,14 @@ func TestStateIsSafeForConcurrentUse(t *testing.T) {
 	for g := range 4 {
 		all.Go(func() {
 			for i := range 500 {
-				now := todayAt("00:15:00").Add(time.Duration((i*7+g)%23)*time.Hour + time.Duration(i%2)*30*time.Minute)
-				if d := s.Decide(get("h", "/"), now); (d.Verdict == maintenance.Refuse) != (i%2 == 0) {
+				hour := time.Duration((i*7+g)%23) * time.Hour
+				isOpen := i%2 == 1
+				now := todayAt("00:15:00").Add(hour)
+				if isOpen {
+					now = now.Add(30 * time.Minute)
+				}
+
+				if d := s.Decide(get("h", "/"), now); isOpen != (d.Verdict == maintenance.Pass) {
 					t.Errorf("%v: %v", now, d.Verdict)
 				}
 			}
