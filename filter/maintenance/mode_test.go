@@ -34,8 +34,7 @@ func TestModeListNamesEveryMode(t *testing.T) {
 	}
 }
 
-// A missing text or code of a mode is no error when the package is compiled, and would only be seen
-// in replies.
+// The compiler does not notice a missing text or code of a mode. Only the replies show it.
 func TestEveryModeRepliesInEveryLanguage(t *testing.T) {
 	for _, mode := range maintenance.Modes() {
 		s := mustParse(t, `{"apps":[{"name":"default",`+activationJSON(mode)+`}]}`)

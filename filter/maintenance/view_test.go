@@ -48,6 +48,7 @@ func TestStrictestActivationDecides(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := mustCompile(t, defaultAppWith(func(a *maintenance.App) { a.Activations = c.activations }))
 			d := s.Decide(request("POST", "h", "/"), todayAt(c.now))
+
 			id, until := "", ""
 			if d.Activation != nil {
 				id = d.Activation.ID
