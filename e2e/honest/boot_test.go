@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,95 +16,121 @@ import (
 	"github.com/drydock-proxy/drydock/e2e"
 )
 
-// bootWait is how long Envoy holds requests while it has no state, in seconds. The scenario takes
-// less time.
+// bootWait is the filter's setting boot_wait in this test: for how many seconds after its start
+// Envoy holds requests back while it has no state yet. The test takes less time.
 const bootWait = 30
 
-// TestUploadsPassWhileEnvoyAwaitsItsFirstState sends uploads that are larger than Envoy's buffer (1
-// MiB) to an Envoy that cannot reach its controller yet. Nothing is in maintenance, so when the
-// state has come, each upload must reach the app whole.
+// bodySize is the size of the uploads, about: larger than the buffers of Envoy and of the filter (1
+// MiB), so an upload cannot be held as a whole.
+const bodySize = 3 << 19 // bytes: 1.5 MiB
+
+// upload is a request with a large body, and what became of it.
+type upload struct {
+	name, method, target, contentType string
+	body                              []byte
+	chunked                           bool
+
+	// outcome is the status of the answer, such as "200", or how the exchange failed.
+	outcome string
+}
+
+// id is the value of idHeader in the request.
+func (u *upload) id() string { return "boot " + u.name }
+
+// uploads returns an upload for each way in which the filter treats a body: it reads JSON, forms
+// and multipart bodies for a method override ("_method"), and GraphQL for mutations.
+func uploads(t *testing.T) []*upload {
+	t.Helper()
+	form, formType := multipartForm(t, bodySize)
+	const override = "a _method "
+	document := slices.Concat([]byte(`{"text":"`), bytes.Repeat([]byte(override), bodySize/len(override)), []byte(`"}`))
+	fields := slices.Concat([]byte("text="), bytes.Repeat([]byte("a+"), bodySize/len("a+")))
+	variables := []byte(`{"query":"query Q($x: String) { echo(x: $x) }","variables":{"x":"` + strings.Repeat("x", bodySize) + `"}}`)
+
+	const chunked = true
+	return []*upload{
+		{name: "multipart", method: "POST", target: "/upload", contentType: formType, body: form},
+		{name: "multipart in chunks", method: "POST", target: "/upload", contentType: formType, body: form, chunked: chunked},
+		{name: "JSON", method: "POST", target: "/import", contentType: "application/json", body: document},
+		{name: "JSON in chunks", method: "POST", target: "/import", contentType: "application/json", body: document, chunked: chunked},
+		{name: "JSON of another type", method: "POST", target: "/import", contentType: "application/vnd.api+json", body: document},
+		{name: "form", method: "POST", target: "/comments", contentType: "application/x-www-form-urlencoded", body: fields},
+		{name: "form in chunks", method: "POST", target: "/comments", contentType: "application/x-www-form-urlencoded", body: fields, chunked: chunked},
+		{name: "bytes by PUT", method: "PUT", target: "/files/caf%C3%A9.bin", contentType: "application/octet-stream", body: document},
+		{name: "JSON by PUT", method: "PUT", target: "/import/1", contentType: "application/json", body: document},
+		{name: "no type", method: "POST", target: "/import", contentType: "", body: document, chunked: chunked},
+		{name: "GraphQL variables", method: "POST", target: "/graphql", contentType: "application/json", body: variables},
+	}
+}
+
+// TestUploadsPassWhileEnvoyAwaitsItsFirstState sends uploads to an Envoy that cannot reach its
+// controller yet, so the filter does not know which apps are in maintenance. The filter holds the
+// uploads. Then the state comes, and nothing is in maintenance: each upload must reach the app
+// whole.
 func TestUploadsPassWhileEnvoyAwaitsItsFirstState(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts Envoy")
 	}
-	form, formType := multipartForm(t, 3<<19)
-	document := append(append([]byte(`{"text":"`), bytes.Repeat([]byte("a _method "), 3<<19/10)...), `"}`...)
-	fields := append([]byte("text="), bytes.Repeat([]byte("a+"), 3<<18)...)
 
-	uploads := []struct {
-		name, method, target, contentType string
-		body                              []byte
-		chunked                           bool
-	}{
-		{"multipart", "POST", "/upload", formType, form, false},
-		{"multipart in chunks", "POST", "/upload", formType, form, true},
-		{"JSON", "POST", "/import", "application/json", document, false},
-		{"JSON in chunks", "POST", "/import", "application/json", document, true},
-		{"JSON of another type", "POST", "/import", "application/vnd.api+json", document, false},
-		{"form", "POST", "/comments", "application/x-www-form-urlencoded", fields, false},
-		{"form in chunks", "POST", "/comments", "application/x-www-form-urlencoded", fields, true},
-		{"bytes by PUT", "PUT", "/files/caf%C3%A9.bin", "application/octet-stream", document, false},
-		{"JSON by PUT", "PUT", "/import/1", "application/json", document, false},
-		{"no type", "POST", "/import", "", document, true},
-		{"GraphQL variables", "POST", "/graphql", "application/json", []byte(`{"query":"query Q($x: String) { echo(x: $x) }","variables":{"x":"` + strings.Repeat("x", 3<<19) + `"}}`), false},
-	}
-
-	controller := newValve(t)
-	r := start(t, controller.addr(), func(bootstrap map[string]any) {
-		for node := range e2e.Objects(bootstrap) {
-			if value, ok := node["value"].(string); ok && strings.Contains(value, `"boot_wait": 2`) {
-				node["value"] = strings.Replace(value, `"boot_wait": 2`, fmt.Sprintf(`"boot_wait": %d`, bootWait), 1)
-			}
-		}
-	})
-	controller.to = r.controller.Proxy
+	all := uploads(t)
+	toController := newValve(t)
+	r := start(t, options{controllerAddr: toController.addr(), editBootstrap: setBootWait})
+	toController.target = r.controller.Proxy
 
 	var sent sync.WaitGroup
-	answers := make([]string, len(uploads))
-	for i, u := range uploads {
-		sent.Go(func() {
-			answers[i] = r.upload(u.method, u.target, u.contentType, fmt.Sprint("boot-", i), u.body, u.chunked)
-		})
+	for _, u := range all {
+		sent.Go(func() { u.outcome = r.send(u) })
 	}
 
 	time.Sleep(time.Second) // time for Envoy to take what it takes of the uploads without a state
-	for i, u := range uploads {
-		if _, arrived := r.upstream.take(fmt.Sprint("boot-", i)); arrived {
+	for _, u := range all {
+		if _, arrived := r.upstream.take(u.id()); arrived {
 			t.Errorf("%s: it reached the app before there was a state, so the test shows nothing", u.name)
 		}
 	}
 
+	// The uploads must go on because of the state, and not because bootWait is over.
 	opened := time.Now()
-	controller.open()
+	toController.open()
 	sent.Wait()
 	if waited := time.Since(opened); waited > bootWait*time.Second/2 {
 		t.Errorf("the uploads went on %v after the controller could be reached, so it was not its state that let them pass", waited)
 	}
 
-	for i, u := range uploads {
-		got, arrived := r.upstream.take(fmt.Sprint("boot-", i))
+	for _, u := range all {
+		got, arrived := r.upstream.take(u.id())
 		switch {
 		case !arrived:
-			t.Errorf("%s: it did not reach the app, and the client got %s", u.name, answers[i])
-		case !bytes.Equal(got.Body, u.body) || answers[i] != "200":
-			t.Errorf("%s: %d of %d bytes reached the app, and the client got %s", u.name, len(got.Body), len(u.body), answers[i])
+			t.Errorf("%s: it did not reach the app, and the client got %s", u.name, u.outcome)
+		case !bytes.Equal(got.Body, u.body) || u.outcome != "200":
+			t.Errorf("%s: %d of %d bytes reached the app, and the client got %s", u.name, len(got.Body), len(u.body), u.outcome)
 		}
 	}
 }
 
-// upload sends a body and returns the status of the answer, or how the exchange failed.
-func (r *rig) upload(method, target, contentType, id string, body []byte, chunked bool) string {
-	var in io.Reader = bytes.NewReader(body)
-	if chunked {
-		in = io.MultiReader(in) // of a length that the client does not know
+// setBootWait sets boot_wait in the filter's own configuration, a text in JSON, to bootWait.
+func setBootWait(bootstrap map[string]any) {
+	const asShipped = `"boot_wait": 2`
+	for object := range e2e.Objects(bootstrap) {
+		if value, ok := object["value"].(string); ok && strings.Contains(value, asShipped) {
+			object["value"] = strings.Replace(value, asShipped, fmt.Sprintf(`"boot_wait": %d`, bootWait), 1)
+		}
 	}
-	req, err := http.NewRequest(method, "http://"+r.envoy.Listeners["edge"]+target, in)
+}
+
+// send sends an upload through Envoy and returns its outcome.
+func (r *rig) send(u *upload) (outcome string) {
+	var body io.Reader = bytes.NewReader(u.body)
+	if u.chunked {
+		body = io.MultiReader(body) // net/http cannot see its length, and sends it in chunks
+	}
+	req, err := http.NewRequest(u.method, "http://"+r.envoy.Listeners["edge"]+u.target, body)
 	if err != nil {
 		return err.Error()
 	}
-	req.Header.Set(idHeader, id)
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
+	req.Header.Set(idHeader, u.id())
+	if u.contentType != "" {
+		req.Header.Set("Content-Type", u.contentType)
 	}
 
 	client := &http.Client{Timeout: (bootWait + 30) * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -116,6 +143,8 @@ func (r *rig) upload(method, target, contentType, id string, body []byte, chunke
 	return fmt.Sprint(resp.StatusCode)
 }
 
+// multipartForm returns a multipart body with a text and a file of this size in bytes, and its
+// media type with the boundary.
 func multipartForm(t *testing.T, size int) (body []byte, contentType string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -124,20 +153,22 @@ func multipartForm(t *testing.T, size int) (body []byte, contentType string) {
 	file, err := w.CreateFormFile("file", "caf\u00e9.bin")
 	must(t, err)
 
-	_, err = file.Write(bytes.Repeat([]byte{0, 1, 2, 3}, size/4))
+	contents := []byte{0, 1, 2, 3}
+	_, err = file.Write(bytes.Repeat(contents, size/len(contents)))
 	must(t, err)
 	must(t, w.Close())
 	return b.Bytes(), w.FormDataContentType()
 }
 
-// valve stands between Envoy and the controller. It accepts connections, but passes nothing on
-// until it is opened.
+// valve is a TCP proxy between Envoy and the controller. It accepts connections, but passes nothing
+// on until it is opened.
 type valve struct {
 	listener net.Listener
-	opened   chan struct{}
-	to       string // host:port; set before open
+	opened   chan struct{} // closed by open
+	target   string        // host:port of the controller; to be set before open
 }
 
+// newValve starts a closed valve, which accepts connections until the test ends.
 func newValve(t *testing.T) *valve {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -161,10 +192,11 @@ func (v *valve) addr() string { return v.listener.Addr().String() }
 
 func (v *valve) open() { close(v.opened) }
 
+// serve waits until the valve is opened, and then copies in both directions until one side closes.
 func (v *valve) serve(client net.Conn) {
 	defer client.Close()
 	<-v.opened
-	server, err := net.Dial("tcp", v.to)
+	server, err := net.Dial("tcp", v.target)
 	if err != nil {
 		return
 	}

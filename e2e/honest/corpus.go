@@ -1,10 +1,11 @@
 // Package honest has requests that honest clients send, recorded from the clients themselves
-// wherever possible, each with the decision that an operator expects. The rules that keep writes
-// out must not turn readers away.
+// wherever possible, each with the decision that an operator expects while the app is in
+// maintenance. The rules that keep writes out must not turn readers away.
 //
 // corpus.go loads the requests and the apps from testdata. honest_test.go compares the decisions of
-// the core and of a real Envoy with those of the corpus, and boot_test.go sends uploads to an Envoy
-// without a state. rig_test.go starts Drydock, and replay_test.go sends a request through it.
+// the core (the filter's rules alone, package maintenance) and of a real Envoy with those of the
+// corpus, and boot_test.go sends uploads to an Envoy without a state. rig_test.go starts Drydock,
+// and replay_test.go sends a request through it.
 package honest
 
 import (
@@ -35,7 +36,7 @@ type Entry struct {
 	// "documented: " with the address of the page that shows the request.
 	Source string
 
-	App     string // the app whose rules apply: a name in testdata/apps.json
+	App     string // the app to which the request is sent: a name in testdata/apps.json
 	Method  string
 	Target  string
 	Version string      // "HTTP/2", or "" for HTTP/1.1
@@ -45,13 +46,14 @@ type Entry struct {
 	Body       string
 	BodyBase64 []byte `json:"body_base64"` // instead of Body if it is not text
 
-	// Expect is the verdict by mode: "pass" or "refuse". If nothing is expected in a mode, the mode
-	// is absent.
+	// Expect is the verdict in each mode: "pass" or "refuse". If nothing is expected in a mode, the
+	// mode is absent.
 	Expect map[maintenance.Mode]string
-	// Why says why a refusal is right.
+	// Why says why a refusal is right. It is "" if no verdict is a refusal.
 	Why string
 }
 
+// String names the entry in messages.
 func (e *Entry) String() string {
 	return fmt.Sprintf("%s: %s: %s %s (%s)", e.Group, e.Client, e.Method, e.Target, e.App)
 }
@@ -69,12 +71,14 @@ func (e *Entry) streamEnds() bool {
 	return len(e.body()) == 0 && e.Framing != "chunked" && e.Framing != "data"
 }
 
-// upgrades reports whether the client asks for another protocol in a way that reaches the filter.
-// Envoy drops an upgrade to h2c before the filters, and the request goes on as plain HTTP/1.1
-// (source/common/http/http1/codec_impl.cc, "removing unsupported h2c upgrade headers").
-func (e *Entry) upgrades() bool {
+// keepsUpgrade reports whether the client asks for another protocol, and Envoy shows this to the
+// filter. Envoy removes an upgrade to h2c before the filters, and the request goes on as plain
+// HTTP/1.1 (source/common/http/http1/codec_impl.cc, "removing unsupported h2c upgrade headers"). It
+// does so with an upgrade to TLS, too, because our bootstrap sets ignore_http_11_upgrade for it.
+func (e *Entry) keepsUpgrade() bool {
 	return slices.ContainsFunc(e.Headers, func(h [2]string) bool {
-		return strings.EqualFold(h[0], "upgrade") && !strings.EqualFold(h[1], "h2c") && !strings.HasPrefix(h[1], "TLS/")
+		isRemoved := strings.EqualFold(h[1], "h2c") || strings.HasPrefix(h[1], "TLS/")
+		return strings.EqualFold(h[0], "upgrade") && !isRemoved
 	})
 }
 
@@ -103,13 +107,15 @@ func Load() ([]Entry, error) {
 	return all, nil
 }
 
+// appsFile has the apps. The other JSON files in testdata have entries.
 const appsFile = "testdata/apps.json"
 
 // modes are the modes in which a verdict may be expected.
 var modes = []maintenance.Mode{maintenance.NoAccess, maintenance.ReadOnly}
 
-// Document returns a state in which every app of testdata/apps.json exists once in each mode, on
-// the host that [Host] returns.
+// Document returns a state document in which every app of testdata/apps.json exists once in each
+// mode, on the host that [Host] returns. The names of these apps are the hosts without ".test" and
+// with "-" for ".", because names of apps must not have dots.
 func Document() (maintenance.Document, error) {
 	var specs []maintenance.Spec
 	if err := load(appsFile, &specs); err != nil {
@@ -120,9 +126,10 @@ func Document() (maintenance.Document, error) {
 	for _, spec := range specs {
 		for _, mode := range modes {
 			host := Host(spec.Name, mode)
-			in := spec
-			in.Name, in.Match.Hosts = strings.TrimSuffix(strings.ReplaceAll(host, ".", "-"), "-test"), []string{host}
-			doc.Apps = append(doc.Apps, maintenance.App{Spec: in, Activations: []maintenance.Activation{{
+			app := spec
+			app.Name = strings.ReplaceAll(strings.TrimSuffix(host, ".test"), ".", "-")
+			app.Match.Hosts = []string{host}
+			doc.Apps = append(doc.Apps, maintenance.App{Spec: app, Activations: []maintenance.Activation{{
 				ID: "honest", Source: maintenance.SourceManual, Mode: mode, Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 			}}})
 		}
@@ -130,9 +137,10 @@ func Document() (maintenance.Document, error) {
 	return doc, nil
 }
 
-// Host returns the host on which an app is in a mode.
+// Host returns the host on which the app of this name is in a mode.
 func Host(app string, mode maintenance.Mode) string { return app + "." + string(mode) + ".test" }
 
+// load reads a JSON file of testdata into a variable, given by a pointer.
 func load(name string, into any) error {
 	data, err := testdata.ReadFile(name)
 	if err != nil {
@@ -144,15 +152,15 @@ func load(name string, into any) error {
 	return nil
 }
 
-// Decide returns the core's decision on an entry, as the filter asks for it: by the headers, and
-// again by the body if the core needs it.
+// Decide returns the core's decision on an entry that is sent to its app in a mode. The core gets
+// the request as Envoy shows it to the filter, and the body if it asks for the body.
 func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time.Time) maintenance.Decision {
 	r := &maintenance.Request{
 		Method: e.Method, Authority: Host(e.App, mode), Path: e.Target, Body: e.body(), EndStream: e.streamEnds(),
 	}
 	for _, h := range e.Headers {
 		name := strings.ToLower(h[0])
-		if !e.upgrades() && (name == "upgrade" || name == "http2-settings" || name == "connection") {
+		if !e.keepsUpgrade() && (name == "upgrade" || name == "http2-settings" || name == "connection") {
 			continue
 		}
 		r.Headers = append(r.Headers, [2]string{name, h[1]})
@@ -165,8 +173,7 @@ func (e *Entry) Decide(state *maintenance.State, mode maintenance.Mode, now time
 	return adversary.Judge(state, r, now)
 }
 
-// bytes returns the request as it is sent to a host over HTTP/1.1, with one more header that
-// identifies the entry.
+// bytes returns the request as it is sent to a host over HTTP/1.1, with idHeader added.
 func (e *Entry) bytes(host, id string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", e.Method, e.Target, host)
@@ -191,5 +198,5 @@ func (e *Entry) bytes(host, id string) []byte {
 	return b.Bytes()
 }
 
-// idHeader carries the number of an entry through Envoy to the upstream.
+// idHeader is added to every request. Its value identifies the request at the upstream.
 const idHeader = "X-Honest-Id"

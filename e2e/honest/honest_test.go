@@ -11,10 +11,15 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// minimum is how many recorded requests that must pass the corpus must have. Requests that are only
-// documented do not count.
-const minimum = 600
+// An entry is a request of the corpus with the verdict that is expected in each mode of its app
+// (corpus.go). The core is the rules of Drydock's filter alone; a rig is a running Drydock with a
+// real Envoy (rig_test.go).
 
+// minRecorded is how many entries the corpus must have, at least, that were recorded from a client
+// and must pass.
+const minRecorded = 600
+
+// corpus returns all entries.
 func corpus(t *testing.T) []Entry {
 	t.Helper()
 	all, err := Load()
@@ -34,7 +39,9 @@ func TestCorpusIsLargeAndLabelled(t *testing.T) {
 			groups[e.Group] = &count{}
 		}
 		g := groups[e.Group]
-		switch kind, rest, _ := strings.Cut(e.Source, ": "); {
+
+		kind, rest, _ := strings.Cut(e.Source, ": ")
+		switch {
 		case kind == "recorded" && rest != "":
 			g.recorded++
 			total.recorded++
@@ -71,8 +78,8 @@ func TestCorpusIsLargeAndLabelled(t *testing.T) {
 	}
 	t.Logf("%-10s %4d recorded, %3d fixtures, %3d documented; %d of these must be refused", "in all", total.recorded, total.fixture, total.documented, total.refused)
 
-	if total.recorded-total.refused < minimum {
-		t.Errorf("%d recorded requests must pass, want at least %d", total.recorded-total.refused, minimum)
+	if total.recorded-total.refused < minRecorded {
+		t.Errorf("%d recorded requests must pass, want at least %d", total.recorded-total.refused, minRecorded)
 	}
 }
 
@@ -88,7 +95,8 @@ func TestCoreDecidesHonestRequestsAsExpected(t *testing.T) {
 	for _, e := range corpus(t) {
 		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
 			d := e.Decide(state, mode, time.Now())
-			switch want := e.Expect[mode]; {
+			want := e.Expect[mode]
+			switch {
 			case d.Verdict.String() != want:
 				t.Errorf("%s in %s: %s by %s, want %s\n\theaders %q\n\tbody %.200q", &e, mode, d.Verdict, d.Rule, want, e.Headers, e.body())
 			case want == "pass":
@@ -101,29 +109,31 @@ func TestCoreDecidesHonestRequestsAsExpected(t *testing.T) {
 	t.Logf("%d verdicts to pass and %d to refuse are as expected", passed, refused)
 }
 
-// TestEnvoyDecidesHonestRequestsAsExpected sends the corpus, and bodies that are too large for it,
-// through a real Envoy with the filter. What passes must reach the upstream unchanged, and what is
-// refused must not reach it.
+// TestEnvoyDecidesHonestRequestsAsExpected sends the corpus, and requests with bodies that are too
+// large to keep in the corpus, through a real Envoy with the filter. What passes must reach the
+// upstream unchanged, and what is refused must not reach it.
 func TestEnvoyDecidesHonestRequestsAsExpected(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts Envoy")
 	}
 
-	r := start(t, "", nil)
+	r := start(t, options{})
 	r.enforce(t)
 
-	t.Run("corpus", r.replaysCorpus)
-	t.Run("large bodies pass by rules that do not read them", r.passesLargeBodies)
+	t.Run("corpus", r.checkCorpus)
+	t.Run("large bodies pass by rules that do not read them", r.checkLargeBodies)
 }
 
-func (r *rig) replaysCorpus(t *testing.T) {
+// checkCorpus sends each entry to its app in each mode for which the entry expects a verdict.
+func (r *rig) checkCorpus(t *testing.T) {
 	passed, refused, redirected := 0, 0, 0
 	for i, e := range corpus(t) {
 		for _, mode := range slices.Sorted(maps.Keys(e.Expect)) {
-			verdict, via, problem := r.replay(t, &e, mode, fmt.Sprint(i, "-", mode))
-			redirected += via
+			verdict, redirects, problem := r.replay(t, &e, mode, fmt.Sprint(i, "-", mode))
+			redirected += redirects
 
-			switch want := e.Expect[mode]; {
+			want := e.Expect[mode]
+			switch {
 			case problem != "":
 				t.Errorf("%s in %s: %s", &e, mode, problem)
 			case verdict != want:
@@ -138,9 +148,11 @@ func (r *rig) replaysCorpus(t *testing.T) {
 	t.Logf("%d verdicts to pass and %d to refuse are as expected; Envoy first redirected %d requests to the plain spelling of their path", passed, refused, redirected)
 }
 
-// passesLargeBodies sends bodies larger than graphql.max_body (1 MiB). They must pass by rules that
-// do not read them, and by no others.
-func (r *rig) passesLargeBodies(t *testing.T) {
+// checkLargeBodies sends bodies larger than graphql.max_body (1 MiB), which the filter cannot read
+// to the end. They must pass by rules that do not read a body, and by no others. The rules are
+// those of the app shop in testdata/apps.json; the comments say what of them lets a target pass.
+func (r *rig) checkLargeBodies(t *testing.T) {
+	// "_method" could name another method, so the filter would have to read the whole body.
 	large := `{"commits":["` + strings.Repeat("a _method ", 1<<20/10) + `"]}`
 	for i, e := range []Entry{
 		{Target: "/webhooks/github", Expect: map[maintenance.Mode]string{maintenance.NoAccess: "refuse", maintenance.ReadOnly: "refuse"}},

@@ -16,12 +16,20 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// replay sends an entry and returns the verdict, how many redirects it took, and what is wrong with
-// what the client or the upstream received. It follows Envoy's own redirect to a path without
-// encoded slashes (path_with_escaped_slashes_action).
+// This file sends an entry, a request of the corpus (corpus.go), through the Envoy of a rig
+// (rig_test.go) and finds out what became of it.
+
+// exchangePatience is how long an exchange may take. Envoy and the upstream answer at once.
+const exchangePatience = 15 * time.Second
+
+// replay sends an entry to its app in a mode, and returns the verdict: "pass" if the upstream got
+// the request, and "refuse" if Drydock answered. If the entry was refused or changed in a way that
+// it must not be, problem says so. redirects is 1 if Envoy redirected the request to a path without
+// encoded slashes, which replay follows (path_with_escaped_slashes_action of our bootstrap), and 0
+// otherwise. id must be another one for each call.
 func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (verdict string, redirects int, problem string) {
 	t.Helper()
-	sent := *e
+	sent := *e // with the target of the redirect
 	for {
 		a, err := sent.send(r.envoy.Listeners["edge"], Host(e.App, mode), id)
 		if err != nil {
@@ -33,15 +41,15 @@ func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (
 		case arrived && a.Status != http.StatusOK:
 			return "", redirects, fmt.Sprintf("it reached the upstream, but the client got %d", a.Status)
 		case arrived:
-			return "pass", redirects, sent.changed(got, sent.Target)
+			return "pass", redirects, sent.difference(got)
 		case a.Status == http.StatusTemporaryRedirect && redirects == 0:
-			to, err := url.Parse(a.Header.Get("Location"))
+			location, err := url.Parse(a.Header.Get("Location"))
 			if err != nil {
 				return "", redirects, err.Error()
 			}
-			sent.Target = to.RequestURI()
+			sent.Target = location.RequestURI()
 			redirects++
-		case a.refused():
+		case a.isRefusal():
 			return "refuse", redirects, ""
 		default:
 			return "", redirects, fmt.Sprintf("it did not reach the upstream, and the client got %d %.200s", a.Status, a.Body)
@@ -49,15 +57,22 @@ func (r *rig) replay(t *testing.T, e *Entry, mode maintenance.Mode, id string) (
 	}
 }
 
-// refused reports whether an answer comes from Drydock: 503, 400 for malformed GraphQL, the answer
-// to a preflight of an origin that the app lists, or UNAVAILABLE of gRPC. If a body is larger than
-// the limits of both, Envoy may notice first, and answers 413.
-func (a *answer) refused() bool {
+// isRefusal reports whether an answer is one by which Drydock refuses a request. It is called only
+// for requests that did not reach the upstream.
+func (a *answer) isRefusal() bool {
 	switch a.Status {
-	case http.StatusServiceUnavailable, http.StatusBadRequest, http.StatusNoContent, http.StatusRequestEntityTooLarge:
+	case http.StatusServiceUnavailable:
+		return true
+	case http.StatusBadRequest: // malformed GraphQL
+		return true
+	case http.StatusNoContent: // a preflight of an origin that the app lists
+		return true
+	case http.StatusRequestEntityTooLarge:
+		// From Envoy: if a body exceeds both its limit and the filter's, Envoy may notice first.
 		return true
 	case http.StatusOK:
-		return a.Header.Get("Grpc-Status") == "14" || a.Trailer.Get("Grpc-Status") == "14"
+		const unavailable = "14" // google.rpc.Code
+		return a.Header.Get("Grpc-Status") == unavailable || a.Trailer.Get("Grpc-Status") == unavailable
 	}
 	return false
 }
@@ -70,10 +85,11 @@ type answer struct {
 	Trailer http.Header
 }
 
-// send replays an entry at a proxy and returns the answer.
+// send sends an entry for a host to a proxy (host:port) and returns the final answer. id is the
+// value of idHeader.
 func (e *Entry) send(proxy, host, id string) (answer, error) {
 	if e.Version == "HTTP/2" {
-		return e.send2(proxy, host, id)
+		return e.sendHTTP2(proxy, host, id)
 	}
 	c, err := net.Dial("tcp", proxy)
 	if err != nil {
@@ -81,7 +97,7 @@ func (e *Entry) send(proxy, host, id string) (answer, error) {
 	}
 	defer c.Close()
 
-	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(exchangePatience)); err != nil {
 		return answer{}, fmt.Errorf("setting a deadline: %w", err)
 	}
 	// A server that refuses a request need not read all of it. The write may fail, and the answer
@@ -97,24 +113,27 @@ func (e *Entry) send(proxy, host, id string) (answer, error) {
 		if resp.StatusCode == http.StatusContinue {
 			continue
 		}
-		return read(resp)
+		return readAnswer(resp)
 	}
 }
 
-// send2 replays an entry over HTTP/2 without TLS. The order of headers is lost, but no rule depends
-// on it.
-func (e *Entry) send2(proxy, host, id string) (answer, error) {
+// sendHTTP2 does what send does, over HTTP/2 without TLS. The order of the headers is lost, but no
+// rule of Drydock depends on it.
+func (e *Entry) sendHTTP2(proxy, host, id string) (answer, error) {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: &protocols, DisableCompression: true, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 
+	// Opaque keeps the path as it is spelt. A nil User-Agent keeps the client from adding its own.
 	path, query, _ := strings.Cut(e.Target, "?")
 	req := &http.Request{
-		Method: e.Method, URL: &url.URL{Scheme: "http", Host: proxy, Opaque: "//" + host + path, RawQuery: query}, Host: host, Header: http.Header{"User-Agent": nil},
+		Method: e.Method, URL: &url.URL{Scheme: "http", Host: proxy, Opaque: "//" + host + path, RawQuery: query},
+		Host: host, Header: http.Header{"User-Agent": nil},
 	}
 	if !e.streamEnds() {
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), -1 // of unknown length, as with gRPC
+		const unknownLength = -1 // as with gRPC
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(e.body())), unknownLength
 	}
 	if e.Framing == "length" {
 		req.ContentLength = int64(len(e.body()))
@@ -126,14 +145,19 @@ func (e *Entry) send2(proxy, host, id string) (answer, error) {
 	}
 	req.Header.Set(idHeader, id)
 
-	resp, err := (&http.Client{Transport: transport, Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+	client := &http.Client{
+		Transport: transport, Timeout: exchangePatience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // replay follows redirects
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, fmt.Errorf("sending over HTTP/2: %w", err)
 	}
-	return read(resp)
+	return readAnswer(resp)
 }
 
-func read(resp *http.Response) (answer, error) {
+// readAnswer reads the body and the trailers of a response, and closes it.
+func readAnswer(resp *http.Response) (answer, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -149,10 +173,11 @@ var hops = []string{
 	"x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal",
 }
 
-// changed describes how a request that reached the upstream differs from the entry. It returns ""
-// if it does not.
-func (e *Entry) changed(got received, target string) string {
-	if got.Method != e.Method || got.Target != target {
+// difference describes how a request that reached the upstream differs from the entry, or returns
+// "" if it does not. It leaves out hops. Values of one header may have been joined by "," or, for
+// cookies, by "; ".
+func (e *Entry) difference(got received) string {
+	if got.Method != e.Method || got.Target != e.Target {
 		return fmt.Sprintf("it arrived as %s %s", got.Method, got.Target)
 	}
 	if !bytes.Equal(got.Body, e.body()) {
@@ -167,7 +192,9 @@ func (e *Entry) changed(got received, target string) string {
 		if slices.Contains(hops, strings.ToLower(name)) {
 			continue
 		}
-		if arrived := got.Header.Values(name); strings.Join(arrived, ",") != strings.Join(values, ",") && strings.Join(arrived, "; ") != strings.Join(values, "; ") {
+		arrived := got.Header.Values(name)
+		sameJoinedBy := func(sep string) bool { return strings.Join(arrived, sep) == strings.Join(values, sep) }
+		if !sameJoinedBy(",") && !sameJoinedBy("; ") {
 			return fmt.Sprintf("header %s arrived as %q, sent as %q", name, arrived, values)
 		}
 	}

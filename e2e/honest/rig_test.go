@@ -17,15 +17,21 @@ import (
 	"github.com/drydock-proxy/drydock/e2e"
 )
 
+// This file starts Drydock as it is deployed: a controller, which has the state, and an Envoy,
+// whose filter fetches the state from the controller and refuses requests to apps in maintenance.
+// Behind Envoy is an upstream, which stands for all apps and records the requests that reach it.
+
+// syncToken is the token with which the filter fetches the state.
 const syncToken = "sync-token-of-the-corpus"
 
-// rig is Drydock as it is deployed, with an upstream that keeps the requests that reach it.
+// rig is a running Drydock with its upstream. Its listener "edge" is the one for clients.
 type rig struct {
 	upstream   *upstream
 	controller *e2e.Controller
 	envoy      *e2e.Envoy
 }
 
+// must ends the test if there is an error.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -33,10 +39,17 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// start builds and starts everything. behind is the address at which Envoy looks for the
-// controller, or "" for the address of the controller. edit changes the parsed bootstrap, if it is
-// not nil.
-func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *rig {
+// options are what a test may change about a rig.
+type options struct {
+	// controllerAddr is the address at which Envoy looks for the controller (host:port); "" is the
+	// address of the controller itself.
+	controllerAddr string
+	// editBootstrap, if it is not nil, changes Envoy's bootstrap, parsed from JSON.
+	editBootstrap func(bootstrap map[string]any)
+}
+
+// start builds Drydock and starts a rig, which ends with the test.
+func start(t *testing.T, opts options) *rig {
 	t.Helper()
 	root, err := e2e.Root()
 	must(t, err)
@@ -49,26 +62,30 @@ func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *ri
 	must(t, err)
 
 	r := &rig{upstream: newUpstream(t)}
-	api, proxies := reserve(t), reserve(t)
+	api, forProxies := reserve(t), reserve(t) // the controller has one port for each
 	r.controller, err = e2e.StartController(t.Context(), e2e.ControllerOptions{
-		Binary: drydock, Data: filepath.Join(t.TempDir(), "data"), Listen: api, Proxy: proxies,
+		Binary: drydock, Data: filepath.Join(t.TempDir(), "data"), Listen: api, Proxy: forProxies,
 		Token: "operator-token-of-the-corpus", Sync: syncToken, Log: filepath.Join(t.TempDir(), "controller.log"),
 	})
 	must(t, err)
 	t.Cleanup(func() { r.controller.Kill() })
 
-	if behind == "" {
-		behind = proxies
+	controllerAddr := opts.controllerAddr
+	if controllerAddr == "" {
+		controllerAddr = forProxies
 	}
 	bootstrap, err := e2e.Bootstrap("drydock.yaml", e2e.Substitution{Ports: map[int]string{
-		8080: ":0", 8081: r.upstream.addr, 7071: behind, 9901: ":0",
+		8080: ":0", // the edge listener: a free port
+		8081: r.upstream.addr,
+		7071: controllerAddr,
+		9901: ":0", // Envoy's admin port
 	}})
 	must(t, err)
 
-	if edit != nil {
+	if opts.editBootstrap != nil {
 		var tree map[string]any
 		must(t, json.Unmarshal(bootstrap, &tree))
-		edit(tree)
+		opts.editBootstrap(tree)
 		bootstrap, err = json.Marshal(tree)
 		must(t, err)
 	}
@@ -86,6 +103,7 @@ func start(t *testing.T, behind string, edit func(bootstrap map[string]any)) *ri
 	return r
 }
 
+// reserve returns an address (host:port) with a port that is free until the test ends.
 func reserve(t *testing.T) (addr string) {
 	t.Helper()
 	p, err := e2e.ReservePort()
@@ -94,8 +112,8 @@ func reserve(t *testing.T) (addr string) {
 	return p.Addr()
 }
 
-// enforce puts each app of the corpus into its mode, and returns when every worker of Envoy
-// enforces it.
+// enforce puts each app of [Document] into its mode by the controller's API, and returns when every
+// worker of Envoy enforces it.
 func (r *rig) enforce(t *testing.T) {
 	t.Helper()
 	doc, err := Document()
@@ -108,9 +126,10 @@ func (r *rig) enforce(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
 	for _, app := range doc.Apps {
 		for {
-			var st struct{ Enforced bool }
-			must(t, json.Unmarshal(r.api(t, "GET", "/api/v1/apps/"+app.Name+"/status?wait=enforced&timeout=10", nil), &st))
-			if st.Enforced {
+			var status struct{ Enforced bool }
+			answer := r.api(t, "GET", "/api/v1/apps/"+app.Name+"/status?wait=enforced&timeout=10", nil) // 10 seconds
+			must(t, json.Unmarshal(answer, &status))
+			if status.Enforced {
 				break
 			}
 			if time.Now().After(deadline) {
@@ -120,6 +139,9 @@ func (r *rig) enforce(t *testing.T) {
 	}
 }
 
+// api sends a request to the controller's API, with body as JSON, and returns the body of the
+// answer. It ends the test unless the request succeeds. By If-Match: * an app may be changed in
+// whatever version it is.
 func (r *rig) api(t *testing.T, method, path string, body any) []byte {
 	t.Helper()
 	status, answer, err := r.controller.Do(t.Context(), method, path, body, "If-Match", "*")
@@ -136,17 +158,18 @@ type received struct {
 	Body           []byte
 }
 
-// upstream answers every request with 200 and keeps it under the id of its entry.
+// upstream is a server that answers every request with 200 and records it.
 type upstream struct {
-	addr string
+	addr string // host:port
 
-	mu  sync.Mutex
-	got map[string]received
+	mu   sync.Mutex
+	byID map[string]received // by the value of idHeader
 }
 
+// newUpstream starts an upstream, which stops when the test ends.
 func newUpstream(t *testing.T) *upstream {
 	t.Helper()
-	u := &upstream{got: map[string]received{}}
+	u := &upstream{byID: map[string]received{}}
 
 	s := httptest.NewUnstartedServer(u)
 	s.Config.Protocols = new(http.Protocols)
@@ -167,17 +190,18 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	u.mu.Lock()
-	u.got[r.Header.Get(idHeader)] = received{r.Method, r.RequestURI, r.Header.Clone(), body}
+	u.byID[r.Header.Get(idHeader)] = received{r.Method, r.RequestURI, r.Header.Clone(), body}
 	u.mu.Unlock()
 
-	fmt.Fprintf(w, "%x", sha256.Sum256(body))
+	fmt.Fprintf(w, "%x", sha256.Sum256(body)) // no test reads it; an answer with a body is usual
 }
 
-// take returns and forgets the request that reached the upstream under an id.
+// take returns the request that reached the upstream with an id, and removes it from the record. ok
+// is false if none did.
 func (u *upstream) take(id string) (got received, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	got, ok = u.got[id]
-	delete(u.got, id)
+	got, ok = u.byID[id]
+	delete(u.byID, id)
 	return got, ok
 }
