@@ -10,30 +10,39 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// The corpus: the ways in which a request can name its method, path and host beside the plain one.
-// Each of these tricks is tried alone on every server without a gate (testdata/differences.txt),
-// and the generator combines them.
+// This file has the corpus: ways in which a request can name its method, its path or its host other
+// than the plain one, and which some server understands. TestServersDiffer tries each of these
+// tricks alone on every server without a gate, and the generator combines them. The names of tricks
+// are rows of testdata/differences.txt.
+//
+// In the lists, %s in a text stands for the value that a trick names, and %% for %.
 
-// trick changes a request so that it names a method, a path or a host in one of these ways.
+// trick is one of these ways.
 type trick struct {
 	name string
-	do   func(r *differential.Request, value string)
+	do   func(r *differential.Request, value string) // makes r name the value: a method, a path or a host
 }
 
+// apply applies the trick to a request, and adds its name to the request's trail.
 func (t trick) apply(r *differential.Request, value string) {
 	t.do(r, value)
 	r.Did(t.name)
 }
 
 const (
-	// closedHost is the host of the app that is closed by its host. /tenant writes on it.
+	// closedHost is the host of an app that a gate may keep in maintenance. A POST to /tenant
+	// writes on this host, and only reads on others.
 	closedHost = "orders.test"
-	// exemptPrefix is exempt, as the challenges of ACME are.
+	// exemptPrefix is a path whose requests pass during a maintenance, because the operator exempts
+	// it, as is usual for the challenges of ACME.
 	exemptPrefix = "/.well-known/acme-challenge"
-	form         = "application/x-www-form-urlencoded"
+	// form is the media type of HTML forms.
+	form = "application/x-www-form-urlencoded"
 )
 
-// Methods, in headers, parameters, cookies and bodies.
+// The tricks of the next functions name another method than that of the request line: in a header,
+// a parameter of the URL, a cookie or the body. Frameworks then act as if the request had that
+// method.
 
 // overrideHeaders are the headers from which frameworks take another method.
 var overrideHeaders = []string{
@@ -44,6 +53,8 @@ var overrideHeaders = []string{
 // turns more characters into _.
 var separators = []string{"-", "_", ".", "!", "~", "'", "|", "+", "^", "$", ""}
 
+// headerTricks name a method in headers. The first header is spelt with every separator, the others
+// only with the usual two.
 func headerTricks() (all []trick) {
 	for _, name := range overrideHeaders {
 		for i, separator := range separators {
@@ -76,6 +87,7 @@ var overrideParameters = []string{
 	"X_HTTP_METHOD_OVERRIDE", "X-HTTP-Method", "X-Method-Override", "_method_", "_meth%6fd", "%255fmethod", "_m\u00e9thod", "\uff3fmethod",
 }
 
+// queryTricks name a method in parameters of the URL.
 func queryTricks() (all []trick) {
 	for _, name := range overrideParameters {
 		all = append(all, trick{"query " + name, func(r *differential.Request, m string) { addParameter(r, "&", name+"="+url.QueryEscape(m)) }})
@@ -95,6 +107,7 @@ func queryTricks() (all []trick) {
 	)
 }
 
+// cookieTricks name a method in a cookie.
 func cookieTricks() (all []trick) {
 	for _, cookie := range []string{"_method=%s", "a=b; _method=%s", "_METHOD=%s", "__METHOD_OVERRIDE__=%s", `_method="%s"`, "a=b;_method=%s", "X-HTTP-Method-Override=%s", "$Version=1; _method=%s", "%%5fmethod=%s", "_method[]=%s"} {
 		all = append(all, trick{"cookie " + cookie, func(r *differential.Request, m string) { addHeader(r, "Cookie", fmt.Sprintf(cookie, m)) }})
@@ -102,7 +115,8 @@ func cookieTricks() (all []trick) {
 	return all
 }
 
-// body returns a trick that sets a body and its type; the type "" is none.
+// body returns a trick that sets a body, which text returns for a method, and its media type. With
+// the type "" the request has no Content-Type.
 func body(name, contentType string, text func(method string) string) trick {
 	return trick{"body " + name, func(r *differential.Request, m string) {
 		r.Body = []byte(text(m))
@@ -113,13 +127,13 @@ func body(name, contentType string, text func(method string) string) trick {
 	}}
 }
 
-// with returns a trick that adds a header to what t does.
-func (t trick) with(name, header string) trick {
+// withHeader returns a trick of the same name that also adds a header.
+func (t trick) withHeader(name, header string) trick {
 	return trick{t.name, func(r *differential.Request, value string) { t.do(r, value); addHeader(r, name, header) }}
 }
 
-// wide returns a text in UTF-16, percent-encoded.
-func wide(s string) string {
+// percentUTF16 returns a text in UTF-16BE, of which every byte is percent-encoded.
+func percentUTF16(s string) string {
 	var b strings.Builder
 	for _, c := range differential.Transcode("utf-16be", s) {
 		fmt.Fprintf(&b, "%%%02x", c)
@@ -127,7 +141,7 @@ func wide(s string) string {
 	return b.String()
 }
 
-// types are the names that a body may be given, whatever is in it.
+// types are media types that a request may give its body, whatever the body holds.
 var types = []string{
 	"", form, form + "; charset=utf-8", "APPLICATION/X-WWW-FORM-URLENCODED", form + ";", form + " ", "application/x-url-encoded", "application/json", "application/json; charset=utf-8", "application/vnd.api+json",
 	"text/json", "text/plain", "text/plain; charset=utf-8", "application/octet-stream", "*/*", "x", "multipart/form-data; boundary=x", "multipart/form-data", `multipart/form-data; boundary="x"`,
@@ -136,6 +150,8 @@ var types = []string{
 	"multipart/form-data; charset=utf-16; boundary=x", "multipart/form-data; boundary=y; boundary=x", "multipart/form-data, boundary=x", "application/xml", "message/rfc822",
 }
 
+// bodyTricks name a method in a body: a form, a part of a multipart body, or JSON. The first
+// tricks, of which corpus takes three, are plain forms.
 func bodyTricks() (all []trick) {
 	for _, name := range overrideParameters {
 		all = append(all, body("form "+name, form, func(m string) string { return name + "=" + url.QueryEscape(m) }))
@@ -162,10 +178,10 @@ func bodyTricks() (all []trick) {
 	}
 
 	all = append(all,
-		body("form in percent-encoded UTF-16", form+"; charset=utf-16", func(m string) string { return wide("_method") + "=" + wide(m) }),
-		body("two types, the second by another name", "application/json", func(m string) string { return `{"a":"&_METHOD=` + m + `&_method=` + m + `&"}` }).with("Content_Type", "x/y+x-www-form-urlencoded"),
-		body("two types, JSON by another name", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).with("Content_Type", "application/json"),
-		body("two types, JSON by a dot", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).with("Content.Type", "application/json"),
+		body("form in percent-encoded UTF-16", form+"; charset=utf-16", func(m string) string { return percentUTF16("_method") + "=" + percentUTF16(m) }),
+		body("two types, the second by another name", "application/json", func(m string) string { return `{"a":"&_METHOD=` + m + `&_method=` + m + `&"}` }).withHeader("Content_Type", "x/y+x-www-form-urlencoded"),
+		body("two types, JSON by another name", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).withHeader("Content_Type", "application/json"),
+		body("two types, JSON by a dot", form, func(m string) string { return `{"_METHOD":"` + m + `","_method":"` + m + `"}` }).withHeader("Content.Type", "application/json"),
 		body("part in base64", "multipart/form-data; boundary=x", func(m string) string {
 			return strings.Replace(part(`form-data; name="_method"`, base64.StdEncoding.EncodeToString([]byte(m))), "\r\n\r\n", "\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1)
 		}),
@@ -198,7 +214,8 @@ func bodyTricks() (all []trick) {
 	return all
 }
 
-// coded returns a trick that sets a body with a Content-Encoding.
+// coded returns a trick that sets a body in a content coding, and its Content-Encoding. Compress
+// takes "deflate-raw" for deflate without the header of zlib.
 func coded(name, contentType, coding string, text func(method string) string) trick {
 	t := body(name, contentType, text)
 	do := t.do
@@ -210,12 +227,13 @@ func coded(name, contentType, coding string, text func(method string) string) tr
 	return t
 }
 
-// part returns a multipart body of one part, with the boundary x.
+// part returns a multipart body with the boundary x and one part: a field with this
+// Content-Disposition and value.
 func part(disposition, value string) string {
 	return "--x\r\nContent-Disposition: " + disposition + "\r\n\r\n" + value + "\r\n--x--\r\n"
 }
 
-// Paths.
+// The tricks of the next functions name another path than that which a gate sees at first sight.
 
 // pathTricks spell the path in another way.
 func pathTricks() (all []trick) {
@@ -232,7 +250,8 @@ func pathTricks() (all []trick) {
 		}})
 	}
 
-	last := func(p string) (head, rest string) { i := strings.LastIndexByte(p, '/') + 1; return p[:i], p[i:] }
+	// These change the first character of the last segment of the path.
+	splitLast := func(p string) (head, segment string) { i := strings.LastIndexByte(p, '/') + 1; return p[:i], p[i:] }
 	for name, spell := range map[string]func(c byte) string{
 		"one character encoded": func(c byte) string { return fmt.Sprintf("%%%02x", c) }, "one character encoded twice": func(c byte) string { return fmt.Sprintf("%%25%02x", c) },
 		"one character as %u": func(c byte) string { return fmt.Sprintf("%%u%04x", c) }, "one character in two bytes": func(c byte) string { return fmt.Sprintf("%%%02x%%%02x", 0xc0|c>>6, 0x80|c&0x3f) },
@@ -242,11 +261,11 @@ func pathTricks() (all []trick) {
 		"a tab": func(c byte) string { return string(c) + "%09" },
 	} {
 		all = append(all, trick{"path with " + name, func(r *differential.Request, p string) {
-			head, rest := last(p)
-			if rest == "" {
+			head, segment := splitLast(p)
+			if segment == "" {
 				return
 			}
-			setPath(r, head+spell(rest[0])+rest[1:])
+			setPath(r, head+spell(segment[0])+segment[1:])
 		}})
 	}
 	sortTricks(all)
@@ -268,13 +287,15 @@ func pathTricks() (all []trick) {
 	)
 }
 
-// prefixHeaders name a prefix that some server cuts off the path.
+// prefixHeaders are headers in which a proxy tells a server a prefix of the path, which the server
+// cuts off.
 var prefixHeaders = []string{
 	"SCRIPT_NAME", "Script-Name", "script_name", "SCRIPT.NAME", "X-Script-Name", "X_SCRIPT_NAME", "X-Forwarded-Prefix", "X_Forwarded_Prefix", "X-Forwarded-Script-Name", "X-Script-Path", "X-Base-Path", "X-Forwarded-Path", "X-Forwarded-Base", "X-External-Path", "X-Ingress-Path",
 	"X-Envoy-Original-Path-Prefix", "X-Replaced-Path", "X-Stripped-Prefix", "X-Spring-Prefix", "X-Forwarded-Context", "CONTEXT_PREFIX", "HTTP_SCRIPT_NAME",
 }
 
-// prefixTricks put the path below a prefix, and name the prefix in a header.
+// prefixTricks put the path below a prefix, which the gate may exempt or not know, and name the
+// prefix in a header, so that a server serves the path itself.
 func prefixTricks() (all []trick) {
 	for _, header := range prefixHeaders {
 		for _, prefix := range []string{"/x", exemptPrefix} {
@@ -296,7 +317,8 @@ func prefixTricks() (all []trick) {
 	return all
 }
 
-// rewriteTricks ask for another path, and name the path in a header.
+// rewriteTricks ask for a harmless path, and name the path in a header from which a server takes
+// it.
 func rewriteTricks() (all []trick) {
 	for _, header := range []string{"X-Original-URL", "X-Rewrite-URL", "X_Original_URL", "X-Original-URI", "X-Forwarded-Uri", "X-Forwarded-URL", "X-Forwarded-Path", "X-Envoy-Original-Path", "X-Waws-Unencoded-Url", "PATH_INFO", "Path-Info", "REQUEST_URI", "Request-Uri", "ORIG_PATH_INFO", "Unencoded-Url", "IIS_UrlRewriteURI", "Destination", "X-Accel-Redirect", "X-Sendfile", "Referer", "X-HTTP-Path-Override", ":path"} {
 		for _, at := range []string{"/", "/healthz", exemptPrefix + "/x", "/login"} {
@@ -317,9 +339,7 @@ func rewriteTricks() (all []trick) {
 	return all
 }
 
-// Hosts.
-
-// hostTricks name a host.
+// hostTricks name a host: in headers of proxies, in another spelling of Host, or in the target.
 func hostTricks() (all []trick) {
 	for _, header := range []string{"X-Forwarded-Host", "X_Forwarded_Host", "X.Forwarded.Host", "X-Forwarded-Server", "X-Host", "X-Original-Host", "X-HTTP-Host-Override", "X-Forwarded-Authority", "X-Real-Host", "X-Envoy-Original-Host", "HTTP_HOST", "SERVER_NAME", "X-Rewrite-Host"} {
 		all = append(all, trick{"host by " + header, func(r *differential.Request, host string) { addHeader(r, header, host) }})
@@ -364,23 +384,29 @@ func hostTricks() (all []trick) {
 	)
 }
 
-// Bodies where no body belongs, and connections that become something else.
+// The tricks of the next functions hide a request where a gate sees none: in a body where no body
+// belongs, or on a connection that changes its protocol.
 
-// smuggled returns a request that writes, as the body of another request.
+// smuggledLine is the first line of the request that smuggled returns.
+const smuggledLine = "POST /orders HTTP/1.1"
+
+// smuggled returns the bytes of a request that writes, to be sent as the body of another request or
+// after it.
 func smuggled(host string) []byte {
-	return []byte("POST /orders HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n")
+	return []byte(smuggledLine + "\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n")
 }
 
-// smuggleTricks put a whole request where a server that does not read the body takes it for the
-// next request of the connection.
+// smuggleTricks send a whole request as the body of another one. A server that does not read the
+// body takes it for the next request of the connection. The value is the host of the smuggled
+// request.
 func smuggleTricks() (all []trick) {
 	for _, framing := range []struct {
-		name string
-		is   differential.Framing
+		name  string
+		value differential.Framing
 	}{{"Content-Length", differential.Length}, {"chunks", differential.Chunked}, {"small chunks", differential.ManyChunks}, {"both lengths", differential.Both}, {"no length", differential.None}} {
 		for _, header := range []string{"", "content_length: 0", "Content-Length: 0", "Content-Length : 0", "Content-Length:\t0", "Transfer-Encoding: chunked", "Transfer_Encoding: chunked", "Transfer-Encoding: xchunked", "Transfer-Encoding:\vchunked", "Transfer-Encoding: chunked, identity", "Expect: 100-continue", "Connection: Content-Length, close"} {
 			all = append(all, trick{"smuggled by " + framing.name + " with " + header, func(r *differential.Request, host string) {
-				r.Framing, r.Body = framing.is, smuggled(host)
+				r.Framing, r.Body = framing.value, smuggled(host)
 				// The connection has to stay open, so that the server reads what is left on it.
 				addHeader(r, "Connection", "keep-alive")
 				if name, value, ok := strings.Cut(header, ":"); ok {
@@ -400,7 +426,8 @@ func smuggleTricks() (all []trick) {
 	)
 }
 
-// upgradeTricks turn the connection into one whose content the gate cannot see.
+// upgradeTricks ask for another protocol on the connection, in which the gate could not judge what
+// follows, and send at once a message of that protocol, or a request, that writes.
 func upgradeTricks() []trick {
 	handshake := func(r *differential.Request) {
 		r.Method, r.Body = "GET", nil
@@ -410,6 +437,7 @@ func upgradeTricks() []trick {
 		r.After = textFrame("write")
 	}
 
+	// edit returns a handshake with another value of a header.
 	edit := func(name, header, value string) trick {
 		return trick{"WebSocket, " + name, func(r *differential.Request, _ string) { handshake(r); r.Drop(header); addHeader(r, header, value) }}
 	}
@@ -444,20 +472,21 @@ func upgradeTricks() []trick {
 	}
 }
 
-// textFrame returns a final text frame of WebSocket, masked by zeros (RFC 6455 section 5.2).
+// textFrame returns a WebSocket frame with a message of at most 125 bytes (RFC 6455 section 5.2).
+// Clients must mask the message, and a mask of zeros leaves it as it is.
 func textFrame(message string) []byte {
-	b := []byte{0x81, 0x80 | byte(len(message))}
-	return append(binary.BigEndian.AppendUint32(b, 0), message...)
+	const finalText, masked = 0x81, 0x80
+	b := []byte{finalText, masked | byte(len(message))}
+	b = binary.BigEndian.AppendUint32(b, 0) // the mask
+	return append(b, message...)
 }
 
-// How a request is changed.
-
-// addHeader adds a header, also if the request has one of that name.
+// addHeader adds a header, even if the request has one of that name.
 func addHeader(r *differential.Request, name, value string) {
 	r.Headers = append(r.Headers, [2]string{name, value})
 }
 
-// setPath replaces the path and leaves the query.
+// setPath replaces the path of the target and keeps the query.
 func setPath(r *differential.Request, path string) {
 	if _, query, ok := strings.Cut(r.Target, "?"); ok {
 		path += "?" + query
@@ -465,7 +494,8 @@ func setPath(r *differential.Request, path string) {
 	r.Target = path
 }
 
-// addParameter adds a parameter to the query.
+// addParameter adds a parameter to the query, after the separator, or after "?" if there is no
+// query.
 func addParameter(r *differential.Request, separator, parameter string) {
 	if !strings.Contains(r.Target, "?") {
 		separator = "?"

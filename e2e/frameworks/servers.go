@@ -1,7 +1,8 @@
-// Package frameworks holds Drydock against real web frameworks. Each server has resources that are
-// written by POST, PUT, PATCH and DELETE, and a counter that every write raises. A generator
-// combines the tricks of a corpus to requests that write without looking like it, and sends them to
-// each server through a [differential.Gate]: no counter may ever rise.
+// Package frameworks tests Drydock with servers of real web frameworks. Each server has resources
+// that POST, PUT, PATCH and DELETE write, and a counter that every write raises. A generator
+// combines the tricks of a corpus to requests that write without looking like it, and the tests
+// send them to each server through a [differential.Gate], which must refuse them: no counter may
+// ever rise.
 //
 // The corpus is in corpus.go, the generator in generate.go. invariant_test.go has the rule that no
 // write reaches a server, attacks_test.go and disguises_test.go what once broke it, honest_test.go
@@ -10,7 +11,8 @@ package frameworks
 
 import "github.com/drydock-proxy/drydock/e2e/differential"
 
-// rig is the servers, each with how it is started. README.md says what each of them must answer.
+// rig is the servers. Each is a program in servers/ (see [differential.Command]). README.md says
+// what each of them must answer.
 var rig = differential.Rig{Commands: []differential.Command{
 	{Name: "express4", Args: differential.Node("node", "express", "4")},
 	{Name: "express5", Args: differential.Node("node", "express", "5")},

@@ -380,8 +380,8 @@ func websocket(protocol, doc string) *differential.Request {
 	}}
 	for _, message := range []string{`{"type":"connection_init","payload":{}}`, `{"id":"1","type":"` + start + `","payload":{"query":` + quote(doc) + `}}`} {
 		// A frame of RFC 6455 section 5.2. Clients must mask the message, and a mask of zeros
-		// leaves it as it is. Each message is longer than 125 bytes or is sent as if it were: 126
-		// says that the length follows in two bytes.
+		// leaves it as it is. 126 says that the length follows in two bytes, also where one would
+		// do.
 		const finalText, masked = 0x81, 0x80
 		r.After = append(r.After, finalText, masked|126)
 		r.After = binary.BigEndian.AppendUint16(r.After, uint16(len(message)))
