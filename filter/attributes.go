@@ -12,12 +12,13 @@ type attributes struct {
 	claimsPath []string // where the dynamic metadata has the claims
 }
 
+// The names of the properties are Envoy's attributes (its documentation, "Attributes"). The
+// principal is the identity of the peer in its certificate, a SPIFFE id in a mesh.
+
 func (*attributes) SourceAddress() string { return property("source", "address") }
-func (*attributes) Principal() string {
-	return property("connection", "uri_san_peer_certificate")
-}
-func (*attributes) Route() string   { return property("xds", "route_name") }
-func (*attributes) Cluster() string { return property("xds", "cluster_name") }
+func (*attributes) Principal() string     { return property("connection", "uri_san_peer_certificate") }
+func (*attributes) Route() string         { return property("xds", "route_name") }
+func (*attributes) Cluster() string       { return property("xds", "cluster_name") }
 
 // Claims reads the metadata as a whole, which is one call for any number of claims. Envoy returns
 // it as a protobuf only then: any part of it comes without types (see RATIONALE.md).
@@ -30,7 +31,8 @@ func (a *attributes) Claims() maintenance.Claims {
 	return maintenance.MetadataClaims(metadata, a.claimsPath)
 }
 
-// property returns a property of the effective context, empty if there is none.
+// property returns a property of the effective context, the request that the host calls concern
+// now. It is empty if there is none.
 func property(path ...string) string {
 	value, err := proxywasm.GetProperty(path)
 	if err != nil {

@@ -12,11 +12,13 @@ import (
 const (
 	// errorQuiet is how long an error must not have happened before it is logged again.
 	errorQuiet = time.Hour
-	// maxErrorTexts is how many texts an errorLog distinguishes.
+	// maxErrorTexts is how many texts an errorLog distinguishes. When it has so many that are not
+	// older than errorQuiet, all others count as one text, which says that there are more.
 	maxErrorTexts = 64
 )
 
-// errorLog counts every error, and logs each text once for as long as the error goes on.
+// errorLog counts every error, and logs each text once for as long as the error goes on, which
+// means that it happens again within errorQuiet.
 type errorLog struct {
 	counter proxywasm.MetricCounter
 	lastAt  map[string]time.Time // when each logged text last happened

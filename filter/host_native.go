@@ -19,5 +19,6 @@ func sendLocalReply(r *maintenance.Reply, _ string) error {
 	return proxywasm.SendHttpResponse(uint32(r.Status), r.Headers, r.Body, int32(r.GRPCStatus))
 }
 
-// setGauge sets a gauge by adding to it. The emulator has one VM, so no other one interferes.
+// setGauge sets a gauge by adding the difference. The emulator has only one VM, so that no other
+// one changes the gauge in between.
 func setGauge(gauge proxywasm.MetricGauge, value uint64) { gauge.Add(int64(value) - gauge.Value()) }

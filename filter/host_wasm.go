@@ -17,13 +17,17 @@ import (
 // is shown in neither (Context::getBuffer in Envoy's source/extensions/common/wasm).
 const actionStopIterationAndWatermark types.Action = 2
 
-// The SDK's SendHttpResponse has no parameter for the response code details, which operators look
-// for in access logs.
+// This file has what the filter needs of the proxy-wasm ABI and the SDK lacks.
+
+// proxySendLocalResponse is the host call that answers a request. The SDK's SendHttpResponse has no
+// parameter for the response code details, which operators look for in access logs. A gRPC status
+// of -1 is none.
 //
 //go:wasmimport env proxy_send_local_response
 func proxySendLocalResponse(status uint32, details unsafe.Pointer, detailsSize uint32,
 	body unsafe.Pointer, bodySize uint32, headers unsafe.Pointer, headersSize uint32, grpcStatus int32) uint32
 
+// sendLocalReply answers the request in the effective context. details are for access logs.
 func sendLocalReply(r *maintenance.Reply, details string) error {
 	headers := r.EncodeHeaders()
 	status := proxySendLocalResponse(uint32(r.Status),
@@ -36,7 +40,8 @@ func sendLocalReply(r *maintenance.Reply, details string) error {
 	return nil
 }
 
-// The SDK can only add to a gauge, which is wrong if two VMs do so at the same time.
+// proxyRecordMetric is the host call that sets a gauge. The SDK can only add to a gauge, which is
+// wrong if two VMs do so at the same time.
 //
 //go:wasmimport env proxy_record_metric
 func proxyRecordMetric(metric uint32, value uint64) uint32

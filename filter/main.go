@@ -1,6 +1,14 @@
 // Package main is Drydock's filter: a proxy-wasm module that decides every request inside the
 // proxy, by the state that the controller publishes. It is only the adapter between the proxy,
-// which is called the host, and package maintenance, which has the rules and does the parsing.
+// which is called the host, and package maintenance, which is called the core: it has the rules and
+// does the parsing.
+//
+// Envoy runs the module in one VM per worker thread, and in one in its main thread, which has no
+// requests. The VMs of a process share nothing but what the host stores for them (shared data) and
+// metrics. The host calls the exported callbacks, here the methods whose names begin with On, each
+// VM's one at a time. The module calls the host by host calls (package proxywasm of the SDK). In a
+// callback they concern the context that it is for, a plugin or a stream, which is called the
+// effective context.
 //
 // Its files are:
 //
@@ -31,6 +39,7 @@ func main() {}
 
 func init() { proxywasm.SetVMContext(&vm{}) }
 
+// vm makes a plugin for each configured filter that runs in this VM.
 type vm struct{ types.DefaultVMContext }
 
 func (*vm) NewPluginContext(id uint32) types.PluginContext { return &plugin{id: id} }
@@ -48,7 +57,7 @@ type plugin struct {
 	attributes attributes
 
 	// state is the state in force, nil until the first one arrives. If none arrives within
-	// Config.BootWait, unknown decides in its place.
+	// Config.BootWait, unknown decides in its place: it is what Config.Unknown says.
 	state, unknown *maintenance.State
 	// idle is set while nothing is on or announced: requests are then not even looked at. It is
 	// valid until idleUntil or, if that is zero, until another state is adopted.
@@ -56,7 +65,7 @@ type plugin struct {
 	idleUntil time.Time
 
 	firstTick     time.Time // when Config.BootWait began, zero before
-	lastTick      time.Time // wall-clock time
+	lastTick      time.Time // by the wall clock, which can be set back
 	unknownLogged bool      // it was logged that no state arrived in time
 
 	admitted int // requests that were let through and have not ended
@@ -104,6 +113,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	return types.OnPluginStartStatusOK
 }
 
+// readConfig parses the plugin configuration of size bytes. None is a valid one.
 func (p *plugin) readConfig(size int) (err error) {
 	var raw []byte
 	if size > 0 {
@@ -117,7 +127,8 @@ func (p *plugin) readConfig(size int) (err error) {
 
 func (p *plugin) NewHttpContext(id uint32) types.HttpContext { return &stream{plugin: p, id: id} }
 
-// OnTick is the filter's only clock: the module has no timers.
+// OnTick is called every tickPeriod. It does all that is due by then, since the module has no
+// timers. A new state comes first, so that all the rest uses it.
 func (p *plugin) OnTick() {
 	now := time.Now()
 	if p.firstTick.IsZero() {
@@ -136,7 +147,7 @@ func (p *plugin) OnTick() {
 	p.recordStateIfDue(now)
 }
 
-// logUnknown logs once that no state arrived in time.
+// logUnknown logs that no state arrived in time, when that is so for the first time.
 func (p *plugin) logUnknown(now time.Time) {
 	if p.state != nil || p.unknownLogged || p.awaitsState(now) {
 		return
@@ -165,13 +176,14 @@ func (p *plugin) refreshIdleIfDue(now time.Time) {
 	}
 }
 
-// refreshIdle computes what changes with time alone: windows open and close by the proxy's own
-// clock.
+// refreshIdle computes idle for the state in force. Time alone can change it, because windows open
+// and close by the proxy's own clock.
 func (p *plugin) refreshIdle(now time.Time) {
 	p.idle, p.idleUntil = p.state.Idle(wall(now))
 }
 
-// wall strips the monotonic reading from a time, so that a clock that was set back is noticed.
+// wall strips the monotonic reading from a time. Without it, times are compared by the wall clock,
+// so that a clock that was set back is noticed.
 func wall(now time.Time) time.Time { return now.Round(0) }
 
 // currentState returns the state to decide by, nil while the first one is awaited.
@@ -198,4 +210,5 @@ func (p *plugin) version() (v maintenance.Version) {
 	return v
 }
 
+// randomID returns 128 random bits in hexadecimal.
 func randomID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }

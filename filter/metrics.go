@@ -7,7 +7,8 @@ import (
 )
 
 // metrics are the plugin's metrics, which all VMs of the process share. Dashboards and alerts
-// depend on their names.
+// depend on their names, of which docs/envoy.md says what they mean. They call a paused request
+// held.
 type metrics struct {
 	blocked, bypassed, errors, unknown, misconfigured, heldLimit proxywasm.MetricCounter
 	revision, stateAge, heldRequests, heldBytes                  proxywasm.MetricGauge
@@ -18,6 +19,7 @@ type metrics struct {
 	requestsRecorded, bytesRecorded int
 }
 
+// newMetrics defines the metrics of the plugin with this name.
 func newMetrics(plugin string) metrics {
 	prefix := "drydock." + plugin + "."
 	counter := func(name string) proxywasm.MetricCounter { return proxywasm.DefineCounterMetric(prefix + name) }
@@ -51,8 +53,9 @@ func (m *metrics) recordPaused(requests, bytes int) {
 	}
 }
 
-// recordStateIfDue publishes the revision in force, and for how many seconds the controller has
-// not answered. Only the leader does, at each adoption and once a second.
+// recordStateIfDue sets the gauges revision and state_age: the revision in force, and for how many
+// seconds the controller has not answered. Only the leader, the VM that polls the controller, sets
+// them: at each adoption and once a second.
 func (p *plugin) recordStateIfDue(now time.Time) {
 	if !p.follow.leads || now.Before(p.metrics.stateDue) {
 		return

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxPageMemory bounds the pages that a VM caches, in bytes. When they exceed it, the cache
+	// maxPageMemory bounds the pages that a VM caches: 32 MiB. When they exceed it, the cache
 	// starts again.
 	maxPageMemory = 32 << 20
 	// pageRetry is the pause after a page could not be fetched.
@@ -22,13 +22,15 @@ const (
 
 // pages are the operators' own maintenance pages, each known by its SHA-256. The leader fetches the
 // pages that the state names and stores them in shared data, where every VM finds them. Shared data
-// also has a list of their hashes; each new page changes the list's cas.
+// also has a list of their hashes. The list is written whenever a page was stored, even if it is
+// the same. The write changes the list's cas (see shared.go), which tells the other VMs that there
+// is a new page.
 type pages struct {
 	plugin           *plugin
 	pageKey, listKey string // in shared data; pageKey is followed by the hash
 
-	missing  []string // what the leader has to fetch
-	fetching bool
+	missing  []string // hashes of the pages that the leader has to fetch
+	fetching bool     // a fetch waits for its answer
 	fetchDue time.Time
 
 	// cached are the pages that this VM has read from shared data, nil for one that was not there.
@@ -61,7 +63,8 @@ func (g *pages) get(sha string) []byte {
 	if err != nil || len(html) == 0 {
 		html, g.misses = nil, true
 	}
-	if g.cachedBytes += len(html); g.cachedBytes > maxPageMemory {
+	g.cachedBytes += len(html)
+	if g.cachedBytes > maxPageMemory {
 		clear(g.cached)
 		g.cachedBytes = len(html)
 	}
@@ -82,8 +85,8 @@ func (g *pages) forgetMissing() {
 	}
 }
 
-// keepNamed drops the cached pages that a new state does not name, and forgets which pages were not
-// there.
+// keepNamed drops the cached pages whose hashes named does not return, and forgets which pages were
+// not there. named returns the hashes in a new state; it is called only if it is needed.
 func (g *pages) keepNamed(named func() []string) {
 	if len(g.cached) == 0 {
 		return
@@ -94,6 +97,7 @@ func (g *pages) keepNamed(named func() []string) {
 	g.dropCached(func(sha string, html []byte) bool { return html == nil || !slices.Contains(hashes, sha) })
 }
 
+// dropCached drops the cached pages that are unwanted.
 func (g *pages) dropCached(unwanted func(sha string, html []byte) bool) {
 	for sha, html := range g.cached {
 		if unwanted(sha, html) {
@@ -103,9 +107,9 @@ func (g *pages) dropCached(unwanted func(sha string, html []byte) bool) {
 	}
 }
 
-// want makes shared data hold the pages that a state names: it notes which ones have to be fetched,
-// empties those that only the last state named, and writes the list.
-func (g *pages) want(named []string) {
+// setWanted makes shared data hold the pages that a state names, given by their hashes: it notes
+// which ones have to be fetched, empties those that only the last state named, and writes the list.
+func (g *pages) setWanted(named []string) {
 	g.missing = nil
 	for _, sha := range named {
 		if !g.stored(sha) {
@@ -116,7 +120,7 @@ func (g *pages) want(named []string) {
 	list := strings.Join(named, " ")
 	last, cas, err := proxywasm.GetSharedData(g.listKey)
 	switch {
-	case string(last) == list:
+	case string(last) == list: // also if there is no list yet and no page is named
 		return
 	case err != nil:
 		cas = createIfAbsent
@@ -153,15 +157,15 @@ func (g *pages) dropStored(sha string) {
 	}
 }
 
-// fetchIfDue fetches the first missing page.
+// fetchIfDue begins to fetch the first missing page, unless a fetch has begun or has just failed.
 func (g *pages) fetchIfDue(now time.Time) {
 	if g.fetching || len(g.missing) == 0 || now.Before(g.fetchDue) {
 		return
 	}
 
 	sha := g.missing[0]
-	err := g.plugin.follow.call("GET", maintenance.PagePath+sha, nil, callTimeout,
-		func(_, size, _ int) { g.fetched(sha, size) })
+	err := g.plugin.follow.call("GET", maintenance.PagePath+sha, nil, callTimeoutMillis,
+		func(_, bodySize, _ int) { g.fetched(sha, bodySize) })
 	if err != nil {
 		g.fetchDue = time.Now().Add(pageRetry)
 		g.plugin.errors.reportf("fetching page %s: %v", sha, err)
@@ -169,7 +173,8 @@ func (g *pages) fetchIfDue(now time.Time) {
 	g.fetching = err == nil
 }
 
-// fetched handles the controller's answer to the fetch of a page.
+// fetched handles the controller's answer to the fetch of a page, or its absence. The answer's body
+// has size bytes.
 func (g *pages) fetched(sha string, size int) {
 	g.fetching = false
 	at := slices.Index(g.missing, sha)
@@ -201,7 +206,7 @@ func (g *pages) storeAnswer(sha string, size int) error {
 		return errors.New("the answer is not that page")
 	}
 
-	if err := proxywasm.SetSharedData(g.pageKey+sha, html, 0); err != nil {
+	if err := proxywasm.SetSharedData(g.pageKey+sha, html, overwrite); err != nil {
 		return err
 	}
 	list, cas, err := proxywasm.GetSharedData(g.listKey)

@@ -10,12 +10,15 @@ import (
 
 // A request is paused for the first state or for its body. Its own callbacks (stream.go) pause it,
 // and decide it if they can. What they cannot do is here: bounds, timeouts, and resuming requests
-// from the plugin's callbacks when a state has arrived.
+// from the plugin's callbacks: OnTick, and the answer to a poll that brings a state.
+//
+// A stream is a request, and its progress says for what it is paused. A plugin is the filter in one
+// VM; all that is bounded here is bounded per VM.
 
 // Bounds on what a VM pauses. A request that would be paused past them is refused.
 const (
 	maxPausedRequests = 4096
-	// maxPausedBytes is for requests in the VM's memory and their bodies in Envoy's.
+	// maxPausedBytes, 64 MiB, is for requests in the VM's memory and their bodies in Envoy's.
 	maxPausedBytes = 64 << 20
 	// streamBytes is what a paused request takes beside its headers and its body: contexts in
 	// the SDK and here, and entries of maps.
@@ -43,9 +46,10 @@ const (
 	shortTickPeriod = time.Millisecond
 )
 
-// pause counts a request as paused, or changes the reason for its pause, and reports whether there
-// is room for it. The host pauses it by what the callback returns.
-func (s *stream) pause(as progress, now time.Time) bool {
+// pause counts a request as paused for a reason, pausedForState or pausedForBody. If the request is
+// paused already, pause changes the reason. It returns false if there is no room for the request.
+// The host pauses the request by what the callback returns.
+func (s *stream) pause(reason progress, now time.Time) bool {
 	p := s.plugin
 	if s.pausedBytes == 0 {
 		if len(p.paused) >= maxPausedRequests {
@@ -61,8 +65,8 @@ func (s *stream) pause(as progress, now time.Time) bool {
 		p.paused[s] = struct{}{}
 	}
 
-	if s.progress != as {
-		s.progress, s.pausedSince = as, now
+	if s.progress != reason {
+		s.progress, s.pausedSince = reason, now
 	}
 	return true
 }
@@ -114,6 +118,9 @@ func (p *plugin) resumePaused(now time.Time) {
 			continue
 		}
 		p.inContext(s, next)
+
+		// A request that now waits for its body has not been resumed, unless its headers had to go
+		// on for the body to arrive.
 		if s.progress != pausedForBody || s.bodyStopped {
 			resumed++
 		}
@@ -124,8 +131,9 @@ func (p *plugin) resumePaused(now time.Time) {
 	p.useShortTicks(resumed == maxResumed)
 }
 
-// nextStep returns what has to be done for a paused request, nil if it has to wait on. The
-// timeouts are for the first byte of its body and for the whole of it.
+// nextStep returns the function that decides a paused request or ends its pause, nil if the request
+// has to wait on. firstByte and whole are the timeouts for the first byte of its body and for all
+// of it.
 func (s *stream) nextStep(state *maintenance.State, now time.Time, firstByte, whole time.Duration) func() {
 	waited := now.Sub(s.pausedSince)
 	switch {
@@ -156,16 +164,21 @@ func (s *stream) decidePausedBody() {
 	}
 }
 
-// timeOutBody ends the pause of a request whose body did not arrive in time.
+// timeOutBody ends the pause of a request whose body did not arrive in time. A request that passes
+// is resumed only if nothing but its headers is paused. Otherwise it goes on with the next part of
+// its body, together with what is buffered: older versions of Envoy lose the next part of a body
+// that was resumed halfway (envoyproxy/envoy#46842).
 func (s *stream) timeOutBody(now time.Time) {
 	p := s.plugin
-	noBody := s.buffered == 0 && s.headersPaused()
+	onlyHeadersPaused := s.buffered == 0 && s.headersPaused()
 	refused := s.endPause(maintenance.RuleBodyTimeout, now)
+	if !onlyHeadersPaused {
+		return
+	}
+
 	switch {
-	case !noBody:
-		// The buffered part of the body goes on together with the next part: older versions of
-		// Envoy lose the next part of a body that was resumed halfway (envoyproxy/envoy#46842).
 	case refused && !p.headersPauseSeen:
+		// If Envoy does not pause headers alone, no paused request ever gets its body.
 		p.metrics.misconfigured.Increment(1)
 		p.errors.reportf("a paused request received no body within %v: allow_on_headers_stop_iteration must have the same value in the plugin configuration and in Envoy's", firstByteTimeout)
 	case s.progress == passing:
@@ -173,13 +186,15 @@ func (s *stream) timeOutBody(now time.Time) {
 	}
 }
 
+// resume makes Envoy go on with a request that is paused. It needs the request's context.
 func (s *stream) resume() {
 	if err := proxywasm.ResumeHttpRequest(); err != nil {
 		s.plugin.errors.reportf("resuming a paused request: %v", err)
 	}
 }
 
-// inContext calls do with s as the effective context, in place of the plugin.
+// inContext calls do with s as the effective context, to which host calls apply, and then makes it
+// the plugin again.
 func (p *plugin) inContext(s *stream, do func()) {
 	if err := proxywasm.SetEffectiveContext(s.id); err != nil {
 		p.errors.reportf("switching to the context of a paused request: %v", err)
@@ -193,7 +208,8 @@ func (p *plugin) inContext(s *stream, do func()) {
 	}
 }
 
-// useShortTicks makes ticks frequent while paused requests are left over, or normal again.
+// useShortTicks sets the time between ticks to shortTickPeriod or, if short is false, to
+// tickPeriod.
 func (p *plugin) useShortTicks(short bool) {
 	if p.shortTicks == short {
 		return

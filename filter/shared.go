@@ -10,17 +10,27 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// Shared data is how the VMs of a process share the state. Under headKey is the head: the version
-// and the controller's last answer, which each VM reads at each tick. Under stateKey is a head with
-// its document, which a VM reads when the head names a newer version. Neither is ever replaced by
-// an older one.
+// Shared data is how the VMs of a process share the state: a table of the host, with byte strings
+// as keys and values. Under headKey is the head: the version and when the controller last answered,
+// which each VM reads at each tick. Under stateKey is a head with its document, which a VM reads
+// when the head names a newer version. Neither is ever replaced by an older one.
+//
+// Each value has a number, its cas (compare and swap), which changes with each write. A write with
+// the cas that was read fails with ErrorStatusCasMismatch if the value was written meanwhile.
+//
+// The follower (follow.go) is the part of a plugin that follows the controller. Its methods here
+// write and read the shared state.
 
 // createIfAbsent is a cas that matches no value: a write with it succeeds only if the key is absent
 // (proxy-wasm-cpp-host, SharedData::set).
 const createIfAbsent = 0xFFFFFFFF
 
-// sharedKey returns a key for shared data. It contains the controller and the plugin, because Istio
-// has one namespace for all plugins.
+// overwrite is a cas that matches every value: a write with it always succeeds.
+const overwrite = 0
+
+// sharedKey returns a key for shared data. It contains the controller and the plugin, because
+// shared data has a namespace for each vm_id of Envoy's configuration, and Istio leaves that empty
+// for all plugins.
 func sharedKey(c *maintenance.Config, name string) string {
 	return "drydock/" + c.Cluster + "/" + c.Authority + "/" + c.Name + "/" + name
 }
@@ -31,6 +41,7 @@ func processID() string {
 	id := randomID()
 
 	if err := proxywasm.SetSharedData(key, []byte(id), createIfAbsent); err != nil {
+		// Another VM was first.
 		if first, _, err := proxywasm.GetSharedData(key); err == nil && len(first) > 0 {
 			return string(first)
 		}
@@ -38,8 +49,9 @@ func processID() string {
 	return id
 }
 
-// publish writes a newer state to shared data and puts it in force. It reports whether that
-// succeeded.
+// publish writes a state that is newer than the one in force, and its document, to shared data and
+// puts it in force. It reports whether that succeeded. The other VMs notice the state when
+// writeHead has written the head.
 func (f *follower) publish(state *maintenance.State, body []byte, now time.Time) bool {
 	head := maintenance.Head{Version: state.Version(), Contact: now.UnixMilli()}
 	value := append(head.Append(make([]byte, 0, maintenance.HeadSize+len(body))), body...)
@@ -52,11 +64,12 @@ func (f *follower) publish(state *maintenance.State, body []byte, now time.Time)
 	f.plugin.adopt(state, now)
 	f.ack(now)
 	f.plugin.resumePaused(now)
-	f.plugin.pages.want(state.PageHashes())
+	f.plugin.pages.setWanted(state.PageHashes())
 	return true
 }
 
-// writeHead tells the other VMs which version there is, and that the controller has answered.
+// writeHead tells the other VMs which version is in force here, and that the controller has
+// answered.
 func (f *follower) writeHead(now time.Time) {
 	if f.plugin.state == nil {
 		return
@@ -80,9 +93,11 @@ func setUnlessNewer(key string, value []byte, version maintenance.Version) error
 			return nil
 		}
 
-		if err := proxywasm.SetSharedData(key, value, cas); !errors.Is(err, types.ErrorStatusCasMismatch) {
+		err = proxywasm.SetSharedData(key, value, cas)
+		if !errors.Is(err, types.ErrorStatusCasMismatch) {
 			return err
 		}
+		// Another VM has written the value meanwhile, which may be newer.
 	}
 }
 
@@ -95,8 +110,8 @@ func (f *follower) adoptShared(now time.Time) {
 	}
 	head, ok := maintenance.ParseHead(raw)
 	if !ok {
-		// The leader writes the head again with its next poll. A VM that has a state can wait
-		// for that.
+		// Something else has overwritten the head. The leader writes it again with its next poll,
+		// for which a VM that has a state can wait.
 		f.standalone = f.plugin.state == nil
 		return
 	}
@@ -107,7 +122,7 @@ func (f *follower) adoptShared(now time.Time) {
 		return
 	}
 	if head.Version == f.unusable {
-		return
+		return // It was tried already.
 	}
 
 	state, err := f.readShared(head.Version)

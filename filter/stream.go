@@ -11,9 +11,10 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// actionStopAllIterationAndWatermark pauses headers and body, and applies backpressure instead of
-// buffering without bound. proxy-wasm-cpp-host has it under this name (context_interface.h), the
-// SDK does not.
+// actionStopAllIterationAndWatermark, returned for headers, pauses headers and body: no part of the
+// body arrives before the headers are resumed. When Envoy's buffer is full, it applies backpressure
+// to the client. proxy-wasm-cpp-host has this action under this name (context_interface.h), the SDK
+// does not.
 const actionStopAllIterationAndWatermark types.Action = 4
 
 // progress is how far the filter is with a request.
@@ -26,8 +27,11 @@ const (
 	answered                       // the filter has answered it, and ignores the rest of it
 )
 
-// stream is one request. Its callbacks decide it or pause it; paused.go resumes it if a callback
-// cannot. While nothing is on, only plugin, id and admitted are set.
+// stream is one request. Envoy calls OnHttpRequestHeaders, OnHttpRequestBody for each part of a
+// body, OnHttpRequestTrailers if there are trailers, and in the end OnHttpStreamDone. Each of these
+// callbacks decides the request or pauses it, by the action that it returns. paused.go resumes a
+// request when none of its own callbacks can. While nothing is on, only plugin, id and admitted are
+// set.
 type stream struct {
 	types.DefaultHttpContext
 	plugin *plugin
@@ -36,7 +40,7 @@ type stream struct {
 	progress progress
 	admitted bool // it is counted in plugin.admitted
 
-	// request is nil once the request is decided.
+	// request is what the core knows of the request, nil once the request is decided.
 	request *maintenance.Request
 	// bodyNeededBy is the state that could not decide without the body, of which it reads at
 	// most maxBody bytes.
@@ -50,7 +54,7 @@ type stream struct {
 	// arrives before the headers are resumed.
 	bodyStopped bool
 	// bodyUnreadable is set while the buffered part of the body cannot be read, since it was
-	// paused by actionStopIterationAndWatermark (see there).
+	// paused by actionStopIterationAndWatermark (see there, in host_wasm.go).
 	bodyUnreadable bool
 
 	// pausedSince, pausedBytes and pausedBody belong to paused.go: since when the request is
@@ -60,6 +64,8 @@ type stream struct {
 	pausedBytes, pausedBody int
 }
 
+// OnHttpRequestHeaders decides most requests. endOfStream says that there is neither a body nor
+// trailers.
 func (s *stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	// While nothing is on, a request costs no host call, not even one for the time.
 	if s.plugin.idle {
@@ -167,15 +173,17 @@ func (s *stream) decide(state *maintenance.State, now time.Time) {
 	}
 }
 
-// pauseForBody pauses a request until enough of its body is there, which may be the case already.
+// pauseForBody pauses a request until enough of its body is there. That may be the case already if
+// the request was paused for the first state before: it is then decided at once. d is the decision
+// that needs the body; a refusal takes the app and the mode from it.
 func (s *stream) pauseForBody(d *maintenance.Decision, now time.Time) {
-	there := s.complete || s.buffered > s.maxBody
+	enough := s.complete || s.buffered > s.maxBody
 	switch {
 	case !s.pause(pausedForBody, now):
 		s.refuseBy(maintenance.RuleHeldLimit, d, now)
-	case there && s.bodyUnreadable:
+	case enough && s.bodyUnreadable:
 		s.refuseBy(maintenance.RuleBodyUnread, d, now)
-	case there:
+	case enough:
 		s.decideBody()
 	}
 }
@@ -204,7 +212,9 @@ func (s *stream) OnHttpRequestBody(size int, endOfStream bool) types.Action {
 		s.plugin.headersPauseSeen = true
 	}
 	if s.bodyUnreadable {
-		s.bodyUnreadable = false // The next tick decides, since it can read the whole body.
+		// This part is paused by ActionPause, after which the whole body can be read, but not
+		// before the next callback. So the next tick decides (decidePausedBody).
+		s.bodyUnreadable = false
 	} else {
 		s.decideBody()
 	}
@@ -242,7 +252,7 @@ func (s *stream) OnHttpRequestTrailers(int) types.Action {
 
 	s.complete = true
 	switch {
-	case s.progress != pausedForBody:
+	case s.progress != pausedForBody: // The end of the body decides nothing, or not yet.
 	case s.bodyUnreadable:
 		s.endPause(maintenance.RuleBodyUnread, time.Now())
 	default:
@@ -312,9 +322,10 @@ func (s *stream) readBody() ([]byte, error) {
 	return body, err
 }
 
-// endPause ends the pause of a request that cannot be decided as intended. It refuses the request
-// by a rule of the filter's own, unless the current state decides without the body, and reports
-// whether it did.
+// endPause ends the pause of a request that cannot be decided as intended, because of a bound, a
+// timeout or a body that cannot be read. If the current state decides the request without its body,
+// that decision holds, and endPause returns false. Otherwise it refuses the request by the rule and
+// returns true.
 func (s *stream) endPause(rule maintenance.Rule, now time.Time) (refused bool) {
 	state := s.plugin.currentState(now)
 	if state == nil {
@@ -339,8 +350,7 @@ func (s *stream) endPause(rule maintenance.Rule, now time.Time) (refused bool) {
 // pass lets a request through. If it was paused, the caller resumes it.
 func (s *stream) pass(d *maintenance.Decision) {
 	if d.Mode != maintenance.Off {
-		// These headers inform the upstream; the decision does not depend on them, so that
-		// errors are ignored.
+		// These headers only inform the upstream, so that errors are ignored.
 		_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-mode", string(d.Mode))
 		if bypass := d.Rule.Bypass(); bypass != "" {
 			_ = proxywasm.ReplaceHttpRequestHeader("x-drydock-bypass", bypass)
@@ -353,7 +363,8 @@ func (s *stream) pass(d *maintenance.Decision) {
 	s.finish(passing)
 }
 
-// refuseBy refuses a request by a rule of the filter's own.
+// refuseBy refuses a request by a rule of the filter itself, in place of the decision's own
+// verdict.
 func (s *stream) refuseBy(rule maintenance.Rule, d *maintenance.Decision, now time.Time) {
 	d.Verdict, d.Rule = maintenance.Refuse, rule
 	s.refuse(d, now)
@@ -377,12 +388,13 @@ func (s *stream) noteDecision(d *maintenance.Decision) {
 	_ = proxywasm.SetProperty([]string{"drydock.decision"}, []byte(d.String()))
 }
 
-// answerStatus answers a request for the public status.
+// answerStatus answers a request for the public status, which is not refused in any mode.
 func (s *stream) answerStatus(state *maintenance.State, now time.Time) {
 	reply := state.EdgeStatus(s.request, wall(now))
 	s.answer(&reply, "drydock:edge")
 }
 
+// answer sends a reply to the client. details are Envoy's response code details, for access logs.
 func (s *stream) answer(reply *maintenance.Reply, details string) {
 	if err := sendLocalReply(reply, details); err != nil {
 		s.plugin.errors.reportf("answering a request: %v", err)
@@ -390,10 +402,10 @@ func (s *stream) answer(reply *maintenance.Reply, details string) {
 	s.finish(answered)
 }
 
-// finish ends the filter's work on a request and frees what only the decision needed, since the
-// stream may stay open for hours.
-func (s *stream) finish(as progress) {
-	s.progress = as
+// finish ends the filter's work on a request, which is passing or answered from now on. It frees
+// what only the decision needed, since the stream may stay open for hours.
+func (s *stream) finish(final progress) {
+	s.progress = final
 	s.request, s.bodyNeededBy = nil, nil
 	s.unpause()
 }
