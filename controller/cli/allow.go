@@ -12,7 +12,7 @@ import (
 )
 
 // allowCommand returns the command drydock allow, which lists or changes the allowlist of an app.
-// As all commands that call the API, it passes a function to callAPI (cli.go), which calls the
+// Like every command that calls the API, it passes a function to callAPI (cli.go), which calls the
 // function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) allowCommand() *cobra.Command {
 	var app string

@@ -14,8 +14,8 @@ import (
 )
 
 // appCommand returns the command drydock app, whose subcommands are about the definitions of single
-// apps. As all commands that call the API, it passes a function to callAPI (cli.go), which calls
-// the function with a client (client.go) and prints the result (output.go).
+// apps. Like every command that calls the API, each of them passes a function to callAPI (cli.go),
+// which calls the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) appCommand() *cobra.Command {
 	return commandGroup("app", "Manage apps: parts of the traffic that go into maintenance together",
 		c.appListCommand(), c.appShowCommand(), c.appSetCommand(), c.appDeleteCommand())

@@ -15,7 +15,7 @@ import (
 )
 
 // applyCommand returns the command drydock apply, which replaces the definitions of all apps by
-// those in a file. As all commands that call the API, it passes a function to callAPI (cli.go),
+// those in a file. Like every command that calls the API, it passes a function to callAPI (cli.go),
 // which calls the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) applyCommand() *cobra.Command {
 	var path string

@@ -11,9 +11,9 @@ import (
 	"github.com/drydock-proxy/drydock/controller/web"
 )
 
-// auditCommand returns the command drydock audit, which shows the audit log. As all commands that
-// call the API, it passes a function to callAPI (cli.go), which calls the function with a client
-// (client.go) and prints the result (output.go).
+// auditCommand returns the command drydock audit, which shows the audit log. Like every command
+// that calls the API, it passes a function to callAPI (cli.go), which calls the function with a
+// client (client.go) and prints the result (output.go).
 func (c *commandLine) auditCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{

@@ -26,8 +26,8 @@ type explainFlags struct {
 }
 
 // explainCommand returns the command drydock explain, which says what the proxies would do with a
-// request. As all commands that call the API, it passes a function to callAPI (cli.go), which calls
-// the function with a client (client.go) and prints the result (output.go).
+// request. Like every command that calls the API, it passes a function to callAPI (cli.go), which
+// calls the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) explainCommand() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{

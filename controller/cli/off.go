@@ -8,9 +8,9 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
-// offCommand returns the command drydock off, which ends the maintenance of an app. As all commands
-// that call the API, it passes a function to callAPI (cli.go), which calls the function with a
-// client (client.go) and prints the result (output.go).
+// offCommand returns the command drydock off, which ends the maintenance of an app. Like every
+// command that calls the API, it passes a function to callAPI (cli.go), which calls the function
+// with a client (client.go) and prints the result (output.go).
 func (c *commandLine) offCommand() *cobra.Command {
 	var wait waitFlags
 	cmd := &cobra.Command{

@@ -19,8 +19,8 @@ type onFlags struct {
 	wait      waitFlags
 }
 
-// onCommand returns the command drydock on, which puts an app into maintenance. As all commands
-// that call the API, it passes a function to callAPI (cli.go), which calls the function with a
+// onCommand returns the command drydock on, which puts an app into maintenance. Like every command
+// that calls the API, it passes a function to callAPI (cli.go), which calls the function with a
 // client (client.go) and prints the result (output.go).
 func (c *commandLine) onCommand() *cobra.Command {
 	var f onFlags

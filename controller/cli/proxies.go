@@ -13,8 +13,8 @@ import (
 )
 
 // proxiesCommand returns the command drydock proxies, which lists the proxies that report to the
-// controller. As all commands that call the API, it passes a function to callAPI (cli.go), which
-// calls the function with a client (client.go) and prints the result (output.go).
+// controller. Like every command that calls the API, it passes a function to callAPI (cli.go),
+// which calls the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) proxiesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "proxies", Short: "List the proxies, and the version that each enforces", Args: checkArgs(cobra.NoArgs),

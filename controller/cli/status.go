@@ -16,7 +16,7 @@ import (
 )
 
 // statusCommand returns the command drydock status, which shows the status of all apps or of one.
-// As all commands that call the API, it passes a function to callAPI (cli.go), which calls the
+// Like every command that calls the API, it passes a function to callAPI (cli.go), which calls the
 // function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) statusCommand() *cobra.Command {
 	return &cobra.Command{

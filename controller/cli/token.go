@@ -12,9 +12,9 @@ import (
 	"github.com/drydock-proxy/drydock/controller/web"
 )
 
-// tokenCommand returns the command drydock token, whose subcommands are about API tokens. As all
-// commands that call the API, it passes a function to callAPI (cli.go), which calls the function
-// with a client (client.go) and prints the result (output.go).
+// tokenCommand returns the command drydock token, whose subcommands are about API tokens. Like
+// every command that calls the API, each of them passes a function to callAPI (cli.go), which calls
+// the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) tokenCommand() *cobra.Command {
 	return commandGroup("token", "Manage API tokens", c.tokenListCommand(), c.tokenCreateCommand(), c.tokenRevokeCommand())
 }
