@@ -97,9 +97,10 @@ func (f *hostFunc) signature() (params, results []api.ValueType) {
 // and fails the VM, here if the running phase does not allow the call.
 func (f *hostFunc) Call(ctx context.Context, _ api.Module, stack []uint64) {
 	in := ctx.Value(instanceKey{}).(*instance)
-
 	in.vm.calls[in.invocation.callback][f.index]++
-	if in.invocation.restrict&^f.allowed != 0 {
+
+	phase := in.invocation.restrict // 0 in an ordinary callback, which allows every call
+	if phase&^f.allowed != 0 {
 		v := in.violation(in.invocation.callback, f.name, "Envoy does not allow this call in this phase")
 		in.trace(f, stack, "restricted")
 		panic(v)

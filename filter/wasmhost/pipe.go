@@ -140,7 +140,7 @@ func (p *pipe) sendHeaders(filters []*activeFilter, end bool) {
 		v := a.onHeaders(end)
 		p.running--
 		if p.interrupted() {
-			v = verdictStop
+			v = verdictStop // whatever the filter has returned
 		}
 
 		switch v {
@@ -151,7 +151,7 @@ func (p *pipe) sendHeaders(filters []*activeFilter, end bool) {
 			a.state = stopped
 		case verdictStopAll:
 			a.state, p.pressesBack = stoppedAll, false
-		default:
+		default: // verdictStopAllPress
 			a.state, p.pressesBack = stoppedAll, true
 		}
 		return
@@ -228,8 +228,10 @@ func (p *pipe) stopData(a *activeFilter, data *bodyBuffer, v verdict) {
 	}
 }
 
-// prependHeld puts what is held before a part that a filter lets pass: the filter held an earlier
-// part, was resumed, and then let this one pass. With [Config.LegacyResume] the two are not joined.
+// prependHeld puts what is held before a part that a filter lets pass. Something is held if the
+// filter had stopped an earlier part and was resumed in between: onData has then added this part to
+// the held ones too, so that data itself is empty. With [Config.LegacyResume], what is held is not
+// sent.
 func (p *pipe) prependHeld(a *activeFilter, data *bodyBuffer) {
 	nothingHeld := p.buffered == nil || len(p.buffered.bytes) == 0
 	if nothingHeld || data == p.buffered || a.f.plugin.vm.host.cfg.LegacyResume {
@@ -256,7 +258,7 @@ func (p *pipe) sendTrailers(filters []*activeFilter) {
 
 		switch {
 		case v == verdictContinue && a.state == stopped:
-			a.resume()
+			a.resume() // sends the body that the filter held, and the trailers after it
 			return
 		case v != verdictContinue:
 			if a.state == iterating {

@@ -244,9 +244,6 @@ func (r *reader) extensions(q *request) Rule {
 func (r *reader) persistedQuery(q *request) Rule {
 	var hasVersion, hasMiss bool
 	rule := r.object(func(key []byte) Rule {
-		c := r.skipSpace()
-		start := r.pos
-
 		var twice bool // the key was read before
 		switch string(key) {
 		case "version":
@@ -262,31 +259,28 @@ func (r *reader) persistedQuery(q *request) Rule {
 			return RuleDuplicateKey
 		}
 
-		if c == '"' {
-			s, rule := r.string()
+		if r.skipSpace() == '"' {
+			hash, rule := r.string()
 			if rule != "" {
 				return rule
 			}
-			if string(key) != "sha256Hash" || !parseHash(&q.hash, s) {
+			if string(key) != "sha256Hash" || !parseHash(&q.hash, hash) {
 				return RulePersistedForm
 			}
 			return ""
 		}
 
+		start := r.pos
 		if rule := r.value(); rule != "" {
 			return rule
 		}
-		switch string(r.src[start:r.pos]) {
-		case "1":
-			if string(key) == "version" {
-				return ""
-			}
-		case "true", "false":
-			if string(key) == "miss" {
-				return ""
-			}
+		value := r.src[start:r.pos]
+		isVersion := string(key) == "version" && string(value) == "1"
+		isMiss := string(key) == "miss" && (string(value) == "true" || string(value) == "false")
+		if !isVersion && !isMiss {
+			return RulePersistedForm
 		}
-		return RulePersistedForm
+		return ""
 	})
 
 	if rule == "" && !q.hasHash {
