@@ -20,6 +20,8 @@ func (*plugin) NewHttpContext(uint32) types.HttpContext { return &stream{} }
 
 type stream struct{ types.DefaultHttpContext }
 
+// OnHttpRequestHeaders pauses a request that has a body. Envoy then keeps the headers, and what
+// comes of the body, until a callback returns ActionContinue.
 func (*stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	if endOfStream {
 		return types.ActionContinue
@@ -27,6 +29,7 @@ func (*stream) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	return types.ActionPause
 }
 
+// OnHttpRequestBody lets the request go on once all of its body is there.
 func (*stream) OnHttpRequestBody(_ int, endOfStream bool) types.Action {
 	if endOfStream {
 		return types.ActionContinue
