@@ -21,6 +21,7 @@ const (
 	Refuse
 )
 
+// String returns the name of the verdict, as the API shows it.
 func (v Verdict) String() string { return [...]string{"pass", "need-body", "refuse"}[v] }
 
 // Decision is the verdict on a request for one app, and the reasons for it.
@@ -185,6 +186,7 @@ func (a *app) judge(r *Request, d *Decision) {
 	}
 }
 
+// refuse makes the decision a refusal by the rule.
 func (d *Decision) refuse(rule Rule) { d.Verdict, d.Rule = Refuse, rule }
 
 // needBody asks for the body. The request will pass by the rule if its body allows it. If it is

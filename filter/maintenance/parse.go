@@ -132,6 +132,7 @@ func (v value) match() (m Match) {
 	return m
 }
 
+// readOnlyRules reads a ReadOnlyRules.
 func (v value) readOnlyRules() (r ReadOnlyRules) {
 	v.object(func(key string, v value) bool {
 		switch key {
@@ -156,6 +157,7 @@ func (v value) readOnlyRules() (r ReadOnlyRules) {
 	return r
 }
 
+// pathRules reads a list of PathRules.
 func (v value) pathRules() (rules []PathRule) {
 	v.array(maxNames, func(v value) {
 		var r PathRule
@@ -181,6 +183,8 @@ func (v value) pathRules() (rules []PathRule) {
 	return rules
 }
 
+// graphQL reads a GraphQL. An empty list of paths stays a list that is not nil: no path is a
+// GraphQL path then, and the default does not apply.
 func (v value) graphQL() *GraphQL {
 	g := new(GraphQL)
 	v.object(func(key string, v value) bool {
@@ -219,6 +223,7 @@ func (v value) graphQL() *GraphQL {
 	return g
 }
 
+// pages reads the hashes of pages by language. checker.pages checks them.
 func (v value) pages() map[string]string {
 	pages := make(map[string]string)
 	v.object(func(key string, v value) bool {
