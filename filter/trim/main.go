@@ -3,6 +3,11 @@
 // The Go linker keeps every go:wasmexport of the SDK, and for each request the host calls every
 // callback that a module exports, which was half of the filter's cost while nothing is on. The
 // linker has no flag against it, so the build runs this program after the linker.
+//
+// A module is a preamble and a sequence of sections. A section is a byte that says what it has, the
+// size of its body, and the body. Numbers such as sizes are encoded as LEB128, which
+// encoding/binary calls Uvarint. Trim copies all sections but the export section, from which it
+// removes entries. The functions remain in the module.
 package main
 
 import (
@@ -15,7 +20,9 @@ import (
 	"strings"
 )
 
-// keep names the exports that stay. A callback that the filter begins to implement must be added.
+// keep names the exports that stay: the memory, the module's initialization, the ABI's version, and
+// the callbacks that the filter needs. A callback that the filter begins to implement must be
+// added.
 var keep = map[string]bool{
 	"memory":                      true,
 	"_initialize":                 true,
@@ -44,6 +51,7 @@ func main() {
 	}
 }
 
+// trimFile trims a file in place. If that fails, the file is as it was.
 func trimFile(name string) error {
 	module, err := os.ReadFile(name)
 	if err != nil {
@@ -57,31 +65,34 @@ func trimFile(name string) error {
 	return os.WriteFile(name, trimmed, 0o644)
 }
 
-const exportSection = 7 // WebAssembly core specification, section 5.5.2
+// exportSection is the byte that the export section begins with (WebAssembly core specification,
+// section 5.5.2).
+const exportSection = 7
 
 var errCutOff = errors.New("the module is cut off")
 
-// trim rewrites the export section. It fails if an export that keep names is missing, because then
-// keep and the filter disagree.
+// trim returns the module with only the exports that keep names. It fails if one of them is
+// missing, because then keep and the filter disagree.
 func trim(module []byte) ([]byte, error) {
-	const preamble = "\x00asm\x01\x00\x00\x00"
+	const preamble = "\x00asm\x01\x00\x00\x00" // of a module in version 1 of the binary format
 	rest, ok := strings.CutPrefix(string(module), preamble)
 	if !ok {
 		return nil, errors.New("it is not a WebAssembly module")
 	}
 
 	out := []byte(preamble)
-	missing := maps.Clone(keep)
+	missing := maps.Clone(keep) // the exports that were not found yet
 	for rest != "" {
 		id := rest[0]
-		body, next, ok := sized(rest[1:])
+		body, next, ok := readBytes(rest[1:])
 		if !ok {
 			return nil, errCutOff
 		}
 		rest = next
 
 		if id == exportSection {
-			if body, ok = trimExports(body, missing); !ok {
+			body, ok = trimExports(body, missing)
+			if !ok {
 				return nil, errCutOff
 			}
 		}
@@ -95,39 +106,53 @@ func trim(module []byte) ([]byte, error) {
 	return out, nil
 }
 
-// trimExports rewrites the body of the export section, and deletes from missing what it keeps.
+// trimExports returns the body of the export section with only the exports in missing, and deletes
+// these from missing. It returns false if the section is cut off.
+//
+// The body is the number of exports and an entry for each: the size of its name and the name, a
+// byte for its kind (function, memory, …), and its index among those of its kind.
 func trimExports(section string, missing map[string]bool) (trimmed string, ok bool) {
-	count, rest, ok := number(section)
+	count, rest, ok := readNumber(section)
+	if !ok {
+		return "", false
+	}
+
 	var kept uint64
-	var entries []byte
-	for ; ok && count > 0; count-- {
-		entry := rest // begins with this entry
-		var name string
-		if name, rest, ok = sized(rest); !ok || rest == "" {
+	var keptEntries []byte
+	for range count {
+		fromEntry := rest
+		name, afterName, ok := readBytes(rest)
+		if !ok || afterName == "" {
 			return "", false
 		}
-		if _, rest, ok = number(rest[1:]); !ok { // the kind is one byte, the index a number
+		_, rest, ok = readNumber(afterName[1:]) // the index, after the kind
+		if !ok {
 			return "", false
 		}
 
 		if missing[name] {
 			delete(missing, name)
 			kept++
-			entries = append(entries, entry[:len(entry)-len(rest)]...)
+			entry := fromEntry[:len(fromEntry)-len(rest)]
+			keptEntries = append(keptEntries, entry...)
 		}
 	}
-	return string(append(binary.AppendUvarint(nil, kept), entries...)), ok
+	return string(append(binary.AppendUvarint(nil, kept), keptEntries...)), true
 }
 
-// number reads a LEB128 number from the front of s.
-func number(s string) (n uint64, rest string, ok bool) {
+// readNumber reads a LEB128 number from the front of s. It returns false if s is cut off, or if the
+// number has more bytes than one of 32 bits may have.
+func readNumber(s string) (n uint64, rest string, ok bool) {
 	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen32)]))
-	return n, s[max(size, 0):], size > 0
+	if size <= 0 {
+		return 0, "", false
+	}
+	return n, s[size:], true
 }
 
-// sized reads a number from the front of s, and that many bytes after it.
-func sized(s string) (bytes, rest string, ok bool) {
-	n, rest, ok := number(s)
+// readBytes reads a number from the front of s, and that many bytes after it.
+func readBytes(s string) (bytes, rest string, ok bool) {
+	n, rest, ok := readNumber(s)
 	if !ok || n > uint64(len(rest)) {
 		return "", "", false
 	}

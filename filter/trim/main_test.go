@@ -11,47 +11,61 @@ import (
 	"testing"
 )
 
-// section and module encode a module (WebAssembly core specification, section 5.5).
+// The tests make modules of their own. section, module and exports encode them, as the WebAssembly
+// core specification describes in section 5.5. Every test exports functions only.
+
+// section returns a section of a module: its id, the size of its body, and the body.
 func section(id byte, body []byte) []byte {
 	return append(binary.AppendUvarint([]byte{id}, uint64(len(body))), body...)
 }
 
+// preamble is what every module begins with: a magic number, and version 1 of the format.
+const preamble = "\x00asm\x01\x00\x00\x00"
+
 func module(sections ...[]byte) []byte {
-	return slices.Concat(append([][]byte{[]byte("\x00asm\x01\x00\x00\x00")}, sections...)...)
+	return append([]byte(preamble), slices.Concat(sections...)...)
 }
 
+// exports returns an export section. Each function has another index, which trim has to keep.
 func exports(names ...string) []byte {
 	body := binary.AppendUvarint(nil, uint64(len(names)))
 	for i, name := range names {
-		body = append(binary.AppendUvarint(body, uint64(len(name))), name...)
-		body = binary.AppendUvarint(append(body, 0), uint64(300*i)) // a function
+		body = append(body, export(name, i)...)
 	}
 	return section(exportSection, body)
 }
 
+// export returns the entry of an export section for the i-th function.
+func export(name string, i int) []byte {
+	const function = 0                                // the kind of the export
+	index := binary.AppendUvarint(nil, uint64(300*i)) // mostly more than one byte
+	entry := append(binary.AppendUvarint(nil, uint64(len(name))), name...)
+	return append(append(entry, function), index...)
+}
+
+// needed returns the names of the exports that trim keeps, sorted.
 func needed() []string { return slices.Sorted(maps.Keys(keep)) }
 
 func TestTrimKeepsOnlyNeededExports(t *testing.T) {
-	all := needed()
-	before, after := section(1, []byte{0}), section(10, bytes.Repeat([]byte{7}, 1000))
-	noise := slices.Clone(all)
-	noise = slices.Insert(noise, 3, "proxy_on_response_headers", strings.Repeat("x", 200))
-	noise = append(noise, "proxy_on_new_connection")
+	before := section(1, []byte{0})                     // the types, of which there are none
+	after := section(10, bytes.Repeat([]byte{7}, 1000)) // the code, which trim does not look into
+	names := needed()
+	names = slices.Insert(names, 3, "proxy_on_response_headers", strings.Repeat("x", 200))
+	names = append(names, "proxy_on_new_connection")
 
-	got, err := trim(module(before, exports(noise...), after))
+	got, err := trim(module(before, exports(names...), after))
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	// Each export keeps the index of its function.
-	var entries []byte
-	for i, name := range noise {
+	body := binary.AppendUvarint(nil, uint64(len(keep)))
+	for i, name := range names {
 		if keep[name] {
-			entries = append(binary.AppendUvarint(entries, uint64(len(name))), name...)
-			entries = binary.AppendUvarint(append(entries, 0), uint64(300*i))
+			body = append(body, export(name, i)...)
 		}
 	}
-	want := module(before, section(exportSection, append(binary.AppendUvarint(nil, uint64(len(all))), entries...)), after)
+	want := module(before, section(exportSection, body), after)
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -63,33 +77,39 @@ func TestTrimKeepsOnlyNeededExports(t *testing.T) {
 
 func TestTrimRefusesBrokenModules(t *testing.T) {
 	whole := module(exports(needed()...))
+	endless := bytes.Repeat([]byte{0xff}, 12)                               // a number of which each byte says that another one follows
+	huge := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1} // 2^64-1
+	exportsOf := func(body ...byte) []byte { return module(section(exportSection, body)) }
+	and := func(more ...byte) []byte { return append(slices.Clone(whole), more...) }
+
 	for name, c := range map[string]struct {
 		module []byte
 		err    string
 	}{
-		"nothing":            {nil, "not a WebAssembly module"},
-		"text":               {[]byte("(module)"), "not a WebAssembly module"},
-		"a component":        {append([]byte("\x00asm\x0d\x00\x01\x00"), whole[8:]...), "not a WebAssembly module"},
-		"no exports":         {module(), "proxy_on_memory_allocate"},
-		"an export missing":  {module(exports(needed()[1:]...)), "does not export " + needed()[0]},
-		"two missing":        {module(exports(needed()[2:]...)), "does not export " + needed()[0] + ", " + needed()[1]},
-		"one twice":          {module(exports(append(needed()[1:], needed()[1])...)), "does not export " + needed()[0]},
-		"no section size":    {append(slices.Clone(whole), 1), "cut off"},
-		"section too long":   {append(slices.Clone(whole), 1, 5, 0), "cut off"},
-		"endless size":       {append(slices.Clone(whole), bytes.Repeat([]byte{0xff}, 12)...), "cut off"},
-		"no export count":    {module(section(exportSection, nil)), "cut off"},
-		"count past the end": {module(section(exportSection, []byte{200, 1})), "cut off"},
-		"name past the end":  {module(section(exportSection, []byte{1, 100, 'a'})), "cut off"},
-		"endless name":       {module(section(exportSection, append([]byte{1}, bytes.Repeat([]byte{0xff}, 9)...))), "cut off"},
-		"huge name":          {module(section(exportSection, []byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 'a', 0, 0})), "cut off"},
-		"no kind":            {module(section(exportSection, []byte{1, 1, 'a'})), "cut off"},
-		"no index":           {module(section(exportSection, []byte{1, 1, 'a', 0})), "cut off"},
+		"nothing":                  {nil, "not a WebAssembly module"},
+		"text":                     {[]byte("(module)"), "not a WebAssembly module"},
+		"a component":              {append([]byte("\x00asm\x0d\x00\x01\x00"), whole[len(preamble):]...), "not a WebAssembly module"},
+		"no exports":               {module(), "proxy_on_memory_allocate"},
+		"an export missing":        {module(exports(needed()[1:]...)), "does not export " + needed()[0]},
+		"two exports missing":      {module(exports(needed()[2:]...)), "does not export " + needed()[0] + ", " + needed()[1]},
+		"one missing, one twice":   {module(exports(append(needed()[1:], needed()[1])...)), "does not export " + needed()[0]},
+		"section without a size":   {and(1), "cut off"},
+		"section past the end":     {and(1, 5, 0), "cut off"},
+		"section of endless size":  {and(endless...), "cut off"},
+		"no number of exports":     {exportsOf(), "cut off"},
+		"exports past the end":     {exportsOf(200, 1), "cut off"},
+		"name past the end":        {exportsOf(1, 100, 'a'), "cut off"},
+		"name of endless size":     {exportsOf(append([]byte{1}, endless...)...), "cut off"},
+		"name of size 2^64-1":      {exportsOf(slices.Concat([]byte{1}, huge, []byte{'a', 0, 0})...), "cut off"},
+		"export without its kind":  {exportsOf(1, 1, 'a'), "cut off"},
+		"export without its index": {exportsOf(1, 1, 'a', 0), "cut off"},
 	} {
 		if got, err := trim(c.module); err == nil || !strings.Contains(err.Error(), c.err) || got != nil {
 			t.Errorf("%s: got %d bytes, %v; want an error that contains %q", name, len(got), err, c.err)
 		}
 	}
 
+	// Nor is a part of a module one.
 	for n := range whole {
 		if _, err := trim(whole[:n]); err == nil {
 			t.Errorf("the first %d of %d bytes were accepted as a module", n, len(whole))
@@ -100,7 +120,7 @@ func TestTrimRefusesBrokenModules(t *testing.T) {
 func TestFileThatCannotBeTrimmedIsUnchanged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "m.wasm")
 	for _, c := range []struct {
-		before, after []byte
+		before, after []byte // what the file has
 		fails         bool
 	}{
 		{module(exports(append(needed(), "proxy_on_done")...)), module(exports(needed()...)), false},
@@ -126,9 +146,11 @@ func TestFileThatCannotBeTrimmedIsUnchanged(t *testing.T) {
 // FuzzTrim checks that trim does not panic, and that it does not change what it has trimmed.
 func FuzzTrim(f *testing.F) {
 	f.Add(module(section(1, []byte{0}), exports(append(needed(), "other")...), section(0, []byte{4, 'n', 'a', 'm', 'e'})))
-	f.Add(module(exports("memory"), exports(needed()...)))
+	f.Add(module(exports("memory"), exports(needed()...))) // two export sections, which no linker makes
+	// One export whose name is said to have 2^64-1 bytes.
 	f.Add(module(section(exportSection, []byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 'a', 0, 0})))
-	f.Add([]byte("\x00asm\x01\x00\x00\x00\x07\x80"))
+	// An export section whose size is cut off.
+	f.Add([]byte(preamble + "\x07\x80"))
 
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out, err := trim(in)
