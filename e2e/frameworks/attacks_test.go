@@ -8,15 +8,21 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// attack is a request that once wrote through a gate, on the server for which it was made.
+// This file has requests that once got past Drydock. A gate is what refuses writes in front of the
+// servers of rig (servers.go). It enforces one of several states, such as read-only
+// (invariant_test.go), and each server has a counter that every write raises.
+
+// attack is a request that once wrote through a gate on one of the servers. It must not any more.
 type attack struct {
-	state, server, name string
-	request             *differential.Request
+	state, server string // the names of the state and of the server
+	name          string // what the attack does
+	request       *differential.Request
 }
 
-// attacks collects attacks.
+// attacks is a list of attacks. Its methods add to it.
 type attacks []attack
 
+// add adds an attack by this method and target. change changes the rest of the request.
 func (all *attacks) add(state, server, name, method, target string, change func(r *differential.Request)) {
 	r := &differential.Request{Method: method, Target: target}
 	change(r)
@@ -26,16 +32,16 @@ func (all *attacks) add(state, server, name, method, target string, change func(
 // knownAttacks returns all attacks.
 func knownAttacks() []attack {
 	var all attacks
-	all.byPath()
-	all.bySmuggling()
-	all.byBody()
-	all.byHost()
-	all.byUpgrade()
+	all.addPathAttacks()
+	all.addSmugglingAttacks()
+	all.addBodyAttacks()
+	all.addHostAttacks()
+	all.addUpgradeAttacks()
 	return all
 }
 
-// byPath adds attacks that disguise the path.
-func (all *attacks) byPath() {
+// addPathAttacks adds attacks that disguise the path.
+func (all *attacks) addPathAttacks() {
 	for _, name := range []string{"SCRIPT_NAME", "X-Script-Name"} {
 		all.add("no-access", "flask", name+" cuts an exempt prefix", "POST", exemptPrefix+"/orders", header(name, exemptPrefix))
 		all.add("one-app", "flask", name+" cuts what hides a closed path", "POST", "/x/orders", header(name, "/x"))
@@ -52,22 +58,22 @@ func (all *attacks) byPath() {
 	all.add("read-only", "flask", "__METHOD_OVERRIDE__ names the method", "GET", "/orders/1?__METHOD_OVERRIDE__=DELETE", plain)
 }
 
-// bySmuggling adds attacks that hide a request in the body of another.
-func (all *attacks) bySmuggling() {
-	smuggles := func(r *differential.Request) {
+// addSmugglingAttacks adds attacks that hide a request in the body of another.
+func (all *attacks) addSmugglingAttacks() {
+	smuggle := func(r *differential.Request) {
 		r.Body = smuggled(differential.AnyHost)
 		r.Set("Connection", "keep-alive")
 		r.Patience = time.Second
 	}
 
-	all.add("no-access", "python-http", "the body of an exempt GET is a request", "GET", "/healthz", smuggles)
-	all.add("read-only", "python-http", "the body of a GET is a request", "GET", "/orders", smuggles)
-	all.add("read-only", "python-http", "the body of an OPTIONS is a request", "OPTIONS", "/orders", smuggles)
-	all.add("one-app", "python-http", "the body of a GET beside the closed app is a request", "GET", "/healthz", smuggles)
+	all.add("no-access", "python-http", "the body of an exempt GET is a request", "GET", "/healthz", smuggle)
+	all.add("read-only", "python-http", "the body of a GET is a request", "GET", "/orders", smuggle)
+	all.add("read-only", "python-http", "the body of an OPTIONS is a request", "OPTIONS", "/orders", smuggle)
+	all.add("one-app", "python-http", "the body of a GET beside the closed app is a request", "GET", "/healthz", smuggle)
 }
 
-// byBody adds attacks whose body names another method.
-func (all *attacks) byBody() {
+// addBodyAttacks adds attacks whose body names another method.
+func (all *attacks) addBodyAttacks() {
 	const asJSON, asForm = `{"_method":"DELETE"}`, "_method=DELETE"
 
 	for _, server := range []string{"express4", "express5"} {
@@ -80,11 +86,11 @@ func (all *attacks) byBody() {
 			}
 
 			for _, charset := range []string{"utf-16", "utf-7"} {
-				mark := ""
+				byteOrderMark := ""
 				if charset == "utf-16" {
-					mark = "\ufeff"
+					byteOrderMark = "\ufeff"
 				}
-				all.add(state, server, "JSON in "+charset+" names the method", "POST", path, withBody("application/json; charset="+charset, mark+asJSON, "", charset))
+				all.add(state, server, "JSON in "+charset+" names the method", "POST", path, withBody("application/json; charset="+charset, byteOrderMark+asJSON, "", charset))
 			}
 
 			all.add(state, server, "a multipart form names the method", "POST", path, withBody("multipart/form-data; boundary=x", part(`form-data; name="_method"`, "DELETE"), "", ""))
@@ -92,8 +98,8 @@ func (all *attacks) byBody() {
 	}
 }
 
-// byHost adds attacks that disguise the host.
-func (all *attacks) byHost() {
+// addHostAttacks adds attacks that disguise the host.
+func (all *attacks) addHostAttacks() {
 	for _, host := range []string{"%6frders.test", "orders%2etest", "%EF%BD%8Frders.test", "app.test@orders.test", "orders.test/x?"} {
 		all.add("one-app", "node-http", "the host is written as "+host, "POST", "/tenant", func(r *differential.Request) { r.Host = host })
 	}
@@ -106,26 +112,28 @@ func (all *attacks) byHost() {
 	all.add("one-app", "django", "Forwarded names the host", "POST", "/tenant", header("Forwarded", "host="+closedHost))
 }
 
-// byUpgrade adds attacks that write after an upgrade.
-func (all *attacks) byUpgrade() {
+// addUpgradeAttacks adds attacks that write after an upgrade.
+func (all *attacks) addUpgradeAttacks() {
 	for _, state := range []string{"no-access", "read-only"} {
-		all.add(state, "express5", "an exempt GET becomes a WebSocket", "GET", "/healthz", as(upgradeTricks()[0], ""))
+		webSocket := upgradeTricks()[0]
+		all.add(state, "express5", "an exempt GET becomes a WebSocket", "GET", "/healthz", func(r *differential.Request) {
+			webSocket.do(r, "")
+		})
 	}
 }
 
-// What attacks change about a request.
+// The functions below are or return what attacks change about a request.
 
+// plain changes nothing.
 func plain(*differential.Request) {}
 
+// header sets a header.
 func header(name, value string) func(r *differential.Request) {
 	return func(r *differential.Request) { r.Set(name, value) }
 }
 
-func as(t trick, value string) func(r *differential.Request) {
-	return func(r *differential.Request) { t.do(r, value) }
-}
-
-// withBody gives a request a body in a charset and a coding.
+// withBody sets a body in a charset, which contentType must name, and a content coding. "" is
+// UTF-8, or no coding.
 func withBody(contentType, text, coding, charset string) func(r *differential.Request) {
 	return func(r *differential.Request) {
 		r.Body = differential.Compress(coding, differential.Transcode(charset, text))
@@ -136,8 +144,9 @@ func withBody(contentType, text, coding, charset string) func(r *differential.Re
 	}
 }
 
-// attacksWriteNothing sends the attacks of a state to the servers on which they wrote: first
-// without a gate, where they must still write, and then through the gate.
+// attacksWriteNothing sends each attack on a state to the server on which it wrote: first without a
+// gate, where it must still write, and then through the gate that enforces the state. addrs are the
+// addresses of the servers behind the gate.
 func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []string, under state) {
 	for _, a := range knownAttacks() {
 		if a.state != under.name {
@@ -145,7 +154,8 @@ func attacksWriteNothing(t *testing.T, servers []*differential.Server, addrs []s
 		}
 		t.Run(a.server+" "+a.name, func(t *testing.T) {
 			i := slices.IndexFunc(servers, func(s *differential.Server) bool { return s.Name == a.server })
-			if !writes(t, servers[i], servers[i].Addr, ungated(a.request), 5*time.Second) {
+			const slowWrite = 5 * time.Second // a smuggled request may be executed after the answer
+			if !writes(t, servers[i], servers[i].Addr, ungated(a.request), slowWrite) {
 				t.Fatalf("it writes nothing without a gate either:\n%s", a.request)
 			}
 

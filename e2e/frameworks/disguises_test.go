@@ -11,18 +11,24 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file has requests in disguise, a test for each kind of disguise. Each request once got past
+// Drydock. Drydock decides by the app to which a request belongs, and by whether the request only
+// reads. A test sends each request to a server of rig (servers.go), each of which has a counter
+// that every write raises: without a gate, and through gates that must refuse it. The gates are the
+// rules of Drydock's filter alone, called the core, and Envoy with the filter.
+
 // disguise is a request that a server takes for a write, or for a request to an app in maintenance,
 // although it does not look like one.
 type disguise struct {
-	server  string
+	server  string // its name
 	request *differential.Request
 }
 
-// request returns a request for a target, such as "POST /orders". The lines are headers and, after
-// an empty line, a body.
-func request(target string, lines ...string) *differential.Request {
+// request returns a request by its first line without the version, such as "POST /orders", and its
+// further lines: headers and, after an empty line, a body.
+func request(methodAndTarget string, lines ...string) *differential.Request {
 	r := &differential.Request{}
-	r.Method, r.Target, _ = strings.Cut(target, " ")
+	r.Method, r.Target, _ = strings.Cut(methodAndTarget, " ")
 	if blank := slices.Index(lines, ""); blank >= 0 {
 		r.Body = []byte(strings.Join(lines[blank+1:], "\n"))
 		lines = lines[:blank]
@@ -39,15 +45,17 @@ func request(target string, lines ...string) *differential.Request {
 	return r
 }
 
+// chunked sets that the body of a request is sent in chunks, and returns the request.
 func chunked(r *differential.Request) *differential.Request {
 	r.Framing = differential.Chunked
 	return r
 }
 
-// noneWrites sends disguises to their servers, first without a gate and then through the core and
-// through Envoy. Without a gate each must write, so that the test can fail; through a gate none
-// may. The gates must let a read pass.
-func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request, disguises []disguise) {
+// expectRefused sends disguises to their servers, first without a gate and then through the core
+// and through Envoy, which enforce the state of apps. Without a gate each disguise must write, so
+// that the test can fail. Through a gate none may. The gates must let the request read pass, so
+// that they do not just refuse everything.
+func expectRefused(t *testing.T, apps []maintenance.App, read *differential.Request, disguises []disguise) {
 	t.Helper()
 	var names []string
 	for _, d := range disguises {
@@ -57,9 +65,10 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 	}
 	servers := rig.Named(t, names...)
 
+	const slowWrite, noWait = time.Second, 0 // how long to wait for a write after the answer
 	for _, d := range disguises {
 		s := servers[slices.Index(names, d.server)]
-		if !writes(t, s, s.Addr, d.request, time.Second) {
+		if !writes(t, s, s.Addr, d.request, slowWrite) {
 			t.Errorf("%s does not write without a gate, so the test shows nothing:\n%s", d.server, d.request)
 		}
 	}
@@ -81,11 +90,12 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 					if d.server != s.Name {
 						continue
 					}
-					if writes(t, s, addrs[i], d.request, 0) {
+					if writes(t, s, addrs[i], d.request, noWait) {
 						t.Errorf("%s wrote:\n%s", s.Name, d.request)
 					}
 				}
 
+				// All late writes of a server are awaited together.
 				before := differential.Counter(t, s)
 				time.Sleep(200 * time.Millisecond)
 				if n := differential.Counter(t, s); n != before {
@@ -96,8 +106,9 @@ func noneWrites(t *testing.T, apps []maintenance.App, read *differential.Request
 	}
 }
 
-// writes reports whether a server writes because of a request, before it answers or within patience
-// afterwards. A smuggled request is answered on its own.
+// writes sends a request to an address at which a server is reached, and reports whether the
+// server's counter rises before the answer or within patience afterwards. A request that is
+// smuggled in the body of another one is executed after the answer to that one.
 func writes(t testing.TB, s *differential.Server, addr string, r *differential.Request, patience time.Duration) bool {
 	t.Helper()
 
@@ -135,6 +146,7 @@ func readOnly() []maintenance.App {
 	}, maintenance.ReadOnly)}
 }
 
+// Rails and Spring serve /orders for /orders.json, too.
 func TestFormatSuffixesReachTheSameApp(t *testing.T) {
 	var all []disguise
 	for server, paths := range map[string][]string{
@@ -146,9 +158,10 @@ func TestFormatSuffixesReachTheSameApp(t *testing.T) {
 		}
 	}
 
-	noneWrites(t, closedOrders(), request("GET /healthz"), all)
+	expectRefused(t, closedOrders(), request("GET /healthz"), all)
 }
 
+// PHP's web servers run a script that the path names, and the script takes the rest for the path.
 func TestPathsBehindScriptsReachTheSameApp(t *testing.T) {
 	var all []disguise
 	for server, paths := range map[string][]string{
@@ -161,7 +174,7 @@ func TestPathsBehindScriptsReachTheSameApp(t *testing.T) {
 		}
 	}
 
-	noneWrites(t, closedOrders(), request("GET /healthz"), all)
+	expectRefused(t, closedOrders(), request("GET /healthz"), all)
 }
 
 func TestGETThatWritesIsRefusedInEverySpellingOfItsPath(t *testing.T) {
@@ -180,7 +193,7 @@ func TestGETThatWritesIsRefusedInEverySpellingOfItsPath(t *testing.T) {
 	}
 
 	all = append(all, disguise{"rails", request("HEAD /logout")}, disguise{"spring", request("HEAD /logout")})
-	noneWrites(t, readOnly(), request("GET /healthz"), all)
+	expectRefused(t, readOnly(), request("GET /healthz"), all)
 }
 
 func TestGraphQLByURLIsJudgedInEverySpellingOfItsPath(t *testing.T) {
@@ -195,7 +208,7 @@ func TestGraphQLByURLIsJudgedInEverySpellingOfItsPath(t *testing.T) {
 			disguise{"rails", request("POST "+target, "Content-Type: application/json", "", `{"query":"{a}"}`)})
 	}
 
-	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
+	expectRefused(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
 
 func TestMethodOverrideHeadersAreRecognizedInEverySpelling(t *testing.T) {
@@ -207,7 +220,7 @@ func TestMethodOverrideHeadersAreRecognizedInEverySpelling(t *testing.T) {
 		}
 	}
 
-	noneWrites(t, readOnly(), request("GET /orders"), all)
+	expectRefused(t, readOnly(), request("GET /orders"), all)
 }
 
 func TestMethodOverrideCookiesAreRecognized(t *testing.T) {
@@ -216,7 +229,7 @@ func TestMethodOverrideCookiesAreRecognized(t *testing.T) {
 		all = append(all, disguise{"flight", request("GET /orders", "Cookie: "+cookie)})
 	}
 
-	noneWrites(t, readOnly(), request("GET /orders", "Cookie: method=a; session=b"), all)
+	expectRefused(t, readOnly(), request("GET /orders", "Cookie: method=a; session=b"), all)
 }
 
 func TestMethodOverrideParametersAreRecognizedInEverySpelling(t *testing.T) {
@@ -225,9 +238,11 @@ func TestMethodOverrideParametersAreRecognizedInEverySpelling(t *testing.T) {
 		all = append(all, disguise{"flight", request("GET /orders?" + name + "=DELETE")})
 	}
 
-	noneWrites(t, readOnly(), request("GET /orders?method=a&sort=b"), all)
+	expectRefused(t, readOnly(), request("GET /orders?method=a&sort=b"), all)
 }
 
+// A body in chunks has no Content-Length. Rack takes a header such as "content_length: 0" for one,
+// and Rails still reads the body.
 func TestMisspeltContentLengthDoesNotHideABody(t *testing.T) {
 	const mutation = `{"query":"mutation{b}"}`
 	var all []disguise
@@ -239,9 +254,10 @@ func TestMisspeltContentLengthDoesNotHideABody(t *testing.T) {
 	}
 
 	all = append(all, disguise{"rails", request("GET /graphql", "Content-Type: application/x-www-form-urlencoded", "", "query=mutation{b}")})
-	noneWrites(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
+	expectRefused(t, readOnly(), request("GET /graphql?query=%7ba%7d"), all)
 }
 
+// NanoHTTPD leaves the body of a GET on the connection, and takes it for the next request.
 func TestBodiesOfGETDoNotBecomeRequests(t *testing.T) {
 	const smuggled = "POST /orders HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\na=1"
 	var all []disguise
@@ -252,17 +268,21 @@ func TestBodiesOfGETDoNotBecomeRequests(t *testing.T) {
 	closed := []maintenance.App{differential.InMode(maintenance.Spec{
 		Name: maintenance.DefaultApp, Exempt: []maintenance.PathRule{{Path: "/healthz"}},
 	}, maintenance.NoAccess)}
-	t.Run("no-access", func(t *testing.T) { noneWrites(t, closed, request("GET /healthz"), all[1:]) })
-	t.Run("another app in no-access", func(t *testing.T) { noneWrites(t, closedOrders(), request("GET /healthz"), all[1:]) })
-	t.Run("read-only", func(t *testing.T) { noneWrites(t, readOnly(), request("GET /orders"), all) })
+	elsewhere := all[1:] // without GET /orders, which is refused in any case
+	t.Run("no-access", func(t *testing.T) { expectRefused(t, closed, request("GET /healthz"), elsewhere) })
+	t.Run("another app in no-access", func(t *testing.T) { expectRefused(t, closedOrders(), request("GET /healthz"), elsewhere) })
+	t.Run("read-only", func(t *testing.T) { expectRefused(t, readOnly(), request("GET /orders"), all) })
 }
 
+// The POSTs to /search and /login only read, and pass. Frameworks take another method from a field
+// "_method" (Slim: "_METHOD") of a body, in every spelling and type of body below.
 func TestBodiesThatNameAnotherMethodAreRefused(t *testing.T) {
 	const (
 		form      = "Content-Type: application/x-www-form-urlencoded"
 		json      = "Content-Type: application/json"
 		multipart = "Content-Type: multipart/form-data; boundary=b"
 	)
+	// part returns a multipart body whose one part has this header; named, one with this name.
 	part := func(header string) string { return "--b\r\n" + header + "\r\n\r\nDELETE\r\n--b--\r\n" }
 	named := func(name string) string { return part("Content-Disposition: form-data; " + name) }
 	var all []disguise
@@ -301,7 +321,7 @@ func TestBodiesThatNameAnotherMethodAreRefused(t *testing.T) {
 		add("laravel", form, "", body)
 	}
 
-	noneWrites(t, readOnly(), request("POST /search", form, "", "a=1&method=b"), all)
+	expectRefused(t, readOnly(), request("POST /search", form, "", "a=1&method=b"), all)
 }
 
 func TestForwardedHostsReachTheSameApp(t *testing.T) {
@@ -315,20 +335,22 @@ func TestForwardedHostsReachTheSameApp(t *testing.T) {
 		}
 	}
 
-	noneWrites(t, []maintenance.App{
+	expectRefused(t, []maintenance.App{
 		differential.InMode(maintenance.Spec{Name: "tenant", Match: maintenance.Match{Hosts: []string{"orders.test"}}}, maintenance.NoAccess),
 		{Spec: maintenance.Spec{Name: maintenance.DefaultApp}},
 	}, request("GET /healthz"), all)
 }
 
-// TestClientsCannotForgeTheBypassHeader sends the header in which the proxy tells the upstream of a
-// bypass, in every spelling that becomes the same variable.
+// TestClientsCannotForgeTheBypassHeader sends x-drydock-bypass: ip. With this header, Drydock tells
+// a server that a request passes because of the client's address. If a client sends the header, in
+// any spelling that a server takes for it, Envoy must remove it. GET /bypass answers with the value
+// that the server got.
 func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 	servers := rig.Named(t, "slim", "slim-lighttpd")
 	forge := func(separator string) *differential.Request {
 		return request("GET /bypass", strings.Join([]string{"x", "drydock", "bypass"}, separator)+": ip")
 	}
-	told := func(addr string, r *differential.Request) string {
+	bypassSeenBy := func(addr string, r *differential.Request) string {
 		t.Helper()
 		res, err := differential.Send(addr, r)
 		if err != nil || res.Status != http.StatusOK {
@@ -340,7 +362,7 @@ func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 	separators := map[string]string{"slim": "-_.", "slim-lighttpd": "-_.!~'^|`+#$%&*"}
 	for _, s := range servers {
 		for _, separator := range separators[s.Name] {
-			if got := told(s.Addr, forge(string(separator))); got != "ip" {
+			if got := bypassSeenBy(s.Addr, forge(string(separator))); got != "ip" {
 				t.Errorf("%s is told %q by %q without a gate, so the test shows nothing", s.Name, got, separator)
 			}
 		}
@@ -349,7 +371,7 @@ func TestClientsCannotForgeTheBypassHeader(t *testing.T) {
 	addrs := differential.EnvoyGate(t, servers, differential.State(maintenance.App{Spec: maintenance.Spec{Name: maintenance.DefaultApp}}))
 	for i, s := range servers {
 		for _, separator := range separators[s.Name] {
-			if got := told(addrs[i], forge(string(separator))); got != "" {
+			if got := bypassSeenBy(addrs[i], forge(string(separator))); got != "" {
 				t.Errorf("%s is told %q by %q", s.Name, got, separator)
 			}
 		}

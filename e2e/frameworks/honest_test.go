@@ -8,8 +8,11 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
-// TestHonestRequestsPass shows that requests that only read are answered through Envoy in read-only
-// as they are without a gate.
+// This file shows that Drydock in read-only does not turn away requests that only read. rig has
+// real servers (servers.go), each with a counter that every write raises.
+
+// TestHonestRequestsPass sends each honest request to every server, without Envoy and through Envoy
+// in read-only. Both answers must be the same, and the counter must not rise.
 func TestHonestRequestsPass(t *testing.T) {
 	var servers []*differential.Server
 	for _, s := range rig.Servers(t) {
@@ -18,15 +21,16 @@ func TestHonestRequestsPass(t *testing.T) {
 		servers = append(servers, &differential.Server{Name: s.Name, Addr: s.Addr, OneRequest: s.Name == "nanohttpd"})
 	}
 
-	s := states()[0]
+	s := states()[0] // read-only
 	addrs := differential.EnvoyGate(t, servers, differential.State(s.apps...))
 	checkGate(t, servers, addrs, s)
 	all := honest()
 
 	differential.Each(servers, func(i int, server *differential.Server) {
 		for _, r := range all {
+			const patience = 10 * time.Second // for a slow server: every request is to be answered
 			r, direct := r.Clone(), ungated(r)
-			r.Patience, direct.Patience = 10*time.Second, 10*time.Second
+			r.Patience, direct.Patience = patience, patience
 			before := differential.Counter(t, server)
 
 			want, err := differential.Send(server.Addr, direct)
@@ -41,7 +45,8 @@ func TestHonestRequestsPass(t *testing.T) {
 				return
 			}
 
-			if got.Status != want.Status || string(got.Body) != string(want.Body) || got.Status == http.StatusServiceUnavailable || got.Status == 0 {
+			sameAnswer := got.Status == want.Status && string(got.Body) == string(want.Body)
+			if !sameAnswer || got.Status == http.StatusServiceUnavailable || got.Status == 0 {
 				t.Errorf("%s: %s: got %d %.200q, without a gate %d %.200q", server.Name, r, got.Status, got.Body, want.Status, want.Body)
 			}
 			if n := differential.Counter(t, server); n != before {
@@ -54,8 +59,10 @@ func TestHonestRequestsPass(t *testing.T) {
 	}
 }
 
-// honest returns requests of browsers, clients, monitors and crawlers that read.
+// honest returns requests of browsers, clients, monitors and crawlers that only read. Some of them
+// contain words by which other requests name a method, such as "_method", where they mean nothing.
 func honest() (all []*differential.Request) {
+	// add adds a request with headers, names and values in turn, and returns it to be changed.
 	add := func(method, target string, headers ...string) *differential.Request {
 		r := &differential.Request{Method: method, Target: target, Trail: []string{method + " " + target}}
 		for i := 0; i < len(headers); i += 2 {

@@ -10,11 +10,18 @@ import (
 	"github.com/drydock-proxy/drydock/e2e/differential"
 )
 
+// This file says what the servers of the rig do without a gate. Each server has a counter that
+// every write raises (servers.go).
+
 var (
 	requests = flag.Int("requests", 4_000, "how many requests TestNoWriteReachesAServer makes for all gates and states together")
 	seed     = flag.Uint64("seed", 1, "seed of the generator")
 )
 
+// onlySomeClosed is the generator's setting in these tests: its requests are for any host.
+const onlySomeClosed = false
+
+// TestMain ends the servers after the tests.
 func TestMain(m *testing.M) { rig.Main(m) }
 
 // TestServersDiffer sends the corpus to every server without a gate, and compares which of the
@@ -22,58 +29,55 @@ func TestMain(m *testing.M) { rig.Main(m) }
 // notices when a server has become safer or more dangerous.
 func TestServersDiffer(t *testing.T) {
 	servers := rig.Servers(t)
-	corpus := NewGenerator(*seed, false, "/search").seeds
+	corpus := NewGenerator(*seed, onlySomeClosed, "/search").seeds
 	differential.ExpectKnownDifferences(t, servers, corpus, "testdata/differences.txt", func(i int, r *differential.Request) bool {
-		// No row may depend on how fast a server is: what it does is waited for, up to bounds that
-		// only rows without a write reach.
+		// No row of the golden file may depend on how fast a server is. So the test waits long for
+		// a write, and waits to the end only for requests that do not write.
 		r = ungated(r)
 		r.Patience = 10 * time.Second
-		var after time.Duration
+		var afterAnswer time.Duration // how long a write is waited for after the answer
 		switch {
-		case bytes.Contains(r.Body, []byte("HTTP/1.1")):
+		case smuggles(r):
 			r.ReadOn, r.Patience = true, 3*time.Second
 		case len(r.After) > 0:
-			r.Patience, after = 3*time.Second, 2*time.Second
+			r.Patience, afterAnswer = 3*time.Second, 2*time.Second
 		}
-		return writes(t, servers[i], servers[i].Addr, r, after)
+		return writes(t, servers[i], servers[i].Addr, r, afterAnswer)
 	})
 }
 
-// ungated returns the request as a server without a gate can take it: the servers speak only
-// HTTP/1. Many of them wait for more of a request than there is, and get little time to answer.
+// ungated returns a copy of a request that can be sent to a server without a gate: over HTTP/1,
+// because the servers speak nothing else. If the end of the request is unclear, many servers wait
+// for more than there is, so they get little time to answer.
 func ungated(r *differential.Request) *differential.Request {
 	r = r.Clone()
 	r.HTTP2 = nil
 	r.Patience = 2 * time.Second
-	if len(r.After) > 0 || r.Framing >= differential.Both || later(r) > 0 {
+	unclearFraming := r.Framing >= differential.Both // Both, Unfinished or None
+	if len(r.After) > 0 || unclearFraming || smuggles(r) {
 		r.Patience = 300 * time.Millisecond
 	}
 	return r
 }
 
-// later returns how long after its answer a server may still write. A smuggled request is answered
-// on its own.
-func later(r *differential.Request) time.Duration {
-	if bytes.Contains(r.Body, []byte("HTTP/1.1")) {
-		return 500 * time.Millisecond
-	}
-	return 0
-}
+// smuggles reports whether the body of a request is another request, which a server may execute.
+func smuggles(r *differential.Request) bool { return bytes.Contains(r.Body, []byte("HTTP/1.1")) }
 
-// TestGeneratorReachesServers shows that the invariant can fail: without a gate, a good part of the
-// generated requests raises the counter of each server.
+// TestGeneratorReachesServers shows that TestNoWriteReachesAServer can fail: without a gate, a good
+// part of the generated requests raises the counter of each server.
 func TestGeneratorReachesServers(t *testing.T) {
 	servers := rig.Servers(t)
-	g := NewGenerator(*seed, false, "/search")
-	first := len(g.seeds) // TestServersDiffer sends the corpus
+	g := NewGenerator(*seed, onlySomeClosed, "/search")
+	const n, noWait = 400, 0
+	firstRandom := len(g.seeds) // the requests before it are the corpus, which TestServersDiffer sends
 
-	differential.ExpectWrites(t, servers, 400, func(i, j int) bool {
-		return writes(t, servers[i], servers[i].Addr, ungated(g.Request(first+j)), 0)
+	differential.ExpectWrites(t, servers, n, func(i, j int) bool {
+		return writes(t, servers[i], servers[i].Addr, ungated(g.Request(firstRandom+j)), noWait)
 	})
 }
 
-// TestServersKeepTheContract holds each server to what the rig expects of it: which plain requests
-// write, and which only read.
+// TestServersKeepTheContract shows that each server does what the rig expects of it: which plain
+// requests write, each once, and which only read.
 func TestServersKeepTheContract(t *testing.T) {
 	const form = "Content-Type: application/x-www-form-urlencoded"
 	var reads, writes []*differential.Request
@@ -97,18 +101,18 @@ func TestServersKeepTheContract(t *testing.T) {
 	differential.Each(servers, func(_ int, s *differential.Server) {
 		for i, r := range slices.Concat(reads, writes) {
 			want := 0
-			if i >= len(reads) {
+			if isWrite := i >= len(reads); isWrite {
 				want = 1
 			}
-			if _, by := differential.SendAndCount(t, s, s.Addr, r.Clone(), differential.Counter(t, s)); by != want {
-				t.Errorf("%s: the counter rose by %d, want %d:\n%s", s.Name, by, want, r)
+			if _, rise := differential.SendAndCount(t, s, s.Addr, r.Clone(), differential.Counter(t, s)); rise != want {
+				t.Errorf("%s: the counter rose by %d, want %d:\n%s", s.Name, rise, want, r)
 			}
 		}
 	})
 }
 
-// documented are the method overrides that the documentation of a framework describes, each in a
-// POST to a path that only reads by POST.
+// documented are, by server, requests with the method overrides that the documentation of its
+// framework describes. Without the override, none of them writes.
 var documented = map[string][]*differential.Request{
 	"rails":         {request("POST /search", "X-HTTP-Method-Override: DELETE", "", ""), overrideForm("_method")},
 	"rack":          {request("POST /search", "X-HTTP-Method-Override: DELETE", "", ""), overrideForm("_method")},
@@ -120,6 +124,8 @@ var documented = map[string][]*differential.Request{
 	"spring":        {overrideForm("_method"), request("POST /search?_method=DELETE", "", "")},
 }
 
+// overrideForm returns a POST that only reads, with a form in which the field of this name
+// overrides the method.
 func overrideForm(name string) *differential.Request {
 	return request("POST /search", "Content-Type: application/x-www-form-urlencoded", "", name+"=DELETE")
 }
@@ -127,8 +133,8 @@ func overrideForm(name string) *differential.Request {
 func TestServersOverrideMethodsAsDocumented(t *testing.T) {
 	for _, s := range rig.Servers(t) {
 		for _, r := range documented[s.Name] {
-			if _, by := differential.SendAndCount(t, s, s.Addr, r, differential.Counter(t, s)); by != 1 {
-				t.Errorf("%s: the counter rose by %d, want 1:\n%s", s.Name, by, r)
+			if _, rise := differential.SendAndCount(t, s, s.Addr, r, differential.Counter(t, s)); rise != 1 {
+				t.Errorf("%s: the counter rose by %d, want 1:\n%s", s.Name, rise, r)
 			}
 		}
 	}
