@@ -9,7 +9,7 @@ import (
 )
 
 // A request is paused until the plugin has an answer from its controller, on a clock that stands
-// still.
+// still. The module (guest) runs the script in the configuration of the plugin.
 func Example() {
 	clock := wasmhost.NewManualClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	host := wasmhost.New(wasmhost.Config{
@@ -18,13 +18,16 @@ func Example() {
 		Strict:   true,
 	})
 	defer host.Close()
+
 	worker, err := host.NewVM(guest(), wasmhost.VMConfig{Thread: "worker_0", Env: map[string]string{"TOKEN": "t"}})
 	if err != nil {
 		panic(err)
 	}
 	plugin, err := worker.Plugin(wasmhost.PluginConfig{
-		Name:                        "drydock",
-		Configuration:               []byte("start: tick 100; counter blocked 1\nrequest_headers: pause; call controller /state\ncall: body call; reply 503 closed retry-after=60"),
+		Name: "drydock",
+		Configuration: []byte("start: tick 100; counter blocked 1\n" +
+			"request_headers: pause; call controller /state\n" +
+			"call: body call; reply 503 closed retry-after=60"),
 		AllowOnHeadersStopIteration: true,
 	})
 	if err != nil {
