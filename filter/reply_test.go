@@ -130,10 +130,14 @@ func TestFilterAnswersStatus(t *testing.T) {
 			{"POST", "shop.example.com", 405, ""},
 		} {
 			o := w.request(c.method, "/.drydock/status?x", "", ":authority", c.host)
-			if o.reply == nil || o.headers != nil || o.reply.status != c.status || !strings.HasPrefix(o.reply.body, c.prefix) || o.reply.headers["cache-control"] != "no-store" {
+			r := o.reply
+			if r == nil || o.headers != nil {
+				t.Fatalf("%s %s: got %s, want a reply", c.method, c.host, o)
+			}
+			if r.status != c.status || !strings.HasPrefix(r.body, c.prefix) || r.headers["cache-control"] != "no-store" {
 				t.Errorf("%s %s: got %s", c.method, c.host, o)
 			}
-			if r := o.reply; r != nil && r.details != "" && r.details != "drydock:edge" { // empty on the emulator
+			if r.details != "" && r.details != "drydock:edge" { // empty on the emulator
 				t.Errorf("details %q", r.details)
 			}
 		}
