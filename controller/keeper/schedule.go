@@ -54,7 +54,8 @@ func (k *Keeper) Run(ctx context.Context) {
 			sleep = retrySleep
 		}
 
-		// Each of these begins a new round, since it may have changed what comes next.
+		// Each event below, other than the end of ctx, begins a new round: it may change what comes
+		// next.
 		timer := time.NewTimer(sleep)
 		select {
 		case <-ctx.Done():

@@ -31,6 +31,7 @@ func serve(t *testing.T) (*App, *client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	app := New()
 	stop := app.Serve(l)
 	t.Cleanup(func() {
@@ -41,6 +42,7 @@ func serve(t *testing.T) (*App, *client) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
+
 	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +94,7 @@ func (c *client) orderByWebSocket() error {
 	if err := ws.Write(c.ctx, websocket.MessageText, []byte("order anchor")); err != nil {
 		return err
 	}
+
 	_, _, err = ws.Read(c.ctx)
 	return err
 }
@@ -143,12 +146,14 @@ func TestEventsAnnounceOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	lines := bufio.NewScanner(resp.Body)
 	lines.Scan() // the comment at the beginning shows that the stream is open
 
 	if err := c.request("POST", "/api/orders", "application/json", `{"item":"rope"}`)(); err != nil {
 		t.Fatal(err)
 	}
+
 	for lines.Scan() {
 		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 			var o Order
