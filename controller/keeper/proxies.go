@@ -252,12 +252,14 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	r := &k.proxies
 	r.mu.Lock()
 	p, ok := r.byID[id]
-	r.mu.Unlock()
 	if !ok {
+		r.mu.Unlock()
 		return fmt.Errorf("proxy %q: %w", id, ErrNotFound)
 	}
+	node := p.node
+	r.mu.Unlock()
 
-	removal, _ := diffResources(noApp, map[string]string{"proxy": id, "node": p.node}, nil)
+	removal, _ := diffResources(noApp, map[string]string{"proxy": id, "node": node}, nil)
 	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: removal})
 	if err := k.storeProxies(ctx, id, entry); err != nil {
 		return err
