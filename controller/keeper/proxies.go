@@ -18,19 +18,20 @@ import (
 )
 
 const (
-	// silentAfter is the time without an ack after which a VM counts as crashed and a proxy as
-	// lost.
+	// silentAfter is how long a proxy may be silent before it counts as lost. A VM that is silent
+	// for as long while another VM of its proxy acks counts as crashed.
 	silentAfter = maintenance.SilentSeconds * time.Second
-	// newFor is how long a proxy counts as new after its first ack. Every VM acks once a heartbeat,
-	// so after a heartbeat, and half a second for the network, all VMs of the proxy are known.
+	// newFor is how long a proxy counts as new after its first ack. While a proxy is new, no app is
+	// called active (enforcement.go), because not all VMs of the proxy may be known. Each VM acks
+	// every HeartbeatSeconds; half a second is for the network.
 	newFor = maintenance.HeartbeatSeconds*time.Second + 500*time.Millisecond
 	// lateAck is how long after the end of a proxy its last acks may still arrive.
 	lateAck = time.Second
-	// maxSkew is how far the clock of a proxy may be off before it keeps apps from being active.
-	// Windows open and close by the clocks of the proxies.
+	// maxSkew is how far the clock of a proxy may be off. While it is off by more, no app is called
+	// active, because each proxy opens and closes windows by its own clock.
 	maxSkew = time.Second
-	// forgetAfter is how long a lost proxy is kept while no app is on. While one is, lost proxies
-	// are kept until an operator forgets them.
+	// forgetAfter is how long a lost proxy is kept while no app is in maintenance. While some app
+	// is, a lost proxy is kept until an operator forgets it.
 	forgetAfter = 15 * time.Minute
 	// saveEvery is how often the list of proxies is saved if it has changed.
 	saveEvery = 5 * time.Second
@@ -259,6 +260,7 @@ func (k *Keeper) Forget(ctx context.Context, by Actor, id string) error {
 	node := p.node
 	r.mu.Unlock()
 
+	// The audit log shows a change from this resource to none. That they differ is certain.
 	removal, _ := diffResources(noApp, map[string]string{"proxy": id, "node": node}, nil)
 	entry := mustMarshal(Entry{Time: k.now(), Actor: by, Action: "proxy.forget", Change: removal})
 	if err := k.storeProxies(ctx, id, entry); err != nil {

@@ -192,7 +192,8 @@ func (p *proxyListener) edgeStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// A request for the start page of the host, about which nothing else is known.
+	// The status is that of the app to which the start page of this host belongs. Of the visitor
+	// nothing is known, so the attributes (explain.go) are those of an empty Request of the API.
 	req := &maintenance.Request{
 		Method: http.MethodGet, Authority: r.Host, Path: "/", EndStream: true,
 		Attributes: givenAttributes{Request: &Request{}},

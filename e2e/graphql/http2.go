@@ -11,13 +11,14 @@ import (
 // This file sends requests over HTTP/2, and does what only HTTP/2 can express. Each method of dice
 // makes random choices, changes the request accordingly, and adds a step to its trail.
 
-// http2 sends a request over HTTP/2, mostly as a client would, and often in an unusual form.
+// http2 makes r a request over HTTP/2, mostly as a client would, and often in an unusual form.
 func (d *dice) http2(r *differential.Request) {
 	h := &differential.HTTP2{}
 	r.HTTP2 = h
 	r.Did("HTTP/2")
 
-	// Over HTTP/2, an extended CONNECT opens a WebSocket (RFC 8441).
+	// Over HTTP/2, an extended CONNECT opens a WebSocket (RFC 8441). The headers of an upgrade over
+	// HTTP/1 stay on purpose: the mixture must not mislead a gate.
 	if strings.EqualFold(r.Header("Upgrade"), "websocket") && d.Chance(80) {
 		h.Pseudo = [][2]string{{":method", "CONNECT"}, {":protocol", d.One("websocket", "websocket", "WebSocket", "connect-udp")}}
 		r.Did("extended CONNECT")
@@ -31,6 +32,8 @@ func (d *dice) http2(r *differential.Request) {
 		d.http2Form(r)
 	}
 
+	// Requests beside r are sent on further streams of the same connection, frame by frame in turn.
+	// The bound keeps them few enough to be read in a report.
 	for d.Chance(12) && len(h.Beside) < 4 {
 		b := d.request()
 		b.HTTP2 = &differential.HTTP2{}
@@ -68,13 +71,13 @@ func (d *dice) http2Form(r *differential.Request) {
 		h.Priority = true
 		r.Did("priority")
 	case 6:
-		h.FieldSize = 1 + d.IntN(30)
+		h.FieldSize = 1 + d.IntN(30) // bytes in each HEADERS or CONTINUATION frame
 		r.Did(fmt.Sprintf("HEADERS of %d", h.FieldSize))
 
 	case 7:
 		d.pseudo(r)
 	case 8:
-		h.RawNames = true
+		h.RawNames = true // with capitals, which HTTP/2 forbids
 		r.Did("raw names")
 	case 9:
 		r.Headers = append(r.Headers, [2]string{d.One("host", "Host"), d.One(differential.AnyHost, "other.test", "", differential.AnyHost+":80")})

@@ -35,6 +35,7 @@ func TestValidConfigsAreRead(t *testing.T) {
 		{"no wait", `{"boot_wait":0}`, func(c *maintenance.Config) { c.BootWait = 0 }},
 		{"the longest wait", `{"boot_wait":60}`, func(c *maintenance.Config) { c.BootWait = time.Minute }},
 	} {
+		// Written leaves out what ParseConfig compiles from the fields.
 		want := defaults
 		c.change(&want)
 		got, err := maintenance.ParseConfig([]byte(c.config))

@@ -120,9 +120,10 @@ func NewStream(cfg StreamConfig, plugins ...*Plugin) *Stream {
 	for _, p := range plugins {
 		p.reload()
 		f := &filter{plugin: p, stream: s}
-		switch in := p.root.in; {
-		case in.err == nil:
-			f.in, f.wasmContext = in, in.newContext(p.root, f)
+		instance := p.root.in // of the module, in the VM of the plugin
+		switch {
+		case instance.err == nil:
+			f.in, f.wasmContext = instance, instance.newContext(p.root, f)
 		case p.cfg.FailurePolicy == FailOpen:
 			continue // the filter is left out of the chain
 		}
@@ -256,8 +257,8 @@ func (s *Stream) Pressing() bool { return s.request.pressing }
 // Done reports whether the stream has ended, after which plugins got on_log, on_done and on_delete.
 func (s *Stream) Done() bool { return s.done }
 
-// ContextID returns the id of the stream in the module of the i-th plugin, or 0 if the VM of the
-// plugin had crashed.
+// ContextID returns the id of the stream in the module of the i-th filter in the chain, or 0 if the
+// VM of its plugin had crashed.
 func (s *Stream) ContextID(i int) uint32 {
 	if i >= len(s.chain) || s.chain[i].wasmContext == nil {
 		return 0
@@ -312,15 +313,17 @@ func (s *Stream) finish() {
 		return
 	}
 
+	// After a local reply, nobody reads the response of the upstream any longer.
 	s.done = true
 	if s.upstreamStarted && (s.isLocalReply || !s.response.complete) {
 		s.toUpstream(Frame{Reset: true})
 	}
 
-	// Without request headers, Envoy has no filter chain yet.
+	// Without request headers, Envoy has no filter chain, unless it makes one to log a local reply
+	// to a malformed request.
 	if s.request.headers != nil || s.isLocalReply {
 		for _, f := range s.chain {
-			f.create() // if the request did not reach the filter
+			f.create() // in the module, where the request has not reached the filter before
 			f.logging = true
 			f.runAtEnd(cbLog)
 			f.logging = false

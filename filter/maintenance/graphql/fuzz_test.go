@@ -276,7 +276,10 @@ func FuzzDocument(f *testing.F) {
 		if got := JSON(jsonBody(doc), unlimited); got != rule {
 			t.Errorf("%q as a document, %q in JSON", rule, got)
 		}
-		if got := Query("query="+url.QueryEscape(doc), unlimited); got != rule && !(got == RuleURLEncoding && percentEscaped([]byte(doc))) {
+		// A value of a URL that still has a percent escape after decoding is refused, because some
+		// gateways decode a value before the server decodes it again.
+		decodedTwice := percentEscaped([]byte(doc))
+		if got := Query("query="+url.QueryEscape(doc), unlimited); got != rule && !(got == RuleURLEncoding && decodedTwice) {
 			t.Errorf("%q as a document, %q in a URL", rule, got)
 		}
 		if rule != "" {
@@ -285,7 +288,8 @@ func FuzzDocument(f *testing.F) {
 
 		checkDocument(t, doc)
 		for _, op := range []string{"mutation M{b}", "subscription{b}"} {
-			// After a malformed document, op may be something else: the name in "{} query".
+			// A malformed document without the words mutation and subscription passes, because no
+			// server runs it. Behind it, op may be something else: the name in "{} query".
 			if lex([]byte(doc), false, unlimited) != "" {
 				break
 			}
@@ -312,6 +316,7 @@ func FuzzJSON(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, body []byte) {
 		rule := JSON(body, unlimited)
+		// The reader decodes strings in place of earlier ones, which must not change a verdict.
 		if again := JSON(body, unlimited); again != rule {
 			t.Fatalf("%q, then %q", rule, again)
 		}

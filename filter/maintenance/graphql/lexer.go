@@ -24,6 +24,9 @@ const (
 // Text that is not a token is RuleAmbiguous, since some lexer accepts it as one: a string that
 // contains a line end, 01, an escape that the specification does not have. Tokens that are out of
 // place are RuleSyntax, unless some parser accepts them.
+//
+// A strict lexer also refuses text that is valid, but that the lexer of some server reads in
+// another way. document.go asks for it if the word mutation or subscription is in the document.
 type lexer struct {
 	src      []byte // the document, in valid UTF-8
 	pos      int    // in src, after the last token
@@ -31,7 +34,7 @@ type lexer struct {
 	rule     Rule   // why the last token is tokenInvalid
 	budget   int    // how many tokens may follow
 	maxDepth int
-	strict   bool             // refuse what another lexer may read differently
+	strict   bool             // see below
 	stack    [MaxNesting]byte // the closing brackets that group expects, innermost last
 }
 
