@@ -166,18 +166,10 @@ func proxyName(w keeper.WaitingFor) string {
 // describeBypass describes who bypasses the maintenance of an app, and which requests are exempt
 // from it. It shortens the lists of clients, which may have thousands of entries.
 func describeBypass(spec maintenance.Spec) string {
-	var claims []string
-	for _, rule := range spec.Bypass.Claims {
-		claims = append(claims, describeClaim(rule))
-	}
-
 	var parts []string
-	for _, kind := range []struct {
-		entries []string
-		plural  string
-	}{{spec.Bypass.IPs, "addresses"}, {claims, "claims"}, {spec.Bypass.Principals, "principals"}} {
-		if len(kind.entries) > 0 {
-			parts = append(parts, shortenList(kind.entries, kind.plural))
+	for _, kind := range spec.Bypass.Kinds() {
+		if len(kind.Entries) > 0 {
+			parts = append(parts, shortenList(kind.Entries, kind.Plural))
 		}
 	}
 
@@ -198,17 +190,4 @@ func shortenList(entries []string, plural string) string {
 		return fmt.Sprintf("%s and %d more %s", strings.Join(entries[:shown], ", "), len(entries)-shown, plural)
 	}
 	return strings.Join(entries, ", ")
-}
-
-// describeClaim describes whose JWT lets a request pass, such as
-// "realm.roles in [admin] of https://idp.example.com".
-func describeClaim(rule maintenance.ClaimRule) string {
-	claim := "any token"
-	if len(rule.Claim) > 0 {
-		claim = strings.Join(rule.Claim, ".")
-		if len(rule.Values) > 0 {
-			claim += fmt.Sprintf(" in %v", rule.Values)
-		}
-	}
-	return claim + " of " + rule.Issuer
 }

@@ -109,7 +109,7 @@ func (r *Request) asFilterRequest() (*maintenance.Request, error) {
 	req := &maintenance.Request{
 		Method: r.Method, Authority: r.Host, Path: r.Path,
 		EndStream: r.Body == "", Body: []byte(r.Body), BodyRead: true,
-		Attributes: givenAttributes{r, claims},
+		Attributes: givenAttributes{Request: r, claims: claims},
 	}
 
 	for name, values := range r.Headers {
@@ -149,6 +149,7 @@ func claimsError(err error) error {
 // headers of a request. In a proxy the answers come from the connection and the verified token;
 // here they are the fields of a [Request].
 type givenAttributes struct {
+	maintenance.NoAttributes
 	*Request
 	claims maintenance.Claims
 }

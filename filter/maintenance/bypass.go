@@ -10,8 +10,8 @@ import (
 // bypasses, except for how addresses are looked up (networks.go) and how claims are compared
 // (claims.go).
 //
-// To add a kind of bypass, add a field to Bypass, read it in value.bypass, check it in
-// compileBypass, apply it in app.bypassRule, and give it a [Rule] that begins with "bypass.".
+// To add a kind of bypass, add a field to Bypass, name it in Kinds, read it in value.bypass, check
+// it in compileBypass, apply it in app.bypassRule, and give it a [Rule] that begins with "bypass.".
 
 // Bypass lists the clients whose requests pass in every mode.
 type Bypass struct {
@@ -27,6 +27,21 @@ const (
 )
 
 // bypass reads a Bypass from the JSON value v.
+// A BypassKind is what a [Bypass] lists of one kind, for people to read.
+type BypassKind struct {
+	Plural  string // what the entries are called, such as "addresses"
+	Entries []string
+}
+
+// Kinds returns all kinds of bypass, also those without entries.
+func (b *Bypass) Kinds() []BypassKind {
+	var claims []string
+	for _, rule := range b.Claims {
+		claims = append(claims, rule.String())
+	}
+	return []BypassKind{{"addresses", b.IPs}, {"claims", claims}, {"principals", b.Principals}}
+}
+
 func (v value) bypass() (b Bypass) {
 	v.object(func(key string, v value) bool {
 		switch key {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -39,6 +40,18 @@ type ClaimRule struct {
 	Audience string   `json:"audience,omitempty" doc:"One of the token's aud"`
 	Claim    []string `json:"claim,omitempty" doc:"Path to the claim. Absent: any verified token of the issuer passes"`
 	Values   []any    `json:"values,omitempty" doc:"Strings, numbers or booleans, one of which must be the claim or an element of it. Absent: the claim must only be present"`
+}
+
+// String describes the rule, such as "realm.roles in [admin] of https://idp.example.com".
+func (r ClaimRule) String() string {
+	claim := "any token"
+	if len(r.Claim) > 0 {
+		claim = strings.Join(r.Claim, ".")
+		if len(r.Values) > 0 {
+			claim += fmt.Sprintf(" in %v", r.Values)
+		}
+	}
+	return claim + " of " + r.Issuer
 }
 
 // Bounds on the lists of a claim rule.

@@ -20,6 +20,7 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // attributes implements maintenance.Attributes with fixed values, and counts how often it is asked.
 // The zero value is a client to whom no bypass applies.
 type attributes struct {
+	maintenance.NoAttributes
 	source, principal, route, cluster string
 	claims                            maintenance.Claims
 	calls, claimsCalls                int

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
 // This file finds method overrides. Frameworks let a request name another method than its own, so
@@ -140,7 +142,7 @@ func unescapeTwice(name string, i int) (c byte, last int) {
 
 	last = i + size - 1
 	if c == '%' {
-		if inner, ok := hexByte(name[last+1:]); ok {
+		if inner, ok := graphql.HexByte(name[last+1:]); ok {
 			return inner, last + 2
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/drydock-proxy/drydock/filter/maintenance/graphql"
 )
 
 // This file follows the ways in which servers change a path before they look it up. Some server
@@ -228,37 +230,12 @@ func escape(s string) (c byte, size int) {
 		return 0, 0
 	}
 
-	c, ok := hexByte(s[digits:])
+	c, ok := graphql.HexByte(s[digits:])
 	if !ok {
 		return 0, 0
 	}
 
 	return c, digits + 2
-}
-
-// hexByte decodes the two hexadecimal digits that s begins with.
-func hexByte(s string) (c byte, ok bool) {
-	if len(s) < 2 {
-		return 0, false
-	}
-
-	high, low := hexValue(s[0]), hexValue(s[1])
-	if high < 0 || low < 0 {
-		return 0, false
-	}
-
-	return byte(high<<4 | low), true
-}
-
-// hexValue returns the value of a hexadecimal digit, or -1.
-func hexValue(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return int(c|0x20-'a') + 10
-	}
-	return -1
 }
 
 // decodeOverlong decodes forms of ASCII characters that UTF-8 forbids (RFC 3629 section 3) but

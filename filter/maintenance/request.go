@@ -53,6 +53,16 @@ type Attributes interface {
 	Claims() Claims
 }
 
+// NoAttributes are the attributes of a request about which nothing is known beyond its headers.
+// Types that know some attributes embed it for the others.
+type NoAttributes struct{}
+
+func (NoAttributes) SourceAddress() string { return "" }
+func (NoAttributes) Principal() string     { return "" }
+func (NoAttributes) Route() string         { return "" }
+func (NoAttributes) Cluster() string       { return "" }
+func (NoAttributes) Claims() Claims        { return "" }
+
 // NewRequest returns the request with these headers, which include the pseudo-headers. endStream
 // means that it has no body and no trailers.
 func NewRequest(headers [][2]string, endStream bool, attributes Attributes) *Request {

@@ -170,18 +170,9 @@ func (t *Tape) Header() [2]string {
 }
 
 // Stranger has the attributes of a client of which the proxy knows only the address.
-type Stranger struct{}
+type Stranger struct{ maintenance.NoAttributes }
 
-// SourceAddress, Principal, Route, Cluster and Claims implement [maintenance.Attributes].
 func (Stranger) SourceAddress() string { return "192.0.2.1:1234" }
-
-func (Stranger) Principal() string { return "" }
-
-func (Stranger) Route() string { return "" }
-
-func (Stranger) Cluster() string { return "" }
-
-func (Stranger) Claims() maintenance.Claims { return "" }
 
 // Judge returns the decision of a state on the request of a [Stranger]. If the decision depends on
 // the body, the core asks for it (NeedBody) and decides again when it has it, as the filter does.
