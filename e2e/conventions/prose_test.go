@@ -82,9 +82,18 @@ func TestProseUsesPlainWordings(t *testing.T) {
 		return slices.Contains(texts, path.Ext(name)) && !strings.Contains(name, "/fuzz/") &&
 			!strings.Contains(name, "/recorded/") && name != "e2e/conventions/prose_test.go" && name != "LICENSE"
 	}) {
-		for line, text := range proseIn(f) {
+		prose := proseIn(f)
+		for line, text := range prose {
 			for _, problem := range unplain(text) {
 				t.Errorf("%s:%d %s", f.name, line, problem)
+			}
+
+			// A wording may be broken between two lines.
+			next := strings.TrimLeft(prose[line+1], " \t/#")
+			for _, problem := range unplain(text + " " + next) {
+				if !slices.Contains(unplain(text), problem) && !slices.Contains(unplain(prose[line+1]), problem) {
+					t.Errorf("%s:%d, across the line end, %s", f.name, line, problem)
+				}
 			}
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // count as parameters (PHP's $_REQUEST). docs/read-only.md lists which framework reads what.
 // Anything that some framework may take for an override counts as one.
 
-// severalMethods stands for the method if a request names several methods, or an empty one. It is
-// no method that a rule lists, so such a request is only refused.
+// severalMethods stands for the method if a request names several methods, or an empty one. No rule
+// lists it, so such a request can only be refused.
 const severalMethods = "?"
 
 // overrideMethod returns the method that the headers, the URL or the cookies of a request name, ""

@@ -29,7 +29,8 @@ type readings struct {
 	// prefixes are what some server removes from the beginning of the path because of headers. cuts
 	// are what some server removes together with everything before it.
 	prefixes, cuts []string
-	// elsewhere means that a header makes some server read another path than the one that was sent.
+	// pathFromHeader means that a header makes some server read another path than the one that was
+	// sent.
 	pathFromHeader bool
 	// anyPath means that there are more readings than were followed, so that the path may be any
 	// path on its hosts.
