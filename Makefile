@@ -5,6 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
 .PHONY: run build check test test-long bench clean
 
 # The packages whose tests start no processes. e2e/graphql and e2e/frameworks are not among them: they

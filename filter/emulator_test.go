@@ -113,7 +113,6 @@ func (e *emulatorRig) withUniqueIDs(do func()) {
 const fillerCluster = "filler"
 
 // pendingCalls also notices the callouts that were made since it was last called.
-
 func (e *emulatorRig) pendingCalls() []call {
 	all := e.host.GetCalloutAttributesFromContext(proxytest.PluginContextID)
 	for _, c := range all[e.seenCallouts:] {

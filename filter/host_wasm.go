@@ -10,6 +10,8 @@ import (
 	"github.com/drydock-proxy/drydock/filter/maintenance"
 )
 
+// This file has what the filter needs of the proxy-wasm ABI and the SDK lacks.
+
 // actionStopIterationAndWatermark pauses a part of a body and applies backpressure at Envoy's
 // buffer limit, where ActionPause fails the stream: FilterDataStatus::StopIterationAndWatermark
 // (proxy-wasm-cpp-host, context_interface.h). A part that was paused by ActionPause is shown again
@@ -17,11 +19,9 @@ import (
 // is shown in neither (Context::getBuffer in Envoy's source/extensions/common/wasm).
 const actionStopIterationAndWatermark types.Action = 2
 
-// This file has what the filter needs of the proxy-wasm ABI and the SDK lacks.
-
 // proxySendLocalResponse is the host call that answers a request. The SDK's SendHttpResponse has no
 // parameter for the response code details, which operators look for in access logs. A gRPC status
-// of -1 is none.
+// of -1 means none.
 //
 //go:wasmimport env proxy_send_local_response
 func proxySendLocalResponse(status uint32, details unsafe.Pointer, detailsSize uint32,

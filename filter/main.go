@@ -1,7 +1,7 @@
 // Package main is Drydock's filter: a proxy-wasm module that decides every request inside the
 // proxy, by the state that the controller publishes. It is only the adapter between the proxy,
-// which is called the host, and package maintenance, which is called the core: it has the rules and
-// does the parsing.
+// which is called the host, and package maintenance, called the core, which has the rules and does
+// the parsing.
 //
 // Envoy runs the module in one VM per worker thread, and in one in its main thread, which has no
 // requests. The VMs of a process share nothing but what the host stores for them (shared data) and
@@ -147,7 +147,7 @@ func (p *plugin) OnTick() {
 	p.recordStateIfDue(now)
 }
 
-// logUnknown logs that no state arrived in time, when that is so for the first time.
+// logUnknown logs once that no state arrived in time.
 func (p *plugin) logUnknown(now time.Time) {
 	if p.state != nil || p.unknownLogged || p.awaitsState(now) {
 		return

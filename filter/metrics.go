@@ -7,8 +7,7 @@ import (
 )
 
 // metrics are the plugin's metrics, which all VMs of the process share. Dashboards and alerts
-// depend on their names, of which docs/envoy.md says what they mean. They call a paused request
-// held.
+// depend on their names; docs/envoy.md explains them. In a name, held means paused.
 type metrics struct {
 	blocked, bypassed, errors, unknown, misconfigured, heldLimit proxywasm.MetricCounter
 	revision, stateAge, heldRequests, heldBytes                  proxywasm.MetricGauge

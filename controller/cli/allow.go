@@ -55,7 +55,11 @@ maintenance. Without arguments, print the allowlist.`,
 // printAllowlist prints the allowlist of an app or, after a change, only how long the list is.
 func printAllowlist(w io.Writer, app string, ips []string, changed bool) {
 	if changed {
-		fmt.Fprintf(w, "%s: %d addresses and CIDRs on the allowlist\n", app, len(ips))
+		entries := "entries"
+		if len(ips) == 1 {
+			entries = "entry"
+		}
+		fmt.Fprintf(w, "%s: the allowlist has %d %s\n", app, len(ips), entries)
 		return
 	}
 

@@ -24,7 +24,8 @@ func (c *commandLine) applyCommand() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Replace the definitions of all apps by those in a file",
 		Long: `Replace the definitions of all apps by those in a file: all of them, or none if one is
-invalid. Apps that are not in the file are deleted. What is on stays on.
+invalid. Apps that are not in the file are deleted, and the app default loses its rules if it is
+not in the file, with the addresses that drydock allow added. What is on stays on.
 
 The file is YAML or JSON, with a list of apps under "apps". A page may be given as the
 path of an HTML file, relative to the file with the apps; it is uploaded.`,

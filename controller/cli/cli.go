@@ -47,7 +47,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) {
-		// The user cancelled, so what the command was doing at that moment is of no interest.
+		// The user cancelled, so what the command was doing at that moment is not reported.
 		err = errCancelled
 	}
 	if err != nil {

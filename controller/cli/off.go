@@ -17,9 +17,7 @@ func (c *commandLine) offCommand() *cobra.Command {
 		Use:   "off [APP]",
 		Short: "End an app's maintenance",
 		Long: `End an app's maintenance: its manual activation, and the running occurrences of its
-windows.
-
-While an activation has another source, nothing is ended, and the exit code is 5.`,
+windows.`,
 		Args: checkArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := wait.check(cmd, args); err != nil {

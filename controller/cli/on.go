@@ -27,7 +27,8 @@ func (c *commandLine) onCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "on [MESSAGE]",
 		Short: "Put an app into maintenance",
-		Long: `Put an app into maintenance. The message is shown to users.
+		Long: `Put an app into maintenance: the default app, unless --app names another one. MESSAGE is
+shown to users.
 
 If the app is on already, its mode, message and end are replaced.`,
 		Example: `  drydock on "Database migration"

@@ -17,7 +17,15 @@ import (
 // which calls the function with a client (client.go) and prints the result (output.go).
 func (c *commandLine) proxiesCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "proxies", Short: "List the proxies, and the version that each enforces", Args: checkArgs(cobra.NoArgs),
+		Use:   "proxies",
+		Short: "List the proxies, and the version that each enforces",
+		Long: `List the proxies, and the version of the state that each enforces.
+
+VMS       VMs that report, of those that are known: one for each worker of Envoy, and one
+          for its main thread
+REQUESTS  requests that the proxy let through and that are not answered yet
+CLOCK     the proxy's clock minus the controller's`,
+		Args: checkArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.callAPI(cmd, func(ctx context.Context, api *client) (result, error) {
 				proxies, err := api.listProxies(ctx)
@@ -30,10 +38,7 @@ func (c *commandLine) proxiesCommand() *cobra.Command {
 	return cmd
 }
 
-// printProxies prints a table of the proxies. VMS is how many of the proxy's WebAssembly VMs are
-// live, of those that are known; each worker thread of Envoy has one. REQUESTS counts those that
-// the proxy let through and that are not answered yet, and CLOCK is the proxy's clock minus the
-// controller's.
+// printProxies prints a table of the proxies. The help of the command explains its columns.
 func printProxies(w io.Writer, proxies web.Proxies, now time.Time) {
 	if len(proxies.Proxies) == 0 {
 		fmt.Fprintln(w, "No proxy has reported to this controller.")

@@ -141,7 +141,7 @@ func (d *draft) deactivate(a *maintenance.App) error {
 }
 
 // OtherSourceError is the [ErrOtherSource] of an app. It names the activations that [Keeper.Off]
-// cannot end, such as those that a Kubernetes resource declares.
+// cannot end. So far only tests make such activations.
 type OtherSourceError struct {
 	App         string
 	Activations []maintenance.Activation

@@ -99,7 +99,7 @@ func (k *Keeper) DeleteApp(ctx context.Context, by Actor, cond Condition, name s
 			return fmt.Errorf("app %q %w", name, err)
 		}
 		if name == maintenance.DefaultApp {
-			return fmt.Errorf("%w: to reset it, put it without rules", ErrDefaultApp)
+			return fmt.Errorf("%w: to reset it, set it without rules", ErrDefaultApp)
 		}
 		if err := checkDeletable(a); err != nil {
 			return err

@@ -59,7 +59,7 @@ func (a *api) registerActivations() {
 	register(a, operator, huma.Operation{
 		OperationID: "off", Method: http.MethodDelete, Path: path, Tags: tags,
 		Summary: "End an app's maintenance",
-		Description: "Ends its manual activation and the running occurrences of its windows. While an activation has another source, nothing is ended, and the answer is 409 and names it. " +
+		Description: "Ends its manual activation and the running occurrences of its windows. " +
 			"If-Match is the ETag of the app's activations.",
 		Errors: changeErrors(http.StatusConflict),
 	}, a.off)

@@ -47,7 +47,7 @@ func API(o Options) http.Handler {
 // features of huma that are used.
 func apiConfig() huma.Config {
 	config := huma.DefaultConfig("Drydock", "v1")
-	config.Info.Description = "Drydock puts services behind Envoy or Istio into maintenance, and lets through the people who work on them.\n\n" +
+	config.Info.Description = "Drydock puts services behind Envoy into maintenance, and lets through the people who work on them.\n\n" +
 		"A change of an app requires If-Match: the ETag of what was read, or * for any state. Without the header the answer is 428; with an outdated ETag it is 412. " +
 		"Times are RFC 3339, and durations are whole seconds. Errors are RFC 9457 problems, and errors[].location names the invalid field."
 	config.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}

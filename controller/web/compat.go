@@ -53,9 +53,7 @@ func (a *api) registerCompat() {
 		Summary:     "Get the public status of an app",
 		Description: "Omits windows that are not announced yet, and who made changes.",
 		Errors:      []int{http.StatusNotFound},
-	}, func(ctx context.Context, in *publicStatusInput) (*response[PublicStatus], error) {
-		return a.publicStatus(in.App)
-	})
+	}, a.publicStatus)
 
 	register(a, operator, huma.Operation{
 		OperationID: "enable", Method: http.MethodPost, Path: "/api/admin/maintenance/enable", Tags: tags, DefaultStatus: http.StatusOK,
@@ -82,7 +80,11 @@ func (a *api) enable(ctx context.Context, in *enableInput) (*response[PublicStat
 	if _, err := a.Keeper.On(ctx, actorOf(ctx), keeper.Always, toggle.App, toggle.manualActivation()); err != nil {
 		return nil, err
 	}
-	return a.publicStatus(toggle.App)
+	return a.publicStatusOf(toggle.App)
+}
+
+func (a *api) publicStatus(_ context.Context, in *publicStatusInput) (*response[PublicStatus], error) {
+	return a.publicStatusOf(in.App)
 }
 
 func (a *api) disable(ctx context.Context, in *disableInput) (*response[PublicStatus], error) {
@@ -94,11 +96,11 @@ func (a *api) disable(ctx context.Context, in *disableInput) (*response[PublicSt
 	if _, err := a.Keeper.Off(ctx, actorOf(ctx), keeper.Always, app); err != nil {
 		return nil, err
 	}
-	return a.publicStatus(app)
+	return a.publicStatusOf(app)
 }
 
-// publicStatus returns the public status of the app of that name.
-func (a *api) publicStatus(app string) (*response[PublicStatus], error) {
+// publicStatusOf returns the public status of the app of that name.
+func (a *api) publicStatusOf(app string) (*response[PublicStatus], error) {
 	s := a.Keeper.Current()
 	if _, err := s.App(app); err != nil {
 		return nil, err

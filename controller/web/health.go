@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// serveHealthz answers /healthz, which says that the process serves requests. Whether changes can
-// be made is the question of /readyz.
+// serveHealthz answers /healthz, which says that the process serves requests. /readyz says whether
+// changes can be made.
 func serveHealthz(w http.ResponseWriter, r *http.Request) { w.Write([]byte("ok\n")) }
 
 // readyzHandler returns a handler for /readyz, which says whether changes can be made: 200 or 503.

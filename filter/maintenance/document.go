@@ -195,7 +195,7 @@ type Activation struct {
 	ID      string    `json:"id"`
 	Source  Source    `json:"source" enum:"manual,window,file,resource"`
 	Mode    Mode      `json:"mode"`
-	Message string    `json:"message,omitempty" doc:"What people read"`
+	Message string    `json:"message,omitempty" doc:"Shown to users"`
 	Since   time.Time `json:"since"`
 	// Until is zero for an activation that does not end by itself.
 	Until time.Time `json:"until,omitzero"`

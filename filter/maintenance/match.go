@@ -246,7 +246,7 @@ func (s *State) tablesFor(host string, found []*pathTable) []*pathTable {
 	return found
 }
 
-// lookup returns the app that a path belongs to for servers that mind letter case.
+// lookup returns the app that a path belongs to for servers that distinguish letter case.
 func (s *State) lookup(tables []*pathTable, path string) *app {
 	for _, t := range tables {
 		if a := t.longest(path); a != nil {
