@@ -48,7 +48,7 @@ test: build
 	go test -timeout 10m ./filter/...
 	cd e2e/graphql && go test -count=1 -timeout 25m ./...
 	cd e2e/frameworks && go test -count=1 -timeout 25m -skip '^TestServersDiffer$$' ./... # it waits for minutes: make test-long runs it
-	go test -count=1 -timeout 10m ./e2e/honest ./e2e/differential
+	go test -count=1 -timeout 10m ./e2e/honest ./e2e/differential ./e2e/conventions
 	go test -count=1 -timeout 15m ./e2e
 
 # FUZZTIME is how long each fuzz target runs in test-long.
