@@ -123,7 +123,7 @@ var (
 	// schemeAndHost matches the start of a target in absolute form.
 	schemeAndHost = regexp.MustCompile(`(?i)^https?://[^/]*`)
 	// openRoutes matches paths outside /orders at which the servers write by some method.
-	openRoutes = regexp.MustCompile(`(?i)log(in|out)|search`)
+	openRoutes = regexp.MustCompile(`(?i)/(log(in|out)|search)`)
 )
 
 // keepHost makes sure that a request writes only to what is closed, if not all is. A request that
