@@ -76,15 +76,15 @@ func hexValue(c byte) byte { return c&0xF + c>>6*9 }
 
 // percentAt decodes the percent escape at s[i]; ok reports whether there is one.
 func percentAt[T string | []byte](s T, i int) (c byte, ok bool) {
-	if i >= len(s) || s[i] != '%' {
+	if i+2 >= len(s) || s[i] != '%' || class[s[i+1]]&class[s[i+2]]&hexDigit == 0 {
 		return 0, false
 	}
-	return HexByte(s[i+1:])
+	return hexValue(s[i+1])<<4 | hexValue(s[i+2]), true
 }
 
 // HexByte decodes the two hexadecimal digits that s begins with; ok reports whether it does. It is
 // exported for package maintenance, which decodes paths.
-func HexByte[T string | []byte](s T) (c byte, ok bool) {
+func HexByte(s string) (c byte, ok bool) {
 	if len(s) < 2 || class[s[0]]&class[s[1]]&hexDigit == 0 {
 		return 0, false
 	}
