@@ -57,7 +57,11 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	var buf [4]*app // enough for most requests, so that nothing is allocated
 	apps := s.appsOf(r, buf[:0])
 	if len(apps) > maxCandidates {
-		return refuseUnclear(apps, v)
+		unclear := refuseUnclear(apps, v)
+		if unclear.Rule == RuleOff {
+			s.guardNeighbours(r, v, &unclear)
+		}
+		return unclear
 	}
 
 	var strictest Decision
@@ -122,9 +126,10 @@ func refuseUnclear(apps []*app, v *view) Decision {
 // guardNeighbours completes the decision d on a request that passes because its app is off. The app
 // may share a server with an app that is in maintenance, and a server may take a body that has no
 // meaning with the method for a second request, to the other app (request smuggling). Such a body
-// is refused if another app on the same host is in maintenance. So it is if an app that matches by
-// Envoy's names is, because the hosts of that app are not known. The body passes if the client may
-// use the other app anyway, or if the rules of either app allow bodies of GET.
+// is refused if another app on the same host is in maintenance. Apps that match by the names of
+// Envoy's routes or clusters (s.routed) may share any server, because their hosts are not known.
+// The body passes if the client may use the other app anyway, or if the rules of either app allow
+// bodies of GET.
 func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 	body := r.hasUnexpectedBody()
 	if body == answerNo || d.app.allowsUnexpectedBody(r) {
@@ -140,6 +145,7 @@ func (s *State) guardNeighbours(r *Request, v *view, d *Decision) {
 		if body == answerYes {
 			d.refuse(RuleGetBody)
 		} else {
+			// If the body is empty, the next decision is that of the app that is off.
 			d.needBody(RuleSafeMethod, bodyMustBeEmpty)
 		}
 

@@ -138,6 +138,26 @@ func TestRequestsThatMayBelongToAnyApp(t *testing.T) {
 	}
 }
 
+// More apps than are judged by their rules may share a server with an app in maintenance, too.
+func TestBodyOfGETBesideAClosedAppIsRefusedForManyApps(t *testing.T) {
+	var apps, hosts []string
+	for i := range 20 {
+		apps = append(apps, fmt.Sprintf(`{"name":"app-%d","match":{"hosts":["app%d.example.com"]}}`, i, i))
+		hosts = append(hosts, fmt.Sprintf("app%d.example.com", i))
+	}
+	apps = append(apps, `{"name":"closed","match":{"hosts":["app3.example.com"],"paths":["/closed"]},`+activationJSON(maintenance.NoAccess)+`}`)
+	s := mustParse(t, `{"apps":[`+strings.Join(apps, ",")+`]}`)
+
+	forwarded := []string{"x-forwarded-host", strings.Join(hosts, ",")}
+	if d := s.Decide(request("GET", hosts[0], "/", forwarded...), noon); d.Rule != maintenance.RuleOff {
+		t.Errorf("without a body: %v by %s of %s", d.Verdict, d.Rule, d.App)
+	}
+	smuggling := withBody(request("GET", hosts[0], "/", forwarded...), "", "DELETE /closed HTTP/1.1")
+	if d := decideWithBody(t, s, smuggling); d.Rule != maintenance.RuleGetBody || d.App != "closed" {
+		t.Errorf("with a body: %v by %s of %s", d.Verdict, d.Rule, d.App)
+	}
+}
+
 // An open app and a closed one on the same host may have the same server behind them. A server that
 // ignores the body of a GET may take it for the next request on the connection, to the closed app.
 // Orders is closed, on the host of the open apps shop-search and find.
