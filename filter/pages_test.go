@@ -76,7 +76,8 @@ func (w *world) wantOnePageRequest(html string) call {
 	return requested[0]
 }
 
-// A page that a newer state does not name is not waited for, and not kept if it arrives.
+// A page that arrives when the state no longer names it is not stored, and the page that the state
+// names is requested.
 func TestPageOfAnOlderStateIsNotKept(t *testing.T) {
 	testEverywhere(t, setup{config: bootstrapConfig}, func(t *testing.T, w *world) {
 		w.startWith(doc(2, appWithPage("two")))
@@ -85,6 +86,9 @@ func TestPageOfAnOlderStateIsNotKept(t *testing.T) {
 		w.answerPoll(200, doc(3, appWithPage("three")))
 		w.answer(requested, 200, "two")
 		w.tick()
+		if got := visitPage(w); got == "two" {
+			t.Error("the page of the older state is shown")
+		}
 
 		w.answer(w.wantOnePageRequest("three"), 404, "")
 		w.runFor(3 * pageRetry)
@@ -162,9 +166,13 @@ func TestMissingPageIsReadOnceCompiled(t *testing.T) {
 
 		// The page that has arrived is cached by now. The other one is read once more.
 		reads = 0
+		missing := "ab"
+		if arrived == missing {
+			missing = "ac"
+		}
 		visit(arrived)
-		visit("ab")
-		visit("ab")
+		visit(missing)
+		visit(missing)
 		wantReads("after a page has arrived", 1)
 
 		w.answerPoll(200, doc(2, app))

@@ -7,7 +7,7 @@ import (
 )
 
 // Exit codes. They are part of the command's interface: scripts tell results apart by them. The
-// help of the root command lists them. The code 7 is not used.
+// help of the root command lists them.
 const (
 	exitOK        = 0
 	exitFailed    = 1 // any other error
@@ -16,7 +16,8 @@ const (
 	exitAuth      = 4 // no valid token, or its role does not allow the command
 	exitConflict  = 5 // changed since it was read, or not possible in this state
 	exitNotFound  = 6
-	exitTimedOut  = 8 // what --wait waits for did not happen within --timeout
+	// 7 is free.
+	exitTimedOut = 8 // what --wait waits for did not happen within --timeout
 )
 
 // errCancelled is the error of every command that a signal cancelled.

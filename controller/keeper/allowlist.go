@@ -60,7 +60,8 @@ func (k *Keeper) editAllowlist(ctx context.Context, by Actor, action string, con
 		if err != nil {
 			return err
 		}
-		if err := cond.check(true, func() string { return ETag(AllowedIPs(a)) }); err != nil {
+		const exists = true // every app has an allowlist, which may be empty
+		if err := cond.check(exists, func() string { return ETag(AllowedIPs(a)) }); err != nil {
 			return fmt.Errorf("the allowlist of app %q %w", app, err)
 		}
 

@@ -27,11 +27,12 @@ type Snapshot struct {
 	private   privateState
 	specsETag func() string // computes the ETag at the first call, and then returns the same one
 
-	// gateVersions holds for each app, by name, the version in which its mode or its match last
-	// changed. Once every proxy enforces that version, an app that is on is active.
+	// gateVersions holds for each app, by name, the version in which its mode or its match (which
+	// requests belong to it) last changed. An app that is on is active once every proxy enforces
+	// that version: each then refuses by the app's mode.
 	gateVersions map[string]maintenance.Version
-	// appVersions holds for each app the version in which anything about it last changed. Once
-	// every proxy enforces that version, the app is enforced.
+	// appVersions holds for each app the version in which anything about it last changed. The app
+	// is enforced once every proxy has that version: each then has its messages and rules, too.
 	appVersions map[string]maintenance.Version
 }
 

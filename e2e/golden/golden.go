@@ -46,9 +46,9 @@ func Compare(t testing.TB, file, got string) {
 		file, same+1, excerpt(gotLines, same), excerpt(wantLines, same))
 }
 
-// excerpt returns at most five lines, from lines[start] on, or "(the end)" if the text has fewer.
+// excerpt returns at most five lines from lines[start] on, or "(the end)" if no text is left there.
 func excerpt(lines []string, start int) string {
-	if start >= len(lines) {
+	if start >= len(lines) || lines[start] == "" {
 		return "(the end)"
 	}
 	return strings.Join(lines[start:min(start+5, len(lines))], "")

@@ -75,9 +75,9 @@ type Config struct {
 	// failures that this host, like Envoy, seldom produces.
 	Fault func(function string) Status
 
-	// LegacyWASI selects the WASI of Envoy before proxy-wasm-cpp-host #533 (April 2026; 1.36.4 has
-	// it): poll_oneoff returns ENOSYS and is forbidden during memory allocation, fewer functions
-	// exist, and fewer are allowed during _initialize.
+	// LegacyWASI selects the WASI of Envoy before proxy-wasm-cpp-host #533 (April 2026), such as
+	// that of Envoy 1.36.4: poll_oneoff returns ENOSYS and is forbidden during memory allocation,
+	// fewer functions exist, and fewer are allowed during _initialize.
 	LegacyWASI bool
 
 	// LegacyResume selects the behaviour of Envoy before envoy#46842 (August 2026; 1.36.4 is one):
@@ -162,7 +162,9 @@ func (h *Host) Canary(m *Module, vc VMConfig, pc PluginConfig) error {
 	}
 	defer vm.drop()
 
-	h.store.retain(vc.ID) // as the base VM of the configuration does
+	// Envoy keeps the VM in which it has loaded a configuration (the base VM), so the shared data
+	// of this VM ID stay when the temporary VM is gone.
+	h.store.retain(vc.ID)
 	_, err = vm.Plugin(pc)
 	return err
 }

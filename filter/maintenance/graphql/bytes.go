@@ -37,7 +37,8 @@ var class = func() (t [256]byte) {
 	t['\t'] &^= suspect // of the control characters, a tab and a line feed are read alike everywhere
 	t['\n'] &^= suspect
 	set(suspect, 0x7F, 0x7F)
-	// The first bytes of U+0080 to U+00BF, U+2000 to U+2FFF and U+F000 to U+FFFF in UTF-8.
+	// The first bytes, in UTF-8, of what servers read differently: C2 of the control characters
+	// from U+0080 on, E2 of the line ends U+2028 and U+2029, EF of the byte order mark U+FEFF.
 	for _, c := range []int{0xC2, 0xE2, 0xEF} {
 		set(suspect, c, c)
 	}
