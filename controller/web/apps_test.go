@@ -37,3 +37,19 @@ func TestSparseSpecsRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// Weak ETags are valid, but never equal one of ours: If-Match compares strongly (RFC 9110 section
+// 13.1.1).
+func TestWeakETagsMatchNothing(t *testing.T) {
+	r := startRig(t)
+	etag := r.call("GET /api/v1/apps/default/bypass/ips", viewerToken, "").header.Get("ETag")
+
+	a := r.call("POST /api/v1/apps/default/bypass/ips", operatorToken, `{"ips":["192.0.2.7"]}`, "If-Match: W/"+etag)
+	if a.status != http.StatusPreconditionFailed {
+		t.Errorf("a weak ETag: %d, want 412", a.status)
+	}
+	a = r.call("POST /api/v1/apps/default/bypass/ips", operatorToken, `{"ips":["192.0.2.7"]}`, "If-Match: "+etag)
+	if a.status != http.StatusOK {
+		t.Errorf("a strong ETag: %d, want 200", a.status)
+	}
+}

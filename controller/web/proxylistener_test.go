@@ -190,6 +190,28 @@ func TestProxyListenerServesPages(t *testing.T) {
 	}
 }
 
+// A page is HTML that an operator uploaded. Opened from the API's address, it must not run scripts
+// there, and no answer may be taken for another type than it has.
+func TestUploadedPagesCannotActForTheAPI(t *testing.T) {
+	r := startRig(t)
+	sha, err := r.keeper.PutPage(t.Context(), tester, []byte("<script>1</script>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	fromAPI := r.call("GET /api/v1/pages/"+sha, viewerToken, "")
+	if got := fromAPI.header.Get("Content-Security-Policy"); fromAPI.status != http.StatusOK || got != "sandbox" {
+		t.Errorf("status %d, Content-Security-Policy %q, want sandbox", fromAPI.status, got)
+	}
+
+	forProxies := r.call("GET /proxy/v1/pages/"+sha, syncToken, "")
+	for name, a := range map[string]answer{"the API": fromAPI, "the proxy listener": forProxies} {
+		if got := a.header.Get("X-Content-Type-Options"); got != "nosniff" {
+			t.Errorf("%s: X-Content-Type-Options %q, want nosniff", name, got)
+		}
+	}
+}
+
 // Proxies route the paths below /.drydock/ of the services that they protect to this listener, so
 // it is open to everybody. The API must not be served there, also not under another spelling of a
 // path: many servers clean a path, and then redirect to the clean path or serve it.
