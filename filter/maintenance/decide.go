@@ -56,15 +56,13 @@ func (s *State) Decide(r *Request, now time.Time) Decision {
 	v := s.viewAt(now)
 	var buf [4]*app // enough for most requests, so that nothing is allocated
 	apps := s.appsOf(r, buf[:0])
-	if len(apps) > maxCandidates {
-		unclear := refuseUnclear(apps, v)
-		if unclear.Rule == RuleOff {
-			s.guardNeighbours(r, v, &unclear)
-		}
-		return unclear
-	}
 
 	var strictest Decision
+	if len(apps) > maxCandidates {
+		strictest = refuseUnclear(apps, v)
+		apps = nil // they are too many to be judged by their rules
+	}
+
 	maxBody := 0
 	for i, a := range apps {
 		d := v.undecided(a)
