@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -40,7 +41,7 @@ func functions(file string, source []byte) (found []function, err error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := splitLines(source)
+	lines := strings.Split(string(source), "\n")
 	line := func(p token.Pos) int { return fset.Position(p).Line }
 
 	for _, decl := range parsed.Decls {
@@ -90,17 +91,6 @@ func tableLines(body *ast.BlockStmt, line func(token.Pos) int) (lines []int) {
 		return true
 	})
 	return lines
-}
-
-func splitLines(source []byte) (lines []string) {
-	start := 0
-	for i, c := range source {
-		if c == '\n' {
-			lines = append(lines, string(source[start:i]))
-			start = i + 1
-		}
-	}
-	return append(lines, string(source[start:]))
 }
 
 func TestFunctionsHaveParagraphs(t *testing.T) {
