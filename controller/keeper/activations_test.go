@@ -26,9 +26,7 @@ func TestOnAndOff(t *testing.T) {
 
 		mustTurnOff(t, k, "default")
 		expectStatus(t, k, "default", "off off")
-		if got, want := auditLog(t, k), "alice off default; alice on default"; got != want {
-			t.Fatalf("audit: %s\nwant:  %s", got, want)
-		}
+		expectAuditLog(t, k, "alice off default; alice on default")
 	})
 }
 
@@ -79,9 +77,7 @@ func TestOnAgainReplacesTheActivation(t *testing.T) {
 		if v := k.Current().Version(); v.Revision != 3 {
 			t.Fatalf("revision %d, want one for each change", v.Revision)
 		}
-		if got, want := auditLog(t, k), "alice on default; alice on default; alice on default"; got != want {
-			t.Fatalf("audit: %s\nwant:  %s", got, want)
-		}
+		expectAuditLog(t, k, "alice on default; alice on default; alice on default")
 	})
 }
 

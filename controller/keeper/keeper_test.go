@@ -166,6 +166,14 @@ func auditLog(t *testing.T, k *Keeper) string {
 	return strings.Join(lines, "; ")
 }
 
+// expectAuditLog fails the test unless [auditLog] returns want.
+func expectAuditLog(t *testing.T, k *Keeper, want string) {
+	t.Helper()
+	if got := auditLog(t, k); got != want {
+		t.Fatalf("audit: %s\nwant:  %s", got, want)
+	}
+}
+
 func TestFailedStoreChangesNothing(t *testing.T) {
 	withFakeTime(t, func(t *testing.T, k *Keeper) {
 		if err := k.Probe(t.Context()); err != nil {
