@@ -103,6 +103,7 @@ func (c *client) orderByWebSocket() error {
 // does not change it.
 func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 	app, c := serve(t)
+
 	for _, tt := range []struct {
 		name       string
 		call       func() error
@@ -128,6 +129,7 @@ func TestWritesAreCountedInEveryProtocol(t *testing.T) {
 			if err := tt.call(); err != nil {
 				t.Fatal(err)
 			}
+
 			if got := app.Writes() - before; got != tt.wantWrites {
 				t.Errorf("%d writes counted, want %d", got, tt.wantWrites)
 			}

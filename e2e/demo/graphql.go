@@ -15,6 +15,7 @@ func (a *App) newSchema() graphql.Schema {
 		"item": {Type: graphql.NewNonNull(graphql.String)},
 		"via":  {Type: graphql.NewNonNull(graphql.String)},
 	}})
+
 	schema, err := graphql.NewSchema(graphql.SchemaConfig{
 		Query: graphql.NewObject(graphql.ObjectConfig{Name: "Query", Fields: graphql.Fields{
 			"orders": {
@@ -37,6 +38,7 @@ func (a *App) newSchema() graphql.Schema {
 	if err != nil {
 		panic(err) // a mistake in the schema above
 	}
+
 	return schema
 }
 

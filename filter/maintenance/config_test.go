@@ -81,8 +81,9 @@ func TestInvalidConfigsAreRejected(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "reading the plugin configuration: "+want) {
 			t.Errorf("%s: %v, want %s", config, err, want)
 		}
+
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
-			t.Error("the error tells a secret")
+			t.Error("the error contains a secret")
 		}
 	}
 }

@@ -41,6 +41,7 @@ func TestLikelyNeededBodies(t *testing.T) {
 	} {
 		r := request(c.method, "h", "/", "content-type", c.contentType, "content-length", c.length)
 		r.EndStream = c.endStream
+
 		if got := r.LikelyNeedsBody(); got != c.want {
 			t.Errorf("%s of %q, %q bytes: %v, want %v", c.method, c.contentType, c.length, got, c.want)
 		}
